@@ -1,0 +1,80 @@
+// Package cli is the command line of kubeshore: it reads flags, wires the other
+// packages together, and says in one line what went wrong.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit statuses.
+const (
+	exitDone  = 0 // as asked
+	exitFault = 1 // something went wrong; stderr has a line that says what
+	exitUsage = 2 // the command line is wrong
+)
+
+// Streams are where the program writes to.
+type Streams struct {
+	Out io.Writer // answers
+	Err io.Writer // log and faults
+}
+
+// usageError is a fault of the command line itself.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// Main runs the command line without the program's name and returns the exit
+// status. When ctx ends, so does what runs, in good order.
+func Main(ctx context.Context, args []string, streams Streams) int {
+	root := newRoot(streams)
+	root.SetArgs(args)
+	command, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return exitDone
+	}
+	fmt.Fprintf(streams.Err, "kubeshore: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
+	if errors.As(err, new(usageError)) {
+		fmt.Fprintf(streams.Err, "See '%s --help'.\n", command.CommandPath())
+		return exitUsage
+	}
+	return exitFault
+}
+
+func newRoot(streams Streams) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "kubeshore",
+		Short: "Your cluster's services on your own machine, by their own names",
+		Long: `kubeshore forwards every service of the Kubernetes namespaces that you name to
+this machine: each has an address of its own, its own ports, and its own name,
+for as long as kubeshore runs. When it ends, the machine is as it was before.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return cmd.Help()
+		},
+	}
+	root.SetOut(streams.Out)
+	root.SetErr(streams.Err)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.AddCommand(newUp(streams), newVersion(streams))
+	return root
+}
+
+// noArguments refuses arguments; on the root command they are unknown commands.
+func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if cmd.HasSubCommands() {
+		return usageError{fmt.Errorf("unknown command %q", args[0])}
+	}
+	return usageError{fmt.Errorf("%s takes no arguments, got %q", cmd.CommandPath(), args[0])}
+}

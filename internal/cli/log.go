@@ -1,0 +1,67 @@
+package cli
+
+import (
+	"io"
+	"os"
+	"strings"
+
+	"github.com/go-logr/logr"
+	"github.com/sirupsen/logrus"
+	"k8s.io/klog/v2"
+)
+
+// newLog returns the log that everything writes to: one line each, with more
+// detail the higher verbose is. From 2 on client-go is heard too.
+func newLog(out io.Writer, verbose int) *logrus.Logger {
+	log := logrus.New()
+	log.SetOutput(out)
+	log.SetFormatter(&logrus.TextFormatter{
+		FullTimestamp:   true,
+		TimestampFormat: "15:04:05",
+		DisableColors:   os.Getenv("NO_COLOR") != "",
+	})
+	if verbose > 0 {
+		log.SetLevel(logrus.DebugLevel)
+	}
+	if verbose > 1 {
+		log.SetLevel(logrus.TraceLevel)
+	}
+	klog.SetLoggerWithOptions(logr.New(klogSink{log: log}), klog.ContextualLogger(true))
+	return log
+}
+
+// klogSink takes what client-go logs. What a user must know of it kubeshore says
+// itself, in its own words: so all of it is detail here.
+type klogSink struct {
+	log logrus.FieldLogger
+}
+
+func (klogSink) Init(logr.RuntimeInfo) {}
+
+func (klogSink) Enabled(level int) bool { return level <= 2 }
+
+func (s klogSink) Info(_ int, msg string, keysAndValues ...any) {
+	s.fields(keysAndValues).Log(logrus.TraceLevel, "client-go: "+msg)
+}
+
+func (s klogSink) Error(err error, msg string, keysAndValues ...any) {
+	s.fields(keysAndValues).WithError(err).Log(logrus.TraceLevel, "client-go: "+msg)
+}
+
+func (s klogSink) WithValues(keysAndValues ...any) logr.LogSink {
+	return klogSink{log: s.fields(keysAndValues)}
+}
+
+func (s klogSink) WithName(name string) logr.LogSink {
+	return klogSink{log: s.log.WithField("logger", strings.ToLower(name))}
+}
+
+func (s klogSink) fields(keysAndValues []any) *logrus.Entry {
+	fields := make(logrus.Fields, len(keysAndValues)/2)
+	for i := 0; i+1 < len(keysAndValues); i += 2 {
+		if key, ok := keysAndValues[i].(string); ok {
+			fields[key] = keysAndValues[i+1]
+		}
+	}
+	return s.log.WithFields(fields)
+}

@@ -1,0 +1,45 @@
+package cli
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/sirupsen/logrus"
+)
+
+// signals are those that ask the program to end.
+type signals struct {
+	received chan os.Signal
+	log      logrus.FieldLogger
+}
+
+// notify starts listening for signals. SIGHUP stays ignored where it was when
+// the program started, as under nohup(1). A closed terminal or pipe behind
+// stderr ends nothing by itself: nobody would be left to take things back.
+func notify(log logrus.FieldLogger) signals {
+	s := signals{received: make(chan os.Signal, 2), log: log}
+	signal.Notify(s.received, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(s.received, syscall.SIGHUP)
+	}
+	signal.Ignore(syscall.SIGPIPE)
+	return s
+}
+
+func (s signals) stop() { signal.Stop(s.received) }
+
+// relay calls end at the first signal and cutShort at the second. It returns
+// then, or when finished is closed.
+func (s signals) relay(finished <-chan struct{}, end, cutShort context.CancelFunc) {
+	for _, act := range []func(){end, cutShort} {
+		select {
+		case <-finished:
+			return
+		case sig := <-s.received:
+			s.log.Infof("%v: taking everything back", sig)
+			act()
+		}
+	}
+}

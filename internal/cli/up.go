@@ -1,0 +1,187 @@
+package cli
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/sirupsen/logrus"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/api/validation"
+	"k8s.io/client-go/rest"
+
+	"github.com/kubeshore/kubeshore/pkg/fwd"
+	"github.com/kubeshore/kubeshore/pkg/hosts"
+	"github.com/kubeshore/kubeshore/pkg/kube"
+	"github.com/kubeshore/kubeshore/pkg/listen"
+	"github.com/kubeshore/kubeshore/pkg/loopback"
+	"github.com/kubeshore/kubeshore/pkg/tunnel"
+)
+
+// upFlags is what `kubeshore up` is told.
+type upFlags struct {
+	namespaces []string
+	context    string
+	kubeconfig string
+	hostsFile  string
+	verbose    int
+}
+
+func newUp(streams Streams) *cobra.Command {
+	var f upFlags
+	cmd := &cobra.Command{
+		Use:   "up",
+		Short: "Forward services until stopped",
+		Long: `Forward every service of the namespaces to this machine until stopped by Ctrl-C,
+SIGTERM or SIGHUP; then take everything back. The services of the first
+namespace answer to their bare names too.
+
+It needs root, for the hosts file and for ports below 1024.`,
+		Example: `  sudo kubeshore up                         # the current context's namespace
+  sudo kubeshore up -n shop,data            # then: curl http://go-ok, curl http://db-0.db.data:5432
+  sudo -E kubeshore up -n shop -x staging   # -E keeps your KUBECONFIG`,
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := f.check(); err != nil {
+				return usageError{err}
+			}
+			return up(cmd.Context(), f, newLog(streams.Err, f.verbose))
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringSliceVarP(&f.namespaces, "namespace", "n", nil, "namespaces to forward, separated by commas (default: the context's)")
+	flags.StringVarP(&f.context, "context", "x", "", "context of the kubeconfig (default: the current one)")
+	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig file (default: KUBECONFIG or ~/.kube/config)")
+	flags.StringVar(&f.hostsFile, "hosts-file", hosts.DefaultPath(), "hosts file to write the names to")
+	flags.CountVarP(&f.verbose, "verbose", "v", "log each connection; twice: client-go too")
+	return cmd
+}
+
+// check finds what is wrong with the flags by themselves.
+func (f *upFlags) check() error {
+	for _, namespace := range f.namespaces {
+		if problems := validation.ValidateNamespaceName(namespace, false); len(problems) > 0 {
+			return fmt.Errorf("namespace %q: %s", namespace, strings.Join(problems, "; "))
+		}
+	}
+	return nil
+}
+
+// up forwards until it is told to end, and returns when the machine is as it
+// was. Faults that are found before anything was changed end it at once.
+func up(ctx context.Context, f upFlags, log *logrus.Logger) (err error) {
+	signals := notify(log)
+	defer signals.stop()
+
+	cluster, err := kube.Load(f.kubeconfig, f.context, userAgent())
+	if err != nil {
+		return err
+	}
+	namespaces := distinct(f.namespaces)
+	if len(namespaces) == 0 {
+		namespaces = []string{cluster.Namespace}
+	}
+	file, err := openHosts(f.hostsFile)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	pool, err := loopback.NewPool(loopback.DefaultPrefix)
+	if err != nil {
+		return err
+	}
+
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	abort, cutShort := context.WithCancel(context.WithoutCancel(ctx))
+	defer cutShort()
+	var peers errgroup.Group
+	finished := make(chan struct{})
+	peers.Go(func() error {
+		signals.relay(finished, cancel, cutShort)
+		return nil
+	})
+	peers.Go(func() error {
+		defer close(finished)
+		log.Infof("context %s (%s), namespaces %s", cluster.Context, cluster.Config.Host, strings.Join(namespaces, ", "))
+		watcher, err := kube.NewWatcher(ctx, cluster, namespaces, log)
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil // told to end before there was anything to take back
+			}
+			return err
+		}
+		engine := &fwd.Engine{
+			Options:   fwd.Options{Context: cluster.Context, Namespace: namespaces[0]},
+			Source:    watcher,
+			Dialer:    tunnel.New(map[string]*rest.Config{cluster.Context: cluster.Config}),
+			Addresses: pool,
+			Aliases:   &loopback.Aliases{},
+			Ports:     listen.NewEach(),
+			Names:     file,
+			Log:       log,
+		}
+		return run(ctx, abort, watcher, engine)
+	})
+	if err := peers.Wait(); err != nil {
+		return err
+	}
+	log.Info("everything is taken back")
+	return nil
+}
+
+// run lets the watcher and the engine run until ctx ends or one of them fails.
+func run(ctx, abort context.Context, watcher *kube.Watcher, engine *fwd.Engine) error {
+	running, ctx := errgroup.WithContext(ctx)
+	running.Go(func() error { return watcher.Run(ctx) })
+	running.Go(func() error { return engine.Run(ctx, abort) })
+	return running.Wait()
+}
+
+// openHosts takes the hosts file, and says what to do where that can't be.
+func openHosts(path string) (*hosts.File, error) {
+	file, err := hosts.Open(path, lockPath(path))
+	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
+		return nil, fmt.Errorf("%w; kubeshore needs root for it: sudo kubeshore up", err)
+	}
+	return file, err
+}
+
+// lockPath is where kubeshores tell each other that they use a hosts file: a
+// folder that is emptied at boot, and that is ours or root's alone.
+func lockPath(hostsFile string) string {
+	if absolute, err := filepath.Abs(hostsFile); err == nil {
+		hostsFile = absolute
+	}
+	sum := sha256.Sum256([]byte(hostsFile))
+	dir := os.Getenv("XDG_RUNTIME_DIR")
+	switch {
+	case os.Geteuid() == 0 && runtime.GOOS == "linux":
+		dir = "/run"
+	case os.Geteuid() == 0:
+		dir = "/var/run"
+	case dir == "":
+		dir = os.TempDir()
+	}
+	return filepath.Join(dir, "kubeshore-hosts-"+hex.EncodeToString(sum[:4])+".lock")
+}
+
+// distinct returns the values in their order, each once.
+func distinct(values []string) []string {
+	var result []string
+	for _, v := range values {
+		if !slices.Contains(result, v) {
+			result = append(result, v)
+		}
+	}
+	return result
+}

@@ -1,0 +1,89 @@
+// Package fwd is the core of kubeshore: it decides what should stand on this
+// machine for a cluster's services, makes it so, and carries connections to
+// their pods.
+//
+// State flows in one direction. A [Source] says that something changed and
+// hands out an immutable [Snapshot]; the pure function [Plan] says what should
+// stand; the [Engine] makes it so through [Addresses], [Aliases], [Ports] and
+// [Names]. Connections that Ports accepts go to a ready pod through the
+// [Dialer]. The package knows nothing of Kubernetes clients, of the operating
+// system or of privileges: all of that stands behind the interfaces here, which
+// use the standard library's types so that their implementations need not
+// import this package.
+package fwd
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/netip"
+)
+
+// Source is where the state of the clusters comes from.
+type Source interface {
+	// Changed receives a value when the snapshot may differ from the last one
+	// taken; the first, once the snapshot is first complete.
+	Changed() <-chan struct{}
+	// Snapshot returns the state as it is now. It may be called after Changed
+	// has first received.
+	Snapshot() Snapshot
+}
+
+// Dialer opens byte streams to pods.
+type Dialer interface {
+	// Dial opens a stream to a port that a process in the pod listens on. It
+	// may return before the pod was asked: then the stream's Read tells that
+	// nothing listens. ctx bounds the dial, not the stream.
+	Dial(ctx context.Context, pod PodRef, port uint16) (Stream, error)
+}
+
+// Stream is a byte stream to a pod. One goroutine may read and another write
+// at the same time.
+type Stream interface {
+	// Read returns io.EOF only after an orderly end; any other error means
+	// that the stream was broken off.
+	io.Reader
+	io.Writer
+	// CloseWrite says that no more will be written.
+	CloseWrite() error
+	// Close ends the stream at once, in both directions; what was not yet
+	// delivered may be lost. It may be called at any time and more than once.
+	Close() error
+}
+
+// Ports accepts connections to a set of addresses and ports.
+type Ports interface {
+	// Set makes want the whole set that is accepted for. It returns why for
+	// those that it could not have, and may be called again with the same set
+	// to try them anew. Connections already accepted are not touched.
+	Set(ctx context.Context, want []netip.AddrPort) map[netip.AddrPort]error
+	// Accept returns the next connection; its LocalAddr tells what it is for.
+	// It returns net.ErrClosed after Close.
+	Accept() (net.Conn, error)
+	// Close stops accepting for good and returns when nothing of it runs.
+	Close() error
+}
+
+// Names gives addresses their names on this machine.
+type Names interface {
+	// Set makes table the whole of the names that are ours, but for those that
+	// can't be had, which it returns with the reason. An empty table leaves
+	// the machine as it was before the first call. On an error the table set
+	// before stays in force.
+	Set(ctx context.Context, table map[netip.Addr][]string) (refused map[string]error, err error)
+}
+
+// Aliases makes addresses reachable on this machine, on operating systems that
+// don't answer on all of 127.0.0.0/8 by themselves.
+type Aliases interface {
+	// Set makes addrs the whole set of the addresses that are ours.
+	Set(ctx context.Context, addrs []netip.Addr) error
+}
+
+// Addresses decides which address a host has.
+type Addresses interface {
+	// Assign returns an address for each key, different for different keys,
+	// and the same for a key as the last time. Addresses of keys that are not
+	// in keys are free again.
+	Assign(keys []string) (map[string]netip.Addr, error)
+}

@@ -1,0 +1,64 @@
+package fwd
+
+import (
+	"cmp"
+	"strings"
+)
+
+// ServiceID names one Service of one cluster.
+type ServiceID struct {
+	Context   string // of the kubeconfig
+	Namespace string
+	Name      string
+}
+
+// String returns the Service's name as a user says it: name.namespace.
+func (id ServiceID) String() string { return id.Name + "." + id.Namespace }
+
+// Compare orders by context, then namespace, then name.
+func (id ServiceID) Compare(other ServiceID) int {
+	return cmp.Or(
+		strings.Compare(id.Context, other.Context),
+		strings.Compare(id.Namespace, other.Namespace),
+		strings.Compare(id.Name, other.Name),
+	)
+}
+
+// PodRef names one pod of one cluster. The UID tells it from a later pod of
+// the same name.
+type PodRef struct {
+	Context   string
+	Namespace string
+	Name      string
+	UID       string
+}
+
+// String returns the pod as namespace/name.
+func (p PodRef) String() string { return p.Namespace + "/" + p.Name }
+
+// HostID names what has an address of its own on this machine: a Service, or
+// one pod of a headless Service.
+type HostID struct {
+	Service ServiceID
+	Pod     string // the pod's host name; empty for the Service itself
+}
+
+// String returns the host as a user says it: name.namespace or
+// pod.name.namespace.
+func (id HostID) String() string {
+	if id.Pod == "" {
+		return id.Service.String()
+	}
+	return id.Pod + "." + id.Service.String()
+}
+
+// Compare orders by Service, the Service itself before its pods.
+func (id HostID) Compare(other HostID) int {
+	return cmp.Or(id.Service.Compare(other.Service), strings.Compare(id.Pod, other.Pod))
+}
+
+// Key is the host's identity as a string: unique, and the same on every run.
+// A slash can't occur in a name of Kubernetes, and the context comes last.
+func (id HostID) Key() string {
+	return strings.Join([]string{id.Service.Namespace, id.Service.Name, id.Pod, id.Service.Context}, "/")
+}

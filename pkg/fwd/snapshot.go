@@ -1,0 +1,43 @@
+package fwd
+
+// Snapshot is the state of the watched Services and their endpoints at one
+// moment. Nobody changes a snapshot once it was handed out.
+type Snapshot struct {
+	// Services are sorted by ServiceID.Compare.
+	Services []Service
+}
+
+// Service is one Service with the endpoints that its EndpointSlices list.
+type Service struct {
+	ID ServiceID
+	// Headless is set if the Service has no cluster IP: clients reach its pods
+	// directly.
+	Headless bool
+	// ExternalName is the DNS name that a Service of that type stands for.
+	ExternalName string
+	Ports        []ServicePort
+	// Endpoints are the pods behind the Service, each once, sorted by the
+	// pod's name.
+	Endpoints []Endpoint
+}
+
+// ServicePort is one port of a Service's spec.
+type ServicePort struct {
+	Name     string // empty if the Service has only this port
+	Protocol string // TCP, UDP or SCTP
+	Number   uint16 // where clients of the Service connect
+}
+
+// Endpoint is one pod behind a Service. Its conditions are those of
+// discovery.k8s.io/v1, with nil already read as that API says.
+type Endpoint struct {
+	Pod PodRef
+	// Hostname is the pod's label in the Service's DNS name; empty if it has none.
+	Hostname    string
+	Ready       bool
+	Serving     bool
+	Terminating bool
+	// Ports are the port numbers in the pod, by the name of the service port.
+	// A pod lacks those that its target port name doesn't resolve for.
+	Ports map[string]uint16
+}

@@ -1,0 +1,93 @@
+package fwd
+
+import (
+	"net/netip"
+	"slices"
+)
+
+// Status is what stands on this machine at one moment. Nobody changes a status
+// once it was published.
+type Status struct {
+	Hosts []HostStatus // sorted by ID
+}
+
+// HostStatus is what became of one host of the plan.
+type HostStatus struct {
+	ID      HostID
+	Address netip.Addr // the zero Addr if it has none, as nothing can be forwarded
+	Names   []string   // those in force, the fully qualified one first
+	Ports   []PortStatus
+	// Ready and Pods count the pods behind the host.
+	Ready, Pods int
+	// Problems says what of the host doesn't work, and why.
+	Problems []string
+}
+
+// PortStatus is what became of one port of a host.
+type PortStatus struct {
+	Number uint16
+	Err    error // why nothing is accepted there; nil if connections are
+}
+
+func (s HostStatus) equal(o HostStatus) bool {
+	samePort := func(a, b PortStatus) bool {
+		return a.Number == b.Number && errorText(a.Err) == errorText(b.Err)
+	}
+	return s.ID == o.ID && s.Address == o.Address && s.Ready == o.Ready && s.Pods == o.Pods &&
+		slices.Equal(s.Names, o.Names) && slices.EqualFunc(s.Ports, o.Ports, samePort) &&
+		slices.Equal(s.Problems, o.Problems)
+}
+
+func errorText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// newStatus returns what became of the hosts. A host none of whose ports
+// accepts gets no name: it would point at whatever else answers there.
+func newStatus(hosts []Host, addresses map[HostID]netip.Addr, faults map[netip.AddrPort]error) Status {
+	status := Status{Hosts: make([]HostStatus, 0, len(hosts))}
+	for _, h := range hosts {
+		s := HostStatus{ID: h.ID, Address: addresses[h.ID], Ready: h.Ready, Pods: h.Pods, Problems: slices.Clone(h.Problems)}
+		for _, p := range h.Ports {
+			err := faults[netip.AddrPortFrom(s.Address, p.Number)]
+			s.Ports = append(s.Ports, PortStatus{Number: p.Number, Err: err})
+			if err == nil {
+				s.Names = h.Names
+			} else {
+				s.Problems = append(s.Problems, err.Error())
+			}
+		}
+		status.Hosts = append(status.Hosts, s)
+	}
+	return status
+}
+
+// names returns the names in force, by address.
+func (s Status) names() map[netip.Addr][]string {
+	table := make(map[netip.Addr][]string)
+	for _, h := range s.Hosts {
+		if len(h.Names) > 0 {
+			table[h.Address] = h.Names
+		}
+	}
+	return table
+}
+
+// drop takes the names away that were refused, and says so.
+func (s Status) drop(refused map[string]error) {
+	for i := range s.Hosts {
+		h := &s.Hosts[i]
+		kept := make([]string, 0, len(h.Names))
+		for _, name := range h.Names {
+			if err, ok := refused[name]; ok {
+				h.Problems = append(h.Problems, err.Error())
+				continue
+			}
+			kept = append(kept, name)
+		}
+		h.Names = kept
+	}
+}

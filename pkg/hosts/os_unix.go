@@ -1,0 +1,43 @@
+//go:build !windows
+
+package hosts
+
+import (
+	"errors"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// DefaultPath returns where the system's hosts file is.
+func DefaultPath() string { return "/etc/hosts" }
+
+// own gives the file the owner of another.
+func own(file *os.File, like os.FileInfo) error {
+	stat, ok := like.Sys().(*syscall.Stat_t)
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	return file.Chown(int(stat.Uid), int(stat.Gid))
+}
+
+// syncDir makes a rename in the folder last through a loss of power.
+func syncDir(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+func tryLock(file *os.File) error {
+	err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return errHeld
+	}
+	return err
+}
+
+// removeHeld removes a lock's file while it is still held.
+func removeHeld(file *os.File) error { return os.Remove(file.Name()) }

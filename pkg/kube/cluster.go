@@ -1,0 +1,68 @@
+// Package kube reads clusters: it finds them by kubeconfig, says what may not be
+// read there, and follows Services and EndpointSlices as snapshots for fwd.
+package kube
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+)
+
+// Cluster is one context of a kubeconfig.
+type Cluster struct {
+	Context   string // its name in the kubeconfig
+	Namespace string // its default namespace
+	Config    *rest.Config
+}
+
+// Load finds the named context, or the current one if the name is empty, in
+// the given kubeconfig, or where kubectl would look if that is empty. It
+// doesn't connect. userAgent is what the API server is told.
+func Load(kubeconfig, context, userAgent string) (*Cluster, error) {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = kubeconfig
+	raw, err := rules.Load()
+	if err != nil {
+		return nil, fmt.Errorf("kubeconfig: %w", err)
+	}
+	if len(raw.Contexts) == 0 {
+		return nil, fmt.Errorf("no kubeconfig with a context at %s; name one by --kubeconfig or KUBECONFIG (plain sudo drops KUBECONFIG: sudo -E keeps it)",
+			strings.Join(rules.GetLoadingPrecedence(), ", "))
+	}
+	if context == "" {
+		context = raw.CurrentContext
+	}
+	if context == "" {
+		return nil, fmt.Errorf("the kubeconfig has no current context; choose one by --context: %s", contexts(raw))
+	}
+	if raw.Contexts[context] == nil {
+		return nil, fmt.Errorf("the kubeconfig has no context %q; it has: %s", context, contexts(raw))
+	}
+	client := clientcmd.NewNonInteractiveClientConfig(*raw, context, &clientcmd.ConfigOverrides{}, rules)
+	config, err := client.ClientConfig()
+	if err != nil {
+		return nil, fmt.Errorf("context %s: %w", context, oneLine(err))
+	}
+	namespace, _, err := client.Namespace()
+	if err != nil {
+		return nil, fmt.Errorf("context %s: %w", context, oneLine(err))
+	}
+	config.UserAgent = userAgent
+	config.QPS = -1 // a handful of watches needs no throttling
+	return &Cluster{Context: context, Namespace: namespace, Config: config}, nil
+}
+
+func contexts(raw *clientcmdapi.Config) string {
+	return strings.Join(slices.Sorted(maps.Keys(raw.Contexts)), ", ")
+}
+
+// oneLine keeps an error of client-go, which may span several, on one line.
+func oneLine(err error) error {
+	return errors.New(strings.Join(strings.Fields(err.Error()), " "))
+}

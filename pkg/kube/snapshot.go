@@ -1,0 +1,123 @@
+package kube
+
+import (
+	"math"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+
+	"github.com/kubeshore/kubeshore/pkg/fwd"
+)
+
+// newSnapshot puts Services and the EndpointSlices that belong to them
+// together, as kube-proxy reads them.
+func newSnapshot(context string, services []*corev1.Service, endpointSlices []*discoveryv1.EndpointSlice) fwd.Snapshot {
+	byService := make(map[fwd.ServiceID][]*discoveryv1.EndpointSlice)
+	for _, slice := range endpointSlices {
+		id := fwd.ServiceID{Context: context, Namespace: slice.Namespace, Name: slice.Labels[discoveryv1.LabelServiceName]}
+		byService[id] = append(byService[id], slice)
+	}
+	snapshot := fwd.Snapshot{Services: make([]fwd.Service, 0, len(services))}
+	for _, service := range services {
+		id := fwd.ServiceID{Context: context, Namespace: service.Namespace, Name: service.Name}
+		snapshot.Services = append(snapshot.Services, newService(id, service, byService[id]))
+	}
+	slices.SortFunc(snapshot.Services, func(a, b fwd.Service) int { return a.ID.Compare(b.ID) })
+	return snapshot
+}
+
+func newService(id fwd.ServiceID, service *corev1.Service, endpointSlices []*discoveryv1.EndpointSlice) fwd.Service {
+	result := fwd.Service{
+		ID:        id,
+		Headless:  service.Spec.ClusterIP == corev1.ClusterIPNone,
+		Endpoints: newEndpoints(id, endpointSlices),
+	}
+	if service.Spec.Type == corev1.ServiceTypeExternalName {
+		result.ExternalName = service.Spec.ExternalName
+	}
+	for _, p := range service.Spec.Ports {
+		number, ok := portNumber(p.Port)
+		if !ok {
+			continue
+		}
+		protocol := p.Protocol
+		if protocol == "" {
+			protocol = corev1.ProtocolTCP
+		}
+		result.Ports = append(result.Ports, fwd.ServicePort{Name: p.Name, Protocol: string(protocol), Number: number})
+	}
+	return result
+}
+
+// newEndpoints returns each pod of the slices once: it stands in several if it
+// has addresses of both families, or if the numbers of its ports differ from
+// other pods'.
+func newEndpoints(id fwd.ServiceID, endpointSlices []*discoveryv1.EndpointSlice) []fwd.Endpoint {
+	byPod := make(map[fwd.PodRef]fwd.Endpoint)
+	for _, slice := range endpointSlices {
+		for _, e := range slice.Endpoints {
+			if e.TargetRef == nil || e.TargetRef.Kind != "Pod" {
+				continue // an address without a pod: nothing to forward to
+			}
+			pod := fwd.PodRef{Context: id.Context, Namespace: id.Namespace, Name: e.TargetRef.Name, UID: string(e.TargetRef.UID)}
+			endpoint, known := byPod[pod]
+			if !known {
+				endpoint = newEndpoint(pod, e)
+			}
+			for _, p := range slice.Ports {
+				if number, ok := slicePort(p); ok {
+					endpoint.Ports[deref(p.Name, "")] = number
+				}
+			}
+			byPod[pod] = endpoint
+		}
+	}
+	endpoints := make([]fwd.Endpoint, 0, len(byPod))
+	for _, e := range byPod {
+		endpoints = append(endpoints, e)
+	}
+	slices.SortFunc(endpoints, func(a, b fwd.Endpoint) int {
+		if c := strings.Compare(a.Pod.Name, b.Pod.Name); c != 0 {
+			return c
+		}
+		return strings.Compare(a.Pod.UID, b.Pod.UID)
+	})
+	return endpoints
+}
+
+// newEndpoint reads the conditions: unknown ones count as discovery.k8s.io/v1
+// says (ready and serving, not terminating).
+func newEndpoint(pod fwd.PodRef, e discoveryv1.Endpoint) fwd.Endpoint {
+	ready := deref(e.Conditions.Ready, true)
+	return fwd.Endpoint{
+		Pod:         pod,
+		Hostname:    deref(e.Hostname, ""),
+		Ready:       ready,
+		Serving:     deref(e.Conditions.Serving, ready),
+		Terminating: deref(e.Conditions.Terminating, false),
+		Ports:       make(map[string]uint16),
+	}
+}
+
+func slicePort(p discoveryv1.EndpointPort) (uint16, bool) {
+	if p.Port == nil || deref(p.Protocol, corev1.ProtocolTCP) != corev1.ProtocolTCP {
+		return 0, false
+	}
+	return portNumber(*p.Port)
+}
+
+func portNumber(n int32) (uint16, bool) {
+	if n < 1 || n > math.MaxUint16 {
+		return 0, false
+	}
+	return uint16(n), true
+}
+
+func deref[T any](p *T, otherwise T) T {
+	if p == nil {
+		return otherwise
+	}
+	return *p
+}

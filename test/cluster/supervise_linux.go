@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// supervise is process 1 of the cluster's namespaces: it starts the programs,
+// starts again what ends, and reaps what is orphaned, until ctx ends. The
+// kernel then ends all the rest.
+func supervise(ctx context.Context) error {
+	if os.Getpid() != 1 {
+		return errors.New("supervise is what `cluster up` runs as the first process of a namespace")
+	}
+	if err := hideHost(); err != nil {
+		return err
+	}
+	if err := makeCgroups(); err != nil {
+		return err
+	}
+	orphans := make(chan os.Signal, 1)
+	signal.Notify(orphans, syscall.SIGCHLD)
+	s := &supervisor{running: make(map[int]component)}
+	for _, c := range controlPlane() {
+		if err := s.start(c); err != nil {
+			return err
+		}
+	}
+	pending, ready := agents(), time.NewTicker(100*time.Millisecond)
+	defer ready.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-orphans:
+			s.reap()
+		case <-ready.C:
+			if err := s.restart(); err != nil {
+				return err
+			}
+			if len(pending) == 0 || containerdReady() != nil || apiReady(ctx) != nil {
+				continue
+			}
+			for _, c := range pending {
+				if err := s.start(c); err != nil {
+					return err
+				}
+			}
+			pending = nil
+		}
+	}
+}
+
+// hideHost makes the mounts of this namespace private, gives it the /proc of
+// its own PID namespace, and covers the folders that containerd, CNI and the
+// kubelet write to by fixed path.
+func hideHost() error {
+	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_SLAVE, ""); err != nil {
+		return fmt.Errorf("make / private: %w", err)
+	}
+	// Shared again among ourselves: containers that ask for mount propagation get it.
+	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_SHARED, ""); err != nil {
+		return fmt.Errorf("make / shared: %w", err)
+	}
+	if err := syscall.Mount("proc", "/proc", "proc", 0, ""); err != nil {
+		return fmt.Errorf("mount /proc: %w", err)
+	}
+	for _, dir := range []string{"/run", "/var/lib", "/var/log", "/opt"} {
+		if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "mode=755"); err != nil {
+			return fmt.Errorf("cover %s: %w", dir, err)
+		}
+	}
+	return nil
+}
+
+// cgroupDirs returns our cgroup in each hierarchy of cgroup v1, or the one of v2.
+func cgroupDirs() ([]string, error) {
+	const root = "/sys/fs/cgroup"
+	if _, err := os.Stat(root + "/cgroup.controllers"); err == nil {
+		return []string{filepath.Join(root, cgroupName)}, nil
+	}
+	hierarchies, err := filepath.Glob(root + "/*/cgroup.procs")
+	if err != nil {
+		return nil, err
+	}
+	dirs := make([]string, 0, len(hierarchies))
+	for _, h := range hierarchies {
+		dirs = append(dirs, filepath.Join(filepath.Dir(h), cgroupName))
+	}
+	return dirs, nil
+}
+
+func makeCgroups() error {
+	dirs, err := cgroupDirs()
+	if err != nil {
+		return err
+	}
+	for _, dir := range dirs {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func containerdReady() error {
+	conn, err := net.Dial("unix", containerdSock)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
+// supervisor holds what runs. It is not safe for concurrent use.
+type supervisor struct {
+	running map[int]component // by process id
+	ended   []component       // to be started again
+}
+
+// start runs a program with its own log file. It is reaped by reap, not waited
+// for one by one: process 1 must reap strangers too.
+func (s *supervisor) start(c component) error {
+	logFile, err := os.OpenFile(filepath.Join(stateDir, "log", c.name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer logFile.Close()
+	path := filepath.Join(stateDir, "bin", c.name)
+	if _, err := os.Stat(path); err != nil {
+		if path, err = exec.LookPath(c.name); err != nil {
+			return err
+		}
+	}
+	process, err := os.StartProcess(path, append([]string{path}, c.args...), &os.ProcAttr{
+		Files: []*os.File{nil, logFile, logFile},
+		Env:   []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root"},
+	})
+	if err != nil {
+		return fmt.Errorf("start %s: %w", c.name, err)
+	}
+	s.running[process.Pid] = c
+	return process.Release()
+}
+
+func (s *supervisor) reap() {
+	for {
+		var status syscall.WaitStatus
+		pid, err := syscall.Wait4(-1, &status, syscall.WNOHANG, nil)
+		if err != nil || pid <= 0 {
+			return
+		}
+		if c, ours := s.running[pid]; ours {
+			log.Printf("%s ended: exit %d, signal %v; starting it again", c.name, status.ExitStatus(), status.Signal())
+			delete(s.running, pid)
+			s.ended = append(s.ended, c)
+		}
+	}
+}
+
+func (s *supervisor) restart() error {
+	for _, c := range s.ended {
+		if err := s.start(c); err != nil {
+			return err
+		}
+	}
+	s.ended = nil
+	return nil
+}

@@ -1,0 +1,17 @@
+//go:build !linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+)
+
+var errLinuxOnly = errors.New("the test cluster runs on Linux only; on this machine use any other cluster: make e2e KUBECONFIG=FILE")
+
+const adminKubeconfig = ""
+
+func up(context.Context, string, io.Writer) error { return errLinuxOnly }
+func down(io.Writer) error                        { return errLinuxOnly }
+func supervise(context.Context) error             { return errLinuxOnly }
