@@ -33,13 +33,19 @@ func (s signals) stop() { signal.Stop(s.received) }
 // relay calls end at the first signal and cutShort at the second. It returns
 // then, or when finished is closed.
 func (s signals) relay(finished <-chan struct{}, end, cutShort context.CancelFunc) {
-	for _, act := range []func(){end, cutShort} {
+	for _, step := range []struct {
+		says string
+		act  func()
+	}{
+		{"taking everything back", end},
+		{"not waiting for open connections", cutShort},
+	} {
 		select {
 		case <-finished:
 			return
 		case sig := <-s.received:
-			s.log.Infof("%v: taking everything back", sig)
-			act()
+			s.log.Infof("%v: %s", sig, step.says)
+			step.act()
 		}
 	}
 }

@@ -70,7 +70,7 @@ It needs root, for the hosts file and for ports below 1024.`,
 func (f *upFlags) check() error {
 	for _, namespace := range f.namespaces {
 		if problems := validation.ValidateNamespaceName(namespace, false); len(problems) > 0 {
-			return fmt.Errorf("namespace %q: %s", namespace, strings.Join(problems, "; "))
+			return fmt.Errorf("namespace %q is not a valid name: lower-case letters, digits and '-', 63 at most", namespace)
 		}
 	}
 	return nil
@@ -112,7 +112,6 @@ func up(ctx context.Context, f upFlags, log *logrus.Logger) (err error) {
 	})
 	peers.Go(func() error {
 		defer close(finished)
-		log.Infof("context %s (%s), namespaces %s", cluster.Context, cluster.Config.Host, strings.Join(namespaces, ", "))
 		watcher, err := kube.NewWatcher(ctx, cluster, namespaces, log)
 		if err != nil {
 			if ctx.Err() != nil {
@@ -120,6 +119,7 @@ func up(ctx context.Context, f upFlags, log *logrus.Logger) (err error) {
 			}
 			return err
 		}
+		log.Infof("context %s (%s), namespaces %s", cluster.Context, cluster.Config.Host, strings.Join(namespaces, ", "))
 		engine := &fwd.Engine{
 			Options:   fwd.Options{Context: cluster.Context, Namespace: namespaces[0]},
 			Source:    watcher,
@@ -150,10 +150,14 @@ func run(ctx, abort context.Context, watcher *kube.Watcher, engine *fwd.Engine) 
 // openHosts takes the hosts file, and says what to do where that can't be.
 func openHosts(path string) (*hosts.File, error) {
 	file, err := hosts.Open(path, lockPath(path))
-	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
-		return nil, fmt.Errorf("%w; kubeshore needs root for it: sudo kubeshore up", err)
+	switch {
+	case err == nil || errors.Is(err, hosts.ErrInUse):
+		return file, err
+	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
+		return nil, fmt.Errorf("%w; kubeshore needs root: sudo kubeshore up", err)
+	default:
+		return nil, fmt.Errorf("%w; name another by --hosts-file", err)
 	}
-	return file, err
 }
 
 // lockPath is where kubeshores tell each other that they use a hosts file: a

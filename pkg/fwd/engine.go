@@ -96,19 +96,7 @@ func (e *Engine) restore(ctx context.Context, drain func() error) error {
 func (e *Engine) reconcile(ctx context.Context) error {
 	var retry <-chan time.Time
 	var fault string
-	for first := true; ; first = false {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-e.Source.Changed():
-			if !first {
-				pause(ctx, settle)
-			}
-		case <-retry:
-		}
-		if ctx.Err() != nil {
-			return nil
-		}
+	for first := true; e.due(ctx, retry, first); first = false {
 		complete, err := e.apply(ctx, Plan(e.Source.Snapshot(), e.Options))
 		switch {
 		case err != nil && first:
@@ -125,15 +113,25 @@ func (e *Engine) reconcile(ctx context.Context) error {
 			retry = time.After(retryAfter)
 		}
 	}
+	return nil
 }
 
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
+// due waits until there is something to do, and a moment longer for what may
+// come with it, unless it is the first time. It returns false when ctx ended.
+func (e *Engine) due(ctx context.Context, retry <-chan time.Time, first bool) bool {
 	select {
 	case <-ctx.Done():
-	case <-timer.C:
+		return false
+	case <-retry:
+	case <-e.Source.Changed():
+		if !first {
+			select {
+			case <-ctx.Done():
+			case <-time.After(settle):
+			}
+		}
 	}
+	return ctx.Err() == nil
 }
 
 // apply makes the machine as hosts want it. Going up, the order is address,

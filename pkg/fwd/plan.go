@@ -72,7 +72,7 @@ func settleNames(hosts []Host) {
 			h.Names = slices.DeleteFunc(h.Names, func(name string) bool {
 				first, taken := owner[name]
 				if taken {
-					h.Problems = append(h.Problems, fmt.Sprintf("the name %s is %s's already", name, first))
+					h.Problems = append(h.Problems, fmt.Sprintf("the name %s goes to %s instead", name, first))
 				} else {
 					owner[name] = h.ID
 				}
@@ -98,13 +98,14 @@ func planService(svc Service, o Options) Host {
 			host.Ready++
 		}
 	}
-	host.Names = names(id, o)
 	for _, p := range svc.Ports {
 		if p.Protocol != "TCP" {
 			host.Problems = append(host.Problems, fmt.Sprintf("port %d is %s; only TCP can be forwarded", p.Number, p.Protocol))
 		}
 	}
-	host.Ports = ports(svc, svc.Endpoints)
+	if host.Ports = ports(svc, svc.Endpoints); len(host.Ports) > 0 {
+		host.Names = names(id, o)
+	}
 	return host
 }
 

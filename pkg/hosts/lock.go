@@ -15,7 +15,8 @@ type lock struct {
 	file *os.File
 }
 
-var errHeld = errors.New("held")
+// ErrInUse says that another kubeshore has the hosts file.
+var ErrInUse = errors.New("another kubeshore has it")
 
 // acquire takes the lock at path, making the file and its folder if need be.
 func acquire(path string) (*lock, error) {
@@ -28,10 +29,10 @@ func acquire(path string) (*lock, error) {
 			return nil, err
 		}
 		switch err := tryLock(file); {
-		case errors.Is(err, errHeld):
+		case errors.Is(err, ErrInUse):
 			holder, _ := io.ReadAll(io.LimitReader(file, 32)) // who it is only makes the line clearer
 			return nil, errors.Join(
-				fmt.Errorf("kubeshore runs already (process %s); end that one first", strings.TrimSpace(string(holder))),
+				fmt.Errorf("%w, process %s; end that one first", ErrInUse, strings.TrimSpace(string(holder))),
 				file.Close())
 		case err != nil:
 			return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), file.Close())

@@ -34,7 +34,7 @@ func syncDir(path string) error {
 func tryLock(file *os.File) error {
 	err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		return errHeld
+		return ErrInUse
 	}
 	return err
 }

@@ -18,6 +18,8 @@ import (
 const (
 	beginMarker = "# BEGIN kubeshore: written by kubeshore and taken back when it ends; do not edit"
 	endMarker   = "# END kubeshore"
+	// noEnd follows beginMarker where the line before the block had no end.
+	noEnd = "# the line before this block had no line end; it is taken away again"
 )
 
 // Rewrite returns the hosts file prev with table as its block, or without a
@@ -29,9 +31,9 @@ const (
 // no valid DNS names, localhost, and those that the user's own lines have. An
 // error means that prev has a damaged block; nothing was rewritten then.
 //
-// A new block comes last. Its lines end as the file's first line does, and
-// where the last line of the file lacks its end the block's last line lacks it
-// instead.
+// A new block comes last. Its lines end as the file's first line does. Where
+// the last line of the file lacks its end it gets one, the block says so, and
+// it is taken away with the block, unless something came after it.
 func Rewrite(prev []byte, table map[netip.Addr][]string) (next []byte, refused map[string]error, err error) {
 	old, err := findBlock(prev)
 	if err != nil {
@@ -58,10 +60,12 @@ func Rewrite(prev []byte, table map[netip.Addr][]string) (next []byte, refused m
 }
 
 // block is where our lines stand: the bytes [start, end), the last line's end
-// included if it has one. eol is how the first line ends.
+// included if it has one. eol is how the first line ends; noEnd, whether the
+// line before had no end.
 type block struct {
 	start, end int
 	eol        string
+	noEnd      bool
 }
 
 // findBlock returns our block of the file, nil if it has none.
@@ -82,6 +86,8 @@ func findBlock(content []byte) (*block, error) {
 			found = &block{start: offset, end: -1, eol: string(line[len(text):])}
 		case text == endMarker && begin < 0:
 			return nil, fmt.Errorf("line %d: %q without its beginning; remove the lines that kubeshore wrote by hand", number, endMarker)
+		case text == noEnd && begin >= 0:
+			found.noEnd = true
 		case text == endMarker:
 			found.end = offset + len(line)
 			begin = -1
@@ -99,27 +105,34 @@ func appendBlock(prev []byte, text string) []byte {
 	if first := bytes.IndexByte(prev, '\n'); first > 0 && prev[first-1] == '\r' {
 		eol = "\r\n"
 	}
-	text = strings.ReplaceAll(text, "\n", eol)
 	if len(prev) == 0 || prev[len(prev)-1] == '\n' {
-		return slices.Concat(prev, []byte(text))
+		return slices.Concat(prev, wrap(text, eol, false))
 	}
-	return slices.Concat(prev, []byte(eol), []byte(strings.TrimSuffix(text, eol)))
+	return slices.Concat(prev, []byte(eol), wrap(text, eol, true))
 }
 
 func replaceBlock(prev []byte, old block, text string) []byte {
-	text = strings.ReplaceAll(text, "\n", old.eol)
 	before, after := prev[:old.start], prev[old.end:]
-	if prev[old.end-1] != '\n' { // the block's last line lacks its end for the user's
-		if text == "" {
-			before = bytes.TrimSuffix(before, []byte(old.eol))
-		}
-		text = strings.TrimSuffix(text, old.eol)
+	if text != "" {
+		return slices.Concat(before, wrap(text, old.eol, old.noEnd), after)
 	}
-	return slices.Concat(before, []byte(text), after)
+	if old.noEnd && len(after) == 0 {
+		before = bytes.TrimSuffix(before, []byte(old.eol))
+	}
+	return slices.Concat(before, after)
 }
 
-// render returns the block's text, its lines ended by \n; empty if no name is
-// left beside those refused. txeh knows how many names a line may have on this
+// wrap puts the markers around the block's text.
+func wrap(text, eol string, withoutEnd bool) []byte {
+	begin := beginMarker + "\n"
+	if withoutEnd {
+		begin += noEnd + "\n"
+	}
+	return []byte(strings.ReplaceAll(begin+text+endMarker+"\n", "\n", eol))
+}
+
+// render returns the block's lines, ended by \n; empty if no name is left
+// beside those refused. txeh knows how many names a line may have on this
 // system.
 func render(table map[netip.Addr][]string, users []byte) (text string, refused map[string]error, err error) {
 	lines, err := txeh.ParseHostsFromString(string(users))
@@ -155,10 +168,7 @@ func render(table map[netip.Addr][]string, users []byte) (text string, refused m
 		entry.AddHosts(addr.String(), names)
 		b.WriteString(entry.RenderHostsFile())
 	}
-	if b.Len() == 0 {
-		return "", refused, nil
-	}
-	return beginMarker + "\n" + b.String() + endMarker + "\n", refused, nil
+	return b.String(), refused, nil
 }
 
 // checkName says why a name can't be ours. Names come from another machine: a

@@ -72,7 +72,7 @@ func (p *Pool) Assign(keys []string) (map[string]netip.Addr, error) {
 // preferred returns the place in the prefix that follows from the key.
 func (p *Pool) preferred(key string) uint32 {
 	sum := sha256.Sum256([]byte(key))
-	return uint32(binary.BigEndian.Uint64(sum[:8]) % uint64(p.size))
+	return binary.BigEndian.Uint32(sum[:4]) % p.size
 }
 
 // addr returns the address at a place, 0 being the prefix's second address.

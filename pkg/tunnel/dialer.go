@@ -10,10 +10,10 @@ import (
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/util/httpstream"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/portforward"
 	"k8s.io/client-go/transport/spdy"
+	"k8s.io/streaming/pkg/httpstream"
 
 	"github.com/kubeshore/kubeshore/pkg/fwd"
 )
@@ -38,6 +38,9 @@ func (d *Dialer) Dial(ctx context.Context, pod fwd.PodRef, port uint16) (fwd.Str
 	}
 	conn, err := upgrade(ctx, config, pod)
 	if err != nil {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx) // the transport's words for it differ
+		}
 		return nil, err
 	}
 	// The connection knows nothing of ctx: end it when ctx ends too soon.
@@ -65,7 +68,7 @@ func upgrade(ctx context.Context, config *rest.Config, pod fwd.PodRef) (httpstre
 	if err != nil {
 		return nil, err
 	}
-	conn, protocol, err := spdy.Negotiate(upgrader, &http.Client{Transport: transport}, req, portforward.PortForwardProtocolV1Name)
+	conn, protocol, err := spdy.NegotiateStreaming(upgrader, &http.Client{Transport: transport}, req, portforward.PortForwardProtocolV1Name)
 	if err != nil {
 		return nil, err
 	}

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"k8s.io/apimachinery/pkg/util/httpstream"
+	"k8s.io/streaming/pkg/httpstream"
 )
 
 const (
@@ -49,7 +49,7 @@ func (s *stream) awaitVerdict(faults io.Reader) {
 // Read returns io.EOF only if the pod ended the stream in good order.
 func (s *stream) Read(p []byte) (int, error) {
 	n, err := s.data.Read(p)
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		err = s.ending()
 	}
 	return n, err

@@ -22,8 +22,8 @@ const (
 // down ends the cluster and removes its bridge, cgroups and files. It puts
 // right what a killed run left behind, and may be called when nothing runs.
 func down(out io.Writer) error {
-	if os.Geteuid() != 0 {
-		return errNeedsRoot
+	if err := check(); err != nil {
+		return err
 	}
 	if err := stopSupervisor(); err != nil {
 		return err

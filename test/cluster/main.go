@@ -22,6 +22,7 @@ import (
 
 const usage = `usage: cluster COMMAND
 
+  check              say whether this machine can run it
   up [-bin DIR]      start the cluster, or reuse the one that runs, and import DIR/images/*.tar
   down               end the cluster and remove all that belongs to it
   kubeconfig         print the path of the kubeconfig
@@ -50,6 +51,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return errUsage
 	}
 	switch command, args := args[0], args[1:]; command {
+	case "check":
+		return check()
 	case "up":
 		flags := flag.NewFlagSet("up", flag.ContinueOnError)
 		bin := flags.String("bin", "bin", "the folder with the program kubernetes and the images")

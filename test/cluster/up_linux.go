@@ -36,11 +36,19 @@ const (
 
 var errNeedsRoot = errors.New("the test cluster needs root (it runs containers); run it as root, or use any other cluster: make e2e KUBECONFIG=FILE")
 
+// check says whether this machine can run the cluster.
+func check() error {
+	if os.Geteuid() != 0 {
+		return errNeedsRoot
+	}
+	return nil
+}
+
 // up starts the cluster, or finds it running, and imports the images of bin.
 // It returns once the node is ready.
 func up(ctx context.Context, bin string, out io.Writer) error {
-	if os.Geteuid() != 0 {
-		return errNeedsRoot
+	if err := check(); err != nil {
+		return err
 	}
 	program := filepath.Join(bin, "kubernetes")
 	begin := time.Now()
@@ -251,8 +259,10 @@ func installPackages(ctx context.Context, out io.Writer) error {
 	if _, err := command(ctx, "apt-get", "update", "-q"); err != nil {
 		return err
 	}
-	_, err := command(ctx, "env", append([]string{"DEBIAN_FRONTEND=noninteractive",
-		"apt-get", "install", "-q", "-y", "--no-install-recommends"}, missing...)...)
+	_, err := command(ctx, "env", append([]string{
+		"DEBIAN_FRONTEND=noninteractive",
+		"apt-get", "install", "-q", "-y", "--no-install-recommends",
+	}, missing...)...)
 	return err
 }
 

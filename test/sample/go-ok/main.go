@@ -25,8 +25,9 @@ type answer struct {
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := serve(ctx, cmp.Or(os.Getenv("PORT"), "8080")); err != nil {
+	err := serve(ctx, cmp.Or(os.Getenv("PORT"), "8080"))
+	stop()
+	if err != nil {
 		log.Fatal(err)
 	}
 }
@@ -53,7 +54,7 @@ func serve(ctx context.Context, port string) error {
 		defer cancel()
 		stopped <- server.Shutdown(grace)
 	}()
-	log.Printf("%s listens on :%s", pod, port)
+	log.Printf("%q listens on port %q", pod, port)
 	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}

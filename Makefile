@@ -1,0 +1,112 @@
+# make alone prints the targets. What `make verify` does is what CI does.
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+K8S_VERSION := v1.36.3
+K8S_LDFLAGS := -s -w -X k8s.io/component-base/version.gitVersion=$(K8S_VERSION) \
+	-X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36
+IMAGES      := bin/images/pause.tar bin/images/go-ok.tar
+MODULES     := . test/cluster tools
+FUZZTIME    ?= 10s
+
+# With KUBECONFIG given on the command line (make e2e KUBECONFIG=FILE) the
+# tests use that cluster, and none of our own is started.
+CLUSTER_KUBECONFIG := /var/cache/kubeshore-cluster/kubeconfig
+ifeq ($(origin KUBECONFIG),command line)
+E2E_KUBECONFIG := $(KUBECONFIG)
+E2E_CLUSTER    :=
+else
+E2E_KUBECONFIG := $(CLUSTER_KUBECONFIG)
+E2E_CLUSTER    := cluster
+endif
+
+.PHONY: help
+help: ## print the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## write bin/kubeshore
+	go build -trimpath -ldflags '-s -w' -o bin/kubeshore ./cmd/kubeshore
+
+.PHONY: demo
+demo: build cluster ## forward the sample application of a cluster of its own, and ask it
+	bash test/sample/demo.sh $(CLUSTER_KUBECONFIG)
+
+.PHONY: test
+test: unit e2e ## run every test
+
+.PHONY: unit
+unit: ## run the tests that need no cluster
+	go test -race -shuffle=on ./...
+	go test -C test/cluster -race -shuffle=on .
+
+.PHONY: e2e
+e2e: build bin/kubectl $(E2E_CLUSTER) ## run the tests that need a cluster (KUBECONFIG=FILE: that one)
+	KUBECONFIG=$(E2E_KUBECONFIG) go test -race -shuffle=on -count=1 -timeout=20m -tags=e2e ./test/e2e
+
+.PHONY: fuzz
+fuzz: ## fuzz each fuzz test for FUZZTIME
+	grep -rl '^func Fuzz' --include='*_test.go' pkg | while read -r file; do \
+		sed -n 's/^func \(Fuzz[A-Za-z]*\)(.*/\1/p' "$$file" | while read -r name; do \
+			go test -run='^$$' -fuzz="^$$name\$$" -fuzztime=$(FUZZTIME) "./$$(dirname "$$file")"; \
+		done; \
+	done
+
+.PHONY: cover
+cover: ## show the coverage of the tests that need no cluster
+	go test -coverprofile=coverage.out ./...
+	go tool cover -func=coverage.out | tail -n 1
+
+.PHONY: verify
+verify: lint test ## what CI runs: lint, then every test
+
+.PHONY: lint
+lint: bin/golangci-lint ## formatting, vet on three systems, linters, import rules, tidy modules
+	bin/golangci-lint fmt --diff ./...
+	for os in linux darwin windows; do GOOS=$$os go vet -tags=e2e ./...; GOOS=$$os go vet -C test/cluster . ./pause; done
+	bin/golangci-lint run ./...
+	cd test/cluster && ../../bin/golangci-lint run . ./pause
+	for module in $(MODULES); do (cd $$module && go mod tidy -diff); done
+
+.PHONY: fmt
+fmt: bin/golangci-lint ## format the code
+	bin/golangci-lint fmt ./...
+
+.PHONY: cluster
+cluster: bin/cluster ## start a real one-node Kubernetes on this machine, or reuse it
+	@bin/cluster check
+	@$(MAKE) --no-print-directory bin/kubectl $(IMAGES)
+	@bin/cluster up
+
+.PHONY: cluster-down
+cluster-down: bin/cluster ## end it and remove all that belongs to it
+	@bin/cluster down
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin coverage.out
+
+bin/cluster: $(wildcard test/cluster/*.go) test/cluster/go.mod
+	go build -C test/cluster -o ../../bin/cluster .
+
+bin/kubernetes: test/cluster/kubernetes/main.go test/cluster/go.mod
+	@echo "building Kubernetes $(K8S_VERSION) from source; with an empty build cache this takes some minutes"
+	CGO_ENABLED=0 go build -C test/cluster -trimpath -ldflags '$(K8S_LDFLAGS)' -o ../../bin/kubernetes ./kubernetes
+
+bin/kubectl: bin/kubernetes
+	ln -sf kubernetes bin/kubectl
+
+bin/images/pause.tar: bin/cluster test/cluster/pause/main.go
+	mkdir -p bin/images
+	CGO_ENABLED=0 go build -C test/cluster -trimpath -ldflags '-s -w' -o ../../bin/images/pause ./pause
+	bin/cluster image $@ kubeshore.test/pause:1 bin/images/pause
+
+bin/images/go-ok.tar: bin/cluster test/sample/go-ok/main.go
+	mkdir -p bin/images
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/images/go-ok ./test/sample/go-ok
+	bin/cluster image $@ kubeshore.test/go-ok:1 bin/images/go-ok
+
+bin/golangci-lint: tools/go.mod
+	go build -C tools -o ../bin/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint

@@ -1,0 +1,102 @@
+package cli_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/kubeshore/kubeshore/internal/cli"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"kubeshore": func() {
+			os.Exit(cli.Main(context.Background(), os.Args[1:], cli.Streams{Out: os.Stdout, Err: os.Stderr}))
+		},
+	})
+}
+
+// Each file of testdata is what a user types and what comes of it.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"status": status,
+		},
+		RequireExplicitExec: true,
+	})
+}
+
+// status CODE COMMAND... runs a command that must end with that status, and
+// say what is wrong in one line, or in two where the second names --help.
+func status(ts *testscript.TestScript, _ bool, args []string) {
+	err := ts.Exec(args[1], args[2:]...)
+	got := "0"
+	if exit := new(exec.ExitError); errors.As(err, &exit) {
+		got = exit.ProcessState.String()[len("exit status "):]
+	}
+	if got != args[0] {
+		ts.Fatalf("%s: exit status %s, want %s", strings.Join(args[1:], " "), got, args[0])
+	}
+	lines := strings.Split(strings.TrimSuffix(ts.ReadFile("stderr"), "\n"), "\n")
+	if got != "0" && (!strings.HasPrefix(lines[0], "kubeshore: ") || len(lines) > 2 || (len(lines) == 2) != (got == "2")) {
+		ts.Fatalf("%s: stderr has %q", strings.Join(args[1:], " "), lines)
+	}
+}
+
+// The architecture: who may import what. docs/architecture.md has the table.
+func TestImports(t *testing.T) {
+	const module = "github.com/kubeshore/kubeshore/"
+	may := map[string][]string{
+		"cmd/kubeshore": {"internal/cli"},
+		"internal/cli":  {"pkg/fwd", "pkg/hosts", "pkg/kube", "pkg/listen", "pkg/loopback", "pkg/tunnel"},
+		"pkg/fwd":       {},
+		"pkg/hosts":     {},
+		"pkg/kube":      {"pkg/fwd"},
+		"pkg/listen":    {},
+		"pkg/loopback":  {},
+		"pkg/tunnel":    {"pkg/fwd"},
+	}
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports", module+"cmd/...", module+"internal/...", module+"pkg/...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for d := json.NewDecoder(bufio.NewReader(bytes.NewReader(out))); ; seen++ {
+		var pkg struct {
+			ImportPath string
+			Imports    []string
+		}
+		if err := d.Decode(&pkg); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		name := strings.TrimPrefix(pkg.ImportPath, module)
+		allowed, known := may[name]
+		if !known {
+			t.Errorf("%s is in no row of this table", name)
+		}
+		for _, imported := range pkg.Imports {
+			switch ours, isOurs := strings.CutPrefix(imported, module); {
+			case isOurs && !slices.Contains(allowed, ours):
+				t.Errorf("%s imports %s", name, ours)
+			case strings.HasPrefix(imported, "k8s.io/") && (len(allowed) == 0):
+				t.Errorf("%s imports %s", name, imported)
+			}
+		}
+	}
+	if seen != len(may) {
+		t.Errorf("%d packages, %d in the table", seen, len(may))
+	}
+}

@@ -1,0 +1,186 @@
+package hosts
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+)
+
+const original = "127.0.0.1 localhost\n"
+
+// open returns a hosts file in a folder of its own.
+func open(t *testing.T) (*File, string) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "hosts")
+	if err := os.WriteFile(path, []byte(original), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	f, err := Open(path, path+".lock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	return f, path
+}
+
+func set(t *testing.T, f *File, table map[netip.Addr][]string) {
+	t.Helper()
+	if refused, err := f.Set(t.Context(), table); err != nil || len(refused) > 0 {
+		t.Fatal(refused, err)
+	}
+}
+
+func content(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func TestFileSetAndRestore(t *testing.T) {
+	f, path := open(t)
+	set(t, f, table)
+	if got := content(t, path); got != original+blockLines {
+		t.Errorf("it has %q", got)
+	}
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() != 0o640 {
+		t.Errorf("its mode is %v, %v; want that of before", info.Mode(), err)
+	}
+	set(t, f, nil)
+	if got := content(t, path); got != original {
+		t.Errorf("restored it has %q", got)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if err != nil || len(entries) != 1 {
+		t.Errorf("the folder has %v, %v; want the hosts file alone", entries, err)
+	}
+}
+
+func TestFileFollowsSymlink(t *testing.T) {
+	_, path := open(t)
+	link := filepath.Join(t.TempDir(), "hosts")
+	if err := os.Symlink(path, link); err != nil {
+		t.Fatal(err)
+	}
+	f, err := Open(link, link+".lock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	set(t, f, table)
+	if info, err := os.Lstat(link); err != nil || info.Mode()&os.ModeSymlink == 0 {
+		t.Errorf("the link is now %v, %v", info.Mode(), err)
+	}
+	if got := content(t, path); got != original+blockLines {
+		t.Errorf("its target has %q", got)
+	}
+}
+
+// A file that can't be renamed over is written in place.
+func TestFileOverwrite(t *testing.T) {
+	f, path := open(t)
+	for _, next := range []string{original + blockLines, original, ""} {
+		if err := f.overwrite([]byte(content(t, path)), []byte(next)); err != nil {
+			t.Fatal(err)
+		}
+		if got := content(t, path); got != next {
+			t.Errorf("it has %q, want %q", got, next)
+		}
+	}
+}
+
+// What another program wrote since it was read is never lost.
+func TestFileKeepsWhatOthersWrite(t *testing.T) {
+	f, path := open(t)
+	for _, write := range []func(prev, next []byte) error{f.replace, f.overwrite} {
+		if err := write([]byte("as it was once"), []byte("as we want it")); !errors.Is(err, errChanged) {
+			t.Errorf("got %v, want %v", err, errChanged)
+		}
+		if got := content(t, path); got != original {
+			t.Errorf("it has %q", got)
+		}
+	}
+}
+
+func TestFileHealsAfterAKilledRun(t *testing.T) {
+	f, path := open(t)
+	set(t, f, table)
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	temp := filepath.Join(filepath.Dir(path), ".hosts.kubeshore")
+	if err := os.WriteFile(temp, []byte("half of"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	next, err := Open(path, path+".lock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer next.Close()
+	set(t, next, nil)
+	if got := content(t, path); got != original {
+		t.Errorf("it has %q", got)
+	}
+	if _, err := os.Stat(temp); err == nil {
+		t.Error("the temporary file is left")
+	}
+}
+
+func TestFileOneAtATime(t *testing.T) {
+	f, path := open(t)
+	if _, err := Open(path, path+".lock"); err == nil || !errors.Is(err, ErrInUse) {
+		t.Fatalf("a second one gets %v", err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// Of many that want it at once, one at a time has it.
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	had := 0
+	for range 8 {
+		all.Go(func() {
+			for range 50 {
+				next, err := Open(path, path+".lock")
+				if err != nil {
+					continue
+				}
+				if !mu.TryLock() {
+					t.Error("two have it")
+					return
+				}
+				had++
+				mu.Unlock()
+				if err := next.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if had == 0 {
+		t.Error("nobody ever had it")
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	dir := t.TempDir()
+	for name, path := range map[string]string{"missing": filepath.Join(dir, "none"), "a folder": dir} {
+		if _, err := Open(path, filepath.Join(dir, "lock")); err == nil || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: got %v, want an error that names it", name, err)
+		}
+	}
+	if entries, _ := os.ReadDir(dir); len(entries) > 0 {
+		t.Errorf("something was left: %v", entries)
+	}
+}

@@ -1,0 +1,152 @@
+package kube
+
+import (
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/sirupsen/logrus"
+	"github.com/sirupsen/logrus/hooks/test"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+)
+
+func kubeconfig(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "config")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+const twoContexts = `
+apiVersion: v1
+kind: Config
+clusters: [{name: k, cluster: {server: "https://127.0.0.1:1"}}]
+users: [{name: u, user: {token: t}}]
+contexts:
+- {name: dev, context: {cluster: k, user: u, namespace: shop}}
+- {name: prod, context: {cluster: k, user: u}}
+current-context: dev
+`
+
+func TestLoad(t *testing.T) {
+	path := kubeconfig(t, twoContexts)
+	for context, want := range map[string]Cluster{
+		"":     {Context: "dev", Namespace: "shop"},
+		"prod": {Context: "prod", Namespace: "default"},
+	} {
+		got, err := Load(path, context, "agent")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Context != want.Context || got.Namespace != want.Namespace || got.Config.Host != "https://127.0.0.1:1" {
+			t.Errorf("context %q: got %+v", context, got)
+		}
+	}
+}
+
+func TestLoadFaults(t *testing.T) {
+	for name, c := range map[string]struct{ path, context, want string }{
+		"missing":         {filepath.Join(t.TempDir(), "none"), "", "none"},
+		"empty":           {kubeconfig(t, ""), "", "no kubeconfig"},
+		"no YAML":         {kubeconfig(t, "{"), "", "yaml"},
+		"unknown context": {kubeconfig(t, twoContexts), "stage", "dev, prod"},
+		"no current":      {kubeconfig(t, strings.Replace(twoContexts, "current-context: dev", "", 1)), "", "dev, prod"},
+		"no cluster":      {kubeconfig(t, strings.ReplaceAll(twoContexts, "cluster: k,", "cluster: x,")), "", "dev"},
+	} {
+		_, err := Load(c.path, c.context, "agent")
+		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: got %v, want a line with %q", name, err, c.want)
+		}
+	}
+}
+
+// apiServer answers every request as answer says: with a status code for the
+// namespace and resource asked for.
+func apiServer(t *testing.T, answer func(namespace, resource string) int) *httptest.Server {
+	t.Helper()
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		parts := strings.Split(r.URL.Path, "/")
+		namespace, resource := parts[len(parts)-2], parts[len(parts)-1]
+		code := answer(namespace, resource)
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(code)
+		if code == http.StatusOK {
+			fmt.Fprintf(w, `{"kind":"List","apiVersion":"v1","items":[]}`)
+			return
+		}
+		_ = json.NewEncoder(w).Encode(metav1.Status{
+			TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
+			Status:   metav1.StatusFailure, Message: http.StatusText(code),
+			Reason: map[int]metav1.StatusReason{401: metav1.StatusReasonUnauthorized, 403: metav1.StatusReasonForbidden}[code],
+			Code:   int32(code),
+		})
+	}))
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // handshakes that are meant to fail
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	return server
+}
+
+func TestNewWatcherFaults(t *testing.T) {
+	refused := httptest.NewServer(nil)
+	refused.Close()
+	anyone := func(code int) func(string, string) int { return func(string, string) int { return code } }
+	for name, c := range map[string]struct {
+		host     string
+		insecure bool
+		want     string
+	}{
+		"unreachable":       {refused.URL, true, "can't be reached"},
+		"wrong certificate": {apiServer(t, anyone(200)).URL, false, "certificate-authority"},
+		"no credentials":    {apiServer(t, anyone(401)).URL, true, "does not accept the credentials"},
+		"broken":            {apiServer(t, anyone(500)).URL, true, "Internal Server Error"},
+		"no right to list services": {
+			apiServer(t, anyone(403)).URL, true,
+			"may not list services in namespace a of context ctx",
+		},
+		"no right to list endpointslices": {
+			apiServer(t, func(_, resource string) int {
+				return map[string]int{services: 200, endpointSlices: 403}[resource]
+			}).URL, true,
+			"may not list endpointslices in namespace a of context ctx",
+		},
+	} {
+		cluster := &Cluster{Context: "ctx", Config: &rest.Config{Host: c.host, TLSClientConfig: rest.TLSClientConfig{Insecure: c.insecure}}}
+		logger, _ := test.NewNullLogger()
+		_, err := NewWatcher(t.Context(), cluster, []string{"a"}, logger)
+		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: got %v, want a line with %q", name, err, c.want)
+		}
+	}
+}
+
+// What can't be read of one namespace doesn't keep the others from being served.
+func TestNewWatcherServesWhatCanBeServed(t *testing.T) {
+	server := apiServer(t, func(namespace, _ string) int {
+		return map[string]int{"may": 200, "maynot": 403}[namespace]
+	})
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	cluster := &Cluster{Context: "ctx", Config: &rest.Config{Host: server.URL, TLSClientConfig: rest.TLSClientConfig{CAData: ca}}}
+	logger, said := test.NewNullLogger()
+	w, err := NewWatcher(t.Context(), cluster, []string{"maynot", "may"}, logger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(w.namespaces) != 1 || w.namespaces[0].name != "may" {
+		t.Errorf("it watches %v", w.namespaces)
+	}
+	if last := said.LastEntry(); last == nil || last.Level != logrus.WarnLevel || !strings.Contains(last.Message, "namespace maynot") {
+		t.Errorf("the log says %v", last)
+	}
+}

@@ -1,0 +1,162 @@
+package tunnel_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/streaming/pkg/httpstream"
+	"k8s.io/streaming/pkg/httpstream/spdy"
+
+	"github.com/kubeshore/kubeshore/pkg/fwd"
+	"github.com/kubeshore/kubeshore/pkg/tunnel"
+)
+
+var pod = fwd.PodRef{Context: "c", Namespace: "ns", Name: "pod", UID: "u"}
+
+// behave is what a pod does with a forwarded connection: it has the two
+// streams, and the connection that they belong to.
+type behave func(data, faults httpstream.Stream, conn httpstream.Connection)
+
+// cluster runs an API server's port-forward endpoint, made of the upstream
+// library's server side, over TLS. It returns a dialer for it.
+func cluster(t *testing.T, pod behave) *tunnel.Dialer {
+	t.Helper()
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/api/v1/namespaces/ns/pods/pod/portforward" || r.Header.Get("Authorization") != "Bearer secret" {
+			http.Error(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","message":"pods \"pod\" not found","reason":"NotFound","code":404}`, http.StatusNotFound)
+			return
+		}
+		if _, err := httpstream.Handshake(r, w, []string{"portforward.k8s.io"}); err != nil {
+			return
+		}
+		streams := make(chan httpstream.Stream, 2)
+		conn := spdy.NewResponseUpgrader().UpgradeResponse(w, r, func(s httpstream.Stream, replied <-chan struct{}) error {
+			if s.Headers().Get(corev1.PortHeader) != "8080" {
+				t.Errorf("a stream for port %q", s.Headers().Get(corev1.PortHeader))
+			}
+			streams <- s
+			return nil
+		})
+		if conn == nil {
+			return
+		}
+		defer conn.Close()
+		byType := make(map[string]httpstream.Stream)
+		for range 2 {
+			select {
+			case s := <-streams:
+				byType[s.Headers().Get(corev1.StreamType)] = s
+			case <-conn.CloseChan():
+				return
+			}
+		}
+		pod(byType[corev1.StreamTypeData], byType[corev1.StreamTypeError], conn)
+		<-conn.CloseChan()
+	}))
+	t.Cleanup(server.Close)
+	return tunnel.New(map[string]*rest.Config{"c": {
+		Host: server.URL, BearerToken: "secret", TLSClientConfig: rest.TLSClientConfig{Insecure: true},
+	}})
+}
+
+func dial(t *testing.T, d *tunnel.Dialer) fwd.Stream {
+	t.Helper()
+	s, err := d.Dial(t.Context(), pod, 8080)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+// end ends both streams in good order, as the kubelet does.
+func end(data, faults httpstream.Stream) {
+	_ = data.Close()
+	_ = faults.Close()
+}
+
+func TestStreamEchoes(t *testing.T) {
+	s := dial(t, cluster(t, func(data, faults httpstream.Stream, _ httpstream.Connection) {
+		_, _ = io.Copy(data, data)
+		end(data, faults)
+	}))
+	sent := strings.Repeat("hello, pod ", 100_000)
+	go func() {
+		_, _ = io.WriteString(s, sent)
+		_ = s.CloseWrite()
+	}()
+	if got, err := io.ReadAll(s); string(got) != sent || err != nil {
+		t.Errorf("%d bytes came back, %v; want %d", len(got), err, len(sent))
+	}
+}
+
+func TestStreamFaults(t *testing.T) {
+	for name, c := range map[string]struct {
+		pod  behave
+		want string
+	}{
+		"the pod refuses": {func(data, faults httpstream.Stream, _ httpstream.Connection) {
+			_ = data.Close() // the end of the bytes comes first, the reason after it
+			_, _ = io.WriteString(faults, "dial tcp4 127.0.0.1:8080: connect: connection refused")
+			_ = faults.Close()
+		}, "connection refused"},
+		"the connection is lost": {func(_, _ httpstream.Stream, conn httpstream.Connection) {
+			_ = conn.Close()
+		}, "EOF"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := dial(t, cluster(t, c.pod))
+			_, err := s.Read(make([]byte, 1))
+			if err == nil || errors.Is(err, io.EOF) || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("Read says %v, want %q and not the end", err, c.want)
+			}
+		})
+	}
+}
+
+func TestStreamCloseIsNoticedByThePod(t *testing.T) {
+	noticed := make(chan struct{})
+	s := dial(t, cluster(t, func(data, _ httpstream.Stream, _ httpstream.Connection) {
+		_, _ = io.Copy(io.Discard, data)
+		close(noticed)
+	}))
+	for range 2 {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	select {
+	case <-noticed:
+	case <-time.After(10 * time.Second):
+		t.Error("the pod never notices")
+	}
+	if _, err := s.Read(make([]byte, 1)); err == nil {
+		t.Error("it can still be read")
+	}
+}
+
+func TestDialFaults(t *testing.T) {
+	d := cluster(t, func(httpstream.Stream, httpstream.Stream, httpstream.Connection) {})
+	other := pod
+	other.Name = "other"
+	if _, err := d.Dial(t.Context(), other, 8080); err == nil || !strings.Contains(err.Error(), "not found") {
+		t.Errorf("a pod that is not there: %v", err)
+	}
+	other.Context = "unknown"
+	if _, err := d.Dial(t.Context(), other, 8080); err == nil || !strings.Contains(err.Error(), "unknown") {
+		t.Errorf("a context that is not there: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := d.Dial(ctx, pod, 8080); !errors.Is(err, context.Canceled) {
+		t.Errorf("after the end of ctx: %v", err)
+	}
+}
