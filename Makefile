@@ -15,10 +15,12 @@ FUZZTIME    ?= 10s
 # tests use that cluster, and none of our own is started.
 CLUSTER_KUBECONFIG := /var/cache/kubeshore-cluster/kubeconfig
 ifeq ($(origin KUBECONFIG),command line)
-E2E_KUBECONFIG := $(KUBECONFIG)
+E2E_KUBECONFIG := $(abspath $(KUBECONFIG))
+E2E_KUBECTL    := kubectl
 E2E_CLUSTER    :=
 else
 E2E_KUBECONFIG := $(CLUSTER_KUBECONFIG)
+E2E_KUBECTL    := $(CURDIR)/bin/kubectl
 E2E_CLUSTER    := cluster
 endif
 
@@ -43,8 +45,8 @@ unit: ## run the tests that need no cluster
 	go test -C test/cluster -race -shuffle=on .
 
 .PHONY: e2e
-e2e: build bin/kubectl $(E2E_CLUSTER) ## run the tests that need a cluster (KUBECONFIG=FILE: that one)
-	KUBECONFIG=$(E2E_KUBECONFIG) go test -race -shuffle=on -count=1 -timeout=20m -tags=e2e ./test/e2e
+e2e: build $(E2E_CLUSTER) ## run the tests that need a cluster (KUBECONFIG=FILE: that one)
+	KUBECONFIG=$(E2E_KUBECONFIG) KUBECTL=$(E2E_KUBECTL) go test -race -shuffle=on -count=1 -timeout=20m -tags=e2e ./test/e2e
 
 .PHONY: fuzz
 fuzz: ## fuzz each fuzz test for FUZZTIME

@@ -223,7 +223,7 @@ func TestEngineFollowsAndRestores(t *testing.T) {
 	for _, broken := range h.broken {
 		t.Error(broken)
 	}
-	var said []string
+	said := make([]string, 0, 4)
 	for _, entry := range lines.AllEntries() {
 		fields := strings.Fields(entry.Message)
 		said = append(said, strings.Join(fields[:min(2, len(fields))], " "))

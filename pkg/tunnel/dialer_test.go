@@ -38,7 +38,7 @@ func cluster(t *testing.T, pod behave) *tunnel.Dialer {
 			return
 		}
 		streams := make(chan httpstream.Stream, 2)
-		conn := spdy.NewResponseUpgrader().UpgradeResponse(w, r, func(s httpstream.Stream, replied <-chan struct{}) error {
+		conn := spdy.NewResponseUpgrader().UpgradeResponse(w, r, func(s httpstream.Stream, _ <-chan struct{}) error {
 			if s.Headers().Get(corev1.PortHeader) != "8080" {
 				t.Errorf("a stream for port %q", s.Headers().Get(corev1.PortHeader))
 			}

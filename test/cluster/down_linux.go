@@ -29,7 +29,7 @@ func down(out io.Writer) error {
 		return err
 	}
 	if _, err := os.Stat("/sys/class/net/" + bridge); err == nil {
-		if _, err := command(context.Background(), "ip", "link", "del", bridge); err != nil {
+		if err := command(context.Background(), "ip", "link", "del", bridge); err != nil {
 			return err
 		}
 	}

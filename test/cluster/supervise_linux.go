@@ -47,7 +47,7 @@ func supervise(ctx context.Context) error {
 			if err := s.restart(); err != nil {
 				return err
 			}
-			if len(pending) == 0 || containerdReady() != nil || apiReady(ctx) != nil {
+			if len(pending) == 0 || containerdReady(ctx) != nil || apiReady(ctx) != nil {
 				continue
 			}
 			for _, c := range pending {
@@ -112,8 +112,9 @@ func makeCgroups() error {
 	return nil
 }
 
-func containerdReady() error {
-	conn, err := net.Dial("unix", containerdSock)
+func containerdReady(ctx context.Context) error {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", containerdSock)
 	if err != nil {
 		return err
 	}

@@ -119,7 +119,7 @@ func prepare(program string) error {
 		{"addr", "add", bridgeAddr, "dev", bridge},
 		{"link", "set", bridge, "up"},
 	} {
-		if _, err := command(context.Background(), "ip", args...); err != nil {
+		if err := command(context.Background(), "ip", args...); err != nil {
 			return err
 		}
 	}
@@ -169,7 +169,7 @@ func start(ctx context.Context, bin string) error {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command("/proc/self/exe", "supervise")
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), "/proc/self/exe", "supervise") // it outlives us
 	cmd.Args[0] = "kubeshore-cluster"
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{
@@ -226,7 +226,7 @@ func importImages(ctx context.Context, bin string) error {
 		if have, err := os.ReadFile(mark); err == nil && string(have) == digest {
 			continue
 		}
-		if _, err := command(ctx, "ctr", "--address", containerdSock, "--namespace", "k8s.io", "image", "import", path); err != nil {
+		if err := command(ctx, "ctr", "--address", containerdSock, "--namespace", "k8s.io", "image", "import", path); err != nil {
 			return err
 		}
 		if err := os.WriteFile(mark, []byte(digest), 0o600); err != nil {
@@ -256,14 +256,13 @@ func installPackages(ctx context.Context, out io.Writer) error {
 		return fmt.Errorf("missing: %s; install them, or use any other cluster: make e2e KUBECONFIG=FILE", strings.Join(missing, ", "))
 	}
 	fmt.Fprintf(out, "cluster: installing %s\n", strings.Join(missing, ", "))
-	if _, err := command(ctx, "apt-get", "update", "-q"); err != nil {
+	if err := command(ctx, "apt-get", "update", "-q"); err != nil {
 		return err
 	}
-	_, err := command(ctx, "env", append([]string{
+	return command(ctx, "env", append([]string{
 		"DEBIAN_FRONTEND=noninteractive",
 		"apt-get", "install", "-q", "-y", "--no-install-recommends",
 	}, missing...)...)
-	return err
 }
 
 // cniBin is the folder of the CNI plugins: Debian's, or upstream's.
@@ -276,11 +275,11 @@ func cniBin() string {
 	return ""
 }
 
-// command runs a program; its error has the command line and what it printed.
-func command(ctx context.Context, name string, args ...string) (string, error) {
+// command runs a program; an error has the command line and what it printed.
+func command(ctx context.Context, name string, args ...string) error {
 	output, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
 	if err != nil {
-		return "", fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, strings.TrimSpace(string(output)))
+		return fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, strings.TrimSpace(string(output)))
 	}
-	return string(output), nil
+	return nil
 }

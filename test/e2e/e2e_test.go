@@ -1,0 +1,367 @@
+//go:build e2e
+
+// Package e2e has the tests of what a user does: the real program, against the
+// real cluster that KUBECONFIG names, with this machine's own hosts file,
+// resolver and sockets. They need root, kubectl, and the image
+// kubeshore.test/go-ok:1 in the cluster (bin/images/go-ok.tar).
+package e2e
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const (
+	hostsFile = "/etc/hosts"
+	patience  = 60 * time.Second // for a pod to come or go; a condition that holds ends it at once
+)
+
+// program is the program under test, kubectl what speaks to the cluster.
+var program, kubectlProgram string
+
+func TestMain(m *testing.M) {
+	if err := findPrograms(); err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		os.Exit(1)
+	}
+	cache, err := os.MkdirTemp("", "kubeshore-e2e")
+	if err != nil {
+		panic(err)
+	}
+	_ = os.Setenv("KUBECACHEDIR", cache)   // kubectl's, else in the home
+	_ = os.Setenv("GODEBUG", "netdns=cgo") // Go's own resolver sees a new name late
+	code := m.Run()
+	_ = os.RemoveAll(cache)
+	os.Exit(code)
+}
+
+func findPrograms() error {
+	bin, err := filepath.Abs("../../bin")
+	if err != nil {
+		return err
+	}
+	program = filepath.Join(bin, "kubeshore")
+	if _, err := os.Stat(program); err != nil {
+		return fmt.Errorf("%w: run make e2e", err)
+	}
+	if kubectlProgram, err = exec.LookPath(cmp.Or(os.Getenv("KUBECTL"), "kubectl")); err != nil {
+		return err
+	}
+	if os.Geteuid() != 0 {
+		return fmt.Errorf("the tests write %s: run them as root", hostsFile)
+	}
+	if out, err := exec.Command(kubectlProgram, "get", "namespaces").CombinedOutput(); err != nil {
+		return fmt.Errorf("no cluster at KUBECONFIG=%s: %s", os.Getenv("KUBECONFIG"), out)
+	}
+	return nil
+}
+
+// kubectl runs kubectl with the input given and returns what it printed.
+func kubectl(t *testing.T, input string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(kubectlProgram, args...)
+	cmd.Stdin = strings.NewReader(input)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("kubectl %s: %v: %s", strings.Join(args, " "), err, stderr.String())
+	}
+	return string(out)
+}
+
+func apply(t *testing.T, manifests ...string) {
+	t.Helper()
+	kubectl(t, strings.Join(manifests, "\n---\n"), "apply", "-f", "-")
+}
+
+// namespace makes a namespace for the test alone.
+func namespace(t *testing.T) string {
+	t.Helper()
+	name := fmt.Sprintf("e2e-%x", time.Now().UnixNano()&0xffffffff)
+	kubectl(t, "", "create", "namespace", name)
+	t.Cleanup(func() { kubectl(t, "", "delete", "namespace", name, "--wait=false") })
+	return name
+}
+
+// deployment returns go-ok, as a Deployment of that many pods that listen on
+// 8080 by the port name http.
+func deployment(namespace, name string, replicas int) string {
+	return fmt.Sprintf(`
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: %[2]s, namespace: %[1]s}
+spec:
+  replicas: %[3]d
+  selector: {matchLabels: {app: %[2]s}}
+  template:
+    metadata: {labels: {app: %[2]s}}
+    spec: %[4]s`, namespace, name, replicas, podSpec(8080))
+}
+
+func statefulSet(namespace, name string, replicas int) string {
+	return fmt.Sprintf(`
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: %[2]s, namespace: %[1]s}
+spec:
+  serviceName: %[2]s
+  podManagementPolicy: Parallel
+  replicas: %[3]d
+  selector: {matchLabels: {app: %[2]s}}
+  template:
+    metadata: {labels: {app: %[2]s}}
+    spec: %[4]s`, namespace, name, replicas, podSpec(5432))
+}
+
+func podSpec(port int) string {
+	return fmt.Sprintf(`{automountServiceAccountToken: false, terminationGracePeriodSeconds: 1, containers: [{
+      name: go-ok, image: "kubeshore.test/go-ok:1", imagePullPolicy: IfNotPresent,
+      env: [{name: PORT, value: "%[1]d"}], ports: [{name: http, containerPort: %[1]d}],
+      readinessProbe: {tcpSocket: {port: http}, periodSeconds: 1}}]}`, port)
+}
+
+// service returns a Service of the pods with the label app=name, whose port
+// leads to the pods' port http. clusterIP is "" or "None".
+func service(namespace, name string, port int, clusterIP string) string {
+	return fmt.Sprintf(`
+apiVersion: v1
+kind: Service
+metadata: {name: %[2]s, namespace: %[1]s}
+spec: {clusterIP: %[4]q, selector: {app: %[2]s}, ports: [{name: http, port: %[3]d, targetPort: http}]}`, namespace, name, port, clusterIP)
+}
+
+// readyPods waits until that many pods of the app are ready.
+func readyPods(t *testing.T, namespace, app string, n int) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%d ready pods of %s", n, app), func() error {
+		out := kubectl(t, "", "-n", namespace, "get", "endpointslices", "-l", "kubernetes.io/service-name="+app,
+			"-o", "jsonpath={.items[*].endpoints[*].conditions.ready}")
+		if got := strings.Count(out, "true"); got != n {
+			return fmt.Errorf("%d are", got)
+		}
+		return nil
+	})
+}
+
+// eventually asks again and again until it gets no error.
+func eventually(t *testing.T, what string, ask func() error) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for {
+		err := ask()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not after %v: %v", what, patience, err)
+		}
+		select { // a pause between questions, not a wait for anything
+		case <-t.Context().Done():
+			t.Fatal(t.Context().Err())
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// resolve asks libc for the address of a name, as most programs do.
+func resolve(name string) (string, error) {
+	addresses, err := net.LookupHost(name)
+	if err != nil {
+		return "", err
+	}
+	return addresses[0], nil
+}
+
+// answer is what go-ok says.
+type answer struct{ Message, Pod, Port string }
+
+// get asks a URL over a connection of its own.
+func get(address string) (answer, error) {
+	client := &http.Client{
+		Timeout: 15 * time.Second,
+		Transport: &http.Transport{
+			DisableKeepAlives: true,
+			DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+				host, port, err := net.SplitHostPort(addr)
+				if err != nil {
+					return nil, err
+				}
+				if host, err = resolve(host); err != nil {
+					return nil, err
+				}
+				var d net.Dialer
+				return d.DialContext(ctx, network, net.JoinHostPort(host, port))
+			},
+		},
+	}
+	resp, err := client.Get(address)
+	if err != nil {
+		return answer{}, err
+	}
+	defer resp.Body.Close()
+	var a answer
+	if err := json.NewDecoder(resp.Body).Decode(&a); err != nil {
+		return answer{}, err
+	}
+	if a.Message != "ok" {
+		return a, fmt.Errorf("%s says %+v", address, a)
+	}
+	return a, nil
+}
+
+func mustGet(t *testing.T, address string) answer {
+	t.Helper()
+	a, err := get(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// refused checks that nothing listens at a URL's host and port.
+func refused(address string) error {
+	u, err := url.Parse(address)
+	if err != nil {
+		return err
+	}
+	conn, err := net.DialTimeout("tcp", u.Host, 5*time.Second)
+	if err == nil {
+		_ = conn.Close()
+		return fmt.Errorf("%s accepts", u.Host)
+	}
+	return nil
+}
+
+// daemon is a running `kubeshore up`.
+type daemon struct {
+	*exec.Cmd
+	log    logFile
+	ended  chan struct{}
+	err    error // once ended
+	before []byte
+}
+
+// logFile is what a daemon has said so far.
+type logFile struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *logFile) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logFile) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// launch runs kubeshore up without waiting for anything. It is stopped with
+// the test, and must then leave the hosts file as it was.
+func launch(t *testing.T, args ...string) *daemon {
+	t.Helper()
+	before, err := os.ReadFile(hostsFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &daemon{Cmd: exec.Command(program, append([]string{"up"}, args...)...), ended: make(chan struct{}), before: before}
+	d.Stderr = &d.log
+	if err := d.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		d.err = d.Wait()
+		close(d.ended)
+	}()
+	t.Cleanup(func() {
+		d.stop(t, syscall.SIGTERM)
+		if t.Failed() {
+			t.Logf("the daemon's log:\n%s", d.log.String())
+		}
+	})
+	return d
+}
+
+// up runs kubeshore up until it is ready.
+func up(t *testing.T, args ...string) *daemon {
+	t.Helper()
+	d := launch(t, args...)
+	d.says(t, "msg=ready")
+	return d
+}
+
+// says waits until the log has the text.
+func (d *daemon) says(t *testing.T, text string) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("the log says %q", text), func() error {
+		if strings.Contains(d.log.String(), text) {
+			return nil
+		}
+		select {
+		case <-d.ended:
+			t.Fatalf("the daemon ended: %v\n%s", d.err, d.log.String())
+		default:
+		}
+		return fmt.Errorf("it has\n%s", d.log.String())
+	})
+}
+
+// stop sends a signal and checks that the daemon ends in good order and that
+// the machine is as it was.
+func (d *daemon) stop(t *testing.T, signal os.Signal) {
+	t.Helper()
+	select {
+	case <-d.ended:
+		return
+	default:
+	}
+	if err := d.Process.Signal(signal); err != nil {
+		t.Error(err)
+	}
+	select {
+	case <-d.ended:
+	case <-time.After(patience):
+		_ = d.Process.Kill()
+		t.Fatalf("after %v it doesn't end", signal)
+	}
+	if d.err != nil {
+		t.Errorf("after %v: %v", signal, d.err)
+	}
+	d.cleaned(t)
+}
+
+// cleaned checks that the hosts file is as it was before the daemon.
+func (d *daemon) cleaned(t *testing.T) {
+	t.Helper()
+	after, err := os.ReadFile(hostsFile)
+	if err != nil {
+		t.Error(err)
+	}
+	if !bytes.Equal(after, d.before) {
+		t.Errorf("%s was\n%s\nand is\n%s", hostsFile, d.before, after)
+	}
+	if left, _ := filepath.Glob("/etc/.hosts*"); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	if left, _ := filepath.Glob("/run/kubeshore*"); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
