@@ -23,6 +23,8 @@ finish() {
 trap finish EXIT
 trap 'exit 130' INT TERM HUP
 
+command -v curl >/dev/null || apt-get install -q -y --no-install-recommends curl
+
 fail() {
   echo "demo: $*" >&2
   exit 1
@@ -75,6 +77,6 @@ if [ -t 0 ] && [ -t 1 ] && [ "${CI:-}" != true ]; then
   $PWD/bin/kubectl -n shop scale deployment/go-ok --replicas=4
 Afterwards, make cluster-down ends the cluster.
 T
-  trap 'exit 0' INT
-  wait "$kubeshore" && kubeshore=
+  trap : INT # kubeshore has it from the terminal too, and ends
+  until wait "$kubeshore" || ! kill -0 "$kubeshore" 2>/dev/null; do :; done
 fi
