@@ -120,17 +120,21 @@ func up(ctx context.Context, f upFlags, log *logrus.Logger) (err error) {
 			return err
 		}
 		log.Infof("context %s (%s), namespaces %s", cluster.Context, cluster.Config.Host, strings.Join(namespaces, ", "))
+		dialer, err := tunnel.New(map[string]*rest.Config{cluster.Context: cluster.Config})
+		if err != nil {
+			return err
+		}
 		engine := &fwd.Engine{
 			Options:   fwd.Options{Context: cluster.Context, Namespace: namespaces[0]},
 			Source:    watcher,
-			Dialer:    tunnel.New(map[string]*rest.Config{cluster.Context: cluster.Config}),
+			Dialer:    dialer,
 			Addresses: pool,
 			Aliases:   &loopback.Aliases{},
 			Ports:     listen.NewEach(),
 			Names:     file,
 			Log:       log,
 		}
-		return run(ctx, abort, watcher, engine)
+		return run(ctx, abort, watcher, dialer, engine)
 	})
 	if err := peers.Wait(); err != nil {
 		return err
@@ -139,11 +143,17 @@ func up(ctx context.Context, f upFlags, log *logrus.Logger) (err error) {
 	return nil
 }
 
-// run lets the watcher and the engine run until ctx ends or one of them fails.
-func run(ctx, abort context.Context, watcher *kube.Watcher, engine *fwd.Engine) error {
+// run lets the parts run until ctx ends or one of them fails. The dialer goes
+// last: it has the connections that the engine drains.
+func run(ctx, abort context.Context, watcher *kube.Watcher, dialer *tunnel.Dialer, engine *fwd.Engine) error {
 	running, ctx := errgroup.WithContext(ctx)
+	dialing, hangUp := context.WithCancel(context.WithoutCancel(ctx))
 	running.Go(func() error { return watcher.Run(ctx) })
-	running.Go(func() error { return engine.Run(ctx, abort) })
+	running.Go(func() error { return dialer.Run(dialing) })
+	running.Go(func() error {
+		defer hangUp()
+		return engine.Run(ctx, abort)
+	})
 	return running.Wait()
 }
 

@@ -1,106 +1,122 @@
 // Package tunnel opens byte streams to ports of pods, through the API server
 // and the kubelet: the port-forward subresource (KEP-4006 describes the
-// protocol).
+// protocol, which is SPDY/3.1 with two streams for each connection).
 package tunnel
 
 import (
 	"context"
 	"fmt"
-	"net/http"
-	"strconv"
+	"sync"
+	"time"
 
-	corev1 "k8s.io/api/core/v1"
+	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/portforward"
-	"k8s.io/client-go/transport/spdy"
-	"k8s.io/streaming/pkg/httpstream"
 
 	"github.com/kubeshore/kubeshore/pkg/fwd"
 )
 
-// Dialer opens streams to the pods of some clusters. It is a fwd.Dialer. Each
-// stream has a connection to the API server of its own, so that nothing that
-// happens to one is felt by another.
+// Dialer opens streams to the pods of some clusters. It is a fwd.Dialer. Dial
+// works as long as Run runs.
 type Dialer struct {
-	clusters map[string]*rest.Config
+	clusters map[string]*cluster
+	work     chan func(context.Context) // for Run to run
+
+	mu    sync.Mutex
+	pools map[fwd.PodRef]*pool
 }
 
 // New returns a dialer for the clusters given, by the name of their context.
-func New(clusters map[string]*rest.Config) *Dialer { return &Dialer{clusters: clusters} }
+func New(configs map[string]*rest.Config) (*Dialer, error) {
+	d := &Dialer{
+		clusters: make(map[string]*cluster, len(configs)),
+		work:     make(chan func(context.Context)),
+		pools:    make(map[fwd.PodRef]*pool),
+	}
+	for name, config := range configs {
+		c, err := newCluster(config)
+		if err != nil {
+			return nil, fmt.Errorf("context %s: %w", name, err)
+		}
+		d.clusters[name] = c
+	}
+	return d, nil
+}
 
-// Dial opens a stream to a port of a pod. The API server takes the stream
-// before the pod is asked: that nothing listens there is what Read then says.
-// ctx bounds the dial, not the stream.
+// Run runs the connections to the API servers until ctx ends, and then closes
+// them. It must be called once.
+func (d *Dialer) Run(ctx context.Context) error {
+	var running errgroup.Group
+	reap := time.NewTicker(reapEvery)
+	defer reap.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return running.Wait()
+		case work := <-d.work:
+			running.Go(func() error {
+				work(ctx)
+				return nil
+			})
+		case now := <-reap.C:
+			d.reap(now)
+		}
+	}
+}
+
+// Dial opens a stream to a port of a pod. It returns before the pod was asked:
+// that nothing listens there is what Read then says. ctx bounds the dial, not
+// the stream.
 func (d *Dialer) Dial(ctx context.Context, pod fwd.PodRef, port uint16) (fwd.Stream, error) {
-	config, ok := d.clusters[pod.Context]
+	c, ok := d.clusters[pod.Context]
 	if !ok {
 		return nil, fmt.Errorf("no cluster of the context %s", pod.Context)
 	}
-	conn, err := upgrade(ctx, config, pod)
-	if err != nil {
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx) // the transport's words for it differ
+	p := d.pool(pod, c)
+	for {
+		u, err := p.get(ctx, d.work)
+		if err != nil {
+			return nil, err
 		}
-		return nil, err
+		if s, err := u.open(port); err == nil {
+			return &leased{stream: s, pool: p}, nil
+		}
+		p.remove(u) // it has ended, or had all the streams that it can have
 	}
-	// The connection knows nothing of ctx: end it when ctx ends too soon.
-	cancelled := context.AfterFunc(ctx, func() { _ = conn.Close() })
-	s, err := open(conn, port)
-	if !cancelled() && err == nil {
-		_ = s.Close()
-		return nil, context.Cause(ctx)
-	}
-	return s, err
 }
 
-// upgrade asks the API server for a connection to the pod.
-func upgrade(ctx context.Context, config *rest.Config, pod fwd.PodRef) (httpstream.Connection, error) {
-	transport, upgrader, err := spdy.RoundTripperFor(config)
-	if err != nil {
-		return nil, err
+// pool returns the pool of a pod's connections.
+func (d *Dialer) pool(pod fwd.PodRef, c *cluster) *pool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p, ok := d.pools[pod]
+	if !ok {
+		p = newPool(func(ctx context.Context) (*upstream, error) { return c.dial(ctx, pod) })
+		d.pools[pod] = p
 	}
-	base, _, err := rest.DefaultServerUrlFor(config)
-	if err != nil {
-		return nil, err
-	}
-	target := base.JoinPath("api", "v1", "namespaces", pod.Namespace, "pods", pod.Name, "portforward")
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target.String(), nil)
-	if err != nil {
-		return nil, err
-	}
-	conn, protocol, err := spdy.NegotiateStreaming(upgrader, &http.Client{Transport: transport}, req, portforward.PortForwardProtocolV1Name)
-	if err != nil {
-		return nil, err
-	}
-	if protocol != portforward.PortForwardProtocolV1Name {
-		_ = conn.Close()
-		return nil, fmt.Errorf("the API server speaks %q, not %s", protocol, portforward.PortForwardProtocolV1Name)
-	}
-	return conn, nil
+	return p
 }
 
-// open makes the two streams that one forwarded connection has: one for the
-// bytes, one on which the kubelet says what went wrong.
-func open(conn httpstream.Connection, port uint16) (*stream, error) {
-	headers := http.Header{}
-	headers.Set(corev1.PortHeader, strconv.Itoa(int(port)))
-	headers.Set(corev1.PortForwardRequestIDHeader, "0")
-	create := func(kind string) (httpstream.Stream, error) {
-		headers.Set(corev1.StreamType, kind)
-		return conn.CreateStream(headers)
+// reap closes what was not used for long.
+func (d *Dialer) reap(now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for pod, p := range d.pools {
+		if p.reap(now) {
+			delete(d.pools, pod)
+		}
 	}
-	faults, err := create(corev1.StreamTypeError)
-	if err == nil {
-		err = faults.Close() // we have nothing to say on it
-	}
-	if err != nil {
-		_ = conn.Close()
-		return nil, fmt.Errorf("open the error stream: %w", err)
-	}
-	data, err := create(corev1.StreamTypeData)
-	if err != nil {
-		_ = conn.Close()
-		return nil, fmt.Errorf("open the data stream: %w", err)
-	}
-	return newStream(conn, data, faults), nil
+}
+
+// leased is a stream whose upstream goes back to the pool when it is closed.
+type leased struct {
+	*stream
+	pool *pool
+	once sync.Once
+}
+
+// Close ends the stream at once.
+func (l *leased) Close() error {
+	err := l.stream.Close()
+	l.once.Do(func() { l.pool.put(l.up) })
+	return err
 }

@@ -62,9 +62,22 @@ func cluster(t *testing.T, pod behave) *tunnel.Dialer {
 		<-conn.CloseChan()
 	}))
 	t.Cleanup(server.Close)
-	return tunnel.New(map[string]*rest.Config{"c": {
+	d, err := tunnel.New(map[string]*rest.Config{"c": {
 		Host: server.URL, BearerToken: "secret", TLSClientConfig: rest.TLSClientConfig{Insecure: true},
 	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error)
+	go func() { ended <- d.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	return d
 }
 
 func dial(t *testing.T, d *tunnel.Dialer) fwd.Stream {
@@ -110,7 +123,7 @@ func TestStreamFaults(t *testing.T) {
 		}, "connection refused"},
 		"the connection is lost": {func(_, _ httpstream.Stream, conn httpstream.Connection) {
 			_ = conn.Close()
-		}, "EOF"},
+		}, "reset the stream"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := dial(t, cluster(t, c.pod))

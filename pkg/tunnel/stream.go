@@ -3,88 +3,314 @@ package tunnel
 import (
 	"errors"
 	"io"
+	"net"
+	"os"
 	"strings"
 	"sync"
 	"time"
-
-	"k8s.io/streaming/pkg/httpstream"
 )
 
 const (
 	// verdictTime is how long the end of the bytes waits for word of what
 	// ended them: the error stream's text comes after the data stream's end.
 	verdictTime = 3 * time.Second
-	// faultSize is how much of what the kubelet says went wrong is read.
+	// faultSize is how much is kept of what the kubelet says went wrong.
 	faultSize = 4096
+	// backlogSize is how much of a stream's bytes waits for a client that
+	// doesn't take them; as much again may be on its way to the client. A
+	// stream that is alone on its upstream then holds the upstream up, which is
+	// backpressure; one that isn't is given up.
+	backlogSize = 1 << 20
 )
 
-// stream is one forwarded connection. It is a fwd.Stream.
-type stream struct {
-	conn    httpstream.Connection
-	data    httpstream.Stream
-	verdict chan struct{} // closed when the error stream has ended
-	fault   error         // what it said; to be read after verdict
-	end     sync.Once
+// slowWrite is when a write to a client that takes what it gets is over.
+const slowWrite = 20 * time.Millisecond
+
+// errStalled is what becomes of a stream whose client takes nothing while
+// others share its upstream.
+var errStalled = errors.New("the client doesn't read, and others share its connection to the API server")
+
+// client is where a stream's bytes go without a detour: a net.Conn.
+type client interface {
+	io.Writer
+	SetWriteDeadline(t time.Time) error
 }
 
-// newStream takes over the connection and its streams.
-func newStream(conn httpstream.Connection, data, faults httpstream.Stream) *stream {
-	s := &stream{conn: conn, data: data, verdict: make(chan struct{})}
-	// It ends with the connection, which Close closes and waits for it.
-	go s.awaitVerdict(faults)
+// stream is one forwarded connection. It is a fwd.Stream.
+//
+// What comes for it is written to the client by the upstream's reader, straight
+// from its buffer, as long as the stream is alone on its upstream. If others
+// share it, what comes waits in the backlog, which WriteTo or Read empties.
+type stream struct {
+	up *upstream
+	id uint32 // of the data stream; the error stream's is two less
+
+	mu       sync.Mutex
+	changed  *sync.Cond
+	client   client    // once WriteTo was called
+	direct   bool      // the upstream's reader writes to the client now
+	since    time.Time // of direct
+	hurried  bool      // the client has a write deadline that is over
+	draining bool      // WriteTo writes to the client now
+	backlog  []byte
+	written  int64 // bytes that the client has taken
+	dataEnd  bool  // the server has sent its last byte
+	faultEnd bool  // the error stream has ended
+	finSent  bool  // we have sent our last byte
+	fault    []byte
+	err      error // why it broke off
+}
+
+func newStream(u *upstream, id uint32) *stream {
+	s := &stream{up: u, id: id}
+	s.changed = sync.NewCond(&s.mu)
 	return s
 }
 
-func (s *stream) awaitVerdict(faults io.Reader) {
-	defer close(s.verdict)
-	text, err := io.ReadAll(io.LimitReader(faults, faultSize))
-	switch {
-	case len(text) > 0:
-		s.fault = errors.New(strings.TrimSpace(string(text)))
-	case err != nil:
-		s.fault = err
+func (s *stream) faultID() uint32 { return s.id - 2 }
+
+// deliver takes bytes that the server sent, which are good only until it
+// returns. The upstream's reader alone calls it.
+func (s *stream) deliver(chunk []byte) {
+	if !s.take(chunk) {
+		s.fail(errStalled)
+		s.up.remove(s)
+		s.up.reset(s)
 	}
+}
+
+// take is false if there is no room for the bytes and waiting for some would
+// cost others.
+func (s *stream) take(chunk []byte) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.err == nil && len(chunk) > 0 {
+		shared := s.up.shared()
+		switch {
+		case s.client != nil && !shared && len(s.backlog) == 0 && !s.draining:
+			chunk = s.passOn(chunk)
+		case len(s.backlog) == 0 || len(s.backlog)+len(chunk) <= backlogSize:
+			s.backlog = append(s.backlog, chunk...)
+			s.changed.Broadcast()
+			return true
+		case shared:
+			return false
+		default:
+			s.changed.Wait()
+		}
+	}
+	return true
+}
+
+// passOn writes to the client and returns what is left, if others came to
+// share the upstream in the meantime. mu must be held, and is not during the
+// write.
+func (s *stream) passOn(chunk []byte) []byte {
+	s.direct, s.since = true, time.Now()
+	s.mu.Unlock()
+	n, err := s.client.Write(chunk)
+	s.mu.Lock()
+	s.direct = false
+	s.written += int64(n)
+	if s.hurried {
+		s.hurried = false
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			err = nil
+		}
+		err = errors.Join(err, s.client.SetWriteDeadline(time.Time{}))
+	}
+	if err != nil {
+		s.failLocked(err)
+	}
+	s.changed.Broadcast() // WriteTo may be waiting for the end of it
+	return chunk[n:]
+}
+
+// unblock keeps the upstream's reader from waiting for the client.
+func (s *stream) unblock() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.direct {
+		s.hurried = true
+		_ = s.client.SetWriteDeadline(time.Unix(1, 0)) // if it can't be set, it is closed, which ends the write too
+	}
+	s.changed.Broadcast()
+}
+
+// heldUp tells whether the client is slow to take what came.
+func (s *stream) heldUp() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.direct && time.Since(s.since) > slowWrite || s.draining || len(s.backlog) > 0 && s.client != nil
+}
+
+// addFault takes what the server says went wrong.
+func (s *stream) addFault(text []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fault = append(s.fault, text[:min(len(text), faultSize-len(s.fault))]...)
+}
+
+// finish notes that the data stream or the error stream has ended.
+func (s *stream) finish(fault bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if fault {
+		s.faultEnd = true
+	} else {
+		s.dataEnd = true
+	}
+	s.changed.Broadcast()
+}
+
+// fail breaks the stream off: nothing more is read or written.
+func (s *stream) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failLocked(err)
+}
+
+func (s *stream) failLocked(err error) {
+	if s.err == nil {
+		s.err = err
+	}
+	s.changed.Broadcast()
 }
 
 // Read returns io.EOF only if the pod ended the stream in good order.
 func (s *stream) Read(p []byte) (int, error) {
-	n, err := s.data.Read(p)
-	if errors.Is(err, io.EOF) {
-		err = s.ending()
-	}
-	return n, err
-}
-
-// ending says how the stream has ended: a lost connection looks like an end of
-// the bytes too.
-func (s *stream) ending() error {
-	timer := time.NewTimer(verdictTime)
-	defer timer.Stop()
-	select {
-	case <-s.verdict:
-		if s.fault != nil {
-			return s.fault
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		switch {
+		case s.err != nil:
+			return 0, s.err
+		case len(s.backlog) > 0:
+			n := copy(p, s.backlog)
+			s.backlog = s.backlog[n:]
+			s.changed.Broadcast()
+			return n, nil
+		case s.dataEnd:
+			return 0, s.verdict()
 		}
-	case <-timer.C:
-	}
-	select {
-	case <-s.conn.CloseChan():
-		return io.ErrUnexpectedEOF
-	default:
-		return io.EOF
+		s.changed.Wait()
 	}
 }
 
-func (s *stream) Write(p []byte) (int, error) { return s.data.Write(p) }
+// WriteTo writes all that comes to a net.Conn and returns nil when the pod has
+// ended the stream in good order.
+func (s *stream) WriteTo(w io.Writer) (int64, error) {
+	c, ok := w.(client)
+	if !ok {
+		return io.Copy(w, struct{ io.Reader }{s})
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.client = c
+	s.changed.Broadcast()
+	for {
+		switch {
+		case s.err != nil:
+			return s.written, s.err
+		case len(s.backlog) > 0:
+			s.drain()
+		case s.dataEnd && !s.direct:
+			if err := s.verdict(); !errors.Is(err, io.EOF) {
+				return s.written, err
+			}
+			return s.written, nil
+		default:
+			s.changed.Wait()
+		}
+	}
+}
 
-// CloseWrite says that no more will be written. The kubelet's runtime may end
-// the whole stream a second later.
-func (s *stream) CloseWrite() error { return s.data.Close() }
+// drain writes the backlog to the client. mu must be held, and is not during
+// the write.
+func (s *stream) drain() {
+	chunk := s.backlog
+	s.backlog, s.draining = nil, true
+	s.changed.Broadcast()
+	s.mu.Unlock()
+	n, err := s.client.Write(chunk)
+	s.mu.Lock()
+	s.draining = false
+	s.written += int64(n)
+	if err != nil {
+		s.failLocked(err)
+	}
+	s.changed.Broadcast()
+}
 
-// Close ends the stream and its connection at once.
+// verdict says how the stream has ended, once the bytes have: in good order
+// (io.EOF), or by what the error stream says. mu must be held.
+func (s *stream) verdict() error {
+	late := false
+	timer := time.AfterFunc(verdictTime, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		late = true
+		s.changed.Broadcast()
+	})
+	defer timer.Stop()
+	for s.err == nil && !s.faultEnd && !late {
+		s.changed.Wait()
+	}
+	switch {
+	case len(s.fault) > 0:
+		return errors.New(strings.TrimSpace(string(s.fault)))
+	case s.err != nil:
+		return s.err
+	}
+	return io.EOF
+}
+
+// Write sends bytes to the pod.
+func (s *stream) Write(p []byte) (int, error) {
+	for rest := p; len(rest) > 0; {
+		if err := s.broken(); err != nil {
+			return len(p) - len(rest), err
+		}
+		chunk := rest[:min(len(rest), maxDataSize)]
+		if err := s.up.sendData(s.id, chunk, false); err != nil {
+			return len(p) - len(rest), err
+		}
+		rest = rest[len(chunk):]
+	}
+	return len(p), nil
+}
+
+// CloseWrite says that no more will be written.
+func (s *stream) CloseWrite() error {
+	if err := s.broken(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.finSent = true
+	s.mu.Unlock()
+	return s.up.sendData(s.id, nil, true)
+}
+
+func (s *stream) broken() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+// Close ends the stream at once. Unless both sides had said all, the pod's
+// process sees its connection end.
 func (s *stream) Close() error {
-	var err error
-	s.end.Do(func() { err = s.conn.Close() })
-	<-s.verdict
-	return err
+	s.mu.Lock()
+	first := !errors.Is(s.err, net.ErrClosed)
+	done := s.dataEnd && s.faultEnd && s.finSent
+	s.err = net.ErrClosed
+	s.changed.Broadcast()
+	s.mu.Unlock()
+	if first {
+		s.up.remove(s)
+		if !done {
+			s.up.reset(s)
+		}
+	}
+	return nil
 }

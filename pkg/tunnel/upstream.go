@@ -1,0 +1,384 @@
+package tunnel
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+const (
+	// readSize is how much is read at once: four TLS records.
+	readSize = 64 << 10
+	// controlTime bounds the write of a frame that carries no bytes of a
+	// client. If it doesn't do, the server has not read for so long.
+	controlTime = 5 * time.Second
+)
+
+var (
+	// errUpstreamClosed is what streams get whose connection was closed by us.
+	errUpstreamClosed = errors.New("the connection to the API server was closed")
+	// errUpstreamSpent says that a connection has used up its stream numbers.
+	errUpstreamSpent = errors.New("the connection to the API server has had all the streams that it can have")
+)
+
+// upstream is one connection to a pod's port-forward endpoint, and the streams
+// on it. Its methods may be called by several goroutines at once.
+type upstream struct {
+	conn net.Conn
+	bulk *bulkConn // below conn; may be nil
+
+	// writing is held over each write: frames go out whole, and streams are
+	// opened in the order of their numbers.
+	writing sync.Mutex
+	scratch []byte
+
+	mu      sync.Mutex
+	nextID  uint32 // of the next stream to be opened
+	streams map[uint32]*stream
+	queued  []byte // control frames for whoever writes next
+	err     error  // why it is broken; nil while it works
+}
+
+func newUpstream(conn net.Conn, bulk *bulkConn) *upstream {
+	return &upstream{conn: conn, bulk: bulk, nextID: 1, streams: make(map[uint32]*stream)}
+}
+
+// open starts a stream to a port of the pod. Both of the streams that
+// port-forward wants for a connection go out at once, and no reply is waited
+// for: it says nothing of the pod. The error stream is half-closed from the
+// first, as we have nothing to say on it.
+func (u *upstream) open(port uint16) (*stream, error) {
+	u.writing.Lock()
+	defer u.release()
+	s, err := u.add()
+	if err != nil {
+		return nil, err
+	}
+	headers := http.Header{
+		corev1.StreamType:                 {corev1.StreamTypeError},
+		corev1.PortHeader:                 {strconv.Itoa(int(port))},
+		corev1.PortForwardRequestIDHeader: {strconv.FormatUint(uint64(s.id), 10)},
+	}
+	u.scratch = appendSynStream(u.scratch[:0], s.faultID(), flagFin, headers, s.faultID() == 1)
+	headers[corev1.StreamType] = []string{corev1.StreamTypeData}
+	u.scratch = appendSynStream(u.scratch, s.id, 0, headers, false)
+	return s, u.write(u.scratch, controlTime)
+}
+
+// add gives a new stream its numbers. Those that are there already must from
+// now on not hold up the reading.
+func (u *upstream) add() (*stream, error) {
+	u.mu.Lock()
+	switch {
+	case u.err != nil:
+		defer u.mu.Unlock()
+		return nil, u.err
+	case u.nextID > maxStreamID-2:
+		defer u.mu.Unlock()
+		return nil, errUpstreamSpent
+	}
+	s := newStream(u, u.nextID+2)
+	u.nextID += 4
+	others := slices.Collect(maps.Values(u.streams))
+	u.streams[s.id] = s
+	u.mu.Unlock()
+	for _, other := range others {
+		other.unblock()
+	}
+	return s, nil
+}
+
+// remove forgets a stream: what still comes for it is passed over.
+func (u *upstream) remove(s *stream) {
+	u.mu.Lock()
+	delete(u.streams, s.id)
+	u.mu.Unlock()
+}
+
+// reset tells the server that a stream, which was removed, is of no interest
+// any more. If the stream was alone and a write of its bytes can't get on, the
+// word couldn't either: the upstream is closed then, which says it as well.
+func (u *upstream) reset(s *stream) {
+	u.mu.Lock()
+	alone := len(u.streams) == 0
+	u.mu.Unlock()
+	if alone && !u.writing.TryLock() {
+		u.fail(errUpstreamClosed)
+		return
+	}
+	if alone {
+		u.writing.Unlock()
+	}
+	u.sendControl(appendRstStream(appendRstStream(nil, s.id, statusCancel), s.faultID(), statusCancel))
+}
+
+// shared tells whether other streams would suffer if one held the reading up.
+func (u *upstream) shared() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return len(u.streams) > 1
+}
+
+// shareable tells whether a further stream would get on here: nothing is held
+// up by a client or by the server.
+func (u *upstream) shareable() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.err != nil || !u.writing.TryLock() {
+		return false
+	}
+	u.writing.Unlock()
+	for _, s := range u.streams {
+		if s.heldUp() {
+			return false
+		}
+	}
+	return true
+}
+
+// sendData writes a frame of a stream's bytes; fin says that they are the last.
+func (u *upstream) sendData(id uint32, p []byte, fin bool) error {
+	var flags byte
+	if fin {
+		flags = flagFin
+	}
+	u.writing.Lock()
+	defer u.release()
+	// The header goes with the first TLS record's worth of the bytes: a record
+	// of its own would cost as much as a full one.
+	first := min(len(p), 16<<10-frameHeaderSize)
+	u.scratch = append(appendDataHeader(u.scratch[:0], id, flags, len(p)), p[:first]...)
+	return u.together(func() error {
+		if err := u.write(u.scratch, 0); err != nil || first == len(p) {
+			return err
+		}
+		return u.write(p[first:], 0)
+	})
+}
+
+// together calls write and sends what it writes at once, where that is possible.
+func (u *upstream) together(write func() error) error {
+	if u.bulk == nil {
+		return write()
+	}
+	err := u.bulk.together(write)
+	if err != nil {
+		u.fail(fmt.Errorf("write to the API server: %w", err))
+	}
+	return err
+}
+
+// sendControl writes frames as soon as nothing else is being written. It
+// doesn't wait for a write that is under way.
+func (u *upstream) sendControl(frames []byte) {
+	u.mu.Lock()
+	u.queued = append(u.queued, frames...)
+	u.mu.Unlock()
+	if u.writing.TryLock() {
+		u.release()
+	}
+}
+
+// release gives writing free, after the control frames that came meanwhile.
+func (u *upstream) release() {
+	for {
+		u.mu.Lock()
+		frames := u.queued
+		u.queued = nil
+		u.mu.Unlock()
+		if len(frames) > 0 {
+			_ = u.write(frames, controlTime) // a fault breaks the upstream, which tells all who use it
+			continue
+		}
+		u.writing.Unlock()
+		u.mu.Lock()
+		more := len(u.queued) > 0
+		u.mu.Unlock()
+		if !more || !u.writing.TryLock() {
+			return
+		}
+	}
+}
+
+// write writes frames; writing must be held. An error breaks the upstream: the
+// other side may have half a frame.
+func (u *upstream) write(b []byte, limit time.Duration) error {
+	if limit > 0 {
+		_ = u.conn.SetWriteDeadline(time.Now().Add(limit))
+		defer func() { _ = u.conn.SetWriteDeadline(time.Time{}) }()
+	}
+	if _, err := u.conn.Write(b); err != nil {
+		u.fail(fmt.Errorf("write to the API server: %w", err))
+		return err
+	}
+	return nil
+}
+
+// fail breaks the upstream and all that is on it.
+func (u *upstream) fail(err error) {
+	u.mu.Lock()
+	if u.err != nil {
+		u.mu.Unlock()
+		return
+	}
+	u.err = err
+	streams := u.streams
+	u.streams = make(map[uint32]*stream)
+	u.mu.Unlock()
+	_ = u.conn.Close() // it is of no more use either way
+	for _, s := range streams {
+		s.fail(err)
+	}
+}
+
+// read takes what the server sends until the connection ends or a frame is
+// wrong, and returns why. It must be called once; it breaks the upstream.
+func (u *upstream) read() error {
+	err := u.readFrames()
+	u.fail(err)
+	return err
+}
+
+func (u *upstream) readFrames() error {
+	in := &frameReader{r: u.conn, buf: make([]byte, readSize)}
+	for {
+		var header [frameHeaderSize]byte
+		if err := in.full(header[:]); err != nil {
+			return fmt.Errorf("read from the API server: %w", err)
+		}
+		h, err := parseFrameHeader(&header)
+		if err != nil {
+			return err
+		}
+		if h.control {
+			err = u.control(in, h)
+		} else {
+			err = u.data(in, h)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// data hands the bytes of a data frame on as they come.
+func (u *upstream) data(in *frameReader, h frameHeader) error {
+	s, fault, err := u.find(h.stream)
+	if err != nil {
+		return err
+	}
+	for left := h.length; left > 0; {
+		chunk, err := in.some(left)
+		if err != nil {
+			return fmt.Errorf("read from the API server: %w", err)
+		}
+		left -= len(chunk)
+		switch {
+		case s == nil:
+		case fault:
+			s.addFault(chunk)
+		default:
+			s.deliver(chunk)
+		}
+	}
+	if h.flags&flagFin != 0 && s != nil {
+		s.finish(fault)
+	}
+	return nil
+}
+
+// find returns the stream of a number, and whether the number is its error
+// stream's; nil for one that is gone already.
+func (u *upstream) find(id uint32) (s *stream, fault bool, err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if id%2 == 0 || id >= u.nextID {
+		return nil, false, fmt.Errorf("%w: a frame for stream %d, which was never opened", errProtocol, id)
+	}
+	if s, ok := u.streams[id]; ok {
+		return s, false, nil
+	}
+	return u.streams[id+2], true, nil
+}
+
+// control acts on a control frame.
+func (u *upstream) control(in *frameReader, h frameHeader) error {
+	body := make([]byte, h.length)
+	if err := in.full(body); err != nil {
+		return fmt.Errorf("read from the API server: %w", err)
+	}
+	switch h.kind {
+	case typeRstStream:
+		if len(body) != 8 {
+			return fmt.Errorf("%w: RST_STREAM of %d bytes", errProtocol, len(body))
+		}
+		s, _, err := u.find(binary.BigEndian.Uint32(body) & maxStreamID)
+		if err != nil {
+			return err
+		}
+		if s != nil {
+			s.fail(fmt.Errorf("the API server reset the stream, status %d", binary.BigEndian.Uint32(body[4:])))
+		}
+	case typePing:
+		if len(body) != 4 {
+			return fmt.Errorf("%w: PING of %d bytes", errProtocol, len(body))
+		}
+		if id := binary.BigEndian.Uint32(body); id%2 == 0 { // the server's own: it wants it back
+			u.sendControl(appendPing(nil, id))
+		}
+	case typeGoAway:
+		return io.EOF
+	case typeSynStream:
+		return fmt.Errorf("%w: the server opens a stream", errProtocol)
+	default: // SYN_REPLY says nothing that we need; the rest is not port-forward's
+	}
+	return nil
+}
+
+// frameReader reads frames through a buffer of its own, so that the bytes of
+// data frames can be handed on from it without being copied.
+type frameReader struct {
+	r          io.Reader
+	buf        []byte
+	begin, end int // what was read and not yet handed out
+}
+
+// some returns at least one and at most limit bytes, which are good until the
+// next call.
+func (f *frameReader) some(limit int) ([]byte, error) {
+	if f.begin == f.end {
+		n, err := f.r.Read(f.buf)
+		if n == 0 {
+			if err == nil {
+				err = io.ErrNoProgress
+			}
+			return nil, err
+		}
+		f.begin, f.end = 0, n
+	}
+	chunk := f.buf[f.begin:min(f.end, f.begin+limit)]
+	f.begin += len(chunk)
+	return chunk, nil
+}
+
+// full fills p.
+func (f *frameReader) full(p []byte) error {
+	for len(p) > 0 {
+		chunk, err := f.some(len(p))
+		if err != nil {
+			return err
+		}
+		p = p[copy(p, chunk):]
+	}
+	return nil
+}
