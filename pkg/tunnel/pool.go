@@ -62,8 +62,7 @@ func (p *pool) get(ctx context.Context, start chan<- func(context.Context)) (*up
 			select {
 			case start <- p.add:
 			case <-ctx.Done():
-				p.dialled(nil, context.Cause(ctx))
-				return u, nil
+				p.notStarted()
 			}
 		}
 		if u != nil {
@@ -108,6 +107,14 @@ func (p *pool) add(ctx context.Context) {
 	defer closed()
 	_ = u.read() // its streams have the error
 	p.remove(u)
+}
+
+// notStarted takes back that a dial is under way.
+func (p *pool) notStarted() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.dialing--
+	p.wakeLocked()
 }
 
 // dialled takes the outcome of a dial.
