@@ -171,7 +171,7 @@ func (s *stream) fail(err error) {
 }
 
 func (s *stream) failLocked(err error) {
-	if s.err == nil {
+	if s.err == nil && !(s.dataEnd && s.faultEnd) { // what has ended in good order can't fail
 		s.err = err
 	}
 	s.changed.Broadcast()
