@@ -39,13 +39,19 @@ demo: build cluster ## forward the sample application of a cluster of its own, a
 .PHONY: test
 test: unit e2e ## run every test
 
+# The race detector is cgo's.
+.PHONY: cc
+cc:
+	@command -v gcc cc clang >/dev/null || { apt-get update -q && apt-get install -q -y --no-install-recommends gcc libc6-dev; } || \
+		{ echo "the tests need a C compiler: install gcc" >&2; exit 1; }
+
 .PHONY: unit
-unit: ## run the tests that need no cluster
+unit: cc ## run the tests that need no cluster
 	go test -race -shuffle=on ./...
 	go test -C test/cluster -race -shuffle=on .
 
 .PHONY: e2e
-e2e: build $(E2E_CLUSTER) ## run the tests that need a cluster (KUBECONFIG=FILE: that one)
+e2e: cc build $(E2E_CLUSTER) ## run the tests that need a cluster (KUBECONFIG=FILE: that one)
 	KUBECONFIG=$(E2E_KUBECONFIG) KUBECTL=$(E2E_KUBECTL) go test -race -shuffle=on -count=1 -timeout=20m -tags=e2e ./test/e2e
 
 .PHONY: fuzz
@@ -90,10 +96,10 @@ cluster-down: bin/cluster ## end it and remove all that belongs to it
 clean: ## remove what was built
 	rm -rf bin coverage.out
 
-bin/cluster: $(wildcard test/cluster/*.go) test/cluster/go.mod
+bin/cluster: $(filter-out %_test.go,$(wildcard test/cluster/*.go)) test/cluster/go.mod
 	go build -C test/cluster -o ../../bin/cluster .
 
-bin/kubernetes: test/cluster/kubernetes/main.go test/cluster/go.mod
+bin/kubernetes: test/cluster/kubernetes/main.go test/cluster/go.mod test/cluster/go.sum
 	@echo "building Kubernetes $(K8S_VERSION) from source; with an empty build cache this takes some minutes"
 	CGO_ENABLED=0 go build -C test/cluster -trimpath -ldflags '$(K8S_LDFLAGS)' -o ../../bin/kubernetes ./kubernetes
 
@@ -110,5 +116,5 @@ bin/images/go-ok.tar: bin/cluster test/sample/go-ok/main.go
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/images/go-ok ./test/sample/go-ok
 	bin/cluster image $@ kubeshore.test/go-ok:1 bin/images/go-ok
 
-bin/golangci-lint: tools/go.mod
+bin/golangci-lint: tools/go.mod tools/go.sum
 	go build -C tools -o ../bin/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint

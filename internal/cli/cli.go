@@ -30,12 +30,25 @@ type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
+// usage marks an error as one of the command line.
+func usage(err error) error {
+	if err == nil {
+		return nil
+	}
+	return usageError{err}
+}
+
 // Main runs the command line without the program's name and returns the exit
 // status. When ctx ends, so does what runs, in good order.
 func Main(ctx context.Context, args []string, streams Streams) int {
 	root := newRoot(streams)
 	root.SetArgs(args)
+	started := false
+	root.PersistentPreRun = func(*cobra.Command, []string) { started = true }
 	command, err := root.ExecuteContextC(ctx)
+	if !started { // cobra itself has refused the command line
+		err = usage(err)
+	}
 	if err == nil {
 		return exitDone
 	}
@@ -60,10 +73,10 @@ for as long as kubeshore runs. When it ends, the machine is as it was before.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return cmd.Help()
 		},
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
 	root.SetOut(streams.Out)
 	root.SetErr(streams.Err)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(newUp(streams), newVersion(streams))
 	return root
 }
@@ -74,7 +87,7 @@ func noArguments(cmd *cobra.Command, args []string) error {
 		return nil
 	}
 	if cmd.HasSubCommands() {
-		return usageError{fmt.Errorf("unknown command %q", args[0])}
+		return fmt.Errorf("unknown command %q", args[0])
 	}
-	return usageError{fmt.Errorf("%s takes no arguments, got %q", cmd.CommandPath(), args[0])}
+	return fmt.Errorf("%s takes no arguments, got %q", cmd.CommandPath(), args[0])
 }

@@ -24,7 +24,8 @@ func notify(log logrus.FieldLogger) signals {
 	if !signal.Ignored(syscall.SIGHUP) {
 		signal.Notify(s.received, syscall.SIGHUP)
 	}
-	signal.Ignore(syscall.SIGPIPE)
+	// Not ignored, but caught: what is ignored, credential plugins inherit.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	return s
 }
 

@@ -2,14 +2,10 @@ package cli
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 
@@ -52,7 +48,7 @@ It needs root, for the hosts file and for ports below 1024.`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := f.check(); err != nil {
-				return usageError{err}
+				return usage(err)
 			}
 			return up(cmd.Context(), f, newLog(streams.Err, f.verbose))
 		},
@@ -72,6 +68,9 @@ func (f *upFlags) check() error {
 		if problems := validation.ValidateNamespaceName(namespace, false); len(problems) > 0 {
 			return fmt.Errorf("namespace %q is not a valid name: lower-case letters, digits and '-', 63 at most", namespace)
 		}
+	}
+	if f.hostsFile == "" {
+		return errors.New("--hosts-file needs a path")
 	}
 	return nil
 }
@@ -95,6 +94,9 @@ func up(ctx context.Context, f upFlags, log *logrus.Logger) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
+	if _, err := file.Set(ctx, nil); err != nil { // what a killed run left behind
+		return err
+	}
 	pool, err := loopback.NewPool(loopback.DefaultPrefix)
 	if err != nil {
 		return err
@@ -159,7 +161,7 @@ func run(ctx, abort context.Context, watcher *kube.Watcher, dialer *tunnel.Diale
 
 // openHosts takes the hosts file, and says what to do where that can't be.
 func openHosts(path string) (*hosts.File, error) {
-	file, err := hosts.Open(path, lockPath(path))
+	file, err := hosts.Open(path)
 	switch {
 	case err == nil || errors.Is(err, hosts.ErrInUse):
 		return file, err
@@ -168,25 +170,6 @@ func openHosts(path string) (*hosts.File, error) {
 	default:
 		return nil, fmt.Errorf("%w; name another by --hosts-file", err)
 	}
-}
-
-// lockPath is where kubeshores tell each other that they use a hosts file: a
-// folder that is emptied at boot, and that is ours or root's alone.
-func lockPath(hostsFile string) string {
-	if absolute, err := filepath.Abs(hostsFile); err == nil {
-		hostsFile = absolute
-	}
-	sum := sha256.Sum256([]byte(hostsFile))
-	dir := os.Getenv("XDG_RUNTIME_DIR")
-	switch {
-	case os.Geteuid() == 0 && runtime.GOOS == "linux":
-		dir = "/run"
-	case os.Geteuid() == 0:
-		dir = "/var/run"
-	case dir == "":
-		dir = os.TempDir()
-	}
-	return filepath.Join(dir, "kubeshore-hosts-"+hex.EncodeToString(sum[:4])+".lock")
 }
 
 // distinct returns the values in their order, each once.

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
-	"golang.org/x/sync/errgroup"
 )
 
 const (
@@ -21,7 +20,9 @@ const (
 	retryAfter = 5 * time.Second
 	// drainTime is how long open connections may go on once the engine stops.
 	drainTime = time.Second
-	// cleanupTime bounds how long each part may take to restore the machine.
+	// cutTime is how long they may take to notice that they were cut off.
+	cutTime = 5 * time.Second
+	// cleanupTime is what the parts are given to restore the machine.
 	cleanupTime = 10 * time.Second
 )
 
@@ -61,21 +62,31 @@ func (e *Engine) Run(ctx, abort context.Context) error {
 	running, stop := context.WithCancel(ctx)
 	defer stop()
 
-	var carrying errgroup.Group
-	carrying.Go(func() error {
-		defer stop() // nothing more can be accepted: no use in going on
-		return e.carry(connections)
-	})
+	forwarded := make(chan error, 1)
+	go func() { forwarded <- e.forward(connections, stop) }()
 	err := e.reconcile(running)
-	return errors.Join(err, e.restore(ctx, func() error {
-		defer context.AfterFunc(abort, cut)()
-		defer time.AfterFunc(drainTime, cut).Stop()
-		return carrying.Wait()
-	}))
+	return errors.Join(err, e.restore(ctx, func() error { return drain(abort, forwarded, cut) }))
+}
+
+// drain waits for the connections to end, cuts them off when their time is
+// over or abort ends, and then waits for them a little longer.
+func drain(abort context.Context, forwarded <-chan error, cut func()) error {
+	select {
+	case err := <-forwarded:
+		return err
+	case <-abort.Done():
+	case <-time.After(drainTime):
+	}
+	cut()
+	select {
+	case err := <-forwarded:
+		return err
+	case <-time.After(cutTime):
+		return errors.New("some connections to pods don't end; they end with this process")
+	}
 }
 
 // restore takes everything back, in the order in which a program meets it.
-// Each part has its own time, so that one that hangs doesn't cost the others'.
 func (e *Engine) restore(ctx context.Context, drain func() error) error {
 	within := func(part func(context.Context) error) error {
 		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
@@ -104,7 +115,7 @@ func (e *Engine) reconcile(ctx context.Context) error {
 		case err != nil && err.Error() != fault:
 			e.Log.Errorf("%v; trying again every %v", err, retryAfter)
 		case err == nil && fault != "":
-			e.Log.Info("this machine is as it should be again")
+			e.Log.Infof("works again: %s", fault)
 		case first:
 			e.Log.Info("ready")
 		}
@@ -146,10 +157,10 @@ func (e *Engine) apply(ctx context.Context, hosts []Host) (complete bool, err er
 	old := *e.routes.Load()
 	want := newRoutes(hosts, addresses, old)
 	both := want.union(old)
+	e.routes.Store(&both)
 	if err := e.Aliases.Set(ctx, both.addresses()); err != nil {
 		return false, fmt.Errorf("loopback addresses: %w", err)
 	}
-	e.routes.Store(&both)
 	faults := e.Ports.Set(ctx, both.ports())
 
 	status := newStatus(hosts, addresses, faults)
@@ -167,7 +178,7 @@ func (e *Engine) apply(ctx context.Context, hosts []Host) (complete bool, err er
 	e.routes.Store(&want)
 	report(e.Log, e.Status(), status)
 	e.status.Store(&status)
-	return len(faults) == 0, nil
+	return len(faults) == 0 && len(refused) == 0, nil
 }
 
 // assign gives an address to each host that answers on any port.

@@ -353,9 +353,9 @@ func says(text string) func(*net.TCPConn) {
 	return func(conn *net.TCPConn) { _, _ = io.WriteString(conn, text) }
 }
 
-// carrying starts an engine that really listens, for the service web with the
+// forwarding starts an engine that really listens, for the service web with the
 // pods given. It returns where, and a function that stops the engine.
-func carrying(t *testing.T, dialer fwd.Dialer, svc fwd.Service) (at string, s *source, stop func() error) {
+func forwarding(t *testing.T, dialer fwd.Dialer, svc fwd.Service) (at string, s *source, stop func() error) {
 	t.Helper()
 	h, s := newHost(), newSource()
 	log := logrus.New()

@@ -3,6 +3,7 @@ package fwd
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 )
 
@@ -38,8 +39,9 @@ type Target struct {
 	Port uint16
 	// Ready targets take new connections. If a port has none, those do that
 	// are Serving while their pod terminates, as with kube-proxy (KEP-1669).
-	Ready   bool
-	Serving bool
+	Ready       bool
+	Serving     bool
+	Terminating bool
 }
 
 // Plan says what should stand on this machine for the snapshot: the hosts,
@@ -138,8 +140,8 @@ func planPods(svc Service, o Options) []Host {
 
 // ports returns the TCP ports that the Service answers on, with the endpoints'
 // targets for each. Clients of a headless Service connect to the pods'
-// addresses, that is to the target port, so it answers there too, after the
-// ports of the spec.
+// addresses, that is to the target ports; so it answers there, and on the
+// numbers of the spec where no target port has them.
 func ports(svc Service, endpoints []Endpoint) []Port {
 	type place struct {
 		number uint16
@@ -151,29 +153,29 @@ func ports(svc Service, endpoints []Endpoint) []Port {
 		if at := (place{number, e.Pod}); !have[at] {
 			have[at] = true
 			targets[number] = append(targets[number], Target{
-				Pod: e.Pod, Port: target, Ready: e.Ready, Serving: e.Serving,
+				Pod: e.Pod, Port: target, Ready: e.Ready, Serving: e.Serving, Terminating: e.Terminating,
 			})
 		}
 	}
-	declared := make(map[uint16]bool)
-	for _, p := range svc.Ports {
-		if p.Protocol != "TCP" {
+	tcp := slices.DeleteFunc(slices.Clone(svc.Ports), func(p ServicePort) bool { return p.Protocol != "TCP" })
+	if svc.Headless {
+		for _, p := range tcp {
+			for _, e := range endpoints {
+				if target, ok := e.Ports[p.Name]; ok {
+					add(target, e, target)
+				}
+			}
+		}
+	}
+	direct := maps.Clone(targets)
+	for _, p := range tcp {
+		if _, taken := direct[p.Number]; taken {
 			continue
 		}
-		declared[p.Number] = true
 		targets[p.Number] = nil // it answers even before there are pods
 		for _, e := range endpoints {
 			if target, ok := e.Ports[p.Name]; ok {
 				add(p.Number, e, target)
-			}
-		}
-	}
-	if svc.Headless {
-		for _, p := range svc.Ports {
-			for _, e := range endpoints {
-				if target, ok := e.Ports[p.Name]; ok && p.Protocol == "TCP" && !declared[target] {
-					add(target, e, target)
-				}
 			}
 		}
 	}

@@ -14,9 +14,22 @@ type routes map[netip.AddrPort]route
 type route struct {
 	host    HostID
 	targets []Target
-	// turn counts the connections that the route has had, for round robin. It
-	// outlives the route: the next plan's route of the same place goes on.
-	turn *atomic.Uint32
+	// record outlives the route: the next plan's route of the same address and
+	// port goes on with it.
+	record *record
+}
+
+// record is what is remembered of an address and port.
+type record struct {
+	next atomic.Uint32 // whose turn it is among the targets
+	said atomic.Value  // a string: the last fault that was logged
+}
+
+// news tells whether a fault is another than the last. The empty fault, which
+// says that a connection went well, is never news.
+func (r *record) news(fault string) bool {
+	last, _ := r.said.Swap(fault).(string)
+	return fault != "" && fault != last
 }
 
 // newRoutes returns the routes of the hosts that have an address, which go on
@@ -30,11 +43,11 @@ func newRoutes(hosts []Host, addresses map[HostID]netip.Addr, old routes) routes
 		}
 		for _, p := range h.Ports {
 			at := netip.AddrPortFrom(address, p.Number)
-			turn := old[at].turn
-			if turn == nil {
-				turn = new(atomic.Uint32)
+			remembered := old[at].record
+			if remembered == nil {
+				remembered = new(record)
 			}
-			r[at] = route{host: h.ID, targets: p.Targets, turn: turn}
+			r[at] = route{host: h.ID, targets: p.Targets, record: remembered}
 		}
 	}
 	return r
@@ -71,7 +84,7 @@ func (r route) candidates() []Target {
 	}
 	if len(usable) == 0 {
 		for _, t := range r.targets {
-			if t.Serving {
+			if t.Serving && t.Terminating {
 				usable = append(usable, t)
 			}
 		}
@@ -79,6 +92,6 @@ func (r route) candidates() []Target {
 	if len(usable) == 0 {
 		return nil
 	}
-	first := int(r.turn.Add(1)-1) % len(usable)
+	first := (r.record.next.Add(1) - 1) % uint32(len(usable))
 	return slices.Concat(usable[first:], usable[:first])
 }

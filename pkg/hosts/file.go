@@ -6,11 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
-	"syscall"
 )
 
 // File is a hosts file with a block of ours in it. It is ours alone among the
@@ -18,13 +19,17 @@ import (
 type File struct {
 	path string // no symbolic link
 	lock *lock
-	mu   sync.Mutex // for one Set at a time
+
+	mu      sync.Mutex // for one Set at a time
+	table   map[netip.Addr][]string
+	refused map[string]error
+	written os.FileInfo // the file as it was with that table; nil if that is not known
 }
 
 // Open takes the hosts file at path, which must be a regular file that can be
-// written. Nothing is changed yet. lockPath names a file that tells other
-// kubeshores so; its folder is made if need be.
-func Open(path, lockPath string) (*File, error) {
+// written. Nothing is changed yet, but for a lock file beside it, which tells
+// other kubeshores.
+func Open(path string) (*File, error) {
 	resolved, err := filepath.EvalSymlinks(path)
 	if err != nil {
 		return nil, fmt.Errorf("hosts file: %w", err)
@@ -43,11 +48,16 @@ func Open(path, lockPath string) (*File, error) {
 	if err := probe.Close(); err != nil {
 		return nil, fmt.Errorf("hosts file: %w", err)
 	}
-	l, err := acquire(lockPath)
+	l, err := acquire(hidden(resolved, "lock"))
 	if err != nil {
 		return nil, fmt.Errorf("hosts file %s: %w", path, err)
 	}
 	return &File{path: resolved, lock: l}, nil
+}
+
+// hidden returns the path of a file of ours beside the hosts file.
+func hidden(path, kind string) string {
+	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".kubeshore-"+kind)
 }
 
 // Set makes table the whole of the names that are ours; an empty table leaves
@@ -56,30 +66,52 @@ func Open(path, lockPath string) (*File, error) {
 func (f *File) Set(ctx context.Context, table map[netip.Addr][]string) (refused map[string]error, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for {
-		prev, err := os.ReadFile(f.path)
-		if err != nil {
-			return nil, fmt.Errorf("hosts file: %w", err)
-		}
-		next, refused, err := Rewrite(prev, table)
-		if err != nil {
-			return nil, fmt.Errorf("hosts file %s: %w", f.path, err)
-		}
-		if next == nil {
-			return refused, nil
-		}
-		err = f.write(prev, next)
-		if err == nil {
+	if f.asWritten(table) {
+		return f.refused, nil
+	}
+	f.written = nil
+	for range tries {
+		if refused, err = f.set(table); err == nil {
+			f.table, f.refused = table, refused
+			f.written, _ = os.Stat(f.path) // unknown is as good: the next Set looks for itself
 			return refused, nil
 		}
 		if !errors.Is(err, errChanged) || ctx.Err() != nil {
-			return nil, fmt.Errorf("hosts file %s: %w", f.path, err)
+			break
 		}
 	}
+	return nil, fmt.Errorf("hosts file %s: %w", f.path, err)
 }
 
-// Close gives the file free for other kubeshores. It doesn't change it.
+// asWritten tells whether the last Set was for the same table, and nobody has
+// written the file since.
+func (f *File) asWritten(table map[netip.Addr][]string) bool {
+	if f.written == nil || !maps.EqualFunc(table, f.table, slices.Equal) {
+		return false
+	}
+	now, err := os.Stat(f.path)
+	return err == nil && os.SameFile(now, f.written) && now.Size() == f.written.Size() && now.ModTime().Equal(f.written.ModTime())
+}
+
+// set reads, rewrites and writes the file once.
+func (f *File) set(table map[netip.Addr][]string) (refused map[string]error, err error) {
+	prev, err := os.ReadFile(f.path)
+	if err != nil {
+		return nil, err
+	}
+	next, changed, refused, err := Rewrite(prev, table)
+	if err != nil || !changed {
+		return refused, err
+	}
+	return refused, f.write(prev, next)
+}
+
+// Close gives the file free for other kubeshores. It doesn't change it. It may
+// be called more than once.
 func (f *File) Close() error { return f.lock.release() }
+
+// tries is how often Set begins anew because another program wrote the file.
+const tries = 20
 
 // errChanged says that another program wrote the file in the meantime.
 var errChanged = errors.New("it keeps being changed by another program")
@@ -88,7 +120,7 @@ var errChanged = errors.New("it keeps being changed by another program")
 // half of it, or in place where a rename can't work, as with a bind mount.
 func (f *File) write(prev, next []byte) error {
 	err := f.replace(prev, next)
-	if err == nil || errors.Is(err, errChanged) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+	if err == nil || errors.Is(err, errChanged) || diskFull(err) {
 		return err
 	}
 	if inPlace := f.overwrite(prev, next); inPlace != nil {
@@ -104,7 +136,7 @@ func (f *File) replace(prev, next []byte) (err error) {
 	if err != nil {
 		return err
 	}
-	temp := filepath.Join(filepath.Dir(f.path), "."+filepath.Base(f.path)+".kubeshore")
+	temp := hidden(f.path, "new")
 	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) { // of a killed run
 		return err
 	}

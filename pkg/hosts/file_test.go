@@ -19,7 +19,7 @@ func open(t *testing.T) (*File, string) {
 	if err := os.WriteFile(path, []byte(original), 0o640); err != nil {
 		t.Fatal(err)
 	}
-	f, err := Open(path, path+".lock")
+	f, err := Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,17 +66,61 @@ func TestFileSetAndRestore(t *testing.T) {
 	}
 }
 
-func TestFileFollowsSymlink(t *testing.T) {
-	_, path := open(t)
-	link := filepath.Join(t.TempDir(), "hosts")
-	if err := os.Symlink(path, link); err != nil {
+func TestFileThatWasEmpty(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "hosts")
+	if err := os.WriteFile(path, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	f, err := Open(link, link+".lock")
+	f, err := Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
+	set(t, f, table)
+	set(t, f, nil)
+	if got := content(t, path); got != "" {
+		t.Errorf("restored it has %q", got)
+	}
+}
+
+// The same table again writes nothing, unless another program wrote.
+func TestFileSetAgain(t *testing.T) {
+	f, path := open(t)
+	set(t, f, table)
+	before, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set(t, f, table)
+	if after, err := os.Stat(path); err != nil || !os.SameFile(before, after) {
+		t.Errorf("it was written again, %v", err)
+	}
+	if err := os.WriteFile(path, []byte("127.0.0.1 rewritten-by-another\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	set(t, f, table)
+	if got := content(t, path); got != "127.0.0.1 rewritten-by-another\n"+blockLines {
+		t.Errorf("it has %q", got)
+	}
+}
+
+func TestFileFollowsSymlink(t *testing.T) {
+	f, path := open(t)
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(t.TempDir(), "hosts")
+	if err := os.Symlink(path, link); err != nil {
+		t.Fatal(err)
+	}
+	f, err := Open(link)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := Open(path); !errors.Is(err, ErrInUse) {
+		t.Errorf("by its own name a second one gets %v, want %v", err, ErrInUse)
+	}
 	set(t, f, table)
 	if info, err := os.Lstat(link); err != nil || info.Mode()&os.ModeSymlink == 0 {
 		t.Errorf("the link is now %v, %v", info.Mode(), err)
@@ -118,11 +162,11 @@ func TestFileHealsAfterAKilledRun(t *testing.T) {
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
-	temp := filepath.Join(filepath.Dir(path), ".hosts.kubeshore")
+	temp := filepath.Join(filepath.Dir(path), ".hosts.kubeshore-new")
 	if err := os.WriteFile(temp, []byte("half of"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	next, err := Open(path, path+".lock")
+	next, err := Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +182,7 @@ func TestFileHealsAfterAKilledRun(t *testing.T) {
 
 func TestFileOneAtATime(t *testing.T) {
 	f, path := open(t)
-	if _, err := Open(path, path+".lock"); err == nil || !errors.Is(err, ErrInUse) {
+	if _, err := Open(path); err == nil || !errors.Is(err, ErrInUse) {
 		t.Fatalf("a second one gets %v", err)
 	}
 	if err := f.Close(); err != nil {
@@ -151,7 +195,7 @@ func TestFileOneAtATime(t *testing.T) {
 	for range 8 {
 		all.Go(func() {
 			for range 50 {
-				next, err := Open(path, path+".lock")
+				next, err := Open(path)
 				if err != nil {
 					continue
 				}
@@ -173,10 +217,29 @@ func TestFileOneAtATime(t *testing.T) {
 	}
 }
 
+// To close twice doesn't take it from the next one.
+func TestFileCloseTwice(t *testing.T) {
+	f, path := open(t)
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	next, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer next.Close()
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(path); !errors.Is(err, ErrInUse) {
+		t.Errorf("a third one gets %v, want %v", err, ErrInUse)
+	}
+}
+
 func TestOpenRefuses(t *testing.T) {
 	dir := t.TempDir()
 	for name, path := range map[string]string{"missing": filepath.Join(dir, "none"), "a folder": dir} {
-		if _, err := Open(path, filepath.Join(dir, "lock")); err == nil || !strings.Contains(err.Error(), path) {
+		if _, err := Open(path); err == nil || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: got %v, want an error that names it", name, err)
 		}
 	}

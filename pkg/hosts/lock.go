@@ -5,45 +5,41 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 )
 
 // lock is a file that one process at a time holds. The operating system gives
 // it free when the process ends, however it ends.
 type lock struct {
 	file *os.File
+	once sync.Once
 }
 
 // ErrInUse says that another kubeshore has the hosts file.
 var ErrInUse = errors.New("another kubeshore has it")
 
-// acquire takes the lock at path, making the file and its folder if need be.
+// acquire takes the lock at path, making the file if need be.
 func acquire(path string) (*lock, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, err
-	}
 	for {
-		file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+		file, err := openLock(path)
 		if err != nil {
 			return nil, err
 		}
-		switch err := tryLock(file); {
-		case errors.Is(err, ErrInUse):
-			holder, _ := io.ReadAll(io.LimitReader(file, 32)) // who it is only makes the line clearer
-			return nil, errors.Join(
-				fmt.Errorf("%w, process %s; end that one first", ErrInUse, strings.TrimSpace(string(holder))),
-				file.Close())
-		case err != nil:
-			return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), file.Close())
+		err = tryLock(file)
+		if errors.Is(err, ErrInUse) {
+			err = fmt.Errorf("%w, process %s; end that one first", ErrInUse, holder(file))
 		}
-		if !stillAt(file, path) { // its holder removed it just before we had it
+		if err == nil && !stillAt(file, path) { // its holder removed it just before we had it
 			if err := file.Close(); err != nil {
 				return nil, err
 			}
 			continue
 		}
-		err = errors.Join(file.Truncate(0), writeAll(file, fmt.Sprintln(os.Getpid())))
+		if err == nil {
+			err = sign(file)
+		}
 		if err != nil {
 			return nil, errors.Join(err, file.Close())
 		}
@@ -51,14 +47,33 @@ func acquire(path string) (*lock, error) {
 	}
 }
 
-// release removes the file and gives the lock free.
-func (l *lock) release() error { return errors.Join(removeHeld(l.file), l.file.Close()) }
-
-func writeAll(w io.WriterAt, text string) error {
-	_, err := w.WriteAt([]byte(text), 0)
+// release removes the file and gives the lock free. Only the first call does
+// anything: the file may be another's after that.
+func (l *lock) release() (err error) {
+	l.once.Do(func() { err = errors.Join(removeHeld(l.file), l.file.Close()) })
 	return err
 }
 
+// sign writes into a lock's file who holds it.
+func sign(file *os.File) error {
+	if err := file.Truncate(0); err != nil {
+		return err
+	}
+	_, err := file.WriteAt(fmt.Appendln(nil, os.Getpid()), 0)
+	return err
+}
+
+// holder returns the process id that a lock's file has, for people to read.
+func holder(file *os.File) string {
+	text, err := io.ReadAll(io.LimitReader(file, 16))
+	id, notNumber := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil || notNumber != nil {
+		return "unknown"
+	}
+	return strconv.Itoa(id)
+}
+
+// stillAt tells whether the file is the one that path leads to.
 func stillAt(file *os.File, path string) bool {
 	have, err1 := file.Stat()
 	there, err2 := os.Stat(path)

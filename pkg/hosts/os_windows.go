@@ -10,7 +10,11 @@ import (
 
 // DefaultPath returns where the system's hosts file is.
 func DefaultPath() string {
-	return filepath.Join(os.Getenv("SystemRoot"), "System32", "drivers", "etc", "hosts")
+	system, err := windows.GetSystemDirectory() // not by the environment: this process has an administrator's rights
+	if err != nil {
+		system = `C:\Windows\System32`
+	}
+	return filepath.Join(system, "drivers", "etc", "hosts")
 }
 
 // own does nothing: a new file in the folder inherits the folder's owner and
@@ -19,6 +23,16 @@ func own(*os.File, os.FileInfo) error { return nil }
 
 // syncDir does nothing: folders can't be flushed on Windows.
 func syncDir(string) error { return nil }
+
+// diskFull tells whether there was no room to write.
+func diskFull(err error) bool {
+	return errors.Is(err, windows.ERROR_DISK_FULL) || errors.Is(err, windows.ERROR_HANDLE_DISK_FULL)
+}
+
+// openLock opens a lock's file.
+func openLock(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+}
 
 func tryLock(file *os.File) error {
 	// One byte far behind what is written: a locked range can't be read.

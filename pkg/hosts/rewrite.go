@@ -5,6 +5,7 @@ package hosts
 import (
 	"bytes"
 	"fmt"
+	"hash/crc32"
 	"maps"
 	"net/netip"
 	"slices"
@@ -13,19 +14,19 @@ import (
 	"github.com/txn2/txeh"
 )
 
-// The lines around the block. They must stay as they are: a later version has
-// to find what an earlier one left behind.
+// The lines around the block.
 const (
 	beginMarker = "# BEGIN kubeshore: written by kubeshore and taken back when it ends; do not edit"
 	endMarker   = "# END kubeshore"
-	// noEnd follows beginMarker where the line before the block had no end.
-	noEnd = "# the line before this block had no line end; it is taken away again"
+	// noEnd follows beginMarker where the line before the block had no end,
+	// and is followed by that line's checksum.
+	noEnd = "# the line before had no line end, and has none again when this block goes: "
 )
 
 // Rewrite returns the hosts file prev with table as its block, or without a
-// block if table is empty; nil if prev is so already. Everything outside the
+// block if table is empty. Everything outside the
 // block stays byte for byte: what Rewrite made of a file without a block, it
-// makes back with the empty table.
+// makes back with the empty table. changed tells whether next differs from prev.
 //
 // Names that can't be had are left out, and refused says why: those that are
 // no valid DNS names, localhost, and those that the user's own lines have. An
@@ -34,10 +35,10 @@ const (
 // A new block comes last. Its lines end as the file's first line does. Where
 // the last line of the file lacks its end it gets one, the block says so, and
 // it is taken away with the block, unless something came after it.
-func Rewrite(prev []byte, table map[netip.Addr][]string) (next []byte, refused map[string]error, err error) {
+func Rewrite(prev []byte, table map[netip.Addr][]string) (next []byte, changed bool, refused map[string]error, err error) {
 	old, err := findBlock(prev)
 	if err != nil {
-		return nil, nil, err
+		return prev, false, nil, err
 	}
 	users := prev
 	if old != nil {
@@ -45,27 +46,26 @@ func Rewrite(prev []byte, table map[netip.Addr][]string) (next []byte, refused m
 	}
 	text, refused, err := render(table, users)
 	if err != nil {
-		return nil, nil, err
+		return prev, false, nil, err
 	}
 	switch {
 	case old != nil:
 		next = replaceBlock(prev, *old, text)
 	case text != "":
 		next = appendBlock(prev, text)
+	default:
+		next = prev
 	}
-	if old != nil && bytes.Equal(next, prev) {
-		next = nil
-	}
-	return next, refused, nil
+	return next, !bytes.Equal(next, prev), refused, nil
 }
 
 // block is where our lines stand: the bytes [start, end), the last line's end
-// included if it has one. eol is how the first line ends; noEnd, whether the
-// line before had no end.
+// included if it has one. eol is how the first line ends; unended, the noEnd
+// line if there is one.
 type block struct {
 	start, end int
 	eol        string
-	noEnd      bool
+	unended    string
 }
 
 // findBlock returns our block of the file, nil if it has none.
@@ -86,8 +86,8 @@ func findBlock(content []byte) (*block, error) {
 			found = &block{start: offset, end: -1, eol: string(line[len(text):])}
 		case text == endMarker && begin < 0:
 			return nil, fmt.Errorf("line %d: %q without its beginning; remove the lines that kubeshore wrote by hand", number, endMarker)
-		case text == noEnd && begin >= 0:
-			found.noEnd = true
+		case begin >= 0 && strings.HasPrefix(text, noEnd):
+			found.unended = text
 		case text == endMarker:
 			found.end = offset + len(line)
 			begin = -1
@@ -106,27 +106,36 @@ func appendBlock(prev []byte, text string) []byte {
 		eol = "\r\n"
 	}
 	if len(prev) == 0 || prev[len(prev)-1] == '\n' {
-		return slices.Concat(prev, wrap(text, eol, false))
+		return slices.Concat(prev, wrap(text, eol, ""))
 	}
-	return slices.Concat(prev, []byte(eol), wrap(text, eol, true))
+	return slices.Concat(prev, []byte(eol), wrap(text, eol, unendedLine(prev)))
 }
 
 func replaceBlock(prev []byte, old block, text string) []byte {
 	before, after := prev[:old.start], prev[old.end:]
 	if text != "" {
-		return slices.Concat(before, wrap(text, old.eol, old.noEnd), after)
+		return slices.Concat(before, wrap(text, old.eol, old.unended), after)
 	}
-	if old.noEnd && len(after) == 0 {
-		before = bytes.TrimSuffix(before, []byte(old.eol))
+	bare := bytes.TrimSuffix(before, []byte(old.eol))
+	if len(after) == 0 && old.unended != "" && old.unended == unendedLine(bare) {
+		before = bare
 	}
 	return slices.Concat(before, after)
 }
 
-// wrap puts the markers around the block's text.
-func wrap(text, eol string, withoutEnd bool) []byte {
+// unendedLine is the line of a block that says that the content before it
+// ended without a line end.
+func unendedLine(content []byte) string {
+	last := content[bytes.LastIndexByte(content, '\n')+1:]
+	return fmt.Sprintf("%s%08x", noEnd, crc32.ChecksumIEEE(last))
+}
+
+// wrap puts the markers around the block's text, and the noEnd line if there
+// is one.
+func wrap(text, eol, unended string) []byte {
 	begin := beginMarker + "\n"
-	if withoutEnd {
-		begin += noEnd + "\n"
+	if unended != "" {
+		begin += unended + "\n"
 	}
 	return []byte(strings.ReplaceAll(begin+text+endMarker+"\n", "\n", eol))
 }
@@ -142,7 +151,7 @@ func render(table map[netip.Addr][]string, users []byte) (text string, refused m
 	theirs := make(map[string]string)
 	for _, line := range lines {
 		for _, name := range line.Hostnames {
-			theirs[name] = line.Address
+			theirs[strings.TrimSuffix(name, ".")] = line.Address
 		}
 	}
 	refused = make(map[string]error)

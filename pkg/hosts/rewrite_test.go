@@ -22,7 +22,9 @@ const blockLines = beginMarker + `
 ` + endMarker + "\n"
 
 // endless is the block after a line that had no end.
-var endless = strings.Replace(blockLines, "\n", "\n"+noEnd+"\n", 1)
+func endless(prev string) string {
+	return strings.Replace(blockLines, "\n", "\n"+unendedLine([]byte(prev))+"\n", 1)
+}
 
 func crlf(s string) string { return strings.ReplaceAll(s, "\n", "\r\n") }
 
@@ -30,22 +32,22 @@ func TestRewrite(t *testing.T) {
 	for name, c := range map[string]struct{ prev, want string }{
 		"empty":                  {"", blockLines},
 		"usual":                  {"127.0.0.1 localhost\n", "127.0.0.1 localhost\n" + blockLines},
-		"no last newline":        {"127.0.0.1 localhost", "127.0.0.1 localhost\n" + endless},
+		"no last newline":        {"127.0.0.1 localhost", "127.0.0.1 localhost\n" + endless("127.0.0.1 localhost")},
 		"CRLF":                   {"127.0.0.1 localhost\r\n", "127.0.0.1 localhost\r\n" + crlf(blockLines)},
-		"CRLF, no last newline":  {"127.0.0.1 a\r\n# b", "127.0.0.1 a\r\n# b\r\n" + crlf(endless)},
+		"CRLF, no last newline":  {"127.0.0.1 a\r\n# b", "127.0.0.1 a\r\n# b\r\n" + crlf(endless("# b"))},
 		"tabs, latin-1, BOM":     {"\xef\xbb\xbf127.0.0.1\tlocalhost # caf\xe9\n\n", "\xef\xbb\xbf127.0.0.1\tlocalhost # caf\xe9\n\n" + blockLines},
-		"a lone carriage return": {"a\r\nb\r", "a\r\nb\r\r\n" + crlf(endless)},
+		"a lone carriage return": {"a\r\nb\r", "a\r\nb\r\r\n" + crlf(endless("b\r"))},
 	} {
 		t.Run(name, func(t *testing.T) {
-			next, refused, err := Rewrite([]byte(c.prev), table)
-			if err != nil || len(refused) > 0 || string(next) != c.want {
+			next, changed, refused, err := Rewrite([]byte(c.prev), table)
+			if err != nil || len(refused) > 0 || string(next) != c.want || !changed {
 				t.Fatalf("got %q, %v, %v\nwant %q", next, refused, err, c.want)
 			}
-			if again, _, err := Rewrite(next, table); again != nil || err != nil {
+			if again, changed, _, err := Rewrite(next, table); changed || err != nil {
 				t.Errorf("a second time it makes %q, %v; want nothing to do", again, err)
 			}
-			if back, _, err := Rewrite(next, nil); string(back) != c.prev || err != nil {
-				t.Errorf("taken back it is %q, %v; want %q", back, err, c.prev)
+			if back, changed, _, err := Rewrite(next, nil); string(back) != c.prev || !changed || err != nil {
+				t.Errorf("taken back it is %q, %v, %v; want %q", back, changed, err, c.prev)
 			}
 		})
 	}
@@ -53,44 +55,57 @@ func TestRewrite(t *testing.T) {
 
 func TestRewriteReplacesInPlace(t *testing.T) {
 	prev := "127.0.0.1 localhost\n" + blockLines + "10.0.0.1 written-later\n"
-	next, _, err := Rewrite([]byte(prev), map[netip.Addr][]string{addr1: {"new"}})
+	next, _, _, err := Rewrite([]byte(prev), map[netip.Addr][]string{addr1: {"new"}})
 	want := "127.0.0.1 localhost\n" + beginMarker + "\n127.64.0.1       new\n" + endMarker + "\n10.0.0.1 written-later\n"
 	if string(next) != want || err != nil {
 		t.Fatalf("got %q, %v\nwant %q", next, err, want)
 	}
-	if back, _, _ := Rewrite(next, nil); string(back) != "127.0.0.1 localhost\n10.0.0.1 written-later\n" {
+	if back, _, _, _ := Rewrite(next, nil); string(back) != "127.0.0.1 localhost\n10.0.0.1 written-later\n" {
 		t.Errorf("taken back it is %q", back)
 	}
 }
 
 // What was appended while the block stood stays a line of its own.
 func TestRewriteAppendedToAFileWithoutLastNewline(t *testing.T) {
-	next, _, err := Rewrite([]byte("127.0.0.1 localhost"), table)
+	next, _, _, err := Rewrite([]byte("127.0.0.1 localhost"), table)
 	if err != nil {
 		t.Fatal(err)
 	}
-	back, _, err := Rewrite(append(next, "10.0.0.1 appended\n"...), nil)
+	back, _, _, err := Rewrite(append(next, "10.0.0.1 appended\n"...), nil)
 	if want := "127.0.0.1 localhost\n10.0.0.1 appended\n"; string(back) != want || err != nil {
+		t.Errorf("taken back it is %q, %v; want %q", back, err, want)
+	}
+}
+
+// A line that the user put in before the block keeps its end.
+func TestRewriteInsertedAfterAFileWithoutLastNewline(t *testing.T) {
+	next, _, _, err := Rewrite([]byte("127.0.0.1 localhost"), table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	edited := strings.Replace(string(next), "localhost\n", "localhost\n10.0.0.1 inserted\n", 1)
+	back, _, _, err := Rewrite([]byte(edited), nil)
+	if want := "127.0.0.1 localhost\n10.0.0.1 inserted\n"; string(back) != want || err != nil {
 		t.Errorf("taken back it is %q, %v; want %q", back, err, want)
 	}
 }
 
 func TestRewriteNothingToDo(t *testing.T) {
 	for _, prev := range []string{"", "127.0.0.1 localhost\n", "no newline"} {
-		if next, _, err := Rewrite([]byte(prev), nil); next != nil || err != nil {
+		if next, changed, _, err := Rewrite([]byte(prev), nil); changed || err != nil {
 			t.Errorf("%q: got %q, %v", prev, next, err)
 		}
 	}
 }
 
 func TestRewriteRefusesNames(t *testing.T) {
-	prev := "127.0.0.1 localhost\n192.0.2.1\tMine other # taken\n# 192.0.2.2 commented\n"
+	prev := "127.0.0.1 localhost\n192.0.2.1\tMine other. # taken\n# 192.0.2.2 commented\n"
 	bad := []string{
 		"localhost", "x.localhost", "mine", "other", "", "a b", "a\n192.0.2.9 bank", "a#b", "a\x00b", "-a", "a-", "a..b",
 		"UPPER", "under_score", strings.Repeat("a", 64), strings.Repeat("a.", 130) + "a",
 	}
 	names := append([]string{"good", "commented"}, bad...)
-	next, refused, err := Rewrite([]byte(prev), map[netip.Addr][]string{addr1: names})
+	next, _, refused, err := Rewrite([]byte(prev), map[netip.Addr][]string{addr1: names})
 	want := prev + beginMarker + "\n127.64.0.1       good commented\n" + endMarker + "\n"
 	if string(next) != want || err != nil {
 		t.Errorf("got %q, %v\nwant %q", next, err, want)
@@ -112,7 +127,7 @@ func TestRewriteDamagedBlock(t *testing.T) {
 		blockLines + blockLines,
 		beginMarker + "\n" + blockLines,
 	} {
-		if next, _, err := Rewrite([]byte(prev), table); next != nil || err == nil {
+		if next, changed, _, err := Rewrite([]byte(prev), table); changed || err == nil {
 			t.Errorf("%q: got %q, %v; want an error", prev, next, err)
 		}
 	}
@@ -126,21 +141,22 @@ func FuzzRewrite(f *testing.F) {
 	f.Add([]byte(blockLines), "db")
 	f.Add([]byte("1"+blockLines+"\x00"), "a\nb")
 	f.Fuzz(func(t *testing.T, prev []byte, name string) {
-		next, _, err := Rewrite(prev, map[netip.Addr][]string{addr1: {name, "sure.example"}})
-		if err != nil || next == nil {
+		table := map[netip.Addr][]string{addr1: {name, "sure.example"}}
+		next, changed, _, err := Rewrite(prev, table)
+		if err != nil || !changed {
 			return // damaged, or refused, or as it should be already
 		}
-		if again, _, err := Rewrite(next, map[netip.Addr][]string{addr1: {name, "sure.example"}}); again != nil || err != nil {
+		if again, changed, _, err := Rewrite(next, table); changed || err != nil {
 			t.Fatalf("not idempotent: %q, %v", again, err)
 		}
 		bare := prev
 		if b, _ := findBlock(prev); b != nil {
-			if bare, _, err = Rewrite(prev, nil); err != nil {
+			if bare, _, _, err = Rewrite(prev, nil); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if back, _, err := Rewrite(next, nil); !bytes.Equal(back, bare) || err != nil {
-			t.Fatalf("taken back: %q, %v; want %q", back, err, bare)
+		if back, changed, _, err := Rewrite(next, nil); !bytes.Equal(back, bare) || !changed || err != nil {
+			t.Fatalf("taken back: %q, %v, %v; want %q", back, changed, err, bare)
 		}
 	})
 }

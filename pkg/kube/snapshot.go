@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"strings"
@@ -56,15 +57,18 @@ func newService(id fwd.ServiceID, service *corev1.Service, endpointSlices []*dis
 // other pods'.
 func newEndpoints(id fwd.ServiceID, endpointSlices []*discoveryv1.EndpointSlice) []fwd.Endpoint {
 	byPod := make(map[fwd.PodRef]fwd.Endpoint)
+	endpointSlices = slices.SortedFunc(slices.Values(endpointSlices), func(a, b *discoveryv1.EndpointSlice) int {
+		return strings.Compare(a.Name, b.Name)
+	})
 	for _, slice := range endpointSlices {
 		for _, e := range slice.Endpoints {
 			if e.TargetRef == nil || e.TargetRef.Kind != "Pod" {
 				continue // an address without a pod: nothing to forward to
 			}
 			pod := fwd.PodRef{Context: id.Context, Namespace: id.Namespace, Name: e.TargetRef.Name, UID: string(e.TargetRef.UID)}
-			endpoint, known := byPod[pod]
-			if !known {
-				endpoint = newEndpoint(pod, e)
+			endpoint := newEndpoint(pod, e)
+			if known, ok := byPod[pod]; ok {
+				endpoint = merge(known, endpoint)
 			}
 			for _, p := range slice.Ports {
 				if number, ok := slicePort(p); ok {
@@ -99,6 +103,16 @@ func newEndpoint(pod fwd.PodRef, e discoveryv1.Endpoint) fwd.Endpoint {
 		Terminating: deref(e.Conditions.Terminating, false),
 		Ports:       make(map[string]uint16),
 	}
+}
+
+// merge puts what two slices say of a pod together: one of them may be behind
+// the other, and what is ready by either can be asked.
+func merge(a, b fwd.Endpoint) fwd.Endpoint {
+	a.Hostname = cmp.Or(a.Hostname, b.Hostname)
+	a.Ready = a.Ready || b.Ready
+	a.Serving = a.Serving || b.Serving
+	a.Terminating = a.Terminating || b.Terminating
+	return a
 }
 
 func slicePort(p discoveryv1.EndpointPort) (uint16, bool) {

@@ -11,7 +11,6 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -80,9 +79,9 @@ func (e *Each) Set(ctx context.Context, want []netip.AddrPort) map[netip.AddrPor
 // explain says in a line why an address and port can't be had.
 func explain(at netip.AddrPort, err error) error {
 	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
+	case errors.Is(err, errInUse):
 		return fmt.Errorf("port %d of %v is in use by another program", at.Port(), at.Addr())
-	case errors.Is(err, syscall.EACCES):
+	case errors.Is(err, errNoRight):
 		return fmt.Errorf("port %d of %v needs root", at.Port(), at.Addr())
 	}
 	return err
@@ -105,6 +104,9 @@ func (e *Each) serve(l net.Listener) {
 		select {
 		case e.accepted <- conn:
 		case <-e.closed:
+			if tcp, ok := conn.(*net.TCPConn); ok {
+				_ = tcp.SetLinger(0) // a reset: an end would be an empty answer
+			}
 			_ = conn.Close() // nobody asks for it any more
 			return
 		}

@@ -2,10 +2,10 @@ package loopback
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os/exec"
-	"slices"
 	"strings"
 )
 
@@ -13,31 +13,43 @@ import (
 // 127.0.0.1 alone, and on what else is an alias of the interface lo0. The zero
 // value is ready. It needs root, and is not safe for concurrent use.
 type Aliases struct {
-	have []netip.Addr
+	have map[netip.Addr]bool // ours; true if it is certain that it is there
 }
 
-// Set makes addrs the whole set of the aliases that are ours. After an error
-// it is as far as it came, and a further call goes on from there.
+// Set makes addrs the whole set of the aliases that are ours. It does what it
+// can, and returns what it couldn't; a further call tries that again.
 func (a *Aliases) Set(ctx context.Context, addrs []netip.Addr) error {
+	var errs []error
+	want := make(map[netip.Addr]bool, len(addrs))
 	for _, addr := range addrs {
-		if slices.Contains(a.have, addr) {
+		want[addr] = true
+		if a.have[addr] {
 			continue
 		}
+		if a.have == nil {
+			a.have = make(map[netip.Addr]bool)
+		}
+		// Noted first: a run that is cut short may have made it. To make one
+		// again that is there already is no error.
+		a.have[addr] = false
 		if err := ifconfig(ctx, "lo0", "alias", addr.String(), "255.255.255.255"); err != nil {
-			return err
-		}
-		a.have = append(a.have, addr)
-	}
-	for _, addr := range slices.Clone(a.have) {
-		if slices.Contains(addrs, addr) {
+			errs = append(errs, err)
 			continue
 		}
-		if err := ifconfig(ctx, "lo0", "-alias", addr.String()); err != nil {
-			return err
-		}
-		a.have = slices.DeleteFunc(a.have, func(have netip.Addr) bool { return have == addr })
+		a.have[addr] = true
 	}
-	return nil
+	for addr := range a.have {
+		if want[addr] {
+			continue
+		}
+		if err := ifconfig(ctx, "lo0", "-alias", addr.String()); err != nil && a.have[addr] {
+			errs = append(errs, err)
+			a.have[addr] = false // next time it needn't be there any more
+			continue
+		}
+		delete(a.have, addr)
+	}
+	return errors.Join(errs...)
 }
 
 // ifconfig runs the system's own program, whatever PATH says (ifconfig(8)).

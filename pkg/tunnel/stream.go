@@ -171,7 +171,8 @@ func (s *stream) fail(err error) {
 }
 
 func (s *stream) failLocked(err error) {
-	if s.err == nil && !(s.dataEnd && s.faultEnd) { // what has ended in good order can't fail
+	inOrder := s.dataEnd && s.faultEnd // what has ended so can't fail any more
+	if s.err == nil && !inOrder {
 		s.err = err
 	}
 	s.changed.Broadcast()

@@ -235,6 +235,9 @@ func (u *upstream) fail(err error) {
 	streams := u.streams
 	u.streams = make(map[uint32]*stream)
 	u.mu.Unlock()
+	if u.bulk != nil {
+		_ = u.bulk.Close() // below TLS, whose own farewell could take its time
+	}
 	_ = u.conn.Close() // it is of no more use either way
 	for _, s := range streams {
 		s.fail(err)

@@ -259,10 +259,19 @@ func installPackages(ctx context.Context, out io.Writer) error {
 	if err := command(ctx, "apt-get", "update", "-q"); err != nil {
 		return err
 	}
+	defer stopService(ctx)
 	return command(ctx, "env", append([]string{
 		"DEBIAN_FRONTEND=noninteractive",
 		"apt-get", "install", "-q", "-y", "--no-install-recommends",
 	}, missing...)...)
+}
+
+// stopService ends the containerd that the package starts by itself where
+// systemd runs: ours is another.
+func stopService(ctx context.Context) {
+	if _, err := os.Stat("/run/systemd/system"); err == nil {
+		_ = command(ctx, "systemctl", "disable", "--now", "containerd") // it does no harm if it goes on
+	}
 }
 
 // cniBin is the folder of the CNI plugins: Debian's, or upstream's.

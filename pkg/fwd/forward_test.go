@@ -11,11 +11,11 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/fwd"
 )
 
-func TestCarryTakesReadyPodsInTurn(t *testing.T) {
+func TestForwardTakesReadyPodsInTurn(t *testing.T) {
 	svc := service("web", "a", "b", "c", "d")
 	svc.Endpoints[1].Ready = false
 	svc.Endpoints[2].Ready, svc.Endpoints[2].Terminating = false, true
-	at, _, _ := carrying(t, pods{
+	at, _, _ := forwarding(t, pods{
 		"a": serve(t, says("a")), "b": serve(t, says("b")), "c": serve(t, says("c")), "d": serve(t, says("d")),
 	}, svc)
 	count := make(map[string]int)
@@ -31,11 +31,11 @@ func TestCarryTakesReadyPodsInTurn(t *testing.T) {
 	}
 }
 
-func TestCarryTakesTerminatingPodsIfThereAreNoOthers(t *testing.T) {
+func TestForwardTakesTerminatingPodsIfThereAreNoOthers(t *testing.T) {
 	svc := service("web", "a", "b")
 	svc.Endpoints[0].Ready, svc.Endpoints[0].Terminating = false, true
 	svc.Endpoints[1].Ready, svc.Endpoints[1].Serving = false, false
-	at, _, _ := carrying(t, pods{"a": serve(t, says("a")), "b": serve(t, says("b"))}, svc)
+	at, _, _ := forwarding(t, pods{"a": serve(t, says("a")), "b": serve(t, says("b"))}, svc)
 	for range 4 {
 		if answer, err := ask(t, at); answer != "a" || err != nil {
 			t.Errorf("answer %q, %v", answer, err)
@@ -43,13 +43,13 @@ func TestCarryTakesTerminatingPodsIfThereAreNoOthers(t *testing.T) {
 	}
 }
 
-func TestCarryGoesOnToAPodThatCanBeReached(t *testing.T) {
+func TestForwardGoesOnToAPodThatCanBeReached(t *testing.T) {
 	gone, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	_ = gone.Close()
-	at, _, _ := carrying(t, pods{"a": gone.Addr().String(), "b": serve(t, says("b"))}, service("web", "a", "b"))
+	at, _, _ := forwarding(t, pods{"a": gone.Addr().String(), "b": serve(t, says("b"))}, service("web", "a", "b"))
 	for range 4 {
 		if answer, err := ask(t, at); answer != "b" || err != nil {
 			t.Errorf("answer %q, %v", answer, err)
@@ -57,8 +57,8 @@ func TestCarryGoesOnToAPodThatCanBeReached(t *testing.T) {
 	}
 }
 
-func TestCarryResetsWhereThereIsNoPod(t *testing.T) {
-	at, s, _ := carrying(t, pods{"a": serve(t, says("a"))}, service("web"))
+func TestForwardResetsWhereThereIsNoPod(t *testing.T) {
+	at, s, _ := forwarding(t, pods{"a": serve(t, says("a"))}, service("web"))
 	if _, err := ask(t, at); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("without pods: %v, want a reset", err)
 	}
@@ -76,12 +76,12 @@ func TestCarryResetsWhereThereIsNoPod(t *testing.T) {
 	}
 }
 
-func TestCarryPassesOnHalfClose(t *testing.T) {
+func TestForwardPassesOnHalfClose(t *testing.T) {
 	echo := serve(t, func(conn *net.TCPConn) {
 		sent, _ := io.ReadAll(conn) // until the client has said all
 		_, _ = conn.Write(sent)
 	})
-	at, _, _ := carrying(t, pods{"a": echo}, service("web", "a"))
+	at, _, _ := forwarding(t, pods{"a": echo}, service("web", "a"))
 	conn, err := net.Dial("tcp", at)
 	if err != nil {
 		t.Fatal(err)
@@ -96,10 +96,10 @@ func TestCarryPassesOnHalfClose(t *testing.T) {
 	}
 }
 
-func TestCarryPassesOnResets(t *testing.T) {
+func TestForwardPassesOnResets(t *testing.T) {
 	t.Run("of the pod", func(t *testing.T) {
 		pod := serve(t, func(conn *net.TCPConn) { _ = conn.SetLinger(0) })
-		at, _, _ := carrying(t, pods{"a": pod}, service("web", "a"))
+		at, _, _ := forwarding(t, pods{"a": pod}, service("web", "a"))
 		if _, err := ask(t, at); !errors.Is(err, syscall.ECONNRESET) {
 			t.Errorf("the client gets %v, want a reset", err)
 		}
@@ -110,7 +110,7 @@ func TestCarryPassesOnResets(t *testing.T) {
 			_, err := io.ReadAll(conn)
 			ended <- err
 		})
-		at, _, _ := carrying(t, pods{"a": pod}, service("web", "a"))
+		at, _, _ := forwarding(t, pods{"a": pod}, service("web", "a"))
 		conn, err := net.Dial("tcp", at)
 		if err != nil {
 			t.Fatal(err)
@@ -125,10 +125,10 @@ func TestCarryPassesOnResets(t *testing.T) {
 	})
 }
 
-func TestCarryOneFaultIsOneConnections(t *testing.T) {
+func TestForwardOneFaultIsOneConnections(t *testing.T) {
 	reset := serve(t, func(conn *net.TCPConn) { _ = conn.SetLinger(0) })
 	echo := serve(t, func(conn *net.TCPConn) { _, _ = io.Copy(conn, conn) })
-	at, _, _ := carrying(t, pods{"a": echo, "b": reset}, service("web", "a", "b"))
+	at, _, _ := forwarding(t, pods{"a": echo, "b": reset}, service("web", "a", "b"))
 	sibling, err := net.Dial("tcp", at) // goes to a
 	if err != nil {
 		t.Fatal(err)
@@ -149,7 +149,7 @@ func TestCarryOneFaultIsOneConnections(t *testing.T) {
 	say()
 }
 
-func TestCarryDrains(t *testing.T) {
+func TestForwardDrains(t *testing.T) {
 	finish := make(chan struct{})
 	pod := serve(t, func(conn *net.TCPConn) {
 		_, _ = io.WriteString(conn, "first ")
@@ -157,7 +157,7 @@ func TestCarryDrains(t *testing.T) {
 		_, _ = io.WriteString(conn, "second")
 	})
 	open := func(t *testing.T) (net.Conn, func() error) {
-		at, _, stop := carrying(t, pods{"a": pod}, service("web", "a"))
+		at, _, stop := forwarding(t, pods{"a": pod}, service("web", "a"))
 		conn, err := net.Dial("tcp", at)
 		if err != nil {
 			t.Fatal(err)
