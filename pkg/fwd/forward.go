@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 	"unicode"
@@ -72,6 +73,7 @@ func (e *Engine) forwardOne(ctx context.Context, conn net.Conn) {
 	switch text := oneLine(err); {
 	case err == nil:
 		r.record.news("")
+	case ctx.Err() != nil: // cut off, as the engine ends
 	case r.record.news(text):
 		log.Infof("a connection to pod %v broke off: %s", target.Pod, text)
 	}
@@ -103,52 +105,50 @@ func (e *Engine) dial(ctx context.Context, r route) (Stream, Target, error) {
 // is the end of the connection, as the runtime has then ended both halves. An
 // error of either, or the end of ctx, resets the client and closes the stream.
 func copyBoth(ctx context.Context, conn net.Conn, stream Stream) error {
-	breakOff := func() {
+	var once sync.Once
+	var cause error // what broke it off; the rest is what came of that
+	breakOff := func(err error) {
+		once.Do(func() { cause = err })
 		reset(conn)
 		_ = stream.Close()
 	}
 	cutOff := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(cutOff)
-		breakOff()
+		breakOff(context.Cause(ctx))
 	})
 	var answered atomic.Bool
-	var copying errgroup.Group
-	copying.Go(func() error {
+	var copying sync.WaitGroup
+	copying.Go(func() {
 		_, err := io.Copy(stream, conn)
 		if err == nil {
 			err = stream.CloseWrite()
 		}
-		if answered.Load() { // the pod doesn't take it any more
+		switch {
+		case answered.Load(): // the pod doesn't take it any more
 			_, _ = io.Copy(io.Discard, conn)
-			return nil
+		case err != nil:
+			breakOff(err)
 		}
-		if err != nil {
-			breakOff()
-		}
-		return err
 	})
-	copying.Go(func() error {
+	copying.Go(func() {
 		_, err := io.Copy(conn, stream)
 		if err == nil {
 			answered.Store(true)
-			_ = stream.Close() // before the client goes on: the next connection may have it
+			_ = stream.Close() // before the client goes on: the next connection may have its place
 			_ = conn.SetReadDeadline(time.Now().Add(lingerTime))
 			err = closeWrite(conn)
 		}
 		if err != nil {
-			breakOff()
+			breakOff(err)
 		}
-		return err
 	})
-	err := copying.Wait()
+	copying.Wait()
 	if !stop() {
 		<-cutOff
 	}
-	if err != nil {
-		return err
-	}
-	return errors.Join(conn.Close(), stream.Close())
+	_, _ = conn.Close(), stream.Close() // both have ended already
+	return cause
 }
 
 // closeWrite passes on an orderly end to the client.

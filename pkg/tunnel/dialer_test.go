@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -29,7 +30,11 @@ type behave func(data, faults httpstream.Stream, conn httpstream.Connection)
 // library's server side, over TLS. It returns a dialer for it.
 func cluster(t *testing.T, pod behave) *tunnel.Dialer {
 	t.Helper()
+	var upgraded sync.WaitGroup // the server doesn't wait for these
+	t.Cleanup(upgraded.Wait)
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		upgraded.Add(1)
+		defer upgraded.Done()
 		if r.URL.Path != "/api/v1/namespaces/ns/pods/pod/portforward" || r.Header.Get("Authorization") != "Bearer secret" {
 			http.Error(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","message":"pods \"pod\" not found","reason":"NotFound","code":404}`, http.StatusNotFound)
 			return
@@ -37,34 +42,48 @@ func cluster(t *testing.T, pod behave) *tunnel.Dialer {
 		if _, err := httpstream.Handshake(r, w, []string{"portforward.k8s.io"}); err != nil {
 			return
 		}
-		streams := make(chan httpstream.Stream, 2)
-		conn := spdy.NewResponseUpgrader().UpgradeResponse(w, r, func(s httpstream.Stream, _ <-chan struct{}) error {
+		var mu sync.Mutex
+		var running sync.WaitGroup
+		pairs := make(map[string]map[string]httpstream.Stream) // by request id and stream type
+		var conn httpstream.Connection
+		ready := make(chan struct{})
+		conn = spdy.NewResponseUpgrader().UpgradeResponse(w, r, func(s httpstream.Stream, _ <-chan struct{}) error {
 			if s.Headers().Get(corev1.PortHeader) != "8080" {
 				t.Errorf("a stream for port %q", s.Headers().Get(corev1.PortHeader))
 			}
-			streams <- s
+			id := s.Headers().Get(corev1.PortForwardRequestIDHeader)
+			mu.Lock()
+			defer mu.Unlock()
+			if pairs[id] == nil {
+				pairs[id] = make(map[string]httpstream.Stream)
+			}
+			pairs[id][s.Headers().Get(corev1.StreamType)] = s
+			if pair := pairs[id]; len(pair) == 2 {
+				running.Go(func() {
+					<-ready
+					pod(pair[corev1.StreamTypeData], pair[corev1.StreamTypeError], conn)
+				})
+			}
 			return nil
 		})
 		if conn == nil {
 			return
 		}
-		defer conn.Close()
-		byType := make(map[string]httpstream.Stream)
-		for range 2 {
-			select {
-			case s := <-streams:
-				byType[s.Headers().Get(corev1.StreamType)] = s
-			case <-conn.CloseChan():
-				return
-			}
-		}
-		pod(byType[corev1.StreamTypeData], byType[corev1.StreamTypeError], conn)
+		close(ready)
 		<-conn.CloseChan()
+		_ = conn.Close()
+		running.Wait()
 	}))
 	t.Cleanup(server.Close)
-	d, err := tunnel.New(map[string]*rest.Config{"c": {
+	return run(t, &rest.Config{
 		Host: server.URL, BearerToken: "secret", TLSClientConfig: rest.TLSClientConfig{Insecure: true},
-	}})
+	})
+}
+
+// run returns a dialer that runs as long as the test.
+func run(t *testing.T, config *rest.Config) *tunnel.Dialer {
+	t.Helper()
+	d, err := tunnel.New(map[string]*rest.Config{"c": config})
 	if err != nil {
 		t.Fatal(err)
 	}

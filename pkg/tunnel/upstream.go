@@ -42,8 +42,8 @@ type upstream struct {
 	writing sync.Mutex
 	scratch []byte
 
-	mu      sync.Mutex
-	nextID  uint32 // of the next stream to be opened
+	mu      sync.Mutex // taken after a stream's mu, never before it
+	nextID  uint32     // of the next stream to be opened
 	streams map[uint32]*stream
 	queued  []byte // control frames for whoever writes next
 	err     error  // why it is broken; nil while it works
@@ -112,12 +112,12 @@ func (u *upstream) reset(s *stream) {
 	u.mu.Lock()
 	alone := len(u.streams) == 0
 	u.mu.Unlock()
-	if alone && !u.writing.TryLock() {
-		u.fail(errUpstreamClosed)
-		return
-	}
 	if alone {
-		u.writing.Unlock()
+		if !u.writing.TryLock() {
+			u.fail(errUpstreamClosed)
+			return
+		}
+		u.release()
 	}
 	u.sendControl(appendRstStream(appendRstStream(nil, s.id, statusCancel), s.faultID(), statusCancel))
 }
@@ -133,17 +133,13 @@ func (u *upstream) shared() bool {
 // up by a client or by the server.
 func (u *upstream) shareable() bool {
 	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.err != nil || !u.writing.TryLock() {
+	broken, streams := u.err != nil, slices.Collect(maps.Values(u.streams))
+	u.mu.Unlock()
+	if broken || !u.writing.TryLock() {
 		return false
 	}
-	u.writing.Unlock()
-	for _, s := range u.streams {
-		if s.heldUp() {
-			return false
-		}
-	}
-	return true
+	u.release()
+	return !slices.ContainsFunc(streams, (*stream).heldUp)
 }
 
 // sendData writes a frame of a stream's bytes; fin says that they are the last.

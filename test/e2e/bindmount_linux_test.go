@@ -3,7 +3,9 @@
 package e2e
 
 import (
+	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -32,5 +34,52 @@ func TestHostsFileIsABindMount(t *testing.T) {
 	d.stop(t, syscall.SIGTERM)
 	if after, _ := os.ReadFile(source); string(after) != before {
 		t.Errorf("it had %q and has %q", before, after)
+	}
+}
+
+// A hosts file that can't be written is a fault at the start.
+func TestHostsFileIsReadOnly(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "hosts")
+	if err := os.WriteFile(path, []byte("127.0.0.1 localhost\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount(dir, dir, "", syscall.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = syscall.Unmount(dir, 0) }()
+	if err := syscall.Mount("", dir, "", syscall.MS_BIND|syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	fault(t, "read-only file system; name another by --hosts-file", "up", "--hosts-file", path)
+}
+
+// Without root it says so, and what to do.
+func TestNotRoot(t *testing.T) {
+	copied := filepath.Join(t.TempDir(), "kubeshore") // where nobody may run it
+	content, err := os.ReadFile(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(copied, content, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for dir := filepath.Dir(copied); dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	config := filepath.Join(filepath.Dir(copied), "kubeconfig")
+	if err := os.WriteFile(config, []byte(kubectl(t, "", "config", "view", "--raw", "--minify", "--flatten")), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(copied, "up", "--kubeconfig", config)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	out, err := cmd.CombinedOutput()
+	if exit := new(exec.ExitError); !errors.As(err, &exit) || exit.ExitCode() != 1 {
+		t.Errorf("%v, want status 1", err)
+	}
+	if said := string(out); !strings.Contains(said, "kubeshore needs root: sudo kubeshore up") || strings.Count(said, "\n") != 1 {
+		t.Errorf("it says %q", said)
 	}
 }

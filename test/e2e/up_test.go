@@ -223,6 +223,42 @@ func TestSecondUpIsRefused(t *testing.T) {
 	fault(t, fmt.Sprintf("another kubeshore has it, process %d", d.Process.Pid), "up", "-n", ns)
 }
 
+// The kubeconfig names an API server that is not there, or not the one that it
+// vouches for.
+func TestWrongAPIServer(t *testing.T) {
+	config := filepath.Join(t.TempDir(), "kubeconfig")
+	raw := kubectl(t, "", "config", "view", "--raw", "--minify", "--flatten")
+	for setting, want := range map[string]string{
+		"--server=https://127.0.0.1:1":        "can't be reached",
+		"--tls-server-name=elsewhere.example": "is not the one that the kubeconfig's certificate-authority vouches for",
+	} {
+		if err := os.WriteFile(config, []byte(raw), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cluster := kubectl(t, "", "--kubeconfig", config, "config", "view", "-o", "jsonpath={.clusters[0].name}")
+		kubectl(t, "", "--kubeconfig", config, "config", "set-cluster", cluster, setting)
+		fault(t, want, "up", "--kubeconfig", config)
+	}
+}
+
+// A pod that is there and not ready gets no connections until it is.
+func TestPodsThatAreNotReady(t *testing.T) {
+	ns := namespace(t)
+	unready := strings.Replace(deployment(ns, "web", 1), "tcpSocket: {port: http}", "tcpSocket: {port: 1}", 1)
+	apply(t, unready, service(ns, "web", 80, ""))
+	d := up(t, "-n", ns)
+	d.says(t, "0/1 pods ready")
+	if _, err := get("http://web"); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("without a ready pod: %v, want a reset", err)
+	}
+	d.says(t, "no pod is ready")
+	apply(t, deployment(ns, "web", 1))
+	eventually(t, "a ready pod answers", func() error {
+		_, err := get("http://web")
+		return err
+	})
+}
+
 // A user who may read one namespace is served that one, and told of the other.
 func TestRights(t *testing.T) {
 	may, maynot := namespace(t), namespace(t)
