@@ -405,7 +405,7 @@ func freePort(t *testing.T) uint16 {
 	return netip.MustParseAddrPort(l.Addr().String()).Port()
 }
 
-// resets resets the connection once the client has said something: before, the
+// resets breaks the connection off once the client has said something: before, the
 // dial could fail, and another pod would be taken.
 func resets(conn *net.TCPConn) {
 	_, _ = conn.Read(make([]byte, 1))
@@ -466,7 +466,7 @@ func TestEngineRefusedName(t *testing.T) {
 		h.mu.Lock()
 		h.taken = ""
 		h.mu.Unlock()
-		time.Sleep(6 * time.Second) // of the bubble's time: the next try
+		<-time.After(6 * time.Second) // of the bubble's time: the next try
 		synctest.Wait()
 		if web = e.Status().Hosts[0]; len(web.Names) != 4 || len(web.Problems) > 0 {
 			t.Errorf("got %+v", web)
