@@ -67,6 +67,7 @@ func newRoot(streams Streams) *cobra.Command {
 		Long: `kubeshore forwards every service of the Kubernetes namespaces that you name to
 this machine: each has an address of its own, its own ports, and its own name,
 for as long as kubeshore runs. When it ends, the machine is as it was before.`,
+		Version:       version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          noArguments,

@@ -20,7 +20,7 @@ type signals struct {
 // stderr ends nothing by itself: nobody would be left to take things back.
 func notify(log logrus.FieldLogger) signals {
 	s := signals{received: make(chan os.Signal, 2), log: log}
-	signal.Notify(s.received, os.Interrupt, syscall.SIGTERM)
+	signal.Notify(s.received, os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT)
 	if !signal.Ignored(syscall.SIGHUP) {
 		signal.Notify(s.received, syscall.SIGHUP)
 	}

@@ -47,7 +47,7 @@ It needs root, for the hosts file and for ports below 1024.`,
   sudo -E kubeshore up -n shop -x staging   # -E keeps your KUBECONFIG`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := f.check(); err != nil {
+			if err := f.check(cmd.Flags().Changed("namespace")); err != nil {
 				return usage(err)
 			}
 			return up(cmd.Context(), f, newLog(streams.Err, f.verbose))
@@ -62,8 +62,12 @@ It needs root, for the hosts file and for ports below 1024.`,
 	return cmd
 }
 
-// check finds what is wrong with the flags by themselves.
-func (f *upFlags) check() error {
+// check finds what is wrong with the flags by themselves. An empty --namespace
+// is most likely a variable that isn't set.
+func (f *upFlags) check(namespaceGiven bool) error {
+	if namespaceGiven && len(f.namespaces) == 0 {
+		return errors.New("--namespace needs a name")
+	}
 	for _, namespace := range f.namespaces {
 		if problems := validation.ValidateNamespaceName(namespace, false); len(problems) > 0 {
 			return fmt.Errorf("namespace %q is not a valid name: lower-case letters, digits and '-', 63 at most", namespace)
@@ -168,7 +172,7 @@ func openHosts(path string) (*hosts.File, error) {
 	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
 		return nil, fmt.Errorf("%w; kubeshore needs root: sudo kubeshore up", err)
 	default:
-		return nil, fmt.Errorf("%w; name another by --hosts-file", err)
+		return nil, fmt.Errorf("%w; it must be a file that can be written", err)
 	}
 }
 

@@ -94,7 +94,13 @@ func (e *Engine) restore(ctx context.Context, drain func() error) error {
 		return part(limited)
 	}
 	return errors.Join(
-		within(func(ctx context.Context) error { _, err := e.Names.Set(ctx, nil); return err }),
+		within(func(ctx context.Context) error {
+			_, err := e.Names.Set(ctx, nil)
+			if err != nil {
+				err = fmt.Errorf("the names are not taken back, the next start will try again: %w", err)
+			}
+			return err
+		}),
 		e.Ports.Close(),
 		drain(),
 		within(func(ctx context.Context) error { return e.Aliases.Set(ctx, nil) }),

@@ -120,8 +120,11 @@ var errChanged = errors.New("it keeps being changed by another program")
 // half of it, or in place where a rename can't work, as with a bind mount.
 func (f *File) write(prev, next []byte) error {
 	err := f.replace(prev, next)
-	if err == nil || errors.Is(err, errChanged) || diskFull(err) {
+	if err == nil || errors.Is(err, errChanged) {
 		return err
+	}
+	if diskFull(err) && len(next) > len(prev) {
+		return err // in place there may be room for half of it
 	}
 	if inPlace := f.overwrite(prev, next); inPlace != nil {
 		return errors.Join(err, inPlace)

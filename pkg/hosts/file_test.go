@@ -143,6 +143,22 @@ func TestFileOverwrite(t *testing.T) {
 	}
 }
 
+// Where no file can be made beside it, it is written in place.
+func TestFileWithoutRoomBeside(t *testing.T) {
+	f, path := open(t)
+	set(t, f, table)
+	if err := os.Mkdir(hidden(path, "new"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(hidden(path, "new"), "x"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	set(t, f, nil)
+	if got := content(t, path); got != original {
+		t.Errorf("it has %q", got)
+	}
+}
+
 // What another program wrote since it was read is never lost.
 func TestFileKeepsWhatOthersWrite(t *testing.T) {
 	f, path := open(t)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -90,6 +91,9 @@ func (c *clients) check(ctx context.Context, cluster *Cluster, namespace string)
 	return nil
 }
 
+// credentials is how client-go begins what went wrong with a credential plugin.
+const credentials = "getting credentials:"
+
 // explain says in one line what is wrong with the API server.
 func explain(err error, cluster *Cluster) error {
 	server := cluster.Config.Host
@@ -102,6 +106,9 @@ func explain(err error, cluster *Cluster) error {
 		return fmt.Errorf("context %s: the API server %s does not accept the credentials; log in again, or check the user of the context", cluster.Context, server)
 	case errors.As(err, &certificate):
 		return fmt.Errorf("context %s: the API server %s is not the one that the kubeconfig's certificate-authority vouches for: %w", cluster.Context, server, certificate.Err)
+	case strings.Contains(err.Error(), credentials):
+		_, reason, _ := strings.Cut(strings.SplitN(err.Error(), "\n", 2)[0], credentials)
+		return fmt.Errorf("context %s: the credential plugin of its user gave nothing: %s", cluster.Context, strings.TrimSpace(reason))
 	case errors.As(err, &transport):
 		return fmt.Errorf("context %s: the API server %s can't be reached: %w; is it up, and is the VPN?", cluster.Context, server, oneLine(transport.Err))
 	}

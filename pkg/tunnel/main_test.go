@@ -13,6 +13,8 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m,
 		goleak.IgnoreAnyFunction(server+"shutdown"),
 		goleak.IgnoreAnyFunction(server+"Serve"),
+		goleak.IgnoreAnyFunction(server+"frameHandler"),
+		goleak.IgnoreAnyFunction(server+"handleResetFrame"),
 		goleak.IgnoreAnyFunction(server+"Serve.func1"),
 		goleak.IgnoreAnyFunction(server+"Serve.func2"),
 	)

@@ -69,6 +69,9 @@ func up(ctx context.Context, bin string, out io.Writer) error {
 		return errors.Join(err, down(io.Discard))
 	}
 	if err := start(ctx, bin); err != nil {
+		if ctx.Err() != nil { // told to end: as it was before
+			return errors.Join(err, down(io.Discard))
+		}
 		// The logs stay: they say why.
 		return fmt.Errorf("%w (logs: %s/log)", err, stateDir)
 	}

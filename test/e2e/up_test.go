@@ -172,7 +172,7 @@ func TestSignals(t *testing.T) {
 	readyPods(t, ns, "web", 1)
 	// A signal that is ignored here would be ignored by what we run, too.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
-	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT} {
 		t.Run(sig.String(), func(t *testing.T) {
 			d := up(t, "-n", ns)
 			mustGet(t, "http://web")

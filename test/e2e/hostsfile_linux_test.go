@@ -51,7 +51,36 @@ func TestHostsFileIsReadOnly(t *testing.T) {
 	if err := syscall.Mount("", dir, "", syscall.MS_BIND|syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
 		t.Fatal(err)
 	}
-	fault(t, "read-only file system; name another by --hosts-file", "up", "--hosts-file", path)
+	fault(t, "read-only file system; it must be a file that can be written", "up", "--hosts-file", path)
+}
+
+// A full disk keeps the names from being added, not from being taken back.
+func TestHostsFileOnAFullDisk(t *testing.T) {
+	ns := namespace(t)
+	apply(t, service(ns, "web", 80, ""))
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) }()
+	path := filepath.Join(dir, "hosts")
+	const before = "127.0.0.1 localhost\n"
+	if err := os.WriteFile(path, []byte(before), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	d := up(t, "-n", ns, "--hosts-file", path)
+	if err := os.WriteFile(filepath.Join(dir, "filler"), make([]byte, 64<<10), 0o644); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("the disk isn't full: %v", err)
+	}
+	apply(t, service(ns, "more", 80, ""))
+	d.says(t, "no space left on device")
+	if has, _ := os.ReadFile(path); !strings.Contains(string(has), " web."+ns+" ") {
+		t.Errorf("it has lost what it had:\n%s", has)
+	}
+	d.stop(t, syscall.SIGTERM)
+	if after, _ := os.ReadFile(path); string(after) != before {
+		t.Errorf("it had %q and has %q", before, after)
+	}
 }
 
 // Without root it says so, and what to do.
