@@ -27,6 +27,8 @@ const (
 var (
 	// errUpstreamClosed is what streams get whose connection was closed by us.
 	errUpstreamClosed = errors.New("the connection to the API server was closed")
+	// errUpstreamLost is what they get if the server closed it.
+	errUpstreamLost = errors.New("the API server closed the connection")
 	// errUpstreamSpent says that a connection has used up its stream numbers.
 	errUpstreamSpent = errors.New("the connection to the API server has had all the streams that it can have")
 )
@@ -244,6 +246,10 @@ func (u *upstream) fail(err error) {
 // wrong, and returns why. It must be called once; it breaks the upstream.
 func (u *upstream) read() error {
 	err := u.readFrames()
+	if errors.Is(err, io.EOF) {
+		// For the streams on it this is no end in good order.
+		err = errUpstreamLost
+	}
 	u.fail(err)
 	return err
 }
