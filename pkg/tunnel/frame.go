@@ -81,9 +81,10 @@ func appendDataHeader(b []byte, stream uint32, flags byte, length int) []byte {
 	return binary.BigEndian.AppendUint32(b, uint32(flags)<<24|uint32(length))
 }
 
-func appendRstStream(b []byte, stream, status uint32) []byte {
+// appendCancel appends the RST_STREAM of a stream that isn't wanted any more.
+func appendCancel(b []byte, stream uint32) []byte {
 	body := binary.BigEndian.AppendUint32(nil, stream)
-	return appendControl(b, typeRstStream, 0, binary.BigEndian.AppendUint32(body, status)...)
+	return appendControl(b, typeRstStream, 0, binary.BigEndian.AppendUint32(body, statusCancel)...)
 }
 
 func appendPing(b []byte, id uint32) []byte {

@@ -19,7 +19,7 @@ func TestFramesAgainstUpstream(t *testing.T) {
 	sent = append(appendDataHeader(sent, 3, 0, 5), "hello"...)
 	sent = appendDataHeader(sent, 3, flagFin, 0)
 	sent = appendPing(sent, 9)
-	sent = appendRstStream(sent, 3, statusCancel)
+	sent = appendCancel(sent, 3)
 
 	framer, err := spdy.NewFramer(io.Discard, bytes.NewReader(sent))
 	if err != nil {

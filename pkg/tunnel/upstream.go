@@ -121,7 +121,7 @@ func (u *upstream) reset(s *stream) {
 		}
 		u.release()
 	}
-	u.sendControl(appendRstStream(appendRstStream(nil, s.id, statusCancel), s.faultID(), statusCancel))
+	u.sendControl(appendCancel(appendCancel(nil, s.id), s.faultID()))
 }
 
 // shared tells whether other streams would suffer if one held the reading up.

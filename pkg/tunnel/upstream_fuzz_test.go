@@ -26,7 +26,7 @@ func (said) SetWriteDeadline(time.Time) error { return nil }
 func FuzzRead(f *testing.F) {
 	f.Add(append(appendDataHeader(nil, 3, 0, 5), "hello"...))
 	f.Add(append(appendDataHeader(appendPing(nil, 2), 1, flagFin, 4), "oops"...))
-	f.Add(appendRstStream(nil, 3, statusCancel))
+	f.Add(appendCancel(nil, 3))
 	f.Add(appendDataHeader(nil, 3, flagFin, 1<<24-1))
 	f.Add(appendControl(nil, typeGoAway, 0, 0, 0, 0, 0, 0, 0, 0, 0))
 	f.Add(appendControl(nil, typeSynReply, 0, 0, 0, 0, 3))
