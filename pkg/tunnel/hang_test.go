@@ -135,3 +135,43 @@ func TestManyStreams(t *testing.T) {
 		}
 	})
 }
+
+// Eight large downloads at once from one pod are all whole, although some of
+// them share a connection to the API server and come faster than they are read.
+func TestManyDownloads(t *testing.T) {
+	const size = 16 << 20
+	d := cluster(t, func(data, faults httpstream.Stream, _ httpstream.Connection) {
+		_, _ = io.CopyN(data, endless{}, size)
+		end(data, faults)
+	})
+	within(t, "the exchange", func() {
+		done := make(chan error)
+		for range 8 {
+			go func() {
+				s, err := d.Dial(t.Context(), pod, 8080)
+				if err != nil {
+					done <- err
+					return
+				}
+				ours, theirs := net.Pipe()
+				go func() {
+					_, err := io.Copy(ours, s)
+					done <- errors.Join(err, ours.Close(), s.Close())
+				}()
+				if n, err := io.Copy(io.Discard, theirs); n != size {
+					t.Errorf("%d of %d bytes came, %v", n, size, err)
+				}
+			}()
+		}
+		for range 8 {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// endless is an endless source of bytes, whichever.
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }

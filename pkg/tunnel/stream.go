@@ -17,11 +17,15 @@ const (
 	// faultSize is how much is kept of what the kubelet says went wrong.
 	faultSize = 4096
 	// backlogSize is how much of a stream's bytes waits for a client that
-	// doesn't take them; as much again may be on its way to the client. A
-	// stream that is alone on its upstream then holds the upstream up, which is
-	// backpressure; one that isn't is given up.
+	// doesn't take them as fast as they come. The stream then holds its upstream
+	// up, which is backpressure; if others share the upstream, only as long as
+	// the client takes something at all.
 	backlogSize = 1 << 20
 )
+
+// stallTime is how long a client may take nothing while others, who share its
+// upstream, wait for it.
+const stallTime = time.Second
 
 // slowWrite is when a write to a client that takes what it gets is over.
 const slowWrite = 20 * time.Millisecond
@@ -94,12 +98,31 @@ func (s *stream) take(chunk []byte) bool {
 			s.changed.Broadcast()
 			return true
 		case shared:
-			return false
+			if !s.clientTakes() {
+				return false
+			}
 		default:
 			s.changed.Wait()
 		}
 	}
 	return true
+}
+
+// clientTakes waits until the client has taken something. It is false if it
+// takes nothing for stallTime. mu must be held.
+func (s *stream) clientTakes() bool {
+	before, over := s.written, false
+	timer := time.AfterFunc(stallTime, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		over = true
+		s.changed.Broadcast()
+	})
+	defer timer.Stop()
+	for s.err == nil && s.written == before && !over {
+		s.changed.Wait()
+	}
+	return s.err != nil || s.written != before
 }
 
 // passOn writes to the client and returns what is left, if others came to
@@ -226,11 +249,14 @@ func (s *stream) WriteTo(w io.Writer) (int64, error) {
 	}
 }
 
-// drain writes the backlog to the client. mu must be held, and is not during
-// the write.
+// drain writes from the backlog to the client. mu must be held, and is not
+// during the write.
 func (s *stream) drain() {
-	chunk := s.backlog
-	s.backlog, s.draining = nil, true
+	chunk := s.backlog[:min(len(s.backlog), maxDataSize)]
+	s.backlog, s.draining = s.backlog[len(chunk):], true
+	if len(s.backlog) == 0 {
+		s.backlog = nil
+	}
 	s.changed.Broadcast()
 	s.mu.Unlock()
 	n, err := s.client.Write(chunk)
