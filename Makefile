@@ -7,7 +7,7 @@ SHELL       := /bin/bash
 K8S_VERSION := v1.36.3
 K8S_LDFLAGS := -s -w -X k8s.io/component-base/version.gitVersion=$(K8S_VERSION) \
 	-X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36
-IMAGES      := bin/images/pause.tar bin/images/go-ok.tar
+IMAGES      := bin/images/pause.tar bin/images/go-ok.tar bin/images/peer.tar
 MODULES     := . test/cluster tools
 FUZZTIME    ?= 10s
 
@@ -115,6 +115,11 @@ bin/images/go-ok.tar: bin/cluster test/sample/go-ok/main.go
 	mkdir -p bin/images
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/images/go-ok ./test/sample/go-ok
 	bin/cluster image $@ kubeshore.test/go-ok:1 bin/images/go-ok
+
+bin/images/peer.tar: bin/cluster $(wildcard test/peer/*.go test/peer/cmd/*.go)
+	mkdir -p bin/images
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/images/peer ./test/peer/cmd
+	bin/cluster image $@ kubeshore.test/peer:1 bin/images/peer
 
 bin/golangci-lint: tools/go.mod tools/go.sum
 	go build -C tools -o ../bin/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
