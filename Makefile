@@ -10,6 +10,7 @@ K8S_LDFLAGS := -s -w -X k8s.io/component-base/version.gitVersion=$(K8S_VERSION) 
 IMAGES      := bin/images/pause.tar bin/images/go-ok.tar bin/images/peer.tar
 MODULES     := . test/cluster tools
 FUZZTIME    ?= 10s
+BENCHFLAGS  ?= -out docs/benchmarks.md
 
 # With KUBECONFIG given on the command line (make e2e KUBECONFIG=FILE) the
 # tests use that cluster, and none of our own is started.
@@ -53,6 +54,11 @@ unit: cc ## run the tests that need no cluster
 .PHONY: e2e
 e2e: cc build $(E2E_CLUSTER) ## run the tests that need a cluster (KUBECONFIG=FILE: that one)
 	KUBECONFIG=$(E2E_KUBECONFIG) KUBECTL=$(E2E_KUBECTL) go test -race -shuffle=on -count=1 -timeout=20m -tags=e2e ./test/e2e
+
+.PHONY: bench
+bench: build $(E2E_CLUSTER) ## measure kubeshore and kubectl port-forward, write docs/benchmarks.md (BENCHFLAGS=-quick: see that it works)
+	go build -trimpath -o bin/bench ./bench
+	bin/bench -kubeconfig $(E2E_KUBECONFIG) -kubectl $(E2E_KUBECTL) -kubeshore bin/kubeshore $(BENCHFLAGS)
 
 .PHONY: fuzz
 fuzz: ## fuzz each fuzz test for FUZZTIME

@@ -136,7 +136,7 @@ func TestProxyPassesEveryByte(t *testing.T) {
 }
 
 func TestProxyDelays(t *testing.T) {
-	const roundTrip = 60 * time.Millisecond
+	const roundTrip = 200 * time.Millisecond
 	p, at := through(t, serve(t, peer.Echo), roundTrip)
 	took := func(do func() error) time.Duration {
 		begin := time.Now()
