@@ -48,6 +48,9 @@ func describe(ctx context.Context, o options, dir string) (about, error) {
 		return a, fmt.Errorf("bench: run kubeshore: %w", err)
 	}
 	a.kubeshore = strings.TrimPrefix(strings.TrimSpace(string(version)), "kubeshore ")
+	if commit, err := exec.CommandContext(ctx, "git", "describe", "--always", "--dirty").Output(); err == nil { // a build need not know it
+		a.kubeshore += ", commit " + strings.TrimSpace(string(commit))
+	}
 	a.kubectl, a.server, err = versions(ctx, o, dir)
 	return a, err
 }
