@@ -91,7 +91,7 @@ fmt: bin/golangci-lint ## format the code
 .PHONY: cluster
 cluster: bin/cluster ## start a real one-node Kubernetes on this machine, or reuse it
 	@bin/cluster check
-	@$(MAKE) --no-print-directory bin/kubectl $(IMAGES)
+	@$(MAKE) --no-print-directory bin/kubernetes bin/kubectl $(IMAGES)
 	@bin/cluster up
 
 .PHONY: cluster-down
@@ -109,8 +109,9 @@ bin/kubernetes: test/cluster/kubernetes/main.go test/cluster/go.mod test/cluster
 	@echo "building Kubernetes $(K8S_VERSION) from source; with an empty build cache this takes some minutes"
 	CGO_ENABLED=0 go build -C test/cluster -trimpath -ldflags '$(K8S_LDFLAGS)' -o ../../bin/kubernetes ./kubernetes
 
-bin/kubectl: bin/kubernetes
-	ln -sf kubernetes bin/kubectl
+bin/kubectl: test/cluster/kubectl/main.go test/cluster/go.mod test/cluster/go.sum
+	rm -f $@ # once it was a symbolic link
+	CGO_ENABLED=0 go build -C test/cluster -trimpath -ldflags '$(K8S_LDFLAGS)' -o ../../$@ ./kubectl
 
 bin/images/pause.tar: bin/cluster test/cluster/pause/main.go
 	mkdir -p bin/images

@@ -54,20 +54,21 @@ type effort struct {
 	gap     time.Duration // between two samples
 	settle  time.Duration // until buffers are full, or nothing more is done
 	answer  time.Duration // for one answer to come: after that it hangs
+	rest    time.Duration // for the cluster, after a measure that keeps it busy: containerd ends a connection a second after its client
 	limit   time.Duration // for the whole measure, the forwarder's start included
 }
 
 func full() effort {
 	return effort{
 		bytes: 500e6, span: 3 * time.Second, samples: 10, bursts: 5, idle: 1000,
-		gap: 100 * time.Millisecond, settle: 1500 * time.Millisecond, answer: 3 * time.Second, limit: time.Minute,
+		gap: 100 * time.Millisecond, settle: 1500 * time.Millisecond, answer: 3 * time.Second, rest: 1500 * time.Millisecond, limit: time.Minute,
 	}
 }
 
 func quick() effort {
 	return effort{
 		bytes: 40e6, span: 300 * time.Millisecond, samples: 3, bursts: 1, idle: 100,
-		gap: 10 * time.Millisecond, settle: 300 * time.Millisecond, answer: time.Second, limit: 20 * time.Second,
+		gap: 10 * time.Millisecond, settle: 300 * time.Millisecond, answer: time.Second, rest: 100 * time.Millisecond, limit: 20 * time.Second,
 	}
 }
 

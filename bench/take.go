@@ -7,12 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
-	"time"
 )
-
-// restTime is how long the cluster is left alone after a measure that keeps it
-// busy: containerd ends a connection a second after its client.
-const restTime = 1500 * time.Millisecond
 
 // measureAll takes each measure of each forwarder as often as there are
 // rounds. Another one begins in each round. What goes wrong in a measure is an
@@ -34,7 +29,7 @@ func (s *stage) measureAll(ctx context.Context, forwarders []forwarder, measures
 				}
 				fmt.Fprintf(log, "%d/%d %s: %s:%s\n", round+1, rounds, m.name, f.name(), said(outcomes))
 				if m.rest {
-					_ = wait(ctx, restTime) // its end is seen above
+					_ = wait(ctx, s.effort.rest) // its end is seen above
 				}
 			}
 			first += len(m.rows)
