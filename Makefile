@@ -7,9 +7,10 @@ SHELL       := /bin/bash
 K8S_VERSION := v1.36.3
 K8S_LDFLAGS := -s -w -X k8s.io/component-base/version.gitVersion=$(K8S_VERSION) \
 	-X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36
-IMAGES      := bin/images/pause.tar bin/images/go-ok.tar
+IMAGES      := bin/images/pause.tar bin/images/go-ok.tar bin/images/peer.tar
 MODULES     := . test/cluster tools
 FUZZTIME    ?= 10s
+BENCHFLAGS  ?= -out docs/benchmarks.md
 
 # With KUBECONFIG given on the command line (make e2e KUBECONFIG=FILE) the
 # tests use that cluster, and none of our own is started.
@@ -54,6 +55,11 @@ unit: cc ## run the tests that need no cluster
 e2e: cc build $(E2E_CLUSTER) ## run the tests that need a cluster (KUBECONFIG=FILE: that one)
 	KUBECONFIG=$(E2E_KUBECONFIG) KUBECTL=$(E2E_KUBECTL) go test -race -shuffle=on -count=1 -timeout=20m -tags=e2e ./test/e2e
 
+.PHONY: bench
+bench: build $(E2E_CLUSTER) ## measure kubeshore and kubectl port-forward, write docs/benchmarks.md (BENCHFLAGS=-quick: see that it works)
+	go build -trimpath -o bin/bench ./bench
+	bin/bench -kubeconfig $(E2E_KUBECONFIG) -kubectl $(E2E_KUBECTL) -kubeshore bin/kubeshore $(BENCHFLAGS)
+
 .PHONY: fuzz
 fuzz: ## fuzz each fuzz test for FUZZTIME
 	grep -rl '^func Fuzz' --include='*_test.go' pkg | while read -r file; do \
@@ -85,7 +91,7 @@ fmt: bin/golangci-lint ## format the code
 .PHONY: cluster
 cluster: bin/cluster ## start a real one-node Kubernetes on this machine, or reuse it
 	@bin/cluster check
-	@$(MAKE) --no-print-directory bin/kubectl $(IMAGES)
+	@$(MAKE) --no-print-directory bin/kubernetes bin/kubectl $(IMAGES)
 	@bin/cluster up
 
 .PHONY: cluster-down
@@ -103,8 +109,9 @@ bin/kubernetes: test/cluster/kubernetes/main.go test/cluster/go.mod test/cluster
 	@echo "building Kubernetes $(K8S_VERSION) from source; with an empty build cache this takes some minutes"
 	CGO_ENABLED=0 go build -C test/cluster -trimpath -ldflags '$(K8S_LDFLAGS)' -o ../../bin/kubernetes ./kubernetes
 
-bin/kubectl: bin/kubernetes
-	ln -sf kubernetes bin/kubectl
+bin/kubectl: test/cluster/kubectl/main.go test/cluster/go.mod test/cluster/go.sum
+	rm -f $@ # once it was a symbolic link
+	CGO_ENABLED=0 go build -C test/cluster -trimpath -ldflags '$(K8S_LDFLAGS)' -o ../../$@ ./kubectl
 
 bin/images/pause.tar: bin/cluster test/cluster/pause/main.go
 	mkdir -p bin/images
@@ -115,6 +122,11 @@ bin/images/go-ok.tar: bin/cluster test/sample/go-ok/main.go
 	mkdir -p bin/images
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/images/go-ok ./test/sample/go-ok
 	bin/cluster image $@ kubeshore.test/go-ok:1 bin/images/go-ok
+
+bin/images/peer.tar: bin/cluster $(filter-out %_test.go,$(wildcard test/peer/*.go)) test/peer/cmd/main.go
+	mkdir -p bin/images
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/images/peer ./test/peer/cmd
+	bin/cluster image $@ kubeshore.test/peer:1 bin/images/peer
 
 bin/golangci-lint: tools/go.mod tools/go.sum
 	go build -C tools -o ../bin/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint

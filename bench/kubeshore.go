@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// kubeshore is `kubeshore up` with a hosts file of its own.
+type kubeshore struct {
+	program, dir string
+	process      *process
+	address      string // the Service's
+}
+
+func (k *kubeshore) name() string { return "kubeshore" }
+
+func (k *kubeshore) start(ctx context.Context, to target) error {
+	if err := os.MkdirAll(k.dir, 0o755); err != nil {
+		return fmt.Errorf("bench: make folder: %w", err)
+	}
+	hosts := filepath.Join(k.dir, "hosts")
+	if err := os.WriteFile(hosts, []byte("127.0.0.1 localhost\n"), 0o644); err != nil {
+		return fmt.Errorf("bench: write hosts: %w", err)
+	}
+	var err error
+	if k.process, err = launch(ctx, k.dir, nil, k.program, "up", "--kubeconfig", to.kubeconfig, "--namespace", to.namespace, "--hosts-file", hosts); err != nil {
+		return err
+	}
+	if err := k.process.await(ctx, func(log string) bool { return strings.Contains(log, "msg=ready") }); err != nil {
+		return err
+	}
+	text, err := os.ReadFile(hosts)
+	if err != nil {
+		return fmt.Errorf("bench: read hosts: %w", err)
+	}
+	name := to.service + "." + to.namespace
+	if k.address = lookUp(string(text), name); k.address == "" {
+		return fmt.Errorf("bench: read hosts: no %s in\n%s", name, text)
+	}
+	return nil
+}
+
+func (k *kubeshore) dial(ctx context.Context, port uint16) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, "tcp", net.JoinHostPort(k.address, strconv.Itoa(int(port))))
+}
+
+func (k *kubeshore) pid() int    { return k.process.cmd.Process.Pid }
+func (k *kubeshore) stop() error { return k.process.stop() }
+
+// lookUp returns the address that a hosts file has for a name, or "".
+func lookUp(hosts, name string) string {
+	for line := range strings.Lines(hosts) {
+		line, _, _ = strings.Cut(line, "#")
+		fields := strings.Fields(line)
+		for i, field := range fields {
+			if i > 0 && field == name {
+				return fields[0]
+			}
+		}
+	}
+	return ""
+}

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/kubeshore/kubeshore/test/peer"
+)
+
+// exchange is the least that a new connection can do: what we say on it, if
+// anything, and what comes back.
+type exchange struct {
+	port      uint16
+	say, hear string
+}
+
+// The two exchanges differ in who speaks first.
+var (
+	serverFirst = exchange{port: peer.Greet, hear: "hello\n"}
+	clientFirst = exchange{port: peer.Echo, say: "x", hear: "x"}
+	oneByte     = exchange{port: peer.Source, say: "1\n", hear: "\x00"}
+)
+
+// on has the exchange on a connection and returns how long it takes, in
+// milliseconds.
+func (x exchange) on(conn io.ReadWriter) (float64, error) {
+	begin := time.Now()
+	if x.say != "" {
+		if _, err := io.WriteString(conn, x.say); err != nil {
+			return 0, fmt.Errorf("bench: write question: %w", err)
+		}
+	}
+	if err := hear(conn, x.hear); err != nil {
+		return 0, err
+	}
+	return milliseconds(time.Since(begin)), nil
+}
+
+// within is as on, and gives up when ctx ends.
+func (x exchange) within(ctx context.Context, conn net.Conn) (float64, error) {
+	release := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer release()
+	return x.on(conn)
+}
+
+// anew has the exchange on a connection of its own and returns how long that
+// takes from before it is made, in milliseconds.
+func (x exchange) anew(ctx context.Context, f forwarder, e effort) (float64, error) {
+	ctx, cancel := context.WithTimeout(ctx, e.answer)
+	defer cancel()
+	begin := time.Now()
+	conn, err := connect(ctx, f, x.port)
+	if err != nil {
+		return 0, fmt.Errorf("bench: connect: %w", err)
+	}
+	defer conn.Close()
+	_, err = x.on(conn)
+	return milliseconds(time.Since(begin)), err
+}
+
+// firstByte is the time from connect to the first answer, in use: one new
+// connection after the other, and eight at once, of which the slowest counts;
+// with each speaking first.
+func firstByte(ctx context.Context, f forwarder, e effort) []outcome {
+	row := func(n, samples int, x exchange) outcome {
+		v, err := warm(ctx, f, e, samples, func() (float64, error) { return slowest(ctx, f, e, x, n) })
+		return outcome{v, err}
+	}
+	return []outcome{
+		row(1, e.samples, serverFirst), row(1, e.samples, clientFirst),
+		row(8, e.bursts, serverFirst), row(8, e.bursts, clientFirst),
+	}
+}
+
+// warm takes a sample that doesn't count, and the median of those that follow.
+func warm(ctx context.Context, f forwarder, e effort, samples int, sample func() (float64, error)) (float64, error) {
+	if _, err := clientFirst.anew(ctx, f, e); err != nil {
+		return 0, err
+	}
+	values := make([]float64, 0, samples)
+	for range samples {
+		if err := wait(ctx, e.gap); err != nil {
+			return 0, err
+		}
+		v, err := sample()
+		if err != nil {
+			return 0, err
+		}
+		values = append(values, v)
+	}
+	return median(values), nil
+}
+
+// slowest has an exchange on n new connections at once.
+func slowest(ctx context.Context, f forwarder, e effort, x exchange, n int) (float64, error) {
+	values := make([]float64, n)
+	var exchanging errgroup.Group
+	for i := range values {
+		exchanging.Go(func() (err error) {
+			values[i], err = x.anew(ctx, f, e)
+			return err
+		})
+	}
+	err := exchanging.Wait()
+	return slices.Max(values), err
+}
+
+// coldByte is the time from connect to the first answer of the very first
+// connection after the start.
+func coldByte(x exchange) procedure {
+	return func(ctx context.Context, f forwarder, e effort) []outcome {
+		v, err := x.anew(ctx, f, e)
+		return []outcome{{v, err}}
+	}
+}
+
+func milliseconds(d time.Duration) float64 { return d.Seconds() * 1e3 }
+
+// median returns the middle value, or the mean of the two in the middle. There
+// must be one at least.
+func median(values []float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	n := len(sorted)
+	return (sorted[(n-1)/2] + sorted[n/2]) / 2
+}

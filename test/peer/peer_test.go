@@ -1,0 +1,308 @@
+package peer_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/kubeshore/kubeshore/test/peer"
+)
+
+const patience = 10 * time.Second
+
+// serve runs a peer for the test and returns where each of its ports is.
+func serve(t *testing.T) map[uint16]string {
+	t.Helper()
+	listeners, at := make(map[uint16]net.Listener), make(map[uint16]string)
+	for _, port := range peer.Ports() {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		listeners[port], at[port] = l, l.Addr().String()
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- peer.Serve(ctx, listeners) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	return at
+}
+
+func dial(t *testing.T, address string) *net.TCPConn {
+	t.Helper()
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	return conn.(*net.TCPConn)
+}
+
+func say(t *testing.T, conn net.Conn, text string) {
+	t.Helper()
+	if _, err := io.WriteString(conn, text); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// hear checks what comes next.
+func hear(t *testing.T, conn net.Conn, want string) {
+	t.Helper()
+	got := make([]byte, len(want))
+	if n, err := io.ReadFull(conn, got); err != nil || string(got) != want {
+		t.Fatalf("got %q, %v; want %q", got[:n], err, want)
+	}
+}
+
+// ends checks that nothing but an end comes: nil for one in order.
+func ends(t *testing.T, conn net.Conn, want error) {
+	t.Helper()
+	if rest, err := io.ReadAll(conn); len(rest) > 0 || !errors.Is(err, want) {
+		t.Errorf("it ends with %d more bytes and %v, want %v", len(rest), err, want)
+	}
+}
+
+func TestEcho(t *testing.T) {
+	conn := dial(t, serve(t)[peer.Echo])
+	say(t, conn, "one")
+	hear(t, conn, "one")
+	say(t, conn, "two")
+	if err := conn.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	hear(t, conn, "two")
+	ends(t, conn, nil)
+}
+
+func TestSource(t *testing.T) {
+	at := serve(t)[peer.Source]
+	for _, n := range []int{0, 1, 1_000_000} {
+		conn := dial(t, at)
+		say(t, conn, strconv.Itoa(n)+"\n")
+		got, err := io.ReadAll(conn)
+		if err != nil || len(got) != n {
+			t.Fatalf("got %d bytes, %v; want %d", len(got), err, n)
+		}
+		for i, b := range got {
+			if b != byte(i%251) {
+				t.Fatalf("byte %d is %d", i, b)
+			}
+		}
+	}
+}
+
+func TestSink(t *testing.T) {
+	at := serve(t)[peer.Sink]
+	for _, n := range []int{0, 1, 1_000_000} {
+		conn := dial(t, at)
+		say(t, conn, fmt.Sprintf("%d\n%s", n, bytes.Repeat([]byte("x"), n)))
+		hear(t, conn, "done\n")
+		ends(t, conn, nil)
+	}
+}
+
+func TestGreet(t *testing.T) {
+	conn := dial(t, serve(t)[peer.Greet])
+	hear(t, conn, "hello\n")
+	say(t, conn, "hi")
+	hear(t, conn, "hi")
+}
+
+func TestStall(t *testing.T) {
+	conn := dial(t, serve(t)[peer.Stall])
+	chunk := make([]byte, 1<<20)
+	for {
+		if err := conn.SetWriteDeadline(time.Now().Add(300 * time.Millisecond)); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := conn.Write(chunk); errors.Is(err, os.ErrDeadlineExceeded) {
+			if n > 0 {
+				continue // the buffers grow
+			}
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := conn.SetReadDeadline(time.Now().Add(10 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := conn.Read(chunk); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("got %d bytes, %v", n, err)
+	}
+}
+
+func TestReset(t *testing.T) {
+	conn, err := net.Dial("tcp", serve(t)[peer.Reset])
+	if err == nil {
+		defer conn.Close()
+		_, err = conn.Read(make([]byte, 1))
+	}
+	if !errors.Is(err, syscall.ECONNRESET) { // Dial itself may see it
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestLate(t *testing.T) {
+	at := serve(t)[peer.Late]
+	for _, half := range []bool{false, true} {
+		conn := dial(t, at)
+		begin := time.Now()
+		say(t, conn, "200ms\n")
+		if half {
+			if err := conn.CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		hear(t, conn, "late\n")
+		if took := time.Since(begin); took < 200*time.Millisecond {
+			t.Errorf("it answers after %v", took)
+		}
+		ends(t, conn, nil)
+	}
+}
+
+func TestUpper(t *testing.T) {
+	at := serve(t)[peer.Upper]
+	conn := dial(t, at)
+	say(t, conn, "what it was")
+	if err := conn.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	hear(t, conn, "WHAT IT WAS")
+	ends(t, conn, nil)
+}
+
+func TestWrongInputIsReset(t *testing.T) {
+	at := serve(t)
+	for _, c := range []struct {
+		port uint16
+		text string
+	}{
+		{peer.Source, "many\n"},
+		{peer.Source, "-1\n"},
+		{peer.Source, strings.Repeat("1", 100)},
+		{peer.Sink, "0x10\n"},
+		{peer.Late, "soon\n"},
+	} {
+		t.Run(fmt.Sprintf("%d %.8q", c.port, c.text), func(t *testing.T) {
+			conn := dial(t, at[c.port])
+			say(t, conn, c.text)
+			ends(t, conn, syscall.ECONNRESET)
+		})
+	}
+	t.Run("too much for Upper", func(t *testing.T) {
+		conn := dial(t, at[peer.Upper])
+		say(t, conn, strings.Repeat("x", 1<<20+1))
+		ends(t, conn, syscall.ECONNRESET)
+	})
+}
+
+func TestHTTP(t *testing.T) {
+	at := serve(t)
+	connections := make(map[string]bool)
+	client := &http.Client{Timeout: patience, Transport: &http.Transport{
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := new(net.Dialer).DialContext(ctx, network, address)
+			if err == nil {
+				connections[conn.LocalAddr().String()] = true
+			}
+			return conn, err
+		},
+	}}
+	defer client.CloseIdleConnections()
+	get := func(path string) string {
+		resp, err := client.Get("http://" + at[peer.HTTP] + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(body)
+	}
+	open := func(port uint16) int {
+		count := make(map[string]int)
+		if err := json.Unmarshal([]byte(get("/connections")), &count); err != nil {
+			t.Fatal(err)
+		}
+		return count[strconv.Itoa(int(port))]
+	}
+	for range 3 {
+		if got := get("/"); got != "ok\n" {
+			t.Errorf("got %q", got)
+		}
+	}
+	one, two := dial(t, at[peer.Echo]), dial(t, at[peer.Echo])
+	for _, conn := range []net.Conn{one, two} {
+		say(t, conn, "x")
+		hear(t, conn, "x")
+	}
+	if echo, own := open(peer.Echo), open(peer.HTTP); echo != 2 || own != 1 {
+		t.Errorf("%d and %d connections, want 2 and 1", echo, own)
+	}
+	_ = one.Close()
+	for deadline := time.Now().Add(patience); open(peer.Echo) != 1; {
+		if time.Now().After(deadline) {
+			t.Fatal("a closed connection is still counted")
+		}
+	}
+	if len(connections) != 1 {
+		t.Errorf("the requests took %d connections", len(connections))
+	}
+}
+
+// What is open when the peer ends is broken off, and Serve waits for it.
+func TestServeEnds(t *testing.T) {
+	listeners, at := make(map[uint16]net.Listener), make(map[uint16]string)
+	for _, port := range []uint16{peer.Echo, peer.Stall, peer.Late, peer.HTTP} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		listeners[port], at[port] = l, l.Addr().String()
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- peer.Serve(ctx, listeners) }()
+	conn := dial(t, at[peer.Echo])
+	say(t, conn, "x")
+	hear(t, conn, "x")
+	say(t, dial(t, at[peer.Late]), "1h\n")
+	stalled := dial(t, at[peer.Stall])
+	cancel()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(patience):
+		t.Fatal("Serve doesn't end")
+	}
+	for _, conn := range []net.Conn{conn, stalled} {
+		if _, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("a connection is left: %v", err)
+		}
+	}
+}
