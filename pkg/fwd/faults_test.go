@@ -1,0 +1,129 @@
+package fwd_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sirupsen/logrus/hooks/test"
+
+	"github.com/kubeshore/kubeshore/pkg/fwd"
+	"github.com/kubeshore/kubeshore/pkg/listen"
+	"github.com/kubeshore/kubeshore/pkg/loopback"
+)
+
+// A port that can't be had is said, has no name, and is tried again.
+func TestEngineFaultOfAPort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, s := newHost(), newSource()
+		h.inUse = true
+		e := &fwd.Engine{Source: s, Aliases: fakeAliases{h}, Names: fakeNames{h}, Ports: fakePorts{h, make(chan struct{})}}
+		start(t, e)
+		s.set(service("web", "a"))
+		synctest.Wait()
+		web := e.Status().Hosts[0]
+		if len(web.Names) > 0 || web.Ports[0].Err == nil || len(web.Problems) != 1 || strings.Contains(h.String(), "web") {
+			t.Errorf("got %+v on\n%s", web, h)
+		}
+		h.mu.Lock()
+		h.inUse = false
+		h.mu.Unlock()
+		h.eventually(t, func() bool { return strings.Contains(h.String(), "web.ns ") })
+		synctest.Wait()
+		if web = e.Status().Hosts[0]; len(web.Problems) > 0 || web.Ports[0].Err != nil {
+			t.Errorf("got %+v", web)
+		}
+	})
+}
+
+// What can't be had of the names is said, the rest is in force.
+func TestEngineRefusedName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, s := newHost(), newSource()
+		h.taken = "web.ns"
+		e := &fwd.Engine{Source: s, Aliases: fakeAliases{h}, Names: fakeNames{h}, Ports: fakePorts{h, make(chan struct{})}}
+		start(t, e)
+		s.set(service("web", "a"))
+		synctest.Wait()
+		web := e.Status().Hosts[0]
+		if slices.Contains(web.Names, "web.ns") || len(web.Names) != 3 || len(web.Problems) != 1 {
+			t.Errorf("got %+v", web)
+		}
+		h.mu.Lock()
+		h.taken = ""
+		h.mu.Unlock()
+		<-time.After(6 * time.Second) // of the bubble's time: the next try
+		synctest.Wait()
+		if web = e.Status().Hosts[0]; len(web.Names) != 4 || len(web.Problems) > 0 {
+			t.Errorf("got %+v", web)
+		}
+	})
+}
+
+// stuck is a Dialer that doesn't return until the test is over.
+type stuck struct{ called, over chan struct{} }
+
+func (s stuck) Dial(context.Context, fwd.PodRef, uint16) (fwd.Stream, error) {
+	close(s.called)
+	<-s.over
+	return nil, errors.New("too late")
+}
+
+// A connection that doesn't end doesn't keep the engine from ending, nor the
+// machine from being restored.
+func TestEngineEndsInSpiteOfAStuckDialer(t *testing.T) {
+	dialer := stuck{make(chan struct{}), make(chan struct{})}
+	defer close(dialer.over)
+	at, _, stop := forwarding(t, dialer, service("web", "a"))
+	conn, err := net.Dial("tcp", at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	<-dialer.called
+	if err := stop(); err == nil || !strings.Contains(err.Error(), "don't end") {
+		t.Errorf("Run says %v", err)
+	}
+}
+
+// The end of abort cuts the draining short.
+func TestEngineAbort(t *testing.T) {
+	finish := make(chan struct{})
+	pod := serve(t, func(*net.TCPConn) { <-finish })
+	h, s := newHost(), newSource()
+	log, _ := test.NewNullLogger()
+	ports := listen.NewEach()
+	addresses, err := loopback.NewPool(loopback.DefaultPrefix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &fwd.Engine{Source: s, Dialer: pods{"a": pod}, Addresses: addresses, Aliases: fakeAliases{h}, Names: fakeNames{h}, Ports: ports, Log: log}
+	svc := service("web", "a")
+	svc.Ports[0].Number = freePort(t)
+	s.set(svc)
+	ctx, cancel := context.WithCancel(context.Background())
+	abort, cutShort := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- e.Run(ctx, abort) }()
+	h.eventually(t, func() bool { return strings.Contains(h.String(), "web.ns") })
+	conn, err := net.Dial("tcp", netip.AddrPortFrom(h.addresses()[0], svc.Ports[0].Number).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	cutShort()
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	close(finish)
+	if got := h.String(); got != "" {
+		t.Errorf("the host still has:\n%s", got)
+	}
+}

@@ -1,0 +1,215 @@
+package fwd_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sirupsen/logrus/hooks/test"
+
+	"github.com/kubeshore/kubeshore/pkg/fwd"
+	"github.com/kubeshore/kubeshore/pkg/loopback"
+)
+
+// host is a machine that keeps its state as data. It notes every moment at
+// which a name points at an address and port that aren't ours.
+type host struct {
+	mu      sync.Mutex
+	aliases []netip.Addr
+	ports   []netip.AddrPort
+	names   map[netip.Addr][]string
+	broken  []string
+	refuse  error  // what the next Names.Set says
+	taken   string // a name that can't be had
+	inUse   bool   // no port can be had
+	changed chan struct{}
+}
+
+func newHost() *host { return &host{changed: make(chan struct{}, 1)} }
+
+// check must be called with mu held, after each change.
+func (h *host) check(after string) {
+	for addr := range h.names {
+		if !slices.Contains(h.aliases, addr) {
+			h.broken = append(h.broken, fmt.Sprintf("after %s: %v has a name and is no address of ours", after, addr))
+		}
+		if !slices.ContainsFunc(h.ports, func(p netip.AddrPort) bool { return p.Addr() == addr }) {
+			h.broken = append(h.broken, fmt.Sprintf("after %s: %v has a name and no port", after, addr))
+		}
+	}
+	select {
+	case h.changed <- struct{}{}:
+	default:
+	}
+}
+
+func (h *host) addresses() []netip.Addr {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.aliases)
+}
+
+// String renders the machine's state, a line for each address.
+func (h *host) String() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var b strings.Builder
+	for _, addr := range h.aliases {
+		fmt.Fprintf(&b, "%s", strings.Join(h.names[addr], " "))
+		for _, p := range h.ports {
+			if p.Addr() == addr {
+				fmt.Fprintf(&b, " :%d", p.Port())
+			}
+		}
+		b.WriteString("\n")
+	}
+	return b.String()
+}
+
+type fakeAliases struct{ *host }
+
+func (f fakeAliases) Set(_ context.Context, addrs []netip.Addr) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.aliases = slices.Clone(addrs)
+	f.check("Aliases.Set")
+	return nil
+}
+
+type fakeNames struct{ *host }
+
+func (f fakeNames) Set(_ context.Context, table map[netip.Addr][]string) (map[string]error, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.refuse; err != nil {
+		f.refuse = nil
+		return nil, err
+	}
+	f.names = maps.Clone(table)
+	f.check("Names.Set")
+	if f.taken != "" {
+		return map[string]error{f.taken: errors.New("it is taken")}, nil
+	}
+	return nil, nil
+}
+
+type fakePorts struct {
+	*host
+	closed chan struct{}
+}
+
+func (f fakePorts) Set(_ context.Context, want []netip.AddrPort) map[netip.AddrPort]error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.inUse {
+		faults := make(map[netip.AddrPort]error)
+		for _, at := range want {
+			faults[at] = errors.New("it is in use")
+		}
+		return faults
+	}
+	f.ports = slices.Clone(want)
+	f.check("Ports.Set")
+	return nil
+}
+
+func (f fakePorts) Accept() (net.Conn, error) {
+	<-f.closed
+	return nil, net.ErrClosed
+}
+
+func (f fakePorts) Close() error {
+	f.Set(context.Background(), nil)
+	close(f.closed)
+	return nil
+}
+
+// source hands out what it was last given.
+type source struct {
+	mu       sync.Mutex
+	snapshot fwd.Snapshot
+	changed  chan struct{}
+}
+
+func newSource() *source { return &source{changed: make(chan struct{}, 1)} }
+
+func (s *source) set(services ...fwd.Service) {
+	s.mu.Lock()
+	s.snapshot = fwd.Snapshot{Services: services}
+	s.mu.Unlock()
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+}
+
+func (s *source) Changed() <-chan struct{} { return s.changed }
+
+func (s *source) Snapshot() fwd.Snapshot {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.snapshot
+}
+
+// service returns a Service with one port 80 and the pods given as ready.
+func service(name string, pods ...string) fwd.Service {
+	svc := fwd.Service{
+		ID:    fwd.ServiceID{Context: "c", Namespace: "ns", Name: name},
+		Ports: []fwd.ServicePort{{Protocol: "TCP", Number: 80}},
+	}
+	for _, pod := range pods {
+		svc.Endpoints = append(svc.Endpoints, fwd.Endpoint{
+			Pod:   fwd.PodRef{Context: "c", Namespace: "ns", Name: pod, UID: pod},
+			Ready: true, Serving: true,
+			Ports: map[string]uint16{"": 8080},
+		})
+	}
+	return svc
+}
+
+// start runs an engine on the host given until the test ends, or until stop is
+// called, which returns what Run said.
+func start(t *testing.T, e *fwd.Engine) (stop func() error) {
+	t.Helper()
+	if e.Log == nil {
+		log, _ := test.NewNullLogger()
+		e.Log = log
+	}
+	pool, err := loopback.NewPool(loopback.DefaultPrefix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Addresses = pool
+	e.Options = fwd.Options{Context: "c", Namespace: "ns"}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- e.Run(ctx, context.Background()) }()
+	stop = sync.OnceValue(func() error {
+		cancel()
+		return <-ended
+	})
+	t.Cleanup(func() { _ = stop() })
+	return stop
+}
+
+// eventually waits until the condition holds, looking again whenever the
+// host has changed.
+func (h *host) eventually(t *testing.T, want func() bool) {
+	t.Helper()
+	deadline := time.After(10 * time.Second)
+	for !want() {
+		select {
+		case <-h.changed:
+		case <-deadline:
+			t.Fatalf("not reached; the host has:\n%s", h)
+		}
+	}
+}

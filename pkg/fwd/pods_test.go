@@ -1,0 +1,116 @@
+package fwd_test
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/kubeshore/kubeshore/pkg/fwd"
+	"github.com/kubeshore/kubeshore/pkg/listen"
+)
+
+// pods is a Dialer whose pods are TCP servers of the test, by the pod's name.
+type pods map[string]string
+
+func (p pods) Dial(ctx context.Context, pod fwd.PodRef, _ uint16) (fwd.Stream, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", p[pod.Name])
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*net.TCPConn), nil
+}
+
+// serve runs a TCP server that gives each connection to handle, and returns
+// its address.
+func serve(t *testing.T, handle func(*net.TCPConn)) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var running sync.WaitGroup
+	running.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			running.Go(func() {
+				defer conn.Close()
+				handle(conn.(*net.TCPConn))
+			})
+		}
+	})
+	t.Cleanup(func() {
+		_ = l.Close()
+		running.Wait()
+	})
+	return l.Addr().String()
+}
+
+// says returns a handler that sends a text and ends in good order.
+func says(text string) func(*net.TCPConn) {
+	return func(conn *net.TCPConn) { _, _ = io.WriteString(conn, text) }
+}
+
+// forwarding starts an engine that really listens, for the service web with the
+// pods given. It returns where, and a function that stops the engine.
+func forwarding(t *testing.T, dialer fwd.Dialer, svc fwd.Service) (at string, s *source, stop func() error) {
+	t.Helper()
+	h, s := newHost(), newSource()
+	log := logrus.New()
+	log.SetOutput(t.Output())
+	svc.Ports[0].Number = freePort(t)
+	e := &fwd.Engine{Source: s, Dialer: dialer, Aliases: fakeAliases{h}, Names: fakeNames{h}, Ports: listen.NewEach(), Log: log}
+	stop = start(t, e)
+	s.set(svc)
+	deadline := time.After(10 * time.Second)
+	for len(e.Status().Hosts) == 0 {
+		select {
+		case <-h.changed:
+		case <-time.After(10 * time.Millisecond):
+		case <-deadline:
+			t.Fatal("not ready")
+		}
+	}
+	web := e.Status().Hosts[0]
+	return netip.AddrPortFrom(web.Address, web.Ports[0].Number).String(), s, stop
+}
+
+func freePort(t *testing.T) uint16 {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return netip.MustParseAddrPort(l.Addr().String()).Port()
+}
+
+// resets breaks the connection off once the client has said something: before, the
+// dial could fail, and another pod would be taken.
+func resets(conn *net.TCPConn) {
+	_, _ = conn.Read(make([]byte, 1))
+	_ = conn.SetLinger(0)
+}
+
+// ask connects, says something, reads to the end, and returns what came.
+func ask(t *testing.T, at, say string) (string, error) {
+	t.Helper()
+	conn, err := net.Dial("tcp", at)
+	if err != nil {
+		return "", err // a reset may come this early
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	_, _ = io.WriteString(conn, say)
+	answer, err := io.ReadAll(conn)
+	return string(answer), err
+}
