@@ -7,8 +7,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/kubeshore/kubeshore/pkg/fwd"
 )
 
 func TestForwardTakesReadyPodsInTurn(t *testing.T) {
@@ -206,5 +204,3 @@ func refused(t *testing.T, at string) {
 	}
 	t.Fatalf("%s still accepts", at)
 }
-
-var _ fwd.Stream = (*net.TCPConn)(nil)

@@ -33,7 +33,8 @@ type Source interface {
 type Dialer interface {
 	// Dial opens a stream to a port that a process in the pod listens on. It
 	// may return before the pod was asked: then the stream's Read tells that
-	// nothing listens. ctx bounds the dial, not the stream.
+	// nothing listens. ctx bounds the dial, not the stream. An error that is
+	// an [UnreachedError] says what to do about it; any other is final.
 	Dial(ctx context.Context, pod PodRef, port uint16) (Stream, error)
 }
 
@@ -41,15 +42,47 @@ type Dialer interface {
 // at the same time.
 type Stream interface {
 	// Read returns io.EOF only after an orderly end; any other error means
-	// that the stream was broken off.
+	// that the stream was broken off. It is an [UnreachedError] only if the
+	// pod's process has seen none of the bytes that were written.
 	io.Reader
 	io.Writer
+	// Received returns how many bytes have come from the pod so far, read or
+	// not. Anyone may call it at any time.
+	Received() int64
 	// CloseWrite says that no more will be written.
 	CloseWrite() error
 	// Close ends the stream at once, in both directions; what was not yet
 	// delivered may be lost. It may be called at any time and more than once.
 	Close() error
 }
+
+// UnreachedError is the error of a [Dialer] or a [Stream] where it is certain
+// that no process in the pod has seen any of the connection's bytes: it may be
+// tried again, elsewhere or later.
+type UnreachedError struct {
+	Why Reason
+	Err error // the whole of it, in words
+}
+
+func (e *UnreachedError) Error() string { return e.Err.Error() }
+
+func (e *UnreachedError) Unwrap() error { return e.Err }
+
+// Reason is why a pod was not reached.
+type Reason int
+
+const (
+	// PodGone: the pod, or what it runs in, is not there, or no more.
+	PodGone Reason = iota + 1
+	// PortClosed: the pod is there, and nothing in it listens on the port.
+	PortClosed
+	// ClusterAway: the cluster's API server can't be reached, or the
+	// connection to it was lost.
+	ClusterAway
+	// Denied: the API server, or what stands before it, doesn't let the user
+	// do that. It will say the same of every pod of the namespace.
+	Denied
+)
 
 // Ports accepts connections to a set of addresses and ports.
 type Ports interface {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,8 +25,27 @@ func (p pods) Dial(ctx context.Context, pod fwd.PodRef, _ uint16) (fwd.Stream, e
 	if err != nil {
 		return nil, err
 	}
-	return conn.(*net.TCPConn), nil
+	return &tcpStream{TCPConn: conn.(*net.TCPConn)}, nil
 }
+
+// tcpStream is a stream that is a TCP connection.
+type tcpStream struct {
+	*net.TCPConn
+	received atomic.Int64
+}
+
+func (s *tcpStream) Read(p []byte) (int, error) {
+	n, err := s.TCPConn.Read(p)
+	s.received.Add(int64(n))
+	return n, err
+}
+
+// WriteTo hides TCPConn's, which doesn't count.
+func (s *tcpStream) WriteTo(w io.Writer) (int64, error) {
+	return io.Copy(w, struct{ io.Reader }{s})
+}
+
+func (s *tcpStream) Received() int64 { return s.received.Load() }
 
 // serve runs a TCP server that gives each connection to handle, and returns
 // its address.

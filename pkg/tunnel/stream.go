@@ -58,6 +58,7 @@ type stream struct {
 	draining bool      // WriteTo writes to the client now
 	backlog  []byte
 	written  int64 // bytes that the client has taken
+	received int64 // bytes that the pod has sent
 	dataEnd  bool  // the server has sent its last byte
 	faultEnd bool  // the error stream has ended
 	finSent  bool  // we have sent our last byte
@@ -88,6 +89,7 @@ func (s *stream) deliver(chunk []byte) {
 func (s *stream) take(chunk []byte) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.received += int64(len(chunk))
 	for s.err == nil && len(chunk) > 0 {
 		shared := s.up.shared()
 		switch {
@@ -305,6 +307,13 @@ func (s *stream) Write(p []byte) (int, error) {
 		rest = rest[len(chunk):]
 	}
 	return len(p), nil
+}
+
+// Received returns how many bytes have come from the pod so far.
+func (s *stream) Received() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.received
 }
 
 // CloseWrite says that no more will be written.
