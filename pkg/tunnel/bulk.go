@@ -3,14 +3,63 @@ package tunnel
 import (
 	"net"
 	"sync"
+	"time"
 )
+
+const (
+	// readSize is how much is read at once, bulkReadSize while bytes come at a
+	// pace. Most connections are idle most of the time.
+	readSize     = 32 << 10
+	bulkReadSize = 256 << 10
+	// They come at a pace if bulkSize came within bulkTime.
+	bulkSize = 256 << 10
+	// bulkTime is also how long a read then waits for lowWater bytes. That
+	// saves most of the wake-ups, which cost more than the bytes do.
+	bulkTime = 4 * time.Millisecond
+	lowWater = 128 << 10
+)
+
+// readBuffers has those of bulkReadSize.
+var readBuffers = sync.Pool{New: func() any { return new([bulkReadSize]byte) }}
+
+// readBuffer is one that can grow and shrink.
+type readBuffer struct {
+	small []byte
+	large *[bulkReadSize]byte // nil unless in use
+}
+
+func (b *readBuffer) bytes() []byte {
+	if b.large != nil {
+		return b.large[:]
+	}
+	return b.small
+}
+
+// resize must be called only when the bytes are of no use any more.
+func (b *readBuffer) resize(large bool) {
+	switch {
+	case large == (b.large != nil):
+	case large:
+		b.large = readBuffers.Get().(*[bulkReadSize]byte)
+	default:
+		readBuffers.Put(b.large)
+		b.large = nil
+	}
+}
 
 // bulkConn stands below TLS and makes few large system calls of TLS's many
 // small ones, which come a record (16 KiB) at a time.
 type bulkConn struct {
 	net.Conn
-	in         []byte
-	begin, end int // of in: what was read and not yet handed out
+
+	// What follows is the reading goroutine's.
+	in         readBuffer
+	begin, end int  // of in: what was read and not yet handed out
+	dry        bool // Read only hands out what was read already
+	came       int  // bytes since since
+	since      time.Time
+	fast       bool // they come at a pace
+	waits      lowWaterReader
 
 	mu   sync.Mutex // for writing: TLS itself may have something to say while it reads
 	cork bool
@@ -18,21 +67,64 @@ type bulkConn struct {
 }
 
 func newBulkConn(conn net.Conn) *bulkConn {
-	return &bulkConn{Conn: conn, in: make([]byte, readSize)}
+	c := &bulkConn{Conn: conn, in: readBuffer{small: make([]byte, readSize)}}
+	c.waits.init(conn)
+	return c
 }
+
+// errDry says that nothing can be had without waiting. TLS takes it as a
+// passing fault, as it does a timeout: what it has of a record it keeps.
+type errDry struct{}
+
+func (errDry) Error() string   { return "nothing is there yet" }
+func (errDry) Timeout() bool   { return true }
+func (errDry) Temporary() bool { return true }
 
 // Read is for one goroutine at a time.
 func (c *bulkConn) Read(p []byte) (int, error) {
 	if c.begin == c.end {
-		n, err := c.Conn.Read(c.in)
+		if c.dry {
+			return 0, errDry{}
+		}
+		n, err := c.fill()
 		if err != nil {
 			return 0, err
 		}
 		c.begin, c.end = 0, n
 	}
-	n := copy(p, c.in[c.begin:c.end])
+	n := copy(p, c.in.bytes()[c.begin:c.end])
 	c.begin += n
 	return n, nil
+}
+
+// ready calls read, whose reads through the connection get only what was read
+// from the network already.
+func (c *bulkConn) ready(read func() (int, error)) (int, error) {
+	c.dry = true
+	defer func() { c.dry = false }()
+	return read()
+}
+
+// fill reads from the network, in the manner that the pace suggests.
+func (c *bulkConn) fill() (int, error) {
+	c.in.resize(c.fast)
+	if c.fast {
+		n, err := c.waits.read(c.in.bytes())
+		if n > 0 || err != nil {
+			return n, err
+		}
+		c.fast, c.came = false, 0
+		c.in.resize(false)
+	}
+	n, err := c.Conn.Read(c.in.bytes())
+	if c.came == 0 {
+		c.since = time.Now()
+	}
+	if c.came += n; c.came >= bulkSize {
+		c.fast = time.Since(c.since) < bulkTime && c.waits.start()
+		c.came = 0
+	}
+	return n, err
 }
 
 func (c *bulkConn) Write(p []byte) (int, error) {

@@ -27,9 +27,10 @@ const (
 
 	// maxStreamID is the last that a client may use on one connection.
 	maxStreamID = 1<<31 - 1
-	// maxDataSize is the largest data frame that is sent: the server reads a
-	// frame whole, into memory.
-	maxDataSize = 64 << 10
+	// frameSize is the size of the largest data frame that is sent, with its
+	// header: a few whole TLS records. The server reads a frame whole, into
+	// memory.
+	frameSize = 64 << 10
 	// maxControlSize bounds the control frames that a server may send: those
 	// of port-forward have a few dozen bytes.
 	maxControlSize = 16 << 10

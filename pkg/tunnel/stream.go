@@ -34,27 +34,23 @@ const slowWrite = 20 * time.Millisecond
 // others share its upstream.
 var errStalled = errors.New("the client doesn't read, and others share its connection to the API server")
 
-// client is where a stream's bytes go without a detour: a net.Conn.
-type client interface {
-	io.Writer
-	SetWriteDeadline(t time.Time) error
-}
-
 // stream is one forwarded connection. It is a fwd.Stream.
 //
 // What comes for it is written to the client by the upstream's reader, straight
-// from its buffer, as long as the stream is alone on its upstream. If others
-// share it, what comes waits in the backlog, which WriteTo or Read empties.
+// from its buffer, as far as the client takes it. What it doesn't take at once
+// holds the upstream up if the stream is alone on it, which is backpressure; if
+// others share it, it waits in the backlog, which WriteTo or Read empties.
 type stream struct {
 	up *upstream
 	id uint32 // of the data stream; the error stream's is two less
 
 	mu       sync.Mutex
 	changed  *sync.Cond
-	client   client    // once WriteTo was called
+	client   *client   // once WriteTo was called
 	direct   bool      // the upstream's reader writes to the client now
 	since    time.Time // of direct
 	hurried  bool      // the client has a write deadline that is over
+	refuses  bool      // the client has just not taken all of what came
 	draining bool      // WriteTo writes to the client now
 	backlog  []byte
 	written  int64 // bytes that the client has taken
@@ -76,8 +72,8 @@ func (s *stream) faultID() uint32 { return s.id - 2 }
 
 // deliver takes bytes that the server sent, which are good only until it
 // returns. The upstream's reader alone calls it.
-func (s *stream) deliver(chunk []byte) {
-	if !s.take(chunk) {
+func (s *stream) deliver(chunks *net.Buffers) {
+	if !s.take(chunks) {
 		s.fail(errStalled)
 		s.up.remove(s)
 		s.up.reset(s)
@@ -86,17 +82,24 @@ func (s *stream) deliver(chunk []byte) {
 
 // take is false if there is no room for the bytes and waiting for some would
 // cost others.
-func (s *stream) take(chunk []byte) bool {
+func (s *stream) take(chunks *net.Buffers) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.received += int64(len(chunk))
-	for s.err == nil && len(chunk) > 0 {
+	size := 0
+	for _, chunk := range *chunks {
+		size += len(chunk)
+	}
+	s.received += int64(size)
+	for s.err == nil && size > 0 {
 		shared := s.up.shared()
 		switch {
-		case s.client != nil && !shared && len(s.backlog) == 0 && !s.draining:
-			chunk = s.passOn(chunk)
-		case len(s.backlog) == 0 || len(s.backlog)+len(chunk) <= backlogSize:
-			s.backlog = append(s.backlog, chunk...)
+		case s.client != nil && len(s.backlog) == 0 && !s.draining && !(shared && s.refuses):
+			size -= s.passOn(chunks, shared)
+		case len(s.backlog) == 0 || len(s.backlog)+size <= backlogSize:
+			for _, chunk := range *chunks {
+				s.backlog = append(s.backlog, chunk...)
+			}
+			s.refuses = false
 			s.changed.Broadcast()
 			return true
 		case shared:
@@ -127,16 +130,21 @@ func (s *stream) clientTakes() bool {
 	return s.err != nil || s.written != before
 }
 
-// passOn writes to the client and returns what is left, if others came to
-// share the upstream in the meantime. mu must be held, and is not during the
-// write.
-func (s *stream) passOn(chunk []byte) []byte {
+// passOn writes to the client, and returns how much. If the stream is shared,
+// or comes to be in the meantime, it doesn't wait for the client. mu must be
+// held, and is not during the write.
+func (s *stream) passOn(chunks *net.Buffers, shared bool) int {
 	s.direct, s.since = true, time.Now()
 	s.mu.Unlock()
-	n, err := s.client.Write(chunk)
+	n, err := s.client.try(chunks)
+	if len(*chunks) > 0 && err == nil && !shared {
+		var more int64
+		more, err = s.client.write(chunks)
+		n += more
+	}
 	s.mu.Lock()
-	s.direct = false
-	s.written += int64(n)
+	s.direct, s.refuses = false, len(*chunks) > 0
+	s.written += n
 	if s.hurried {
 		s.hurried = false
 		if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -148,7 +156,7 @@ func (s *stream) passOn(chunk []byte) []byte {
 		s.failLocked(err)
 	}
 	s.changed.Broadcast() // WriteTo may be waiting for the end of it
-	return chunk[n:]
+	return int(n)
 }
 
 // unblock keeps the upstream's reader from waiting for the client.
@@ -226,10 +234,11 @@ func (s *stream) Read(p []byte) (int, error) {
 // WriteTo writes all that comes to a net.Conn and returns nil when the pod has
 // ended the stream in good order.
 func (s *stream) WriteTo(w io.Writer) (int64, error) {
-	c, ok := w.(client)
+	conn, ok := w.(net.Conn)
 	if !ok {
 		return io.Copy(w, struct{ io.Reader }{s})
 	}
+	c := newClient(conn)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.client = c
@@ -254,7 +263,7 @@ func (s *stream) WriteTo(w io.Writer) (int64, error) {
 // drain writes from the backlog to the client. mu must be held, and is not
 // during the write.
 func (s *stream) drain() {
-	chunk := s.backlog[:min(len(s.backlog), maxDataSize)]
+	chunk := s.backlog[:min(len(s.backlog), readSize)]
 	s.backlog, s.draining = s.backlog[len(chunk):], true
 	if len(s.backlog) == 0 {
 		s.backlog = nil
@@ -296,18 +305,49 @@ func (s *stream) verdict() error {
 
 // Write sends bytes to the pod.
 func (s *stream) Write(p []byte) (int, error) {
+	frame := frames.Get().(*[frameSize]byte)
+	defer frames.Put(frame)
 	for rest := p; len(rest) > 0; {
-		if err := s.broken(); err != nil {
+		n := copy(frame[frameHeaderSize:], rest)
+		if err := s.send(frame, n); err != nil {
 			return len(p) - len(rest), err
 		}
-		chunk := rest[:min(len(rest), maxDataSize)]
-		if err := s.up.sendData(s.id, chunk, false); err != nil {
-			return len(p) - len(rest), err
-		}
-		rest = rest[len(chunk):]
+		rest = rest[n:]
 	}
 	return len(p), nil
 }
+
+// ReadFrom sends all that comes from r to the pod, as soon as it comes.
+func (s *stream) ReadFrom(r io.Reader) (int64, error) {
+	frame := frames.Get().(*[frameSize]byte)
+	defer frames.Put(frame)
+	for sent := int64(0); ; {
+		n, err := r.Read(frame[frameHeaderSize:])
+		if n > 0 {
+			if err := s.send(frame, n); err != nil {
+				return sent, err
+			}
+			sent += int64(n)
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return sent, nil
+		case err != nil:
+			return sent, err
+		}
+	}
+}
+
+// send sends n bytes, which stand in a frame behind the room for its header.
+func (s *stream) send(frame *[frameSize]byte, n int) error {
+	if err := s.broken(); err != nil {
+		return err
+	}
+	return s.up.sendData(s.id, frame[:frameHeaderSize+n], false)
+}
+
+// frames has buffers for the frames that are sent.
+var frames = sync.Pool{New: func() any { return new([frameSize]byte) }}
 
 // Received returns how many bytes have come from the pod so far.
 func (s *stream) Received() int64 {
@@ -324,7 +364,7 @@ func (s *stream) CloseWrite() error {
 	s.mu.Lock()
 	s.finSent = true
 	s.mu.Unlock()
-	return s.up.sendData(s.id, nil, true)
+	return s.up.sendData(s.id, make([]byte, frameHeaderSize), true)
 }
 
 func (s *stream) broken() error {

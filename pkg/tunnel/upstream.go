@@ -17,8 +17,6 @@ import (
 )
 
 const (
-	// readSize is how much is read at once: four TLS records.
-	readSize = 64 << 10
 	// controlTime bounds the write of a frame that carries no bytes of a
 	// client. If it doesn't do, the server has not read for so long.
 	controlTime = 5 * time.Second
@@ -144,24 +142,17 @@ func (u *upstream) shareable() bool {
 	return !slices.ContainsFunc(streams, (*stream).heldUp)
 }
 
-// sendData writes a frame of a stream's bytes; fin says that they are the last.
-func (u *upstream) sendData(id uint32, p []byte, fin bool) error {
+// sendData writes a frame of a stream's bytes, which stand in frame behind the
+// room for the header; fin says that they are the last.
+func (u *upstream) sendData(id uint32, frame []byte, fin bool) error {
 	var flags byte
 	if fin {
 		flags = flagFin
 	}
+	appendDataHeader(frame[:0], id, flags, len(frame)-frameHeaderSize)
 	u.writing.Lock()
 	defer u.release()
-	// The header goes with the first TLS record's worth of the bytes: a record
-	// of its own would cost as much as a full one.
-	first := min(len(p), 16<<10-frameHeaderSize)
-	u.scratch = append(appendDataHeader(u.scratch[:0], id, flags, len(p)), p[:first]...)
-	return u.together(func() error {
-		if err := u.write(u.scratch, 0); err != nil || first == len(p) {
-			return err
-		}
-		return u.write(p[first:], 0)
-	})
+	return u.together(func() error { return u.write(frame, 0) })
 }
 
 // together calls write and sends what it writes at once, where that is possible.
@@ -255,7 +246,9 @@ func (u *upstream) read() error {
 }
 
 func (u *upstream) readFrames() error {
-	in := &frameReader{r: u.conn, buf: make([]byte, readSize)}
+	var out delivery
+	in := &frameReader{r: u.conn, bulk: u.bulk, buf: readBuffer{small: make([]byte, readSize)}, spent: out.flush}
+	defer out.flush()
 	for {
 		var header [frameHeaderSize]byte
 		if err := in.full(header[:]); err != nil {
@@ -266,9 +259,10 @@ func (u *upstream) readFrames() error {
 			return err
 		}
 		if h.control {
+			out.flush()
 			err = u.control(in, h)
 		} else {
-			err = u.data(in, h)
+			err = u.data(in, h, &out)
 		}
 		if err != nil {
 			return err
@@ -277,7 +271,7 @@ func (u *upstream) readFrames() error {
 }
 
 // data hands the bytes of a data frame on as they come.
-func (u *upstream) data(in *frameReader, h frameHeader) error {
+func (u *upstream) data(in *frameReader, h frameHeader, out *delivery) error {
 	s, fault, err := u.find(h.stream)
 	if err != nil {
 		return err
@@ -293,10 +287,11 @@ func (u *upstream) data(in *frameReader, h frameHeader) error {
 		case fault:
 			s.addFault(chunk)
 		default:
-			s.deliver(chunk)
+			out.add(s, chunk)
 		}
 	}
 	if h.flags&flagFin != 0 && s != nil {
+		out.flush()
 		s.finish(fault)
 	}
 	return nil
@@ -350,31 +345,78 @@ func (u *upstream) control(in *frameReader, h frameHeader) error {
 	return nil
 }
 
+// delivery gathers the bytes for one stream that stand in the reader's buffer,
+// so that one system call writes what came in several frames.
+type delivery struct {
+	to    *stream
+	parts [][]byte
+	rest  net.Buffers // what flush has not handed on yet
+}
+
+func (d *delivery) add(to *stream, chunk []byte) {
+	if d.to != to {
+		d.flush()
+		d.to = to
+	}
+	d.parts = append(d.parts, chunk)
+}
+
+// flush hands on what was gathered.
+func (d *delivery) flush() {
+	if len(d.parts) == 0 {
+		return
+	}
+	d.rest = d.parts
+	d.to.deliver(&d.rest)
+	clear(d.parts)
+	d.parts = d.parts[:0]
+}
+
 // frameReader reads frames through a buffer of its own, so that the bytes of
 // data frames can be handed on from it without being copied.
 type frameReader struct {
 	r          io.Reader
-	buf        []byte
-	begin, end int // what was read and not yet handed out
+	bulk       *bulkConn // below r; may be nil
+	buf        readBuffer
+	begin, end int    // what was read and not yet handed out
+	spent      func() // called before what was handed out is overwritten; may be nil
 }
 
-// some returns at least one and at most limit bytes, which are good until the
-// next call.
+// some returns at least one and at most limit bytes, which are good until
+// spent is called.
 func (f *frameReader) some(limit int) ([]byte, error) {
 	if f.begin == f.end {
-		n, err := f.r.Read(f.buf)
-		if n == 0 {
-			if err == nil {
-				err = io.ErrNoProgress
-			}
+		if err := f.fill(); err != nil {
 			return nil, err
 		}
-		f.begin, f.end = 0, n
 	}
-	chunk := f.buf[f.begin:min(f.end, f.begin+limit)]
+	chunk := f.buf.bytes()[f.begin:min(f.end, f.begin+limit)]
 	f.begin += len(chunk)
 	return chunk, nil
 }
+
+// fill waits for bytes, and takes all those that have come with them.
+func (f *frameReader) fill() error {
+	if f.spent != nil {
+		f.spent()
+	}
+	f.buf.resize(f.bulk != nil && f.bulk.fast)
+	n, err := f.r.Read(f.buf.bytes())
+	if n == 0 {
+		if err == nil {
+			err = io.ErrNoProgress
+		}
+		return err
+	}
+	f.begin, f.end = 0, n
+	for f.bulk != nil && f.end < len(f.buf.bytes()) && err == nil {
+		n, err = f.bulk.ready(f.more)
+		f.end += n
+	}
+	return nil // an error comes again
+}
+
+func (f *frameReader) more() (int, error) { return f.r.Read(f.buf.bytes()[f.end:]) }
 
 // full fills p.
 func (f *frameReader) full(p []byte) error {

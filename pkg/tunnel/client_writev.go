@@ -1,0 +1,64 @@
+//go:build linux || darwin
+
+package tunnel
+
+import (
+	"errors"
+	"net"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxParts is how many parts one writev(2) takes; POSIX promises 16, Linux,
+// macOS and the BSDs take 1024.
+const maxParts = 64
+
+// attempt writes to a connection without waiting.
+type attempt struct {
+	raw    syscall.RawConn // nil if the connection is none of the system's
+	once   func(fd uintptr) bool
+	chunks [][]byte
+	n      int
+	err    error
+}
+
+func (a *attempt) init(conn net.Conn) {
+	c, ok := conn.(syscall.Conn)
+	if !ok {
+		return
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return
+	}
+	a.raw = raw
+	a.once = func(fd uintptr) bool { // made once: it is called for every frame
+		if len(a.chunks) == 1 {
+			a.n, a.err = unix.Write(int(fd), a.chunks[0])
+		} else {
+			a.n, a.err = unix.Writev(int(fd), a.chunks)
+		}
+		return true
+	}
+}
+
+// write is for one goroutine at a time.
+func (a *attempt) write(chunks [][]byte) (int, error) {
+	if a.raw == nil {
+		return 0, nil
+	}
+	a.chunks = chunks[:min(len(chunks), maxParts)]
+	err := a.raw.Write(a.once)
+	a.chunks = nil
+	switch {
+	case err != nil:
+		return 0, err
+	case errors.Is(a.err, unix.EAGAIN) || errors.Is(a.err, unix.EINTR):
+		return 0, nil
+	case a.err != nil:
+		return max(a.n, 0), os.NewSyscallError("write", a.err)
+	}
+	return a.n, nil
+}

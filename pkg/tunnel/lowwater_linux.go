@@ -1,0 +1,87 @@
+package tunnel
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// lowWaterReader reads from a connection when much is there. Between the bytes
+// of a fast transfer it blocks a thread for a moment: that costs one change of
+// threads, where parking a goroutine costs several.
+type lowWaterReader struct {
+	raw    syscall.RawConn // nil if the connection is none of the system's
+	once   func(fd uintptr) bool
+	buf    []byte
+	polled [1]unix.PollFd
+	n      int
+	err    error
+}
+
+func (r *lowWaterReader) init(conn net.Conn) {
+	c, ok := conn.(syscall.Conn)
+	if !ok {
+		return
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return
+	}
+	r.raw = raw
+	r.once = func(fd uintptr) bool { // made once: it is called for every read
+		r.n, r.err = r.attempt(int(fd))
+		return true
+	}
+}
+
+// start says whether read can be used.
+func (r *lowWaterReader) start() bool { return r.raw != nil && r.mark(lowWater) == nil }
+
+// mark sets how many bytes must be there for anyone to be woken.
+func (r *lowWaterReader) mark(bytes int) error {
+	var failed error
+	err := r.raw.Control(func(fd uintptr) {
+		failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVLOWAT, bytes)
+	})
+	return errors.Join(err, os.NewSyscallError("setsockopt", failed))
+}
+
+// read waits until lowWater bytes are there, at most for bulkTime, and takes
+// what there is. 0 bytes without an error mean that there was nothing, and end
+// what start has begun. It is for one goroutine at a time.
+func (r *lowWaterReader) read(p []byte) (int, error) {
+	r.buf = p
+	err := r.raw.Read(r.once)
+	r.buf = nil
+	if err = errors.Join(err, r.err); r.n == 0 && err == nil {
+		err = r.mark(1)
+	}
+	return r.n, err
+}
+
+func (r *lowWaterReader) attempt(fd int) (int, error) {
+	r.polled[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
+	_, err := unix.Poll(r.polled[:], int(bulkTime.Milliseconds()))
+	if err != nil && !errors.Is(err, unix.EINTR) {
+		return 0, os.NewSyscallError("poll", err)
+	}
+	n, err := unix.Read(fd, r.buf)
+	return result(n, err)
+}
+
+// result is a read's, as io.Reader wants it.
+func result(n int, err error) (int, error) {
+	switch {
+	case errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR):
+		return 0, nil
+	case err != nil:
+		return 0, os.NewSyscallError("read", err)
+	case n == 0:
+		return 0, io.EOF
+	}
+	return n, nil
+}

@@ -1,0 +1,17 @@
+//go:build !linux
+
+package tunnel
+
+import (
+	"errors"
+	"net"
+)
+
+// lowWaterReader is Linux's.
+type lowWaterReader struct{}
+
+func (*lowWaterReader) init(net.Conn) {}
+
+func (*lowWaterReader) start() bool { return false }
+
+func (*lowWaterReader) read([]byte) (int, error) { return 0, errors.ErrUnsupported }
