@@ -59,14 +59,15 @@ func status(ts *testscript.TestScript, _ bool, args []string) {
 func TestImports(t *testing.T) {
 	const module = "github.com/kubeshore/kubeshore/"
 	may := map[string][]string{
-		"cmd/kubeshore": {"internal/cli"},
-		"internal/cli":  {"pkg/fwd", "pkg/hosts", "pkg/kube", "pkg/listen", "pkg/loopback", "pkg/tunnel"},
-		"pkg/fwd":       {},
-		"pkg/hosts":     {},
-		"pkg/kube":      {"pkg/fwd"},
-		"pkg/listen":    {},
-		"pkg/loopback":  {},
-		"pkg/tunnel":    {"pkg/fwd"},
+		"cmd/kubeshore":  {"internal/cli"},
+		"internal/cli":   {"pkg/fwd", "pkg/hosts", "pkg/kube", "pkg/listen", "pkg/loopback", "pkg/tunnel"},
+		"pkg/credential": {"pkg/fwd"},
+		"pkg/fwd":        {},
+		"pkg/hosts":      {},
+		"pkg/kube":       {"pkg/credential", "pkg/fwd"},
+		"pkg/listen":     {},
+		"pkg/loopback":   {},
+		"pkg/tunnel":     {"pkg/credential", "pkg/fwd"},
 	}
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports", module+"cmd/...", module+"internal/...", module+"pkg/...").Output()
 	if err != nil {

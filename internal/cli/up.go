@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/api/validation"
-	"k8s.io/client-go/rest"
 
 	"github.com/kubeshore/kubeshore/pkg/fwd"
 	"github.com/kubeshore/kubeshore/pkg/hosts"
@@ -29,6 +28,7 @@ type upFlags struct {
 	context    string
 	kubeconfig string
 	hostsFile  string
+	transport  tunnel.Transport
 	verbose    int
 }
 
@@ -58,6 +58,7 @@ It needs root, for the hosts file and for ports below 1024.`,
 	flags.StringVarP(&f.context, "context", "x", "", "context of the kubeconfig (default: the current one)")
 	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig file (default: KUBECONFIG or ~/.kube/config)")
 	flags.StringVar(&f.hostsFile, "hosts-file", hosts.DefaultPath(), "hosts file to write the names to")
+	flags.Var(&f.transport, "transport", "to the API server: spdy, websocket, or auto for the faster that gets through")
 	flags.CountVarP(&f.verbose, "verbose", "v", "log each connection; twice: client-go too")
 	return cmd
 }
@@ -126,7 +127,7 @@ func up(ctx context.Context, f upFlags, log *logrus.Logger) (err error) {
 			return err
 		}
 		log.Infof("context %s (%s), namespaces %s", cluster.Context, cluster.Config.Host, strings.Join(namespaces, ", "))
-		dialer, err := tunnel.New(map[string]*rest.Config{cluster.Context: cluster.Config})
+		dialer, err := tunnel.New(map[string]tunnel.Cluster{cluster.Context: {Config: cluster.Config, Gate: cluster.Gate}}, f.transport)
 		if err != nil {
 			return err
 		}

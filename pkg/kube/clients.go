@@ -5,8 +5,8 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -19,6 +19,9 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/transport"
+
+	"github.com/kubeshore/kubeshore/pkg/fwd"
 )
 
 // checkTime is how long the API server may take to answer for the first time.
@@ -31,12 +34,17 @@ type clients struct {
 	discovery rest.Interface
 }
 
-func newClients(config *rest.Config) (*clients, error) {
+func newClients(cluster *Cluster) (*clients, error) {
+	config := cluster.Config
 	scheme := runtime.NewScheme()
 	if err := errors.Join(corev1.AddToScheme(scheme), discoveryv1.AddToScheme(scheme)); err != nil {
 		return nil, err
 	}
-	http, err := rest.HTTPClientFor(config)
+	transportConfig, err := cluster.Gate.Config(config)
+	if err != nil {
+		return nil, err
+	}
+	roundTripper, err := transport.New(transportConfig)
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +55,7 @@ func newClients(config *rest.Config) (*clients, error) {
 		c.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
 		c.ContentType = runtime.ContentTypeProtobuf
 		c.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
-		return rest.RESTClientForConfigAndClient(c, http)
+		return rest.RESTClientForConfigAndClient(c, &http.Client{Transport: roundTripper, Timeout: config.Timeout})
 	}
 	core, err := client("/api", corev1.SchemeGroupVersion)
 	if err != nil {
@@ -91,26 +99,23 @@ func (c *clients) check(ctx context.Context, cluster *Cluster, namespace string)
 	return nil
 }
 
-// credentials is how client-go begins what went wrong with a credential plugin.
-const credentials = "getting credentials:"
-
 // explain says in one line what is wrong with the API server.
 func explain(err error, cluster *Cluster) error {
 	server := cluster.Config.Host
 	var certificate *tls.CertificateVerificationError
-	var transport *url.Error
+	var unreachable *url.Error
+	var denied *fwd.UnreachedError
 	switch {
+	case errors.As(err, &denied): // by the gate; it names the context
+		return denied
 	case apierrors.IsForbidden(err):
 		return fmt.Errorf("context %s: %w", cluster.Context, oneLine(err))
 	case apierrors.IsUnauthorized(err):
 		return fmt.Errorf("context %s: the API server %s does not accept the credentials; log in again, or check the user of the context", cluster.Context, server)
 	case errors.As(err, &certificate):
 		return fmt.Errorf("context %s: the API server %s is not the one that the kubeconfig's certificate-authority vouches for: %w", cluster.Context, server, certificate.Err)
-	case strings.Contains(err.Error(), credentials):
-		_, reason, _ := strings.Cut(strings.SplitN(err.Error(), "\n", 2)[0], credentials)
-		return fmt.Errorf("context %s: the credential plugin of its user gave nothing: %s", cluster.Context, strings.TrimSpace(reason))
-	case errors.As(err, &transport):
-		return fmt.Errorf("context %s: the API server %s can't be reached: %w; is it up, and is the VPN?", cluster.Context, server, oneLine(transport.Err))
+	case errors.As(err, &unreachable):
+		return fmt.Errorf("context %s: the API server %s can't be reached: %w; is it up, and is the VPN?", cluster.Context, server, oneLine(unreachable.Err))
 	}
 	return fmt.Errorf("context %s: %w", cluster.Context, oneLine(err))
 }

@@ -12,6 +12,8 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/kubeshore/kubeshore/pkg/credential"
 )
 
 // Cluster is one context of a kubeconfig.
@@ -19,6 +21,7 @@ type Cluster struct {
 	Context   string // its name in the kubeconfig
 	Namespace string // its default namespace
 	Config    *rest.Config
+	Gate      *credential.Gate // before the credential plugin of Config; may be nil
 }
 
 // Load finds the named context, or the current one if the name is empty, in
@@ -55,7 +58,7 @@ func Load(kubeconfig, context, userAgent string) (*Cluster, error) {
 	}
 	config.UserAgent = userAgent
 	config.QPS = -1 // a handful of watches needs no throttling
-	return &Cluster{Context: context, Namespace: namespace, Config: config}, nil
+	return &Cluster{Context: context, Namespace: namespace, Config: config, Gate: credential.NewGate(context)}, nil
 }
 
 func contexts(raw *clientcmdapi.Config) string {

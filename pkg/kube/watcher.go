@@ -48,7 +48,7 @@ type watched struct {
 // returns a watcher for them. What can't be read of some is logged, and tried
 // again by Run. It returns an error if none can be read.
 func NewWatcher(ctx context.Context, cluster *Cluster, namespaces []string, log logrus.FieldLogger) (*Watcher, error) {
-	clients, err := newClients(cluster.Config)
+	clients, err := newClients(cluster)
 	if err != nil {
 		return nil, fmt.Errorf("context %s: %w", cluster.Context, err)
 	}

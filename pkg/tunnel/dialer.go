@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"k8s.io/client-go/rest"
 
 	"github.com/kubeshore/kubeshore/pkg/fwd"
 )
@@ -25,15 +24,16 @@ type Dialer struct {
 	pools map[fwd.PodRef]*pool
 }
 
-// New returns a dialer for the clusters given, by the name of their context.
-func New(configs map[string]*rest.Config) (*Dialer, error) {
+// New returns a dialer for the clusters given, by the name of their context,
+// that uses the transport given.
+func New(clusters map[string]Cluster, with Transport) (*Dialer, error) {
 	d := &Dialer{
-		clusters: make(map[string]*cluster, len(configs)),
+		clusters: make(map[string]*cluster, len(clusters)),
 		work:     make(chan func(context.Context)),
 		pools:    make(map[fwd.PodRef]*pool),
 	}
-	for name, config := range configs {
-		c, err := newCluster(config)
+	for name, of := range clusters {
+		c, err := newCluster(of, with)
 		if err != nil {
 			return nil, fmt.Errorf("context %s: %w", name, err)
 		}

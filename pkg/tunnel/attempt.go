@@ -1,0 +1,198 @@
+package tunnel
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	gorilla "github.com/gorilla/websocket"
+	apiportforward "k8s.io/apimachinery/pkg/util/portforward"
+	"k8s.io/client-go/tools/portforward"
+	"k8s.io/client-go/transport"
+	"k8s.io/streaming/pkg/httpstream/spdy"
+
+	"github.com/kubeshore/kubeshore/pkg/fwd"
+)
+
+const (
+	// dialTime bounds one try of one transport to reach a pod's port-forward
+	// endpoint, from the TCP connection to the answer.
+	dialTime = 15 * time.Second
+	// bodySize is how much is read of an answer that isn't the upgrade.
+	bodySize = 64 << 10
+)
+
+// errNoAnswer is what becomes of an attempt that takes too long.
+var errNoAnswer = fmt.Errorf("no answer within %v", dialTime)
+
+// attempt is an http.RoundTripper for one request for an upgrade, at the bottom
+// of those that have the credentials. It keeps the connection that the request
+// went over. An answer that isn't the upgrade is an answer, not an error: the
+// credentials' keeper must see a 401. The end of the request's context ends all
+// of it, and so does dialTime, which doesn't count a credential plugin's time.
+type attempt struct {
+	cluster *cluster
+	with    Transport
+	sent    atomic.Bool // the request, at least in part: what TCP, a proxy and TLS have to say is said
+
+	// What follows is set once RoundTrip has returned 101.
+	conn net.Conn
+	bulk *bulkConn // below conn
+	stop func() bool
+}
+
+// ask sends the request, with the user's credentials, and returns the answer.
+func (a *attempt) ask(ctx context.Context, pod fwd.PodRef) (answer, error) {
+	method := http.MethodPost
+	if a.with == WebSocket {
+		method = http.MethodGet // RFC 6455, 4.1
+	}
+	target := a.cluster.base.JoinPath("api", "v1", "namespaces", pod.Namespace, "pods", pod.Name, "portforward")
+	req, err := http.NewRequestWithContext(ctx, method, target.String(), nil)
+	if err != nil {
+		return answer{}, err
+	}
+	authorized, err := transport.HTTPWrappersForConfig(a.cluster.config, a)
+	if err != nil {
+		return answer{}, err
+	}
+	resp, err := authorized.RoundTrip(req)
+	if err != nil {
+		return answer{}, err
+	}
+	defer resp.Body.Close()
+	kind, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
+	body, err := io.ReadAll(resp.Body)
+	return answer{code: resp.StatusCode, status: resp.Status, kind: kind, body: body}, err
+}
+
+func (a *attempt) RoundTrip(req *http.Request) (*http.Response, error) {
+	ctx, cancel := context.WithTimeoutCause(req.Context(), dialTime, errNoAnswer)
+	defer cancel()
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { a.sent.Store(true) }})
+	upgrade := a.spdy
+	if a.with == WebSocket {
+		upgrade = a.websocket
+	}
+	resp, err := upgrade(ctx, req.Clone(ctx))
+	if err == nil && resp.StatusCode != http.StatusSwitchingProtocols {
+		return keepBody(resp), nil
+	}
+	if err == nil && !a.stop() {
+		_ = a.conn.Close()
+		err = context.Cause(ctx)
+	}
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx) // all else is what came of it
+	}
+	if err != nil {
+		return nil, err
+	}
+	return resp, nil
+}
+
+// keepBody reads an answer's body into memory, as its connection won't last.
+func keepBody(resp *http.Response) *http.Response {
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, bodySize)) // the status says most of it
+	_ = resp.Body.Close()
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+	return resp
+}
+
+// dialTCP makes the connection to the API server or to a proxy. It breaks when
+// ctx ends, until stop is called.
+func (a *attempt) dialTCP(ctx context.Context, network, addr string) (net.Conn, error) {
+	conn, err := a.cluster.dialTCP(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	a.bulk = newBulkConn(conn)
+	a.stop = context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	return a.bulk, nil
+}
+
+// spdy asks for SPDY/3.1. net/http has a transport for upgrades, which knows
+// all kinds of proxies.
+func (a *attempt) spdy(ctx context.Context, req *http.Request) (*http.Response, error) {
+	req.Header.Set("Connection", "Upgrade")
+	req.Header.Set("Upgrade", spdy.HeaderSpdy31)
+	req.Header.Set("X-Stream-Protocol-Version", portforward.PortForwardProtocolV1Name)
+	once := &http.Transport{
+		Proxy:           a.cluster.proxy,
+		TLSClientConfig: a.cluster.tlsConfig(),
+		// The transport's own context is one for connections that others may use.
+		DialContext: func(_ context.Context, network, addr string) (net.Conn, error) {
+			return a.dialTCP(ctx, network, addr)
+		},
+		DisableKeepAlives:  true,
+		DisableCompression: true,
+	}
+	resp, err := once.RoundTrip(req)
+	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+		return resp, err
+	}
+	stream, ok := resp.Body.(io.ReadWriteCloser)
+	if protocol := resp.Header.Get("X-Stream-Protocol-Version"); !ok || protocol != portforward.PortForwardProtocolV1Name {
+		_ = resp.Body.Close()
+		return nil, fmt.Errorf("it upgrades to %q with %q, not to %s with %s", resp.Header.Get("Upgrade"), protocol,
+			spdy.HeaderSpdy31, portforward.PortForwardProtocolV1Name)
+	}
+	a.conn = &upgraded{Conn: a.bulk, stream: stream}
+	resp.Body = http.NoBody
+	return resp, nil
+}
+
+// upgraded is a connection after the upgrade: what is below it, with the
+// stream in place of its bytes.
+type upgraded struct {
+	net.Conn
+	stream io.ReadWriteCloser
+}
+
+func (u *upgraded) Read(p []byte) (int, error)  { return u.stream.Read(p) }
+func (u *upgraded) Write(p []byte) (int, error) { return u.stream.Write(p) }
+func (u *upgraded) Close() error                { return u.stream.Close() }
+
+// websocket asks for SPDY/3.1 inside WebSocket. It uses what client-go's own
+// round tripper uses, and not that one, which makes an error of a 401 before
+// client-go's credentials can see it.
+func (a *attempt) websocket(ctx context.Context, req *http.Request) (resp *http.Response, err error) {
+	protocol := apiportforward.WebsocketsSPDYTunnelingPrefix + portforward.PortForwardProtocolV1Name
+	dialer := gorilla.Dialer{
+		Proxy:           a.cluster.proxy,
+		TLSClientConfig: a.cluster.tlsConfig(),
+		NetDialContext:  a.dialTCP,
+		Subprotocols:    []string{protocol},
+		ReadBufferSize:  readSize,
+		WriteBufferSize: maxDataSize + frameHeaderSize, // a frame of a message
+	}
+	defer func() {
+		// The dialer panics where a proxy answers with a status and no words.
+		if recover() != nil {
+			resp, err = nil, errors.New("the proxy refuses the connection")
+		}
+	}()
+	target := *req.URL
+	target.Scheme = map[string]string{"http": "ws", "https": "wss"}[target.Scheme]
+	conn, resp, err := dialer.DialContext(ctx, target.String(), req.Header)
+	if errors.Is(err, gorilla.ErrBadHandshake) && resp.StatusCode != http.StatusSwitchingProtocols {
+		return resp, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if conn.Subprotocol() != protocol {
+		_ = conn.Close()
+		return nil, fmt.Errorf("it upgrades to WebSocket with %q, not %s", conn.Subprotocol(), protocol)
+	}
+	a.conn = portforward.NewTunnelingConnection("kubeshore", conn)
+	return resp, nil
+}

@@ -1,0 +1,54 @@
+package tunnel
+
+import (
+	"errors"
+	"regexp"
+
+	"github.com/kubeshore/kubeshore/pkg/fwd"
+)
+
+// What kubelets and container runtimes say of a connection in a pod; where each
+// text comes from is in the table of TestUnreached.
+var (
+	// midway: bytes have been exchanged, or may have been.
+	midway = regexp.MustCompile(`\b(read|write) tcp|connection reset|[Bb]roken pipe`)
+	// nodeAway is the API server's word for a node that it can't reach.
+	nodeAway = regexp.MustCompile(`error dialing backend: .*`)
+	// unconnected: the connection within the pod was not made.
+	unconnected = regexp.MustCompile(`\bdial tcp|failed to connect to localhost:|socat\[\d+\] E connect\(`)
+	closed      = regexp.MustCompile(`[Cc]onnection refused`)
+	// unmade: nothing to make the connection in.
+	unmade = regexp.MustCompile(`(failed to find sandbox|[Ss]andbox .*is not running|network namespace for sandbox .* is closed|` +
+		`network namespace path of sandbox .* is empty|could not find sandbox|PodSandbox with ID starting with .* not found|` +
+		`pod not found|container not found|container not running|does not have a host assigned|failed to Statfs|` +
+		`unable to do port forwarding: ).*`)
+	// port is where they name the port.
+	port = regexp.MustCompile(`(?:error forwarding port |localhost:|127\.0\.0\.1:)(\d+)`)
+	// around is what they put around the reason.
+	around = regexp.MustCompile(`^.*(?:error forwarding port \d+ to pod [^:]*: |network namespace "[^"]*": )`)
+)
+
+// unreached returns what the text of a port-forward's error stream says, if it
+// proves that the connection within the pod was never made, and nil if not.
+func unreached(fault string) *fwd.UnreachedError {
+	why := fwd.PodGone
+	var text string
+	switch {
+	case midway.MatchString(fault):
+		return nil
+	case nodeAway.MatchString(fault):
+		text = "the pod's node can't be reached: " + nodeAway.FindString(fault)
+	case unconnected.MatchString(fault) && closed.MatchString(fault):
+		why, text = fwd.PortClosed, "nothing listens on that port of the pod"
+		if found := port.FindStringSubmatch(fault); found != nil {
+			text = "nothing listens on port " + found[1] + " of the pod"
+		}
+	case unconnected.MatchString(fault):
+		text = "the pod can't be reached from its node: " + around.ReplaceAllString(fault, "")
+	case unmade.MatchString(fault):
+		text = "the pod is gone: " + unmade.FindString(fault)
+	default:
+		return nil
+	}
+	return &fwd.UnreachedError{Why: why, Err: errors.New(line(text))}
+}
