@@ -172,7 +172,7 @@ func (a *attempt) websocket(ctx context.Context, req *http.Request) (resp *http.
 		NetDialContext:  a.dialTCP,
 		Subprotocols:    []string{protocol},
 		ReadBufferSize:  readSize,
-		WriteBufferSize: maxDataSize + frameHeaderSize, // a frame of a message
+		WriteBufferSize: frameSize, // a frame of a message
 	}
 	defer func() {
 		// The dialer panics where a proxy answers with a status and no words.

@@ -7,19 +7,19 @@ import (
 // client is where a stream's bytes go without a detour.
 type client struct {
 	net.Conn
-	attempt attempt
+	nowait nowait
 }
 
 func newClient(conn net.Conn) *client {
 	c := &client{Conn: conn}
-	c.attempt.init(conn)
+	c.nowait.init(conn)
 	return c
 }
 
 // try writes as much as the client takes without waiting, and takes it off
 // chunks. Where the system has no such writes it writes nothing.
 func (c *client) try(chunks *net.Buffers) (int64, error) {
-	n, err := c.attempt.write(*chunks)
+	n, err := c.nowait.write(*chunks)
 	for left := n; left > 0; {
 		first := (*chunks)[0]
 		if left < len(first) {

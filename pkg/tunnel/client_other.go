@@ -4,9 +4,9 @@ package tunnel
 
 import "net"
 
-// attempt does nothing: there are no such writes here.
-type attempt struct{}
+// nowait does nothing: there are no such writes here.
+type nowait struct{}
 
-func (*attempt) init(net.Conn) {}
+func (*nowait) init(net.Conn) {}
 
-func (*attempt) write([][]byte) (int, error) { return 0, nil }
+func (*nowait) write([][]byte) (int, error) { return 0, nil }

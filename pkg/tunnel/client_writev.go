@@ -15,8 +15,8 @@ import (
 // macOS and the BSDs take 1024.
 const maxParts = 64
 
-// attempt writes to a connection without waiting.
-type attempt struct {
+// nowait writes to a connection without waiting.
+type nowait struct {
 	raw    syscall.RawConn // nil if the connection is none of the system's
 	once   func(fd uintptr) bool
 	chunks [][]byte
@@ -24,7 +24,7 @@ type attempt struct {
 	err    error
 }
 
-func (a *attempt) init(conn net.Conn) {
+func (a *nowait) init(conn net.Conn) {
 	c, ok := conn.(syscall.Conn)
 	if !ok {
 		return
@@ -45,7 +45,7 @@ func (a *attempt) init(conn net.Conn) {
 }
 
 // write is for one goroutine at a time.
-func (a *attempt) write(chunks [][]byte) (int, error) {
+func (a *nowait) write(chunks [][]byte) (int, error) {
 	if a.raw == nil {
 		return 0, nil
 	}

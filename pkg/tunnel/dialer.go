@@ -5,6 +5,7 @@ package tunnel
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -73,14 +74,28 @@ func (d *Dialer) Dial(ctx context.Context, pod fwd.PodRef, port uint16) (fwd.Str
 	}
 	p := d.pool(pod, c)
 	for {
-		u, err := p.get(ctx, d.work)
+		u, err := p.get(ctx)
 		if err != nil {
 			return nil, err
 		}
-		if s, err := u.open(port); err == nil {
-			return &leased{stream: s, pool: p}, nil
+		fresh := u.pulse.fresh()
+		s, err := u.open(port)
+		if err != nil {
+			p.put(u)
+			if !errors.Is(err, errUpstreamFull) {
+				p.remove(u) // it has ended, or had all the streams that it can have
+			}
+			continue
 		}
-		p.remove(u) // it has ended, or had all the streams that it can have
+		l := &leased{stream: s, pool: p}
+		if fresh || u.answers(ctx) {
+			return l, nil
+		}
+		_ = l.Close() // nothing was sent on it
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		p.ask()
 	}
 }
 
@@ -90,7 +105,7 @@ func (d *Dialer) pool(pod fwd.PodRef, c *cluster) *pool {
 	defer d.mu.Unlock()
 	p, ok := d.pools[pod]
 	if !ok {
-		p = newPool(func(ctx context.Context) (*upstream, error) { return c.dial(ctx, pod) })
+		p = newPool(func(ctx context.Context) (*upstream, error) { return c.dial(ctx, pod) }, d.work)
 		d.pools[pod] = p
 	}
 	return p
@@ -117,6 +132,11 @@ type leased struct {
 // Close ends the stream at once.
 func (l *leased) Close() error {
 	err := l.stream.Close()
-	l.once.Do(func() { l.pool.put(l.up) })
+	l.once.Do(func() {
+		if l.Received() > 0 {
+			l.pool.worked()
+		}
+		l.pool.put(l.up)
+	})
 	return err
 }

@@ -139,7 +139,7 @@ func TestStreamFaults(t *testing.T) {
 			_ = data.Close() // the end of the bytes comes first, the reason after it
 			_, _ = io.WriteString(faults, "dial tcp4 127.0.0.1:8080: connect: connection refused")
 			_ = faults.Close()
-		}, "connection refused"},
+		}, "nothing listens on port 8080"},
 		"the connection is lost": {func(_, _ httpstream.Stream, conn httpstream.Connection) {
 			_ = conn.Close()
 		}, "reset the stream"},

@@ -2,46 +2,62 @@ package tunnel
 
 import (
 	"context"
+	"errors"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/kubeshore/kubeshore/pkg/fwd"
 )
 
 const (
-	// maxUpstreams bounds the connections to one pod. Beyond it, and while a
-	// further one is being dialled, streams share.
+	// maxUpstreams bounds the connections to one pod, maxDials those of them
+	// that are dialled at once. Beyond that, and until a dial is through,
+	// streams share.
 	maxUpstreams = 32
+	maxDials     = 4
 	// keepTime is how long a connection is kept after its last use.
 	keepTime = 10 * time.Minute
 	// reapEvery is how often unused connections are looked for.
 	reapEvery = time.Minute
+	// checkEvery is how often a connection is looked at.
+	checkEvery = time.Second
+	// firstDelay and lastDelay bound the time between dials that fail.
+	firstDelay = 100 * time.Millisecond
+	lastDelay  = 15 * time.Second
 )
 
 // pool has the connections to one pod: one for each stream where that costs
 // nothing, one stream after another; and a spare, so that the next stream need
 // not wait for a dial.
 type pool struct {
-	dial func(context.Context) (*upstream, error)
+	dial  func(context.Context) (*upstream, error)
+	start chan<- func(context.Context) // runs what it is given
 
 	mu      sync.Mutex
 	users   map[*upstream]int // all of them, with the number of their streams
 	idle    []*upstream       // those without, the last used last
 	dialing int
 	changed chan struct{} // closed and made anew when there is something new to look at
-	dialErr error         // of the last dial, until one succeeds
-	failed  int           // dials that failed, ever
 	used    time.Time
+	proven  time.Time // when the last dial that succeeded began
+
+	dialErr   error     // of the last dial, until one succeeds
+	failed    int       // dials that failed, ever
+	failures  int       // since a stream last worked
+	notBefore time.Time // the next dial
 }
 
-func newPool(dial func(context.Context) (*upstream, error)) *pool {
-	return &pool{dial: dial, users: make(map[*upstream]int), changed: make(chan struct{})}
+func newPool(dial func(context.Context) (*upstream, error), start chan<- func(context.Context)) *pool {
+	return &pool{dial: dial, start: start, users: make(map[*upstream]int), changed: make(chan struct{})}
 }
 
 // get returns a connection for one more stream: an unused one, or else one
 // that can be shared, or else a new one. If none is left unused, one more is
-// dialled, for the next stream. start runs what it is given.
-func (p *pool) get(ctx context.Context, start chan<- func(context.Context)) (*upstream, error) {
+// dialled, for the next stream.
+func (p *pool) get(ctx context.Context) (*upstream, error) {
 	p.mu.Lock()
 	failed := p.failed
 	for {
@@ -52,42 +68,91 @@ func (p *pool) get(ctx context.Context, start chan<- func(context.Context)) (*up
 			p.mu.Unlock()
 			return nil, err
 		}
-		dial := p.dialing == 0 && len(p.idle) == 0 && len(p.users) < maxUpstreams
+		delay, err := p.delayLocked()
+		if u == nil && err != nil {
+			p.mu.Unlock()
+			return nil, err
+		}
+		dial := !slices.ContainsFunc(p.idle, (*upstream).shareable) && delay == 0 && p.mayDialLocked()
 		if dial {
 			p.dialing++
 		}
 		changed := p.changed
 		p.mu.Unlock()
 		if dial {
-			select {
-			case start <- p.add:
-			case <-ctx.Done():
-				p.notStarted()
-			}
+			p.begin(ctx)
 		}
 		if u != nil {
 			return u, nil
 		}
-		select {
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		case <-changed:
+		if err := wait(ctx, changed, delay); err != nil {
+			return nil, err
 		}
 		p.mu.Lock()
 	}
 }
 
+// wait waits for a change, or for a delay if there is one to wait for.
+func wait(ctx context.Context, changed <-chan struct{}, delay time.Duration) error {
+	var over <-chan time.Time
+	if delay > 0 {
+		timer := time.NewTimer(delay)
+		defer timer.Stop()
+		over = timer.C
+	}
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-changed:
+	case <-over:
+	}
+	return nil
+}
+
+// mayDialLocked tells whether one more connection may be dialled.
+func (p *pool) mayDialLocked() bool {
+	return p.dialing < maxDials && len(p.users)+p.dialing < maxUpstreams
+}
+
+// delayLocked returns how long no dial may begin, after some that failed. What
+// will be said again of every dial is said at once: that is the error.
+func (p *pool) delayLocked() (time.Duration, error) {
+	delay := max(0, time.Until(p.notBefore))
+	if delay == 0 {
+		return 0, nil
+	}
+	var unreached *fwd.UnreachedError
+	if errors.As(p.dialErr, &unreached) && unreached.Why == fwd.ClusterAway {
+		return delay, nil
+	}
+	return delay, p.dialErr
+}
+
+// begin has a connection dialled that was counted in dialing.
+func (p *pool) begin(ctx context.Context) {
+	select {
+	case p.start <- p.add:
+	case <-ctx.Done():
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.dialing--
+		p.wakeLocked()
+	}
+}
+
 // takeLocked returns a connection for one more stream, nil if there is none.
 func (p *pool) takeLocked() *upstream {
+	for i, u := range slices.Backward(p.idle) {
+		if u.shareable() {
+			p.idle = slices.Delete(p.idle, i, i+1)
+			p.users[u]++
+			return u
+		}
+	}
 	var best *upstream
-	if n := len(p.idle); n > 0 {
-		best = p.idle[n-1]
-		p.idle = p.idle[:n-1]
-	} else {
-		for u, n := range p.users {
-			if (best == nil || n < p.users[best]) && u.shareable() {
-				best = u
-			}
+	for u, n := range p.users {
+		if n > 0 && (best == nil || n < p.users[best]) && u.shareable() {
+			best = u
 		}
 	}
 	if best != nil {
@@ -98,38 +163,102 @@ func (p *pool) takeLocked() *upstream {
 
 // add dials a connection and serves it until it ends.
 func (p *pool) add(ctx context.Context) {
+	began := time.Now()
 	u, err := p.dial(ctx)
-	p.dialled(u, err)
+	p.dialled(u, err, began)
 	if err != nil {
 		return
 	}
 	closed := context.AfterFunc(ctx, func() { u.fail(errUpstreamClosed) })
 	defer closed()
-	_ = u.read() // its streams have the error
+	checking, stop := context.WithCancel(ctx)
+	var checks sync.WaitGroup
+	checks.Go(func() { p.check(checking, u) })
+	err = u.read() // its streams have the error
+	stop()
+	checks.Wait()
 	p.remove(u)
+	if u.futile() && errors.Is(err, errUpstreamLost) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.failedLocked(err)
+	}
 }
 
-// notStarted takes back that a dial is under way.
-func (p *pool) notStarted() {
+// check looks after a connection until ctx ends. While it is doubtful whether
+// it works, another one is dialled: it will tell.
+func (p *pool) check(ctx context.Context, u *upstream) {
+	every := time.NewTicker(checkEvery)
+	defer every.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-every.C:
+		}
+		p.mu.Lock()
+		proven := p.proven
+		p.mu.Unlock()
+		if !u.check(proven) {
+			continue
+		}
+		p.mu.Lock()
+		since, _ := u.pulse.silence()
+		delay, _ := p.delayLocked()
+		dial := p.users[u] > 0 && !proven.After(since) && p.dialing == 0 && delay == 0 && p.mayDialLocked()
+		if dial {
+			p.dialing++
+		}
+		p.mu.Unlock()
+		if dial {
+			p.begin(ctx)
+		}
+	}
+}
+
+// ask has the unused connections that were not heard of lately give a sign of
+// life: the next stream should not be what finds out.
+func (p *pool) ask() {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.dialing--
-	p.wakeLocked()
+	idle := slices.Clone(p.idle)
+	p.mu.Unlock()
+	for _, u := range idle {
+		if !u.pulse.fresh() {
+			u.ask()
+		}
+	}
 }
 
 // dialled takes the outcome of a dial.
-func (p *pool) dialled(u *upstream, err error) {
+func (p *pool) dialled(u *upstream, err error, began time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.dialing--
-	p.dialErr = err
 	if err != nil {
-		p.failed++
+		p.failedLocked(err)
 	} else {
+		p.dialErr, p.proven = nil, began
 		p.users[u] = 0
 		p.idle = append(p.idle, u)
 	}
 	p.wakeLocked()
+}
+
+// failedLocked takes a dial that came to nothing. The next one is put off, by
+// full jitter: clients don't come back all at once.
+func (p *pool) failedLocked(err error) {
+	p.dialErr = err
+	p.failed++
+	delay := min(lastDelay, firstDelay<<min(p.failures, 10))
+	p.failures++
+	p.notBefore = time.Now().Add(rand.N(delay))
+}
+
+// worked says that a stream got an answer from the pod.
+func (p *pool) worked() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.failures, p.notBefore = 0, time.Time{}
 }
 
 // put takes a connection back from one stream.
@@ -148,7 +277,7 @@ func (p *pool) put(u *upstream) {
 	p.wakeLocked()
 }
 
-// remove forgets a connection that has ended.
+// remove forgets a connection that has ended, or can't be used any more.
 func (p *pool) remove(u *upstream) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/kubeshore/kubeshore/pkg/fwd"
 )
 
 const (
@@ -55,6 +57,7 @@ type stream struct {
 	backlog  []byte
 	written  int64 // bytes that the client has taken
 	received int64 // bytes that the pod has sent
+	sent     bool  // bytes of the client's have been sent, or tried to
 	dataEnd  bool  // the server has sent its last byte
 	faultEnd bool  // the error stream has ended
 	finSent  bool  // we have sent our last byte
@@ -218,7 +221,7 @@ func (s *stream) Read(p []byte) (int, error) {
 	for {
 		switch {
 		case s.err != nil:
-			return 0, s.err
+			return 0, s.failure()
 		case len(s.backlog) > 0:
 			n := copy(p, s.backlog)
 			s.backlog = s.backlog[n:]
@@ -246,7 +249,7 @@ func (s *stream) WriteTo(w io.Writer) (int64, error) {
 	for {
 		switch {
 		case s.err != nil:
-			return s.written, s.err
+			return s.written, s.failure()
 		case len(s.backlog) > 0:
 			s.drain()
 		case s.dataEnd && !s.direct:
@@ -296,11 +299,27 @@ func (s *stream) verdict() error {
 	}
 	switch {
 	case len(s.fault) > 0:
-		return errors.New(strings.TrimSpace(string(s.fault)))
+		text := strings.TrimSpace(string(s.fault))
+		if err := unreached(text); err != nil && s.received == 0 {
+			return err
+		}
+		return errors.New(text)
 	case s.err != nil:
-		return s.err
+		return s.failure()
 	}
 	return io.EOF
+}
+
+// failure is why the stream broke off, and says so if no byte went either way.
+// mu must be held.
+func (s *stream) failure() error {
+	switch {
+	case s.sent || s.received > 0 || errors.Is(s.err, net.ErrClosed):
+		return s.err
+	case errors.Is(s.err, errReset):
+		return &fwd.UnreachedError{Why: fwd.PodGone, Err: s.err}
+	}
+	return &fwd.UnreachedError{Why: fwd.ClusterAway, Err: s.err}
 }
 
 // Write sends bytes to the pod.
@@ -340,7 +359,7 @@ func (s *stream) ReadFrom(r io.Reader) (int64, error) {
 
 // send sends n bytes, which stand in a frame behind the room for its header.
 func (s *stream) send(frame *[frameSize]byte, n int) error {
-	if err := s.broken(); err != nil {
+	if err := s.begin(); err != nil {
 		return err
 	}
 	return s.up.sendData(s.id, frame[:frameHeaderSize+n], false)
@@ -365,6 +384,14 @@ func (s *stream) CloseWrite() error {
 	s.finSent = true
 	s.mu.Unlock()
 	return s.up.sendData(s.id, make([]byte, frameHeaderSize), true)
+}
+
+// begin notes that bytes are sent from now on, if they still can be.
+func (s *stream) begin() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sent = s.sent || s.err == nil
+	return s.err
 }
 
 func (s *stream) broken() error {

@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -27,6 +29,13 @@ var (
 	errUpstreamClosed = errors.New("the connection to the API server was closed")
 	// errUpstreamLost is what they get if the server closed it.
 	errUpstreamLost = errors.New("the API server closed the connection")
+	// errSilent is what they get if the server, or the way to it, is gone
+	// without a word.
+	errSilent = errors.New("the API server doesn't answer any more")
+	// errReset is what a stream gets that the server gave up by itself.
+	errReset = errors.New("the API server reset the stream")
+	// errUpstreamFull says that no stream can be opened on a connection now.
+	errUpstreamFull = errors.New("a pod that doesn't read holds up the connection to the API server")
 	// errUpstreamSpent says that a connection has used up its stream numbers.
 	errUpstreamSpent = errors.New("the connection to the API server has had all the streams that it can have")
 )
@@ -34,23 +43,36 @@ var (
 // upstream is one connection to a pod's port-forward endpoint, and the streams
 // on it. Its methods may be called by several goroutines at once.
 type upstream struct {
-	conn net.Conn
-	bulk *bulkConn // below conn; may be nil
+	conn    net.Conn
+	bulk    *bulkConn // below conn; may be nil
+	gathers bool      // conn's reads may end with errDry
+	pulse   pulse
+	// carried says that a stream got an answer from the pod.
+	carried atomic.Bool
 
 	// writing is held over each write: frames go out whole, and streams are
 	// opened in the order of their numbers.
 	writing sync.Mutex
 	scratch []byte
+	opened  bool // a stream was, ever
 
 	mu      sync.Mutex // taken after a stream's mu, never before it
-	nextID  uint32     // of the next stream to be opened
+	freed   *sync.Cond // a lane is not full any more, or a stream has ended
+	nextID  uint32     // of the next stream to be opened, the first of its two
 	streams map[uint32]*stream
+	lanes   [lanes]lane
+	pings   uint32 // how many were sent
 	queued  []byte // control frames for whoever writes next
 	err     error  // why it is broken; nil while it works
 }
 
+// newUpstream returns the upstream of a connection. bulk is what stands below
+// its TLS; nil if that isn't known.
 func newUpstream(conn net.Conn, bulk *bulkConn) *upstream {
-	return &upstream{conn: conn, bulk: bulk, nextID: 1, streams: make(map[uint32]*stream)}
+	u := &upstream{conn: conn, bulk: bulk, nextID: 1, streams: make(map[uint32]*stream)}
+	u.freed = sync.NewCond(&u.mu)
+	u.pulse.hear()
+	return u
 }
 
 // open starts a stream to a port of the pod. Both of the streams that
@@ -69,9 +91,11 @@ func (u *upstream) open(port uint16) (*stream, error) {
 		corev1.PortHeader:                 {strconv.Itoa(int(port))},
 		corev1.PortForwardRequestIDHeader: {strconv.FormatUint(uint64(s.id), 10)},
 	}
-	u.scratch = appendSynStream(u.scratch[:0], s.faultID(), flagFin, headers, s.faultID() == 1)
+	u.scratch = appendSynStream(u.scratch[:0], s.faultID(), flagFin, headers, !u.opened)
+	u.opened = true
 	headers[corev1.StreamType] = []string{corev1.StreamTypeData}
 	u.scratch = appendSynStream(u.scratch, s.id, 0, headers, false)
+	u.pulse.ask()
 	return s, u.write(u.scratch, controlTime)
 }
 
@@ -83,14 +107,22 @@ func (u *upstream) add() (*stream, error) {
 	case u.err != nil:
 		defer u.mu.Unlock()
 		return nil, u.err
-	case u.nextID > maxStreamID-2:
+	case u.nextID > maxStreamID-4*lanes:
 		defer u.mu.Unlock()
 		return nil, errUpstreamSpent
 	}
-	s := newStream(u, u.nextID+2)
-	u.nextID += 4
+	id, ok := u.freeLocked()
+	if !ok {
+		defer u.mu.Unlock()
+		return nil, errUpstreamFull
+	}
+	s := newStream(u, id)
+	u.nextID = id + 2
 	others := slices.Collect(maps.Values(u.streams))
 	u.streams[s.id] = s
+	u.sentLocked(s.faultID(), 0)
+	u.sentLocked(s.id, 0)
+	u.lanes[laneOf(s.id)].streams++
 	u.mu.Unlock()
 	for _, other := range others {
 		other.unblock()
@@ -98,11 +130,138 @@ func (u *upstream) add() (*stream, error) {
 	return s, nil
 }
 
+// freeLocked returns the next number of a data stream in the lane that has the
+// fewest streams, of those that are not full; its error stream's lane must not
+// be either.
+func (u *upstream) freeLocked() (id uint32, ok bool) {
+	for i := range uint32(lanes) {
+		next := u.nextID + 2 + 4*i // so each lane comes once
+		if u.lanes[laneOf(next)].full() || u.lanes[laneOf(next-2)].full() {
+			continue
+		}
+		if !ok || u.lanes[laneOf(next)].streams < u.lanes[laneOf(id)].streams {
+			id, ok = next, true
+		}
+	}
+	return id, ok
+}
+
+// sentLocked notes that a frame goes to a stream.
+func (u *upstream) sentLocked(id uint32, bytes int) {
+	l := &u.lanes[laneOf(id)]
+	l.frames++
+	l.bytes += bytes
+	if l.due() {
+		u.askLocked()
+	}
+}
+
+// askLocked has the server say that it is there, and that its workers are.
+func (u *upstream) askLocked() {
+	for range lanes {
+		ping := 2*u.pings + 1
+		u.lanes[u.pings%lanes].ask(ping)
+		u.queued = appendPing(u.queued, ping)
+		u.pings++
+	}
+	u.pulse.ask()
+}
+
+// proven takes the answer to a ping of ours.
+func (u *upstream) proven(ping uint32) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.lanes[ping/2%lanes].proven(ping)
+	u.freed.Broadcast()
+}
+
+// check asks the server for a sign of life if it is time for it, and breaks
+// the upstream if it is certain that none will come. proven is when the dialling
+// of another connection to the same place began that worked. It tells whether
+// an answer is overdue.
+func (u *upstream) check(proven time.Time) (doubtful bool) {
+	if u.pulse.quiet() {
+		u.ask()
+	}
+	since, silent := u.pulse.silence()
+	if dead := silent >= deadTime || silent >= silentTime && proven.After(since); dead && !u.clogged() {
+		u.fail(errSilent)
+	}
+	return silent >= doubtTime
+}
+
+// answers waits for a sign of life, a moment. Without one the upstream is
+// doubtful until it comes.
+func (u *upstream) answers(ctx context.Context) bool {
+	next := u.pulse.next()
+	if u.pulse.fresh() { // it has come
+		return true
+	}
+	overdue := time.NewTimer(doubtTime)
+	defer overdue.Stop()
+	select {
+	case <-next:
+		return u.works()
+	case <-overdue.C:
+	case <-ctx.Done():
+	}
+	return false
+}
+
+// futile tells whether the upstream had streams and not one got an answer.
+func (u *upstream) futile() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.nextID > 1 && !u.carried.Load()
+}
+
+// works tells whether the upstream isn't broken.
+func (u *upstream) works() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.err == nil
+}
+
+// ask has the server give a sign of life.
+func (u *upstream) ask() {
+	u.mu.Lock()
+	u.askLocked()
+	u.mu.Unlock()
+	u.sendControl(nil)
+}
+
+// clogged tells whether the server may have stopped reading, as a pod doesn't
+// read: its silence then says nothing.
+func (u *upstream) clogged() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return slices.ContainsFunc(u.lanes[:], func(l lane) bool { return l.full() })
+}
+
+// admit waits until a stream may send a frame. It is false if the stream is not
+// on the upstream any more.
+func (u *upstream) admit(id uint32, bytes int) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for u.streams[id] != nil && len(u.streams) > 1 && u.lanes[laneOf(id)].full() {
+		u.freed.Wait()
+	}
+	if u.streams[id] == nil {
+		return false
+	}
+	u.sentLocked(id, bytes)
+	return true
+}
+
 // remove forgets a stream: what still comes for it is passed over.
 func (u *upstream) remove(s *stream) {
 	u.mu.Lock()
-	delete(u.streams, s.id)
-	u.mu.Unlock()
+	defer u.mu.Unlock()
+	if u.streams[s.id] == s {
+		delete(u.streams, s.id)
+		u.lanes[laneOf(s.id)].streams--
+	}
+	u.freed.Broadcast()
 }
 
 // reset tells the server that a stream, which was removed, is of no interest
@@ -111,6 +270,8 @@ func (u *upstream) remove(s *stream) {
 func (u *upstream) reset(s *stream) {
 	u.mu.Lock()
 	alone := len(u.streams) == 0
+	u.sentLocked(s.id, 0)
+	u.sentLocked(s.faultID(), 0)
 	u.mu.Unlock()
 	if alone {
 		if !u.writing.TryLock() {
@@ -133,9 +294,11 @@ func (u *upstream) shared() bool {
 // up by a client or by the server.
 func (u *upstream) shareable() bool {
 	u.mu.Lock()
-	broken, streams := u.err != nil, slices.Collect(maps.Values(u.streams))
+	_, free := u.freeLocked()
+	free = free && u.err == nil
+	streams := slices.Collect(maps.Values(u.streams))
 	u.mu.Unlock()
-	if broken || !u.writing.TryLock() {
+	if !free || u.pulse.doubtful() || !u.writing.TryLock() {
 		return false
 	}
 	u.release()
@@ -150,6 +313,9 @@ func (u *upstream) sendData(id uint32, frame []byte, fin bool) error {
 		flags = flagFin
 	}
 	appendDataHeader(frame[:0], id, flags, len(frame)-frameHeaderSize)
+	if !u.admit(id, len(frame)) {
+		return net.ErrClosed
+	}
 	u.writing.Lock()
 	defer u.release()
 	return u.together(func() error { return u.write(frame, 0) })
@@ -223,6 +389,7 @@ func (u *upstream) fail(err error) {
 	u.err = err
 	streams := u.streams
 	u.streams = make(map[uint32]*stream)
+	u.freed.Broadcast()
 	u.mu.Unlock()
 	if u.bulk != nil {
 		_ = u.bulk.Close() // below TLS, whose own farewell could take its time
@@ -247,7 +414,7 @@ func (u *upstream) read() error {
 
 func (u *upstream) readFrames() error {
 	var out delivery
-	in := &frameReader{r: u.conn, bulk: u.bulk, buf: readBuffer{small: make([]byte, readSize)}, spent: out.flush}
+	in := &frameReader{r: u.conn, bulk: u.bulk, gathers: u.gathers && u.bulk != nil, buf: readBuffer{small: make([]byte, readSize)}, pulse: &u.pulse, spent: out.flush}
 	defer out.flush()
 	for {
 		var header [frameHeaderSize]byte
@@ -287,6 +454,7 @@ func (u *upstream) data(in *frameReader, h frameHeader, out *delivery) error {
 		case fault:
 			s.addFault(chunk)
 		default:
+			u.carried.Store(true)
 			out.add(s, chunk)
 		}
 	}
@@ -327,13 +495,15 @@ func (u *upstream) control(in *frameReader, h frameHeader) error {
 			return err
 		}
 		if s != nil {
-			s.fail(fmt.Errorf("the API server reset the stream, status %d", binary.BigEndian.Uint32(body[4:])))
+			s.fail(fmt.Errorf("%w, status %d", errReset, binary.BigEndian.Uint32(body[4:])))
 		}
 	case typePing:
 		if len(body) != 4 {
 			return fmt.Errorf("%w: PING of %d bytes", errProtocol, len(body))
 		}
-		if id := binary.BigEndian.Uint32(body); id%2 == 0 { // the server's own: it wants it back
+		if id := binary.BigEndian.Uint32(body); id%2 == 1 {
+			u.proven(id)
+		} else { // the server's own: it wants it back
 			u.sendControl(appendPing(nil, id))
 		}
 	case typeGoAway:
@@ -377,8 +547,10 @@ func (d *delivery) flush() {
 type frameReader struct {
 	r          io.Reader
 	bulk       *bulkConn // below r; may be nil
+	gathers    bool      // see upstream
 	buf        readBuffer
-	begin, end int    // what was read and not yet handed out
+	begin, end int // what was read and not yet handed out
+	pulse      *pulse
 	spent      func() // called before what was handed out is overwritten; may be nil
 }
 
@@ -401,7 +573,9 @@ func (f *frameReader) fill() error {
 		f.spent()
 	}
 	f.buf.resize(f.bulk != nil && f.bulk.fast)
+	f.pulse.wait()
 	n, err := f.r.Read(f.buf.bytes())
+	f.pulse.hear()
 	if n == 0 {
 		if err == nil {
 			err = io.ErrNoProgress
@@ -409,7 +583,7 @@ func (f *frameReader) fill() error {
 		return err
 	}
 	f.begin, f.end = 0, n
-	for f.bulk != nil && f.end < len(f.buf.bytes()) && err == nil {
+	for f.gathers && f.end < len(f.buf.bytes()) && err == nil {
 		n, err = f.bulk.ready(f.more)
 		f.end += n
 	}
