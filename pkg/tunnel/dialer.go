@@ -18,18 +18,25 @@ import (
 // Dialer opens streams to the pods of some clusters. It is a fwd.Dialer. Dial
 // works as long as Run runs.
 type Dialer struct {
-	clusters map[string]*cluster
+	clusters map[string]upgrader
 	work     chan func(context.Context) // for Run to run
 
 	mu    sync.Mutex
 	pools map[fwd.PodRef]*pool
 }
 
+// upgrader makes connections to the pods of one cluster.
+type upgrader interface {
+	// dial's errors are fwd.UnreachedError, but for the end of ctx, which is
+	// its cause.
+	dial(ctx context.Context, pod fwd.PodRef) (*upstream, error)
+}
+
 // New returns a dialer for the clusters given, by the name of their context,
 // that uses the transport given.
 func New(clusters map[string]Cluster, with Transport) (*Dialer, error) {
 	d := &Dialer{
-		clusters: make(map[string]*cluster, len(clusters)),
+		clusters: make(map[string]upgrader, len(clusters)),
 		work:     make(chan func(context.Context)),
 		pools:    make(map[fwd.PodRef]*pool),
 	}
@@ -100,7 +107,7 @@ func (d *Dialer) Dial(ctx context.Context, pod fwd.PodRef, port uint16) (fwd.Str
 }
 
 // pool returns the pool of a pod's connections.
-func (d *Dialer) pool(pod fwd.PodRef, c *cluster) *pool {
+func (d *Dialer) pool(pod fwd.PodRef, c upgrader) *pool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	p, ok := d.pools[pod]
