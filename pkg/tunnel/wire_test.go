@@ -126,7 +126,7 @@ func TestRefusals(t *testing.T) {
 		"HTML":                   {Auto, says(200, "text/html; charset=utf-8", html), says(200, "text/html", html), fwd.Denied, "the API server, or what stands before it, answers the upgrade with 200 OK (text/html)", 2},
 		"overloaded":             {Auto, says(503, "text/plain", "soon\nagain"), says(503, "text/plain", "soon\nagain"), fwd.ClusterAway, "503 Service Unavailable (text/plain): soon again", 2},
 		"no pod":                 {Auto, status(404, `pods "pod" not found`), nil, fwd.PodGone, `pods "pod" not found`, 1},
-		"a pod in no node":       {Auto, status(400, "pod pod does not have a host assigned"), nil, fwd.PodGone, "the pod is gone", 1},
+		"a pod in no node":       {Auto, status(400, "pod x does not have a host assigned"), nil, fwd.PodGone, "the pod is gone", 1},
 		"a node away":            {Auto, status(500, "error dialing backend: dial tcp 10.0.0.9:10250: connect: connection refused"), nil, fwd.PodGone, "the pod's node can't be reached", 1},
 		"a pod that has ended":   {Auto, says(500, "text/plain", "sandbox container is not running"), nil, fwd.PodGone, "the pod is gone: sandbox container is not running", 1},
 		"no pod, by WebSocket":   {Auto, hangsUp, status(404, `pods "pod" not found`), fwd.PodGone, `pods "pod" not found`, 2},
