@@ -170,7 +170,7 @@ func (g *Gate) failLocked(reason string) error {
 	g.wait = min(max(firstWait, 2*g.wait), maxWait)
 	g.until = time.Now().Add(g.wait)
 	g.failure = &fwd.UnreachedError{Why: fwd.Denied, Err: fmt.Errorf(
-		"the credential plugin of context %s fails: %s; it is not run again before %s; log in again, or try what its user has in the kubeconfig by hand",
+		"the credential plugin of context %s fails: %s; it is not run again before %s; log in again, or run it by hand to see why",
 		g.context, reason, g.until.Format(time.TimeOnly),
 	)}
 	return g.failure

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -148,5 +149,34 @@ func TestNewWatcherServesWhatCanBeServed(t *testing.T) {
 	}
 	if last := said.LastEntry(); last == nil || last.Level != logrus.WarnLevel || !strings.Contains(last.Message, "namespace maynot") {
 		t.Errorf("the log says %v", last)
+	}
+}
+
+// A credential plugin that fails is run once, however many ask for credentials.
+func TestNewWatcherRunsAFailingPluginOnce(t *testing.T) {
+	if _, err := exec.LookPath("sh"); err != nil {
+		t.Skip(err)
+	}
+	runs := filepath.Join(t.TempDir(), "runs")
+	cluster, err := Load(kubeconfig(t, fmt.Sprintf(`
+apiVersion: v1
+kind: Config
+clusters: [{name: k, cluster: {server: "https://127.0.0.1:1"}}]
+users: [{name: u, user: {exec: {apiVersion: client.authentication.k8s.io/v1, interactiveMode: Never, command: sh, args: ["-c", "echo >> %s; false"]}}}]
+contexts: [{name: ctx, context: {cluster: k, user: u}}]
+current-context: ctx
+`, runs)), "", "agent")
+	if err != nil {
+		t.Fatal(err)
+	}
+	logger, _ := test.NewNullLogger()
+	for range 3 {
+		_, err := NewWatcher(t.Context(), cluster, []string{"a", "b", "c"}, logger)
+		if err == nil || !strings.Contains(err.Error(), "the credential plugin of context ctx fails: it gave nothing: exec: executable sh failed with exit code 1; it is not run again before ") {
+			t.Errorf("got %v", err)
+		}
+	}
+	if lines, err := os.ReadFile(runs); string(lines) != "\n" || err != nil {
+		t.Errorf("the plugin ran %d times, %v", len(lines), err)
 	}
 }

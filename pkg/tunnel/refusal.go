@@ -30,8 +30,8 @@ func (a *attempt) failed(err error) *refusal {
 	var denied *fwd.UnreachedError
 	server := a.cluster.base.String()
 	switch {
-	case errors.As(err, &denied): // by the credentials' keeper
-		r.why, r.final, r.text = denied.Why, true, line(err.Error())
+	case errors.As(err, &denied): // by the gate, in one line
+		r.why, r.final, r.text = denied.Why, true, denied.Error()
 	case a.sent.Load():
 		r.text = fmt.Sprintf("the API server %s, or what stands before it, doesn't answer the upgrade: %s", server, line(err.Error()))
 	default:
