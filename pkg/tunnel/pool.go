@@ -271,7 +271,11 @@ func (p *pool) put(u *upstream) {
 	}
 	p.users[u] = n - 1
 	p.used = time.Now()
-	if n == 1 {
+	switch {
+	case n > 1:
+	case u.done():
+		u.fail(errUpstreamClosed)
+	default:
 		p.idle = append(p.idle, u)
 	}
 	p.wakeLocked()

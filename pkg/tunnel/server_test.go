@@ -31,6 +31,7 @@ type apiServer struct {
 	upgraded sync.WaitGroup // what the server doesn't wait for
 
 	mu      sync.Mutex
+	ended   bool                           // nothing is upgraded any more
 	answers map[Transport]http.HandlerFunc // instead of the upgrade
 	asked   []Transport                    // in the order of the requests
 	resumed []bool                         // of each request, whether its TLS session was resumed
@@ -47,6 +48,9 @@ func newAPIServer(t *testing.T, prepare func(*httptest.Server)) *apiServer {
 	}
 	s.StartTLS()
 	t.Cleanup(func() {
+		s.mu.Lock()
+		s.ended = true
+		s.mu.Unlock()
 		s.CloseClientConnections()
 		s.Close()
 		s.upgraded.Wait()
@@ -82,6 +86,12 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		with = WebSocket
 	}
 	s.mu.Lock()
+	if s.ended {
+		s.mu.Unlock()
+		return
+	}
+	s.upgraded.Add(1)
+	defer s.upgraded.Done()
 	s.asked = append(s.asked, with)
 	s.resumed = append(s.resumed, r.TLS.DidResume)
 	how := s.answers[with]
@@ -90,8 +100,6 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		how(w, r)
 		return
 	}
-	s.upgraded.Add(1)
-	defer s.upgraded.Done()
 	pairs := &pairs{}
 	var conn httpstream.Connection
 	if with == WebSocket {

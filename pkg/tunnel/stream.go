@@ -300,10 +300,15 @@ func (s *stream) verdict() error {
 	switch {
 	case len(s.fault) > 0:
 		text := strings.TrimSpace(string(s.fault))
-		if err := unreached(text); err != nil && s.received == 0 {
-			return err
+		err := unreached(text)
+		if err == nil || s.received > 0 {
+			return errors.New(text)
 		}
-		return errors.New(text)
+		if err.Why == fwd.PodGone {
+			// Soon the kubelet doesn't even answer on it.
+			s.up.retire()
+		}
+		return err
 	case s.err != nil:
 		return s.failure()
 	}

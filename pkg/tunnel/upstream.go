@@ -63,6 +63,7 @@ type upstream struct {
 	lanes   [lanes]lane
 	pings   uint32 // how many were sent
 	queued  []byte // control frames for whoever writes next
+	retired bool   // it takes no more streams
 	err     error  // why it is broken; nil while it works
 }
 
@@ -134,6 +135,9 @@ func (u *upstream) add() (*stream, error) {
 // fewest streams, of those that are not full; its error stream's lane must not
 // be either.
 func (u *upstream) freeLocked() (id uint32, ok bool) {
+	if u.retired {
+		return 0, false
+	}
 	for i := range uint32(lanes) {
 		next := u.nextID + 2 + 4*i // so each lane comes once
 		if u.lanes[laneOf(next)].full() || u.lanes[laneOf(next-2)].full() {
@@ -213,6 +217,20 @@ func (u *upstream) futile() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.nextID > 1 && !u.carried.Load()
+}
+
+// retire has the upstream take no more streams: what it leads to is gone.
+func (u *upstream) retire() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.retired = true
+}
+
+// done tells whether the upstream is of no more use once its streams have ended.
+func (u *upstream) done() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.retired
 }
 
 // works tells whether the upstream isn't broken.
