@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
+	"time"
 
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/transport"
@@ -15,6 +16,10 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/credential"
 	"github.com/kubeshore/kubeshore/pkg/fwd"
 )
+
+// rememberTime is how long WebSocket is preferred once SPDY was refused: that
+// may have been a passing fault.
+const rememberTime = 10 * time.Minute
 
 // Cluster says how a cluster's API server is reached.
 type Cluster struct {
@@ -34,6 +39,7 @@ type cluster struct {
 
 	mu       sync.Mutex
 	worked   Transport // the one that last did
+	since    time.Time // the other one was tried in vain
 	sessions tls.ClientSessionCache
 }
 
@@ -108,7 +114,7 @@ func (c *cluster) order() []Transport {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.worked == WebSocket {
+	if c.worked == WebSocket && time.Since(c.since) < rememberTime {
 		return []Transport{WebSocket, SPDY}
 	}
 	return []Transport{SPDY, WebSocket}
@@ -117,7 +123,9 @@ func (c *cluster) order() []Transport {
 func (c *cluster) remember(worked Transport) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.worked = worked
+	if c.worked != worked || time.Since(c.since) >= rememberTime {
+		c.worked, c.since = worked, time.Now()
+	}
 }
 
 // tlsConfig returns what one connection's TLS is configured with.
