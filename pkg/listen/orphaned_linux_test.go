@@ -1,6 +1,7 @@
 package listen_test
 
 import (
+	"errors"
 	"bufio"
 	"io"
 	"net"
@@ -53,7 +54,7 @@ func TestOrphaned(t *testing.T) {
 			if err := client.CloseWrite(); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := accepted.Read(make([]byte, 1)); err != io.EOF {
+			if _, err := accepted.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 				t.Fatal(err)
 			}
 			if listen.Orphaned(accepted) {
