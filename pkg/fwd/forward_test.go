@@ -74,26 +74,6 @@ func TestForwardResetsWhereThereIsNoPod(t *testing.T) {
 	}
 }
 
-func TestForwardPassesOnHalfClose(t *testing.T) {
-	echo := serve(t, func(conn *net.TCPConn) {
-		sent, _ := io.ReadAll(conn) // until the client has said all
-		_, _ = conn.Write(sent)
-	})
-	at, _, _ := forwarding(t, pods{"a": echo}, service("web", "a"))
-	conn, err := net.Dial("tcp", at)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	_, _ = io.WriteString(conn, "hello")
-	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
-		t.Fatal(err)
-	}
-	if answer, err := io.ReadAll(conn); string(answer) != "hello" || err != nil {
-		t.Errorf("answer %q, %v", answer, err)
-	}
-}
-
 func TestForwardPassesOnResets(t *testing.T) {
 	t.Run("of the pod", func(t *testing.T) {
 		at, _, _ := forwarding(t, pods{"a": serve(t, resets)}, service("web", "a"))

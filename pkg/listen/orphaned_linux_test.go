@@ -1,8 +1,8 @@
 package listen_test
 
 import (
-	"errors"
 	"bufio"
+	"errors"
 	"io"
 	"net"
 	"os"
