@@ -206,14 +206,14 @@ func TestHalfCloseUnknown(t *testing.T) {
 		took = time.Since(began)
 	})}
 	inBubble(t, service("web", "a"), pods, func(e *fwd.Engine) { e.Gone = nil }, func(b *bubble) {
-		if answer, err, _ := b.halfClosed("hello"); answer != "hello" || err != nil || !about(took, 1500*time.Millisecond) {
+		if answer, _, err := b.halfClosed("hello"); answer != "hello" || err != nil || !about(took, 1500*time.Millisecond) {
 			t.Errorf("answer %q, %v; the pod learned of the end after %v", answer, err, took)
 		}
 	})
 }
 
 // halfClosed says something, ends its sending half and reads to the end.
-func (b *bubble) halfClosed(say string) (answer string, err error, took time.Duration) {
+func (b *bubble) halfClosed(say string) (answer string, took time.Duration, err error) {
 	client := b.connect()
 	_, _ = io.WriteString(client, say)
 	halfClose(client)
@@ -246,7 +246,7 @@ func TestHalfCloseThenAReset(t *testing.T) {
 		pod.breakOff(syscall.ECONNRESET)
 	})}
 	inBubble(t, service("web", "a"), pods, nil, func(b *bubble) {
-		if _, err, took := b.halfClosed("hello"); !errors.Is(err, syscall.ECONNRESET) || took != time.Second {
+		if _, took, err := b.halfClosed("hello"); !errors.Is(err, syscall.ECONNRESET) || took != time.Second {
 			t.Errorf("%v after %v", err, took)
 		}
 	})

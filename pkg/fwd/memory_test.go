@@ -271,32 +271,38 @@ func (b *bubble) after(d time.Duration) {
 // connect opens a connection to the service.
 func (b *bubble) connect() *memory {
 	b.Helper()
+	return b.connectTo(0)
+}
+
+// connectTo opens one to the service's port of that index.
+func (b *bubble) connectTo(port int) *memory {
+	b.Helper()
 	web := b.engine.Status().Hosts[0]
-	client, accepted := newMemory(netip.AddrPortFrom(web.Address, web.Ports[0].Number))
+	client, accepted := newMemory(netip.AddrPortFrom(web.Address, web.Ports[port].Number))
 	b.conns <- accepted
 	b.Cleanup(func() { _ = client.Close() })
 	return client
 }
 
 // ask says something, and returns what comes until the end, and when that is.
-func (b *bubble) ask(say string) (answer string, err error, took time.Duration) {
+func (b *bubble) ask(say string) (answer string, took time.Duration, err error) {
 	b.Helper()
 	return b.hear(b.connect(), say)
 }
 
-func (b *bubble) hear(client *memory, say string) (answer string, err error, took time.Duration) {
+func (b *bubble) hear(client *memory, say string) (answer string, took time.Duration, err error) {
 	b.Helper()
 	began := time.Now()
 	_, _ = io.WriteString(client, say)
 	heard, err := io.ReadAll(client)
 	_ = client.Close()
-	return string(heard), err, time.Since(began)
+	return string(heard), time.Since(began), err
 }
 
 // wantReset asks and expects a reset after the time given.
 func (b *bubble) wantReset(after time.Duration) {
 	b.Helper()
-	_, err, took := b.ask("x")
+	_, took, err := b.ask("x")
 	if !errors.Is(err, syscall.ECONNRESET) || took != after {
 		b.Errorf("%v after %v, want a reset after %v", err, took, after)
 	}
@@ -305,7 +311,7 @@ func (b *bubble) wantReset(after time.Duration) {
 // wantAnswer asks and expects an answer.
 func (b *bubble) wantAnswer(want string) (took time.Duration) {
 	b.Helper()
-	answer, err, took := b.ask("x")
+	answer, took, err := b.ask("x")
 	if answer != want || err != nil {
 		b.Errorf("answer %q, %v after %v; want %q", answer, err, took, want)
 	}
