@@ -28,7 +28,7 @@ func (b Balance) String() string { return balances[b] }
 func (b *Balance) Set(text string) error {
 	i := slices.Index(balances[:], text)
 	if i < 0 {
-		return fmt.Errorf("it is %s", strings.Join(balances[:], ", ")) // what pflag puts before names the flag
+		return fmt.Errorf("it is %v, %v or %v", RoundRobin, Least, First) // what pflag puts before names the flag
 	}
 	*b = Balance(i)
 	return nil
