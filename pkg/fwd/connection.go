@@ -77,7 +77,8 @@ func (c *connection) download(ctx context.Context) error {
 	close(c.up.over)
 	release() // before the client goes on: the next connection may have its place
 	_ = c.client.SetReadDeadline(time.Now().Add(lingerTime))
-	return closeWrite(c.client)
+	closeWrite(c.client)
+	return nil
 }
 
 // copyDown copies the answer to the client until its orderly end.

@@ -93,12 +93,13 @@ func (e *Engine) poke() {
 	}
 }
 
-// closeWrite passes on an orderly end to the client.
-func closeWrite(conn net.Conn) error {
+// closeWrite passes on an orderly end to the client. It may have gone already.
+func closeWrite(conn net.Conn) {
 	if half, ok := conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
+		_ = half.CloseWrite()
+		return
 	}
-	return conn.Close()
+	_ = conn.Close()
 }
 
 // reset ends the client's connection in such a way that the client gets an

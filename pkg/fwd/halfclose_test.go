@@ -4,11 +4,13 @@ import (
 	"errors"
 	"io"
 	"net"
+	"runtime"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/kubeshore/kubeshore/pkg/fwd"
+	"github.com/kubeshore/kubeshore/pkg/listen"
 )
 
 // halfClosing is a pod that notes when it learns that the client says no more,
@@ -220,22 +222,46 @@ func (b *bubble) halfClosed(say string) (answer string, took time.Duration, err 
 	return b.hear(client, "")
 }
 
-// The same through the sockets of the system.
+// The same through the sockets of the system, and with what it says of them.
 func TestHalfCloseOfSockets(t *testing.T) {
-	echo := serve(t, func(conn *net.TCPConn) { _, _ = io.Copy(conn, conn) })
-	at, _, _ := forwarding(t, pods{"a": echo}, service("web", "a"))
-	conn, err := net.Dial("tcp", at)
-	if err != nil {
-		t.Fatal(err)
+	if runtime.GOOS != "linux" {
+		t.Skip("here the system can't be asked whether a client has gone")
 	}
-	defer conn.Close()
-	_, _ = io.WriteString(conn, "hello")
-	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
-		t.Fatal(err)
+	ended := make(chan error, 1)
+	echo := serve(t, func(conn *net.TCPConn) {
+		_, err := io.Copy(conn, conn)
+		ended <- err
+	})
+	at, _, _, _ := forwardingWith(t, &fwd.Engine{Dialer: pods{"a": echo}, Gone: listen.Orphaned}, service("web", "a"))
+	open := func(t *testing.T) *net.TCPConn {
+		conn, err := net.Dial("tcp", at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		_, _ = io.WriteString(conn, "hello")
+		return conn.(*net.TCPConn)
 	}
-	if answer, err := io.ReadAll(conn); string(answer) != "hello" || err != nil {
-		t.Errorf("answer %q, %v", answer, err)
-	}
+	t.Run("a client that waits", func(t *testing.T) {
+		conn := open(t)
+		if err := conn.CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		if answer, err := io.ReadAll(conn); string(answer) != "hello" || err != nil {
+			t.Errorf("answer %q, %v", answer, err)
+		}
+		<-ended
+	})
+	t.Run("a client that has gone", func(t *testing.T) {
+		conn := open(t)
+		_, _ = io.ReadFull(conn, make([]byte, 5))
+		began := time.Now()
+		_ = conn.Close()
+		<-ended
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("the pod learns of it after %v", took)
+		}
+	})
 }
 
 // A pod that breaks off while the client's end is held back resets the client.

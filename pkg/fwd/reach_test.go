@@ -5,6 +5,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -285,5 +286,67 @@ func TestReachRepeats(t *testing.T) {
 				t.Errorf("answer of %d bytes, %v", len(answer), err)
 			}
 		})
+	})
+}
+
+// Pods are replaced one by one, as a rolling restart does it: the old one stops
+// listening before the cluster says that it ends, and the new one is ready
+// before it listens. No connection fails, and each is answered once.
+func TestReachThroughARollingRestart(t *testing.T) {
+	var answers atomic.Int32
+	listens := make(map[string]*atomic.Bool)
+	pods := make(map[string]behaviour)
+	names := strings.Split("abcdefgh", "")
+	for _, name := range names {
+		listens[name] = new(atomic.Bool)
+		pods[name] = func(try int) (func(*memory), error) {
+			answers.Add(1)
+			handle, err := listening(listens[name], name)(try)
+			if !listens[name].Load() {
+				answers.Add(-1)
+			}
+			return handle, err
+		}
+	}
+	listens["a"].Store(true)
+	listens["b"].Store(true)
+	inBubble(t, service("web", "a", "b"), pods, nil, func(b *bubble) {
+		var asking sync.WaitGroup
+		asked := 0
+		for asked < 50 { // so that both have worked
+			b.wantAnswer("x" + names[asked%2])
+			asked++
+		}
+		over := make(chan struct{})
+		go func() {
+			defer close(over)
+			for i := range len(names) - 2 {
+				listens[names[i]].Store(false)
+				b.after(300 * time.Millisecond)
+				b.source.set(service("web", names[i+1]))
+				b.after(time.Second)
+				b.source.set(service("web", names[i+1], names[i+2]))
+				b.after(500 * time.Millisecond)
+				listens[names[i+2]].Store(true)
+				b.after(time.Second)
+			}
+		}()
+		for running := true; running; asked++ {
+			select {
+			case <-over:
+				running = false
+			case <-time.After(10 * time.Millisecond):
+			}
+			client := b.connect()
+			asking.Go(func() {
+				if answer, took, err := b.hear(client, "x"); len(answer) != 2 || err != nil {
+					b.Errorf("answer %q, %v after %v", answer, err, took)
+				}
+			})
+		}
+		asking.Wait()
+		if int(answers.Load()) != asked {
+			t.Errorf("%d answers to %d questions", answers.Load(), asked)
+		}
 	})
 }
