@@ -16,6 +16,9 @@ const (
 	keepSize = 64 << 10
 	// keepAtFirst is what the first read may bring of that.
 	keepAtFirst = 4 << 10
+	// verdictTime is how long a stream that takes no more has to say how it
+	// ended.
+	verdictTime = 5 * time.Second
 )
 
 // upload is the client's half of a connection: what the client says, to
@@ -59,9 +62,19 @@ func (u *upload) run(ctx context.Context) {
 	if err == nil {
 		err = u.pass()
 	}
+	if fault := err; !errors.Is(err, io.EOF) && !errors.Is(err, errClientGone) {
+		// The pod doesn't take it any more. How it ended, Read knows: perhaps
+		// with an answer and in good order.
+		late := time.AfterFunc(verdictTime, func() {
+			if !u.isOver() {
+				u.breakOff(fault)
+			}
+		})
+		defer late.Stop()
+		err = u.discard()
+	}
 	switch {
-	case u.isOver(): // the pod doesn't take it any more
-		_, _ = io.Copy(io.Discard, u.client)
+	case u.isOver():
 	case errors.Is(err, io.EOF):
 		u.end(ctx)
 	default:
@@ -69,6 +82,15 @@ func (u *upload) run(ctx context.Context) {
 	}
 }
 
+// discard reads what the client says until it says no more, and returns why.
+func (u *upload) discard() error {
+	if _, err := io.Copy(io.Discard, u.client); err != nil {
+		return clientError(err)
+	}
+	return io.EOF
+}
+
+// isOver tells whether the pod has ended the connection in good order.
 func (u *upload) isOver() bool {
 	select {
 	case <-u.over:
