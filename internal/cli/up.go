@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
@@ -29,6 +30,9 @@ type upFlags struct {
 	kubeconfig string
 	hostsFile  string
 	transport  tunnel.Transport
+	hold       time.Duration
+	balance    fwd.Balance
+	drain      time.Duration
 	verbose    int
 }
 
@@ -59,6 +63,9 @@ It needs root, for the hosts file and for ports below 1024.`,
 	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig file (default: KUBECONFIG or ~/.kube/config)")
 	flags.StringVar(&f.hostsFile, "hosts-file", hosts.DefaultPath(), "hosts file to write the names to")
 	flags.Var(&f.transport, "transport", "to the API server: spdy, websocket, or auto for the faster that gets through")
+	flags.DurationVar(&f.hold, "hold", 10*time.Second, "how long a connection waits for a pod that can take it; 0: not at all")
+	flags.Var(&f.balance, "balance", "which ready pod takes a connection: each in turn, the one with the fewest, or the first by name")
+	flags.DurationVar(&f.drain, "drain", time.Second, "how long open connections may go on when kubeshore is stopped; 0: not at all")
 	flags.CountVarP(&f.verbose, "verbose", "v", "log each connection; twice: client-go too")
 	return cmd
 }
@@ -76,6 +83,12 @@ func (f *upFlags) check(namespaceGiven bool) error {
 	}
 	if f.hostsFile == "" {
 		return errors.New("--hosts-file needs a path")
+	}
+	if f.hold < 0 {
+		return fmt.Errorf("--hold %v is negative; 0 means that no connection waits", f.hold)
+	}
+	if f.drain < 0 {
+		return fmt.Errorf("--drain %v is negative; 0 means that open connections are reset at once", f.drain)
 	}
 	return nil
 }
@@ -140,6 +153,10 @@ func up(ctx context.Context, f upFlags, log *logrus.Logger) (err error) {
 			Ports:     listen.NewEach(),
 			Names:     file,
 			Log:       log,
+			Hold:      f.hold,
+			Balance:   f.balance,
+			Drain:     f.drain,
+			Gone:      listen.Orphaned,
 		}
 		return run(ctx, abort, watcher, dialer, engine)
 	})

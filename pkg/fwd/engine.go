@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -18,8 +19,6 @@ const (
 	// retryAfter is when a fault of this machine (a port in use, a hosts file
 	// that can't be written) is tried again.
 	retryAfter = 5 * time.Second
-	// drainTime is how long open connections may go on once the engine stops.
-	drainTime = time.Second
 	// cutTime is how long they may take to notice that they were cut off.
 	cutTime = 5 * time.Second
 	// cleanupTime is what the parts are given to restore the machine.
@@ -38,8 +37,21 @@ type Engine struct {
 	Names     Names
 	Log       logrus.FieldLogger
 
-	routes atomic.Pointer[routes] // what connections are carried by; written by the reconcile loop alone
+	// Hold is how long a connection waits, from when it was accepted, for a pod
+	// that can take it; 0: not at all.
+	Hold time.Duration
+	// Balance is how a connection's pod is chosen.
+	Balance Balance
+	// Drain is how long open connections may go on once the engine stops.
+	Drain time.Duration
+	// Gone tells whether the client of an accepted connection, which has ended
+	// its sending half, has let go of the connection altogether. It may be
+	// false where that isn't known. If nil, that is never known.
+	Gone func(net.Conn) bool
+
+	table  table // what connections are carried by
 	status atomic.Pointer[Status]
+	poked  chan struct{} // receives when the routes have other problems than the status says
 }
 
 // Status returns what stands now. Anyone may call it at any time.
@@ -56,7 +68,8 @@ func (e *Engine) Status() Status {
 // get no such moment. Run closes Ports. It returns nil if it was asked to end
 // and the machine is as it was before. It must be called once.
 func (e *Engine) Run(ctx, abort context.Context) error {
-	e.routes.Store(&routes{})
+	e.table.store(routes{})
+	e.poked = make(chan struct{}, 1)
 	connections, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	running, stop := context.WithCancel(ctx)
@@ -65,17 +78,17 @@ func (e *Engine) Run(ctx, abort context.Context) error {
 	forwarded := make(chan error, 1)
 	go func() { forwarded <- e.forward(connections, stop) }()
 	err := e.reconcile(running)
-	return errors.Join(err, e.restore(ctx, func() error { return drain(abort, forwarded, cut) }))
+	return errors.Join(err, e.restore(ctx, func() error { return e.drain(abort, forwarded, cut) }))
 }
 
 // drain waits for the connections to end, cuts them off when their time is
 // over or abort ends, and then waits for them a little longer.
-func drain(abort context.Context, forwarded <-chan error, cut func()) error {
+func (e *Engine) drain(abort context.Context, forwarded <-chan error, cut func()) error {
 	select {
 	case err := <-forwarded:
 		return err
 	case <-abort.Done():
-	case <-time.After(drainTime):
+	case <-time.After(e.Drain):
 	}
 	cut()
 	select {
@@ -140,12 +153,14 @@ func (e *Engine) due(ctx context.Context, retry <-chan time.Time, first bool) bo
 	case <-ctx.Done():
 		return false
 	case <-retry:
+		return ctx.Err() == nil
+	case <-e.poked:
 	case <-e.Source.Changed():
-		if !first {
-			select {
-			case <-ctx.Done():
-			case <-time.After(settle):
-			}
+	}
+	if !first {
+		select {
+		case <-ctx.Done():
+		case <-time.After(settle):
 		}
 	}
 	return ctx.Err() == nil
@@ -160,16 +175,20 @@ func (e *Engine) apply(ctx context.Context, hosts []Host) (complete bool, err er
 	if err != nil {
 		return false, err
 	}
-	old := *e.routes.Load()
-	want := newRoutes(hosts, addresses, old)
+	old := e.table.load().routes
+	readySince := time.Now()
+	if e.status.Load() == nil {
+		readySince = time.Time{} // nobody knows for how long
+	}
+	want := newRoutes(hosts, addresses, old, readySince)
 	both := want.union(old)
-	e.routes.Store(&both)
+	e.table.store(both)
 	if err := e.Aliases.Set(ctx, both.addresses()); err != nil {
 		return false, fmt.Errorf("loopback addresses: %w", err)
 	}
 	faults := e.Ports.Set(ctx, both.ports())
 
-	status := newStatus(hosts, addresses, faults)
+	status := newStatus(hosts, addresses, faults, want)
 	refused, err := e.Names.Set(ctx, status.names())
 	if err != nil {
 		return false, err
@@ -181,7 +200,7 @@ func (e *Engine) apply(ctx context.Context, hosts []Host) (complete bool, err er
 			return false, fmt.Errorf("loopback addresses: %w", err)
 		}
 	}
-	e.routes.Store(&want)
+	e.table.store(want)
 	report(e.Log, e.Status(), status)
 	e.status.Store(&status)
 	return len(faults) == 0 && len(refused) == 0, nil

@@ -1,9 +1,11 @@
 package fwd_test
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -71,26 +73,6 @@ func TestForwardResetsWhereThereIsNoPod(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatal("the new pod never answers")
 		}
-	}
-}
-
-func TestForwardPassesOnHalfClose(t *testing.T) {
-	echo := serve(t, func(conn *net.TCPConn) {
-		sent, _ := io.ReadAll(conn) // until the client has said all
-		_, _ = conn.Write(sent)
-	})
-	at, _, _ := forwarding(t, pods{"a": echo}, service("web", "a"))
-	conn, err := net.Dial("tcp", at)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	_, _ = io.WriteString(conn, "hello")
-	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
-		t.Fatal(err)
-	}
-	if answer, err := io.ReadAll(conn); string(answer) != "hello" || err != nil {
-		t.Errorf("answer %q, %v", answer, err)
 	}
 }
 
@@ -203,4 +185,38 @@ func refused(t *testing.T, at string) {
 		}
 	}
 	t.Fatalf("%s still accepts", at)
+}
+
+// Much goes both ways, before and after the pod has said anything.
+func TestForwardCarriesMuch(t *testing.T) {
+	sent := bytes.Repeat([]byte("0123456789abcdef"), 1<<18)
+	for name, pod := range map[string]func(*net.TCPConn){
+		"the pod answers as it hears": func(conn *net.TCPConn) { _, _ = io.CopyN(conn, conn, int64(len(sent))) },
+		"the pod hears all first": func(conn *net.TCPConn) {
+			heard := make([]byte, len(sent))
+			n, _ := io.ReadFull(conn, heard)
+			_, _ = conn.Write(heard[:n])
+		},
+		"the pod says all first": func(conn *net.TCPConn) {
+			_, _ = conn.Write(sent)
+			_, _ = io.CopyN(io.Discard, conn, int64(len(sent)))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			at, _, _ := forwarding(t, pods{"a": serve(t, pod)}, service("web", "a"))
+			conn, err := net.Dial("tcp", at)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			var writing sync.WaitGroup
+			writing.Go(func() { _, _ = conn.Write(sent) })
+			answer, err := io.ReadAll(conn)
+			if !bytes.Equal(answer, sent) || err != nil {
+				t.Errorf("%d bytes sent, %d answered, %v", len(sent), len(answer), err)
+			}
+			_ = conn.Close()
+			writing.Wait()
+		})
+	}
 }

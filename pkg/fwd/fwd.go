@@ -45,6 +45,8 @@ type Stream interface {
 	// that the stream was broken off. It is an [UnreachedError] only if the
 	// pod's process has seen none of the bytes that were written.
 	io.Reader
+	// Write fails once the stream is broken off or the pod takes no more; how
+	// it has ended is what Read says then.
 	io.Writer
 	// Received returns how many bytes have come from the pod so far, read or
 	// not. Anyone may call it at any time.

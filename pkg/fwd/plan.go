@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 )
 
 // Options is what a user may say about the plan.
@@ -21,6 +22,10 @@ type Host struct {
 	ID    HostID
 	Names []string // all that it is called, the fully qualified name first
 	Ports []Port   // sorted by number
+	// Affinity is how long after the last connection to a port the next one
+	// goes to the same pod; 0: each is a choice of its own. All clients are on
+	// this machine and count as one.
+	Affinity time.Duration
 	// Ready and Pods count the pods that stand behind the host.
 	Ready, Pods int
 	// Problems says what of the host can't be forwarded, and why.
@@ -107,6 +112,9 @@ func planService(svc Service, o Options) Host {
 	}
 	if host.Ports = ports(svc, svc.Endpoints); len(host.Ports) > 0 {
 		host.Names = names(id, o)
+	}
+	if !svc.Headless { // in the cluster it is the virtual address that has an affinity
+		host.Affinity = svc.Affinity
 	}
 	return host
 }

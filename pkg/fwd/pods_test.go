@@ -23,7 +23,7 @@ func (p pods) Dial(ctx context.Context, pod fwd.PodRef, _ uint16) (fwd.Stream, e
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "tcp", p[pod.Name])
 	if err != nil {
-		return nil, err
+		return nil, &fwd.UnreachedError{Why: fwd.PortClosed, Err: err}
 	}
 	return &tcpStream{TCPConn: conn.(*net.TCPConn)}, nil
 }
@@ -84,11 +84,23 @@ func says(text string) func(*net.TCPConn) {
 // pods given. It returns where, and a function that stops the engine.
 func forwarding(t *testing.T, dialer fwd.Dialer, svc fwd.Service) (at string, s *source, stop func() error) {
 	t.Helper()
-	h, s := newHost(), newSource()
-	log := logrus.New()
-	log.SetOutput(t.Output())
-	svc.Ports[0].Number = freePort(t)
-	e := &fwd.Engine{Source: s, Dialer: dialer, Aliases: fakeAliases{h}, Names: fakeNames{h}, Ports: listen.NewEach(), Log: log}
+	at, _, s, stop = forwardingWith(t, &fwd.Engine{Dialer: dialer, Drain: time.Second}, svc)
+	return at, s, stop
+}
+
+// forwardingWith does so with an engine for the test to set up.
+func forwardingWith(t *testing.T, e *fwd.Engine, svc fwd.Service) (at string, h *host, s *source, stop func() error) {
+	t.Helper()
+	h, s = newHost(), newSource()
+	if e.Log == nil {
+		log := logrus.New()
+		log.SetOutput(t.Output())
+		e.Log = log
+	}
+	if svc.Ports[0].Number == 80 {
+		svc.Ports[0].Number = freePort(t)
+	}
+	e.Source, e.Aliases, e.Names, e.Ports = s, fakeAliases{h}, fakeNames{h}, listen.NewEach()
 	stop = start(t, e)
 	s.set(svc)
 	deadline := time.After(10 * time.Second)
@@ -101,7 +113,7 @@ func forwarding(t *testing.T, dialer fwd.Dialer, svc fwd.Service) (at string, s 
 		}
 	}
 	web := e.Status().Hosts[0]
-	return netip.AddrPortFrom(web.Address, web.Ports[0].Number).String(), s, stop
+	return netip.AddrPortFrom(web.Address, web.Ports[0].Number).String(), h, s, stop
 }
 
 func freePort(t *testing.T) uint16 {

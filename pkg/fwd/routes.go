@@ -1,40 +1,71 @@
 package fwd
 
 import (
+	"cmp"
 	"maps"
 	"net/netip"
 	"slices"
 	"sync/atomic"
+	"time"
 )
+
+// freshTime is how long a pod counts as having just become ready: its process
+// may not listen yet if nothing (a readiness probe) made sure of it.
+const freshTime = 10 * time.Second
+
+// table holds the routes that connections are carried by. The reconcile loop
+// alone stores; anyone may load.
+type table struct{ now atomic.Pointer[routing] }
+
+// routing is what a table holds at one moment.
+type routing struct {
+	routes   routes
+	replaced chan struct{} // closed when it is no longer what the table holds
+}
+
+func (t *table) load() *routing { return t.now.Load() }
+
+func (t *table) store(r routes) {
+	if old := t.now.Swap(&routing{routes: r, replaced: make(chan struct{})}); old != nil {
+		close(old.replaced)
+	}
+}
 
 // routes says where connections go, by the address and port that they were
 // made to. Nobody changes it once it is in use.
 type routes map[netip.AddrPort]route
 
 type route struct {
-	host    HostID
-	targets []Target
-	// record outlives the route: the next plan's route of the same address and
+	host     HostID
+	affinity time.Duration
+	targets  []destination
+	// record outlives the route: the next plan's route of the same host and
 	// port goes on with it.
 	record *record
 }
 
-// record is what is remembered of an address and port.
-type record struct {
-	next atomic.Uint32 // whose turn it is among the targets
-	said atomic.Value  // a string: the last fault that was logged
+// destination is a target and what is known of it here.
+type destination struct {
+	Target
+	since time.Time // when it became ready; zero if it was when the run began
+	past  *past     // as long as the target is in the plans
 }
 
-// news tells whether a fault is another than the last. The empty fault, which
-// says that a connection went well, is never news.
-func (r *record) news(fault string) bool {
-	last, _ := r.said.Swap(fault).(string)
-	return fault != "" && fault != last
+// past is what connections have learned about a target.
+type past struct {
+	open   atomic.Int32 // connections that go there now
+	worked atomic.Bool  // one was answered
+}
+
+// fresh tells whether the target has just become ready.
+func (d destination) fresh(now time.Time) bool {
+	return d.Ready && !d.since.IsZero() && now.Sub(d.since) < freshTime
 }
 
 // newRoutes returns the routes of the hosts that have an address, which go on
-// from old where it has them.
-func newRoutes(hosts []Host, addresses map[HostID]netip.Addr, old routes) routes {
+// from old where it has them. Targets that are ready now and were not in old
+// have been so since the time given.
+func newRoutes(hosts []Host, addresses map[HostID]netip.Addr, old routes, since time.Time) routes {
 	r := make(routes)
 	for _, h := range hosts {
 		address, ok := addresses[h.ID]
@@ -43,14 +74,42 @@ func newRoutes(hosts []Host, addresses map[HostID]netip.Addr, old routes) routes
 		}
 		for _, p := range h.Ports {
 			at := netip.AddrPortFrom(address, p.Number)
-			remembered := old[at].record
-			if remembered == nil {
-				remembered = new(record)
+			before := old[at]
+			if before.host != h.ID {
+				before = route{record: new(record)}
 			}
-			r[at] = route{host: h.ID, targets: p.Targets, record: remembered}
+			r[at] = route{
+				host: h.ID, affinity: h.Affinity, record: before.record,
+				targets: destinations(p.Targets, before.targets, since),
+			}
 		}
 	}
 	return r
+}
+
+// destinations returns the targets with what was known of them before.
+func destinations(targets []Target, before []destination, since time.Time) []destination {
+	type place struct {
+		pod  PodRef
+		port uint16
+	}
+	known := make(map[place]destination, len(before))
+	for _, d := range before {
+		known[place{d.Pod, d.Port}] = d
+	}
+	result := make([]destination, len(targets))
+	for i, t := range targets {
+		d, ok := known[place{t.Pod, t.Port}]
+		if !ok {
+			d.past = new(past)
+		}
+		if t.Ready && !d.Ready {
+			d.since = since
+		}
+		d.Target = t
+		result[i] = d
+	}
+	return result
 }
 
 // union returns the routes of both; where both have one, r's.
@@ -72,26 +131,64 @@ func (r routes) addresses() []netip.Addr {
 	return slices.Compact(addresses)
 }
 
-// candidates returns the targets that a new connection may go to, in the order
-// in which to try them: the ready ones in turn, or, if there are none, those
-// that still serve while their pod terminates (KEP-1669).
-func (r route) candidates() []Target {
-	usable := make([]Target, 0, len(r.targets))
-	for _, t := range r.targets {
-		if t.Ready {
-			usable = append(usable, t)
+// candidates returns the targets that a new connection may go to: the ready
+// ones, or, if there are none, those that still serve while their pod
+// terminates (KEP-1669).
+func (r route) candidates() []destination {
+	usable := make([]destination, 0, len(r.targets))
+	for _, d := range r.targets {
+		if d.Ready {
+			usable = append(usable, d)
 		}
 	}
-	if len(usable) == 0 {
-		for _, t := range r.targets {
-			if t.Serving && t.Terminating {
-				usable = append(usable, t)
-			}
+	if len(usable) > 0 {
+		return usable
+	}
+	for _, d := range r.targets {
+		if d.Serving && d.Terminating {
+			usable = append(usable, d)
 		}
 	}
-	if len(usable) == 0 {
-		return nil
+	return usable
+}
+
+// choose takes one of the destinations given, of which there must be one, for a
+// new connection, which counts as open from then on. Within the affinity's time
+// it is the last connection's, if that is among them.
+func (r route) choose(b Balance, usable []destination, now time.Time) destination {
+	r.record.mu.Lock()
+	defer r.record.mu.Unlock()
+	d := r.record.last(usable, r.affinity, now)
+	if d.past == nil {
+		d = r.record.balance(b, usable)
 	}
-	first := (r.record.next.Add(1) - 1) % uint32(len(usable))
-	return slices.Concat(usable[first:], usable[:first])
+	r.record.lastTo, r.record.lastAt = d.past, now
+	d.past.open.Add(1)
+	return d
+}
+
+// last returns where the last connection went, or nothing if that is not among
+// the destinations or is longer ago than affinity. mu must be held.
+func (r *record) last(usable []destination, affinity time.Duration, now time.Time) destination {
+	i := slices.IndexFunc(usable, func(d destination) bool { return d.past == r.lastTo })
+	if i < 0 || now.Sub(r.lastAt) >= affinity {
+		return destination{}
+	}
+	return usable[i]
+}
+
+// balance takes one of the destinations; those that are equally good, in turn.
+// mu must be held.
+func (r *record) balance(b Balance, usable []destination) destination {
+	first := r.turn % len(usable)
+	r.turn++
+	usable = slices.Concat(usable[first:], usable[:first])
+	switch b {
+	case Least:
+		return slices.MinFunc(usable, func(a, b destination) int { return cmp.Compare(a.past.open.Load(), b.past.open.Load()) })
+	case First:
+		return slices.MinFunc(usable, func(a, b destination) int { return cmp.Compare(a.Pod.Name, b.Pod.Name) })
+	case RoundRobin:
+	}
+	return usable[0]
 }

@@ -1,5 +1,7 @@
 package fwd
 
+import "time"
+
 // Snapshot is the state of the watched Services and their endpoints at one
 // moment. Nobody changes a snapshot once it was handed out.
 type Snapshot struct {
@@ -15,7 +17,10 @@ type Service struct {
 	Headless bool
 	// ExternalName is the DNS name that a Service of that type stands for.
 	ExternalName string
-	Ports        []ServicePort
+	// Affinity is how long after a client's last connection its next one goes
+	// to the same pod (sessionAffinity: ClientIP); 0 if the Service has none.
+	Affinity time.Duration
+	Ports    []ServicePort
 	// Endpoints are the pods behind the Service, each once, sorted by the
 	// pod's name.
 	Endpoints []Endpoint

@@ -45,19 +45,25 @@ func errorText(err error) string {
 	return err.Error()
 }
 
-// newStatus returns what became of the hosts. A host none of whose ports
+// newStatus returns what became of the hosts, with what keeps connections from
+// their pods. A host none of whose ports
 // accepts gets no name: it would point at whatever else answers there.
-func newStatus(hosts []Host, addresses map[HostID]netip.Addr, faults map[netip.AddrPort]error) Status {
+func newStatus(hosts []Host, addresses map[HostID]netip.Addr, faults map[netip.AddrPort]error, r routes) Status {
 	status := Status{Hosts: make([]HostStatus, 0, len(hosts))}
 	for _, h := range hosts {
 		s := HostStatus{ID: h.ID, Address: addresses[h.ID], Ready: h.Ready, Pods: h.Pods, Problems: slices.Clone(h.Problems)}
 		for _, p := range h.Ports {
-			err := faults[netip.AddrPortFrom(s.Address, p.Number)]
+			at := netip.AddrPortFrom(s.Address, p.Number)
+			err := faults[at]
 			s.Ports = append(s.Ports, PortStatus{Number: p.Number, Err: err})
 			if err == nil {
 				s.Names = h.Names
 			} else {
 				s.Problems = append(s.Problems, err.Error())
+			}
+			// One fault may be several ports'.
+			if problem := r[at].problem(); problem != "" && !slices.Contains(s.Problems, problem) {
+				s.Problems = append(s.Problems, problem)
 			}
 		}
 		status.Hosts = append(status.Hosts, s)

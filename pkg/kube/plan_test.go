@@ -81,6 +81,9 @@ func render(hosts []fwd.Host) string {
 		for _, name := range h.Names {
 			fmt.Fprintf(&b, "  %s\n", name)
 		}
+		if h.Affinity > 0 {
+			fmt.Fprintf(&b, "  affinity %v\n", h.Affinity)
+		}
 		for _, p := range h.Ports {
 			fmt.Fprintf(&b, "  :%d", p.Number)
 			for _, target := range p.Targets {

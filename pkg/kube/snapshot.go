@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -33,6 +34,7 @@ func newService(id fwd.ServiceID, service *corev1.Service, endpointSlices []*dis
 	result := fwd.Service{
 		ID:        id,
 		Headless:  service.Spec.ClusterIP == corev1.ClusterIPNone,
+		Affinity:  newAffinity(service.Spec),
 		Endpoints: newEndpoints(id, endpointSlices),
 	}
 	if service.Spec.Type == corev1.ServiceTypeExternalName {
@@ -50,6 +52,18 @@ func newService(id fwd.ServiceID, service *corev1.Service, endpointSlices []*dis
 		result.Ports = append(result.Ports, fwd.ServicePort{Name: p.Name, Protocol: string(protocol), Number: number})
 	}
 	return result
+}
+
+// newAffinity returns how long a client stays with its pod; 0 if it doesn't.
+func newAffinity(spec corev1.ServiceSpec) time.Duration {
+	if spec.SessionAffinity != corev1.ServiceAffinityClientIP {
+		return 0
+	}
+	seconds := corev1.DefaultClientIPServiceAffinitySeconds
+	if c := spec.SessionAffinityConfig; c != nil && c.ClientIP != nil {
+		seconds = deref(c.ClientIP.TimeoutSeconds, seconds)
+	}
+	return time.Duration(seconds) * time.Second
 }
 
 // newEndpoints returns each pod of the slices once: it stands in several if it
