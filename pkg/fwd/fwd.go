@@ -17,6 +17,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"time"
 )
 
 // Source is where the state of the clusters comes from.
@@ -49,8 +50,8 @@ type Stream interface {
 	// it has ended is what Read says then.
 	io.Writer
 	// Received returns how many bytes have come from the pod so far, read or
-	// not. Anyone may call it at any time.
-	Received() int64
+	// not, and when the last of them did. Anyone may call it at any time.
+	Received() (n int64, last time.Time)
 	// CloseWrite says that no more will be written.
 	CloseWrite() error
 	// Close ends the stream at once, in both directions; what was not yet

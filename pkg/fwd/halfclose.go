@@ -2,7 +2,6 @@ package fwd
 
 import (
 	"context"
-	"sync"
 	"time"
 )
 
@@ -18,9 +17,6 @@ const (
 	// gone: its end comes before the system has taken its socket away.
 	firstLook = 10 * time.Millisecond
 	lastLook  = 500 * time.Millisecond
-	// firstBeat and lastBeat are between two looks at what came from the pod.
-	firstBeat = 250 * time.Millisecond
-	lastBeat  = 2 * time.Second
 )
 
 // end is what follows when the client says no more. The runtime may cut the
@@ -40,7 +36,7 @@ func (u *upload) end(ctx context.Context) {
 			close(u.left)
 			u.passEnd()
 		}
-		came, quiet := u.pulse.beat()
+		came, quiet := u.received()
 		switch {
 		case left && u.delivered():
 			u.breakOff(errClientGone)
@@ -63,8 +59,21 @@ func (u *upload) end(ctx context.Context) {
 // answered tells whether something came from the pod after what the client said
 // last.
 func (u *upload) answered() bool {
-	came, _ := u.pulse.beat()
+	came, _ := u.received()
 	return came > u.before
+}
+
+// received returns how many bytes have come from the pod, and for how long no
+// more have.
+func (u *upload) received() (came int64, quiet time.Duration) {
+	u.mu.Lock()
+	stream := u.stream
+	u.mu.Unlock()
+	if stream == nil {
+		return 0, 0
+	}
+	came, last := stream.Received()
+	return came, time.Since(last)
 }
 
 // passEnd passes on the client's end, once, to the stream that there is or to
@@ -97,65 +106,4 @@ func (u *upload) awaitDelivery(ctx context.Context) {
 		<-ctx.Done() // the uploader ends it
 	default:
 	}
-}
-
-// pulse knows for how long nothing has come from a pod. It looks from time to
-// time, less often as long as nothing does.
-type pulse struct {
-	mu     sync.Mutex
-	over   bool
-	stream Stream // nil before start and after stop
-	came   int64
-	at     time.Time // when came was first seen
-	wait   time.Duration
-	timer  *time.Timer
-}
-
-func (p *pulse) start(stream Stream) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.over {
-		return
-	}
-	p.stream, p.wait = stream, firstBeat
-	p.look()
-	p.timer = time.AfterFunc(p.wait, p.tick)
-}
-
-func (p *pulse) stop() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.over, p.stream = true, nil
-	if p.timer != nil {
-		p.timer.Stop()
-	}
-}
-
-func (p *pulse) tick() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.stream != nil {
-		p.look()
-		p.timer.Reset(p.wait)
-	}
-}
-
-// beat returns how many bytes have come, and for how long no more have.
-func (p *pulse) beat() (came int64, quiet time.Duration) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.stream == nil {
-		return 0, 0
-	}
-	p.look()
-	return p.came, time.Since(p.at)
-}
-
-// look must be called with mu held.
-func (p *pulse) look() {
-	if came := p.stream.Received(); came != p.came {
-		p.came, p.at, p.wait = came, time.Now(), firstBeat
-		return
-	}
-	p.wait = min(2*p.wait, lastBeat)
 }

@@ -24,8 +24,9 @@ type half struct {
 	changed *sync.Cond
 	bytes   []byte
 	total   int64
-	end     error // for the reader, once the bytes are read
-	deaf    error // for the writer
+	last    time.Time // when some of it came
+	end     error     // for the reader, once the bytes are read
+	deaf    error     // for the writer
 }
 
 func newHalf() *half {
@@ -59,6 +60,7 @@ func (h *half) write(p []byte) (int, error) {
 	}
 	h.bytes = append(h.bytes, p...)
 	h.total += int64(len(p))
+	h.last = time.Now()
 	h.changed.Broadcast()
 	return len(p), nil
 }
@@ -128,10 +130,10 @@ func (m *memory) breakOff(err error) {
 	m.in.stop(net.ErrClosed, err)
 }
 
-func (m *memory) Received() int64 {
+func (m *memory) Received() (n int64, last time.Time) {
 	m.in.mu.Lock()
 	defer m.in.mu.Unlock()
-	return m.in.total
+	return m.in.total, m.in.last
 }
 
 func (m *memory) LocalAddr() net.Addr              { return m.local }

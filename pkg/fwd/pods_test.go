@@ -32,11 +32,15 @@ func (p pods) Dial(ctx context.Context, pod fwd.PodRef, _ uint16) (fwd.Stream, e
 type tcpStream struct {
 	*net.TCPConn
 	received atomic.Int64
+	last     atomic.Pointer[time.Time]
 }
 
 func (s *tcpStream) Read(p []byte) (int, error) {
 	n, err := s.TCPConn.Read(p)
 	s.received.Add(int64(n))
+	if now := time.Now(); n > 0 {
+		s.last.Store(&now)
+	}
 	return n, err
 }
 
@@ -45,7 +49,12 @@ func (s *tcpStream) WriteTo(w io.Writer) (int64, error) {
 	return io.Copy(w, struct{ io.Reader }{s})
 }
 
-func (s *tcpStream) Received() int64 { return s.received.Load() }
+func (s *tcpStream) Received() (n int64, last time.Time) {
+	if at := s.last.Load(); at != nil {
+		last = *at
+	}
+	return s.received.Load(), last
+}
 
 // serve runs a TCP server that gives each connection to handle, and returns
 // its address.

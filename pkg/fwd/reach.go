@@ -18,6 +18,10 @@ const (
 	// minPause and maxPause are between two rounds of tries.
 	minPause = 100 * time.Millisecond
 	maxPause = time.Second
+	// maxLost is how many streams may be lost on their way to the cluster for
+	// which another is tried at once: connections to it that were kept for the
+	// next stream may all have died together.
+	maxLost = 3
 	// firstSize is how much is read of an answer to see that there is one.
 	firstSize = 4 << 10
 )
@@ -43,6 +47,7 @@ type search struct {
 	targets  []destination // those that the rounds are about
 	failed   []failedTry   // of this round
 	away     bool          // the cluster is: another candidate is of no use
+	lost     int           // streams that were, ever
 	since    time.Time     // when the first round had failed
 	next     time.Time     // when the next begins; zero while one goes on
 	pause    time.Duration
@@ -75,11 +80,11 @@ func (c *connection) reach(ctx context.Context) (answer, error) {
 			continue
 		}
 		c.to = r.choose(c.engine.Balance, usable, time.Now())
-		a, err := c.try(ctx, s.deadline)
+		a, dialled, err := c.try(ctx, s.deadline)
 		if err == nil {
 			return a, nil
 		}
-		if !s.fails(c.to, err) || ctx.Err() != nil || !c.up.canRepeat() {
+		if !s.fails(c.to, dialled, err) || ctx.Err() != nil || !c.up.canRepeat() {
 			return answer{}, err
 		}
 		c.log.Debugf("pod %v: %s", c.to.Pod, oneLine(err))
@@ -87,15 +92,15 @@ func (c *connection) reach(ctx context.Context) (answer, error) {
 }
 
 // try dials the connection's destination, says what the client has said, and
-// waits for the answer.
-func (c *connection) try(ctx context.Context, deadline time.Time) (answer, error) {
+// waits for the answer. It tells whether the dial at least succeeded.
+func (c *connection) try(ctx context.Context, deadline time.Time) (a answer, dialled bool, err error) {
 	open := c.to.past
 	limited, cancel := context.WithTimeout(ctx, max(dialTime, time.Until(deadline)))
 	stream, err := c.engine.Dialer.Dial(limited, c.to.Pod, c.to.Port)
 	cancel()
 	if err != nil {
 		open.open.Add(-1)
-		return answer{}, err
+		return answer{}, false, err
 	}
 	stop := onEnd(ctx, func() { _ = stream.Close() })
 	release := func() {
@@ -112,10 +117,10 @@ func (c *connection) try(ctx context.Context, deadline time.Time) (answer, error
 		if !errors.As(err, new(*UnreachedError)) {
 			c.met = true
 		}
-		return answer{}, err
+		return answer{}, true, err
 	}
-	c.up.settle(stream)
-	return answer{stream: stream, begin: begin[:n], err: err, release: release}, nil
+	c.up.settle()
+	return answer{stream: stream, begin: begin[:n], err: err, release: release}, true, nil
 }
 
 // readSome reads until there is something or an error.
@@ -162,7 +167,7 @@ func (s *search) see(r route) {
 	first := s.targets == nil
 	s.targets = r.targets
 	if first || time.Now().Before(s.deadline) {
-		*s = search{deadline: s.deadline, targets: r.targets, err: s.err}
+		*s = search{deadline: s.deadline, targets: r.targets, lost: s.lost, err: s.err}
 	}
 }
 
@@ -187,10 +192,14 @@ func (s *search) failure(d destination) (Reason, bool) {
 
 // fails notes a failed try. It is false if another is of no use, or if it
 // isn't certain that no process has seen the connection's bytes.
-func (s *search) fails(d destination, err error) bool {
+func (s *search) fails(d destination, dialled bool, err error) bool {
 	var unreached *UnreachedError
 	if !errors.As(err, &unreached) || unreached.Why == Denied {
 		return false
+	}
+	if dialled && unreached.Why == ClusterAway && s.lost < maxLost {
+		s.lost++
+		return true
 	}
 	if s.since.IsZero() {
 		s.since = time.Now()

@@ -32,7 +32,6 @@ type upload struct {
 	breakOff context.CancelCauseFunc
 	left     chan struct{} // closed when the client has gone; what it has said last is still on its way
 	over     chan struct{} // closed when the pod has ended the connection in good order
-	pulse    pulse
 
 	mu     sync.Mutex
 	moved  *sync.Cond // stream, final or closed are other than before
@@ -180,7 +179,7 @@ func (u *upload) take(chunk []byte) (final bool, err error) {
 	case stream == nil:
 		return false, nil
 	}
-	u.before = stream.Received()
+	u.before, _ = stream.Received()
 	if _, err := stream.Write(chunk); err != nil {
 		return final, u.lose(stream, err)
 	}
@@ -213,7 +212,8 @@ type listener struct {
 func (l *listener) Read(p []byte) (int, error) {
 	n, err := l.up.client.Read(p)
 	if n > 0 {
-		l.up.said, l.up.before = true, l.stream.Received()
+		l.up.said = true
+		l.up.before, _ = l.stream.Received()
 	}
 	return n, clientError(err)
 }
@@ -263,12 +263,11 @@ func (u *upload) lose(stream Stream, err error) error {
 }
 
 // settle ends the keeping: the stream was answered.
-func (u *upload) settle(stream Stream) {
+func (u *upload) settle() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.final, u.kept = true, nil
 	u.moved.Broadcast()
-	u.pulse.start(stream)
 }
 
 // canRepeat tells whether all that the client said can be said again.
@@ -280,7 +279,6 @@ func (u *upload) canRepeat() bool {
 
 // close ends what waits for a stream.
 func (u *upload) close() {
-	u.pulse.stop()
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.closed = true

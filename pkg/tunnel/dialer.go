@@ -140,7 +140,7 @@ type leased struct {
 func (l *leased) Close() error {
 	err := l.stream.Close()
 	l.once.Do(func() {
-		if l.Received() > 0 {
+		if n, _ := l.Received(); n > 0 {
 			l.pool.worked()
 		}
 		l.pool.put(l.up)

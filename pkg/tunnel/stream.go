@@ -48,19 +48,19 @@ type stream struct {
 
 	mu       sync.Mutex
 	changed  *sync.Cond
-	client   *client   // once WriteTo was called
-	direct   bool      // the upstream's reader writes to the client now
-	since    time.Time // of direct
-	hurried  bool      // the client has a write deadline that is over
-	refuses  bool      // the client has just not taken all of what came
-	draining bool      // WriteTo writes to the client now
+	client   *client // once WriteTo was called
+	direct   bool    // the upstream's reader writes to the client now
+	hurried  bool    // the client has a write deadline that is over
+	refuses  bool    // the client has just not taken all of what came
+	draining bool    // WriteTo writes to the client now
 	backlog  []byte
-	written  int64 // bytes that the client has taken
-	received int64 // bytes that the pod has sent
-	sent     bool  // bytes of the client's have been sent, or tried to
-	dataEnd  bool  // the server has sent its last byte
-	faultEnd bool  // the error stream has ended
-	finSent  bool  // we have sent our last byte
+	written  int64     // bytes that the client has taken
+	received int64     // bytes that the pod has sent
+	last     time.Time // when the last of them came
+	sent     bool      // bytes of the client's have been sent, or tried to
+	dataEnd  bool      // the server has sent its last byte
+	faultEnd bool      // the error stream has ended
+	finSent  bool      // we have sent our last byte
 	fault    []byte
 	err      error // why it broke off
 }
@@ -92,7 +92,7 @@ func (s *stream) take(chunks *net.Buffers) bool {
 	for _, chunk := range *chunks {
 		size += len(chunk)
 	}
-	s.received += int64(size)
+	s.received, s.last = s.received+int64(size), time.Now()
 	for s.err == nil && size > 0 {
 		shared := s.up.shared()
 		switch {
@@ -137,7 +137,7 @@ func (s *stream) clientTakes() bool {
 // or comes to be in the meantime, it doesn't wait for the client. mu must be
 // held, and is not during the write.
 func (s *stream) passOn(chunks *net.Buffers, shared bool) int {
-	s.direct, s.since = true, time.Now()
+	s.direct = true
 	s.mu.Unlock()
 	n, err := s.client.try(chunks)
 	if len(*chunks) > 0 && err == nil && !shared {
@@ -177,7 +177,7 @@ func (s *stream) unblock() {
 func (s *stream) heldUp() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.direct && time.Since(s.since) > slowWrite || s.draining || len(s.backlog) > 0 && s.client != nil
+	return s.direct && time.Since(s.last) > slowWrite || s.draining || len(s.backlog) > 0 && s.client != nil
 }
 
 // addFault takes what the server says went wrong.
@@ -373,11 +373,12 @@ func (s *stream) send(frame *[frameSize]byte, n int) error {
 // frames has buffers for the frames that are sent.
 var frames = sync.Pool{New: func() any { return new([frameSize]byte) }}
 
-// Received returns how many bytes have come from the pod so far.
-func (s *stream) Received() int64 {
+// Received returns how many bytes have come from the pod so far, and when the
+// last did.
+func (s *stream) Received() (n int64, last time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.received
+	return s.received, s.last
 }
 
 // CloseWrite says that no more will be written.
