@@ -99,6 +99,9 @@ func up(ctx context.Context, f upFlags, log *logrus.Logger) (err error) {
 	signals := notify(log)
 	defer signals.stop()
 
+	if err := noticeSilence(); err != nil {
+		return err
+	}
 	cluster, err := kube.Load(f.kubeconfig, f.context, userAgent())
 	if err != nil {
 		return err
@@ -164,6 +167,21 @@ func up(ctx context.Context, f upFlags, log *logrus.Logger) (err error) {
 		return err
 	}
 	log.Info("everything is taken back")
+	return nil
+}
+
+// noticeSilence has client-go's watches notice within five seconds that the
+// API server is gone, as it is after the machine has slept or a VPN changed;
+// without it they need 45. client-go takes it from the environment only; what
+// the user has set there stands.
+func noticeSilence() error {
+	for name, seconds := range map[string]string{"HTTP2_READ_IDLE_TIMEOUT_SECONDS": "3", "HTTP2_PING_TIMEOUT_SECONDS": "2"} {
+		if os.Getenv(name) == "" {
+			if err := os.Setenv(name, seconds); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
 

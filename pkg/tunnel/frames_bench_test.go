@@ -1,0 +1,131 @@
+package tunnel
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"testing"
+	"time"
+)
+
+// repeated is a connection whose other side sends the same bytes over and over,
+// and takes all that is written.
+type repeated struct {
+	net.Conn
+	frames []byte
+	at     int
+	left   int // how many times until the end
+}
+
+func (r *repeated) Read(p []byte) (int, error) {
+	if r.left == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, r.frames[r.at:])
+	if r.at += n; r.at == len(r.frames) {
+		r.at = 0
+		r.left--
+	}
+	return n, nil
+}
+
+func (*repeated) Write(p []byte) (int, error)      { return len(p), nil }
+func (*repeated) Close() error                     { return nil }
+func (*repeated) SetWriteDeadline(time.Time) error { return nil }
+
+// receive has an upstream take n data frames of the size given, for a client
+// that is a TCP connection.
+func receive(b *testing.B, n, size int) {
+	b.Helper()
+	ours, theirs := tcpPair(b)
+	drained := make(chan error, 1)
+	go func() {
+		_, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{theirs}, make([]byte, 1<<20))
+		drained <- err
+	}()
+	u := newUpstream(&repeated{frames: append(appendDataHeader(nil, 3, 0, size), make([]byte, size)...), left: n}, nil)
+	s, err := u.open(80)
+	if err != nil {
+		b.Fatal(err)
+	}
+	s.client = newClient(ours)
+	b.ResetTimer()
+	_ = u.read()
+	b.StopTimer()
+	if s.written != int64(n*size) {
+		b.Fatalf("%d of %d bytes were written", s.written, n*size)
+	}
+	_ = ours.Close()
+	if err := <-drained; err != nil {
+		b.Fatal(err)
+	}
+}
+
+func tcpPair(b *testing.B) (ours, theirs *net.TCPConn) {
+	b.Helper()
+	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Close()
+	if ours, err = net.DialTCP("tcp", nil, l.Addr().(*net.TCPAddr)); err != nil {
+		b.Fatal(err)
+	}
+	if theirs, err = l.AcceptTCP(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _, _ = ours.Close(), theirs.Close() })
+	return ours, theirs
+}
+
+// send has a stream send n frames of the size given.
+func send(b *testing.B, n, size int) {
+	b.Helper()
+	u := newUpstream(&repeated{}, nil)
+	s, err := u.open(80)
+	if err != nil {
+		b.Fatal(err)
+	}
+	chunk, from := make([]byte, size), bytes.NewReader(nil)
+	b.ResetTimer()
+	for range n {
+		from.Reset(chunk)
+		if _, err := s.ReadFrom(from); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+var benchSizes = map[string]int{"100B": 100, "32KiB": 32 << 10}
+
+func BenchmarkReceive(b *testing.B) {
+	for name, size := range benchSizes {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(size))
+			b.ReportAllocs()
+			receive(b, b.N, size)
+		})
+	}
+}
+
+func BenchmarkSend(b *testing.B) {
+	for name, size := range benchSizes {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(size))
+			b.ReportAllocs()
+			send(b, b.N, size)
+		})
+	}
+}
+
+// A data frame costs no allocation, whichever way it goes.
+func TestFramesDontAllocate(t *testing.T) {
+	for way, run := range map[string]func(b *testing.B, n, size int){"receive": receive, "send": send} {
+		for name, size := range benchSizes {
+			result := testing.Benchmark(func(b *testing.B) { run(b, b.N, size) })
+			if n := result.AllocsPerOp(); n > 0 {
+				t.Errorf("%s of frames of %s: %d allocations each", way, name, n)
+			}
+		}
+	}
+}
