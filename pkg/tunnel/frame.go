@@ -30,7 +30,7 @@ const (
 	// frameSize is the size of the largest data frame that is sent, with its
 	// header: a few whole TLS records. The server reads a frame whole, into
 	// memory.
-	frameSize = 64 << 10
+	frameSize = 128 << 10
 	// maxControlSize bounds the control frames that a server may send: those
 	// of port-forward have a few dozen bytes.
 	maxControlSize = 16 << 10
