@@ -24,9 +24,11 @@ const (
 	reapEvery = time.Minute
 	// checkEvery is how often a connection is looked at.
 	checkEvery = time.Second
-	// firstDelay and lastDelay bound the time between dials that fail.
-	firstDelay = 100 * time.Millisecond
-	lastDelay  = 15 * time.Second
+	// firstDelay and lastDelay bound the time between dials that fail, and
+	// clientDelay does as long as clients wait for one.
+	firstDelay  = 100 * time.Millisecond
+	lastDelay   = 15 * time.Second
+	clientDelay = 2 * time.Second
 )
 
 // pool has the connections to one pod: one for each stream where that costs
@@ -47,6 +49,7 @@ type pool struct {
 	dialErr   error     // of the last dial, until one succeeds
 	failed    int       // dials that failed, ever
 	failures  int       // since a stream last worked
+	failedAt  time.Time // when the last of them did
 	notBefore time.Time // the next dial
 }
 
@@ -68,7 +71,7 @@ func (p *pool) get(ctx context.Context) (*upstream, error) {
 			p.mu.Unlock()
 			return nil, err
 		}
-		delay, err := p.delayLocked()
+		delay, err := p.delayLocked(p.failedAt.Add(clientDelay))
 		if u == nil && err != nil {
 			p.mu.Unlock()
 			return nil, err
@@ -109,15 +112,29 @@ func wait(ctx context.Context, changed <-chan struct{}, delay time.Duration) err
 	return nil
 }
 
-// mayDialLocked tells whether one more connection may be dialled.
+// mayDialLocked tells whether one more connection may be dialled. Those that
+// may be dead don't stand in the way.
 func (p *pool) mayDialLocked() bool {
-	return p.dialing < maxDials && len(p.users)+p.dialing < maxUpstreams
+	if p.dialing >= maxDials {
+		return false
+	}
+	n := len(p.users) + p.dialing
+	for u := range p.users {
+		if n < maxUpstreams {
+			break
+		}
+		if u.pulse.doubtful() {
+			n--
+		}
+	}
+	return n < maxUpstreams
 }
 
-// delayLocked returns how long no dial may begin, after some that failed. What
-// will be said again of every dial is said at once: that is the error.
-func (p *pool) delayLocked() (time.Duration, error) {
-	delay := max(0, time.Until(p.notBefore))
+// delayLocked returns how long no dial may begin, after some that failed, but
+// not for longer than until latest. What will be said again of every dial is
+// said at once: that is the error.
+func (p *pool) delayLocked(latest time.Time) (time.Duration, error) {
+	delay := max(0, min(time.Until(p.notBefore), time.Until(latest)))
 	if delay == 0 {
 		return 0, nil
 	}
@@ -204,7 +221,7 @@ func (p *pool) check(ctx context.Context, u *upstream) {
 		}
 		p.mu.Lock()
 		since, _ := u.pulse.silence()
-		delay, _ := p.delayLocked()
+		delay, _ := p.delayLocked(p.notBefore)
 		dial := p.users[u] > 0 && !proven.After(since) && p.dialing == 0 && delay == 0 && p.mayDialLocked()
 		if dial {
 			p.dialing++
@@ -251,7 +268,8 @@ func (p *pool) failedLocked(err error) {
 	p.failed++
 	delay := min(lastDelay, firstDelay<<min(p.failures, 10))
 	p.failures++
-	p.notBefore = time.Now().Add(rand.N(delay))
+	p.failedAt = time.Now()
+	p.notBefore = p.failedAt.Add(rand.N(delay))
 }
 
 // worked says that a stream got an answer from the pod.

@@ -121,7 +121,7 @@ func greeted(t *testing.T, d *Dialer) (fwd.Stream, time.Duration) {
 func TestIdleConnectionsLive(t *testing.T) {
 	dialing(t, func(t *testing.T, d *Dialer, n *network) {
 		s, _ := greeted(t, d)
-		<-time.After(5 * time.Minute) // of the bubble
+		<-time.After(5*time.Minute + 500*time.Millisecond) // of the bubble
 		if _, err := s.Write([]byte("x")); err != nil {
 			t.Error(err)
 		}
@@ -218,7 +218,7 @@ func TestDialsBackOff(t *testing.T) {
 				t.Fatal("it was reached")
 			}
 		}
-		if n.dials < 40 || n.dials > 300 {
+		if n.dials < 100 || n.dials > 1500 {
 			t.Errorf("%d dials in ten minutes", n.dials)
 		}
 		n.mu.Lock()
@@ -226,7 +226,7 @@ func TestDialsBackOff(t *testing.T) {
 		n.mu.Unlock()
 		s, took := greeted(t, d)
 		_ = s.Close()
-		if took > lastDelay {
+		if took > clientDelay {
 			t.Errorf("once it is back, the next stream took %v", took)
 		}
 	})
