@@ -56,7 +56,7 @@ type bulkConn struct {
 	in         readBuffer
 	begin, end int  // of in: what was read and not yet handed out
 	dry        bool // Read only hands out what was read already
-	came       int  // bytes since since
+	came       int  // bytes that came from since on
 	since      time.Time
 	fast       bool // they come at a pace
 	waits      lowWaterReader

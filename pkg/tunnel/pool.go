@@ -269,7 +269,7 @@ func (p *pool) failedLocked(err error) {
 	delay := min(lastDelay, firstDelay<<min(p.failures, 10))
 	p.failures++
 	p.failedAt = time.Now()
-	p.notBefore = p.failedAt.Add(rand.N(delay))
+	p.notBefore = p.failedAt.Add(rand.N(delay)) //nolint:gosec // not a secret
 }
 
 // worked says that a stream got an answer from the pod.

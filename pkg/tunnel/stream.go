@@ -96,7 +96,7 @@ func (s *stream) take(chunks *net.Buffers) bool {
 	for s.err == nil && size > 0 {
 		shared := s.up.shared()
 		switch {
-		case s.client != nil && len(s.backlog) == 0 && !s.draining && !(shared && s.refuses):
+		case s.client != nil && len(s.backlog) == 0 && !s.draining && (!shared || !s.refuses):
 			size -= s.passOn(chunks, shared)
 		case len(s.backlog) == 0 || len(s.backlog)+size <= backlogSize:
 			for _, chunk := range *chunks {
