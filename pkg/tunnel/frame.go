@@ -31,6 +31,8 @@ const (
 	// header: a few whole TLS records. The server reads a frame whole, into
 	// memory.
 	frameSize = 128 << 10
+	// smallFrameSize is that of the first ones of a stream that may have more.
+	smallFrameSize = 4 << 10
 	// maxControlSize bounds the control frames that a server may send: those
 	// of port-forward have a few dozen bytes.
 	maxControlSize = 16 << 10

@@ -333,7 +333,7 @@ func (s *stream) Write(p []byte) (int, error) {
 	defer frames.Put(frame)
 	for rest := p; len(rest) > 0; {
 		n := copy(frame[frameHeaderSize:], rest)
-		if err := s.send(frame, n); err != nil {
+		if err := s.send(frame[:frameHeaderSize+n]); err != nil {
 			return len(p) - len(rest), err
 		}
 		rest = rest[n:]
@@ -342,16 +342,14 @@ func (s *stream) Write(p []byte) (int, error) {
 }
 
 // ReadFrom sends all that comes from r to the pod, as soon as it comes.
-func (s *stream) ReadFrom(r io.Reader) (int64, error) {
-	frame := frames.Get().(*[frameSize]byte)
-	defer frames.Put(frame)
-	for sent := int64(0); ; {
-		n, err := r.Read(frame[frameHeaderSize:])
-		if n > 0 {
-			if err := s.send(frame, n); err != nil {
-				return sent, err
-			}
-			sent += int64(n)
+func (s *stream) ReadFrom(r io.Reader) (sent int64, err error) {
+	small := make([]byte, smallFrameSize)
+	for {
+		n, err := s.sendNext(r, small)
+		sent += n
+		if err == nil && n == smallFrameSize-frameHeaderSize {
+			n, err = s.sendMany(r)
+			sent += n
 		}
 		switch {
 		case errors.Is(err, io.EOF):
@@ -362,15 +360,41 @@ func (s *stream) ReadFrom(r io.Reader) (int64, error) {
 	}
 }
 
-// send sends n bytes, which stand in a frame behind the room for its header.
-func (s *stream) send(frame *[frameSize]byte, n int) error {
+// sendMany sends what comes from r in large frames, until little comes at once.
+func (s *stream) sendMany(r io.Reader) (sent int64, err error) {
+	large := frames.Get().(*[frameSize]byte)
+	defer frames.Put(large)
+	for {
+		n, err := s.sendNext(r, large[:])
+		sent += n
+		if err != nil || n < smallFrameSize {
+			return sent, err
+		}
+	}
+}
+
+// sendNext sends one frame with what r has, by a buffer for it.
+func (s *stream) sendNext(r io.Reader, frame []byte) (int64, error) {
+	n, err := r.Read(frame[frameHeaderSize:])
+	if n == 0 {
+		return 0, err
+	}
+	if err := s.send(frame[:frameHeaderSize+n]); err != nil {
+		return 0, err
+	}
+	return int64(n), err
+}
+
+// send sends a frame with bytes behind the room for its header.
+func (s *stream) send(frame []byte) error {
 	if err := s.begin(); err != nil {
 		return err
 	}
-	return s.up.sendData(s.id, frame[:frameHeaderSize+n], false)
+	return s.up.sendData(s.id, frame, false)
 }
 
-// frames has buffers for the frames that are sent.
+// frames has buffers for large frames. Most connections are idle most of the
+// time: one that waits for its client has a small one.
 var frames = sync.Pool{New: func() any { return new([frameSize]byte) }}
 
 // Received returns how many bytes have come from the pod so far, and when the
