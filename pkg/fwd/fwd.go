@@ -50,7 +50,8 @@ type Stream interface {
 	// it has ended is what Read says then.
 	io.Writer
 	// Received returns how many bytes have come from the pod so far, read or
-	// not, and when the last of them did. Anyone may call it at any time.
+	// not, and when the last of them did, or were taken if they had to wait for
+	// that. Anyone may call it at any time.
 	Received() (n int64, last time.Time)
 	// CloseWrite says that no more will be written.
 	CloseWrite() error

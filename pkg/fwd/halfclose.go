@@ -8,7 +8,8 @@ import (
 const (
 	// quietTime is how long nothing may come for an answer to be complete.
 	quietTime = 1500 * time.Millisecond
-	// holdBackTime is how long the client's end is held back at most.
+	// holdBackTime is how long the client's end is held back at most if there is
+	// no answer.
 	holdBackTime = 30 * time.Second
 	// deliverTime is how long what a client said last may take to arrive once
 	// it has gone.
@@ -41,7 +42,7 @@ func (u *upload) end(ctx context.Context) {
 		case left && u.delivered():
 			u.breakOff(errClientGone)
 			return
-		case came > u.before && quiet >= quietTime, time.Since(ended) >= holdBackTime:
+		case came > u.before && quiet >= quietTime, came <= u.before && time.Since(ended) >= holdBackTime:
 			u.passEnd()
 		case came > u.before: // be there when the time is over
 			look = min(look, quietTime-quiet)

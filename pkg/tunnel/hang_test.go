@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -132,6 +133,30 @@ func TestManyStreams(t *testing.T) {
 			if err := <-done; err != nil {
 				t.Error(err)
 			}
+		}
+	})
+}
+
+// A pod that ends connections without reading what was said on them leaves the
+// server's workers stuck. No later connection is held up by that.
+func TestUnreadBytesHoldUpNoOther(t *testing.T) {
+	d := cluster(t, func(data, faults httpstream.Stream, _ httpstream.Connection) {
+		_ = data.Close()
+		_, _ = io.WriteString(faults, "read tcp4: read: connection reset by peer")
+		_ = faults.Close()
+	})
+	within(t, "the exchange", func() {
+		for range 40 {
+			s, err := d.Dial(t.Context(), pod, 8080)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_, _ = io.WriteString(s, "hello")
+			if _, err := s.Read(make([]byte, 1)); err == nil || !strings.Contains(err.Error(), "reset by peer") {
+				t.Errorf("Read says %v", err)
+			}
+			_ = s.Close()
 		}
 	})
 }

@@ -65,7 +65,7 @@ func (p *pool) get(ctx context.Context) (*upstream, error) {
 	failed := p.failed
 	for {
 		p.used = time.Now()
-		u := p.takeLocked()
+		u := p.takeLocked(p.failed != failed)
 		if u == nil && p.failed != failed { // while we waited
 			err := p.dialErr
 			p.mu.Unlock()
@@ -76,7 +76,7 @@ func (p *pool) get(ctx context.Context) (*upstream, error) {
 			p.mu.Unlock()
 			return nil, err
 		}
-		dial := !slices.ContainsFunc(p.idle, (*upstream).shareable) && delay == 0 && p.mayDialLocked()
+		dial := !slices.ContainsFunc(p.idle, (*upstream).isFit) && delay == 0 && p.mayDialLocked()
 		if dial {
 			p.dialing++
 		}
@@ -157,19 +157,28 @@ func (p *pool) begin(ctx context.Context) {
 	}
 }
 
-// takeLocked returns a connection for one more stream, nil if there is none.
-func (p *pool) takeLocked() *upstream {
+// takeLocked returns a connection for one more stream, nil if there is none. It
+// is one that is crowded only if no better one is to be had, or hurry is set.
+func (p *pool) takeLocked(hurry bool) *upstream {
 	for i, u := range slices.Backward(p.idle) {
-		if u.shareable() {
+		if u.isFit() {
 			p.idle = slices.Delete(p.idle, i, i+1)
 			p.users[u]++
 			return u
 		}
 	}
 	var best *upstream
+	least := roomy
+	if hurry || p.dialing == 0 && !p.mayDialLocked() {
+		least = crowded
+	}
 	for u, n := range p.users {
-		if n > 0 && (best == nil || n < p.users[best]) && u.shareable() {
-			best = u
+		if n == 0 {
+			continue // not fit
+		}
+		switch f := u.fit(); {
+		case f > least || f == least && (best == nil || n < p.users[best]):
+			best, least = u, f
 		}
 	}
 	if best != nil {
@@ -216,7 +225,14 @@ func (p *pool) check(ctx context.Context, u *upstream) {
 		p.mu.Lock()
 		proven := p.proven
 		p.mu.Unlock()
-		if !u.check(proven) {
+		doubtful := u.check(proven)
+		p.mu.Lock()
+		unused := p.users[u] == 0
+		p.mu.Unlock()
+		if unused && u.done() {
+			u.fail(errUpstreamClosed)
+		}
+		if !doubtful {
 			continue
 		}
 		p.mu.Lock()

@@ -87,6 +87,13 @@ func (p *pulse) quiet() bool {
 	return p.asked.IsZero() && time.Now().Round(0).Sub(p.heard.Round(0)) >= askAfter
 }
 
+// heardSince tells whether something has come since then.
+func (p *pulse) heardSince(then time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.heard.After(then)
+}
+
 // silence returns since when an answer is due that the reader waits for, and
 // for how long; zero if none is.
 func (p *pulse) silence() (since time.Time, d time.Duration) {

@@ -46,6 +46,11 @@ type stream struct {
 	up *upstream
 	id uint32 // of the data stream; the error stream's is two less
 
+	// These are the upstream's, by its mu.
+	opened  time.Time
+	replied bool // the server has begun with it
+	uploads bool // bytes of the client's were sent on it
+
 	mu       sync.Mutex
 	changed  *sync.Cond
 	client   *client // once WriteTo was called
@@ -148,6 +153,7 @@ func (s *stream) passOn(chunks *net.Buffers, shared bool) int {
 	s.mu.Lock()
 	s.direct, s.refuses = false, len(*chunks) > 0
 	s.written += n
+	s.last = time.Now()
 	if s.hurried {
 		s.hurried = false
 		if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -178,6 +184,14 @@ func (s *stream) heldUp() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.direct && time.Since(s.last) > slowWrite || s.draining || len(s.backlog) > 0 && s.client != nil
+}
+
+// heavy tells whether much is carried: one that shares with it may have to wait,
+// and costs it its right to wait for its client.
+func (s *stream) heavy() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.received > backlogSize/2
 }
 
 // addFault takes what the server says went wrong.
@@ -277,6 +291,7 @@ func (s *stream) drain() {
 	s.mu.Lock()
 	s.draining = false
 	s.written += int64(n)
+	s.last = time.Now()
 	if err != nil {
 		s.failLocked(err)
 	}
@@ -398,10 +413,13 @@ func (s *stream) send(frame []byte) error {
 var frames = sync.Pool{New: func() any { return new([frameSize]byte) }}
 
 // Received returns how many bytes have come from the pod so far, and when the
-// last did.
+// last of them did, or were taken by a client that was slow to.
 func (s *stream) Received() (n int64, last time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.direct || s.draining || len(s.backlog) > 0 {
+		return s.received, time.Now()
+	}
 	return s.received, s.last
 }
 

@@ -1,7 +1,6 @@
 package tunnel
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -34,6 +33,9 @@ var (
 	errSilent = errors.New("the API server doesn't answer any more")
 	// errReset is what a stream gets that the server gave up by itself.
 	errReset = errors.New("the API server reset the stream")
+	// errStuck is what they get if the server has stopped handling what is sent
+	// to them.
+	errStuck = errors.New("the API server doesn't handle the stream any more")
 	// errUpstreamFull says that no stream can be opened on a connection now.
 	errUpstreamFull = errors.New("a pod that doesn't read holds up the connection to the API server")
 	// errUpstreamSpent says that a connection has used up its stream numbers.
@@ -124,162 +126,12 @@ func (u *upstream) add() (*stream, error) {
 	u.sentLocked(s.faultID(), 0)
 	u.sentLocked(s.id, 0)
 	u.lanes[laneOf(s.id)].streams++
+	s.opened = time.Now()
 	u.mu.Unlock()
 	for _, other := range others {
 		other.unblock()
 	}
 	return s, nil
-}
-
-// freeLocked returns the next number of a data stream in the lane that has the
-// fewest streams, of those that are not full; its error stream's lane must not
-// be either.
-func (u *upstream) freeLocked() (id uint32, ok bool) {
-	if u.retired {
-		return 0, false
-	}
-	for i := range uint32(lanes) {
-		next := u.nextID + 2 + 4*i // so each lane comes once
-		if u.lanes[laneOf(next)].full() || u.lanes[laneOf(next-2)].full() {
-			continue
-		}
-		if !ok || u.lanes[laneOf(next)].streams < u.lanes[laneOf(id)].streams {
-			id, ok = next, true
-		}
-	}
-	return id, ok
-}
-
-// sentLocked notes that a frame goes to a stream.
-func (u *upstream) sentLocked(id uint32, bytes int) {
-	l := &u.lanes[laneOf(id)]
-	l.frames++
-	l.bytes += bytes
-	if l.due() {
-		u.askLocked()
-	}
-}
-
-// askLocked has the server say that it is there, and that its workers are.
-func (u *upstream) askLocked() {
-	for range lanes {
-		ping := 2*u.pings + 1
-		u.lanes[u.pings%lanes].ask(ping)
-		u.queued = appendPing(u.queued, ping)
-		u.pings++
-	}
-	u.pulse.ask()
-}
-
-// proven takes the answer to a ping of ours.
-func (u *upstream) proven(ping uint32) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.lanes[ping/2%lanes].proven(ping)
-	u.freed.Broadcast()
-}
-
-// check asks the server for a sign of life if it is time for it, and breaks
-// the upstream if it is certain that none will come. proven is when the dialling
-// of another connection to the same place began that worked. It tells whether
-// an answer is overdue.
-func (u *upstream) check(proven time.Time) (doubtful bool) {
-	if u.pulse.quiet() {
-		u.ask()
-	}
-	since, silent := u.pulse.silence()
-	if dead := silent >= deadTime || silent >= silentTime && proven.After(since); dead && !u.clogged() {
-		u.fail(errSilent)
-	}
-	return silent >= doubtTime
-}
-
-// answers waits for a sign of life, a moment. Without one the upstream is
-// doubtful until it comes.
-func (u *upstream) answers(ctx context.Context) bool {
-	next := u.pulse.next()
-	if u.pulse.fresh() { // it has come
-		return true
-	}
-	overdue := time.NewTimer(doubtTime)
-	defer overdue.Stop()
-	select {
-	case <-next:
-		return u.works()
-	case <-overdue.C:
-	case <-ctx.Done():
-	}
-	return false
-}
-
-// futile tells whether the upstream had streams and not one got an answer.
-func (u *upstream) futile() bool {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.nextID > 1 && !u.carried.Load()
-}
-
-// retire has the upstream take no more streams: what it leads to is gone.
-func (u *upstream) retire() {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.retired = true
-}
-
-// done tells whether the upstream is of no more use once its streams have ended.
-func (u *upstream) done() bool {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.retired
-}
-
-// works tells whether the upstream isn't broken.
-func (u *upstream) works() bool {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.err == nil
-}
-
-// ask has the server give a sign of life.
-func (u *upstream) ask() {
-	u.mu.Lock()
-	u.askLocked()
-	u.mu.Unlock()
-	u.sendControl(nil)
-}
-
-// clogged tells whether the server may have stopped reading, as a pod doesn't
-// read: its silence then says nothing.
-func (u *upstream) clogged() bool {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return slices.ContainsFunc(u.lanes[:], func(l lane) bool { return l.full() })
-}
-
-// admit waits until a stream may send a frame. It is false if the stream is not
-// on the upstream any more.
-func (u *upstream) admit(id uint32, bytes int) bool {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	for u.streams[id] != nil && len(u.streams) > 1 && u.lanes[laneOf(id)].full() {
-		u.freed.Wait()
-	}
-	if u.streams[id] == nil {
-		return false
-	}
-	u.sentLocked(id, bytes)
-	return true
-}
-
-// remove forgets a stream: what still comes for it is passed over.
-func (u *upstream) remove(s *stream) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.streams[s.id] == s {
-		delete(u.streams, s.id)
-		u.lanes[laneOf(s.id)].streams--
-	}
-	u.freed.Broadcast()
 }
 
 // reset tells the server that a stream, which was removed, is of no interest
@@ -306,21 +158,6 @@ func (u *upstream) shared() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return len(u.streams) > 1
-}
-
-// shareable tells whether a further stream would get on here: nothing is held
-// up by a client or by the server.
-func (u *upstream) shareable() bool {
-	u.mu.Lock()
-	_, free := u.freeLocked()
-	free = free && u.err == nil
-	streams := slices.Collect(maps.Values(u.streams))
-	u.mu.Unlock()
-	if !free || u.pulse.doubtful() || !u.writing.TryLock() {
-		return false
-	}
-	u.release()
-	return !slices.ContainsFunc(streams, (*stream).heldUp)
 }
 
 // sendData writes a frame of a stream's bytes, which stand in frame behind the
@@ -515,12 +352,17 @@ func (u *upstream) control(in *frameReader, h frameHeader) error {
 		if s != nil {
 			s.fail(fmt.Errorf("%w, status %d", errReset, binary.BigEndian.Uint32(body[4:])))
 		}
+	case typeSynReply:
+		if len(body) < 4 {
+			return fmt.Errorf("%w: SYN_REPLY of %d bytes", errProtocol, len(body))
+		}
+		u.replied(binary.BigEndian.Uint32(body) & maxStreamID)
 	case typePing:
 		if len(body) != 4 {
 			return fmt.Errorf("%w: PING of %d bytes", errProtocol, len(body))
 		}
 		if id := binary.BigEndian.Uint32(body); id%2 == 1 {
-			u.proven(id)
+			u.answered(id)
 		} else { // the server's own: it wants it back
 			u.sendControl(appendPing(nil, id))
 		}
@@ -528,7 +370,7 @@ func (u *upstream) control(in *frameReader, h frameHeader) error {
 		return io.EOF
 	case typeSynStream:
 		return fmt.Errorf("%w: the server opens a stream", errProtocol)
-	default: // SYN_REPLY says nothing that we need; the rest is not port-forward's
+	default: // not port-forward's
 	}
 	return nil
 }

@@ -1,0 +1,179 @@
+package tunnel
+
+import (
+	"maps"
+	"slices"
+)
+
+// What goes to the server on one connection, and whether it gets there.
+
+// freeLocked returns the next number of a data stream that is in a lane of its
+// own, or in the one that has the fewest streams. Its lane, and its error
+// stream's, are usable.
+func (u *upstream) freeLocked() (id uint32, ok bool) {
+	if u.retired {
+		return 0, false
+	}
+	for i := range uint32(lanes) {
+		next := u.nextID + 2 + 4*i // so each lane comes once
+		if !u.lanes[laneOf(next)].usable() || !u.lanes[laneOf(next-2)].usable() {
+			continue
+		}
+		if !ok || u.lanes[laneOf(next)].streams < u.lanes[laneOf(id)].streams {
+			id, ok = next, true
+		}
+	}
+	return id, ok
+}
+
+// fit says how well an upstream can take one more stream.
+type fit int
+
+const (
+	unfit   fit = iota
+	crowded     // the streams on it, or the new one, may come to suffer
+	roomy
+)
+
+// fit tells how well a further stream would get on here.
+func (u *upstream) fit() fit {
+	u.mu.Lock()
+	id, free := u.freeLocked()
+	free = free && u.err == nil
+	alone := free && u.lanes[laneOf(id)].streams == 0
+	streams := slices.Collect(maps.Values(u.streams))
+	u.mu.Unlock()
+	if !free || u.pulse.doubtful() || !u.writing.TryLock() {
+		return unfit
+	}
+	u.release()
+	switch {
+	case slices.ContainsFunc(streams, (*stream).heldUp):
+		return unfit
+	case !alone || slices.ContainsFunc(streams, (*stream).heavy):
+		return crowded
+	}
+	return roomy
+}
+
+// isFit tells whether a stream would get on here that has it for itself.
+func (u *upstream) isFit() bool { return u.fit() != unfit }
+
+// sentLocked notes that a frame goes to a stream.
+func (u *upstream) sentLocked(id uint32, bytes int) {
+	l := &u.lanes[laneOf(id)]
+	l.sent++
+	l.sentBytes += int64(bytes)
+	if l.due() {
+		u.askLocked()
+	}
+}
+
+// askLocked has the server say that it is there, and that its workers are. It
+// does nothing if a worker has not answered for long: questions would fill its
+// queue too.
+func (u *upstream) askLocked() {
+	if u.blockedLocked() {
+		return
+	}
+	for range lanes {
+		ping := 2*u.pings + 1
+		u.lanes[u.pings%lanes].ask(ping)
+		u.queued = appendPing(u.queued, ping)
+		u.pings++
+	}
+	u.pulse.ask()
+}
+
+// blockedLocked tells whether a lane doesn't answer.
+func (u *upstream) blockedLocked() bool {
+	return slices.ContainsFunc(u.lanes[:], func(l lane) bool { return l.pending >= lanePings })
+}
+
+// ask has the server give a sign of life.
+func (u *upstream) ask() {
+	u.mu.Lock()
+	u.askLocked()
+	u.mu.Unlock()
+	u.sendControl(nil)
+}
+
+// answered takes the answer to a ping of ours.
+func (u *upstream) answered(ping uint32) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.lanes[ping/2%lanes].answer(ping)
+	u.freed.Broadcast()
+}
+
+// replied takes the server's word that it has begun with a stream.
+func (u *upstream) replied(id uint32) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if s := u.streams[id]; s != nil {
+		s.replied = true
+	}
+}
+
+// clogged tells whether the server may have stopped reading, as a pod doesn't
+// read: its silence then says nothing.
+func (u *upstream) clogged() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return slices.ContainsFunc(u.lanes[:], func(l lane) bool { return l.full() })
+}
+
+// admit waits until a stream may send a frame. It is false if the stream is not
+// on the upstream any more.
+func (u *upstream) admit(id uint32, bytes int) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for u.streams[id] != nil && len(u.streams) > 1 && u.waitsLocked(&u.lanes[laneOf(id)]) {
+		u.freed.Wait()
+	}
+	s := u.streams[id]
+	if s == nil {
+		return false
+	}
+	s.uploads = s.uploads || bytes > frameHeaderSize
+	u.sentLocked(id, bytes)
+	return true
+}
+
+// waitsLocked tells whether no more should be under way to a lane. If another
+// one doesn't answer, there are no answers to wait for: it is trusted then.
+func (u *upstream) waitsLocked(l *lane) bool {
+	return l.full() && (l.pending >= lanePings || !u.blockedLocked())
+}
+
+// remove forgets a stream: what still comes for it is passed over. Its lane is
+// of no use to others before what it had is taken.
+func (u *upstream) remove(s *stream) {
+	u.mu.Lock()
+	if u.streams[s.id] == s {
+		delete(u.streams, s.id)
+		l := &u.lanes[laneOf(s.id)]
+		l.streams--
+		if s.uploads {
+			l.dubious = l.sent
+		}
+		if _, ok := u.freeLocked(); !ok || u.fewLocked() {
+			u.askLocked()
+		}
+	}
+	u.freed.Broadcast()
+	u.mu.Unlock()
+	u.sendControl(nil)
+}
+
+// fewLocked tells whether it is time to ask for proofs that make lanes usable
+// again, so that they come before the next streams do.
+func (u *upstream) fewLocked() bool {
+	n := 0
+	for i := range u.lanes {
+		if l := &u.lanes[i]; !l.usable() && l.ping == 0 {
+			n++
+		}
+	}
+	return n >= 2
+}

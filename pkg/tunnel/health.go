@@ -1,0 +1,102 @@
+package tunnel
+
+import (
+	"context"
+	"time"
+)
+
+const (
+	// stuckTime is how long a lane may not take what ended streams had for the
+	// upstream to be given up for new ones.
+	stuckTime = 2 * time.Second
+	// replyTime is how long the server, which gives signs of life, may take to
+	// begin with a stream.
+	replyTime = 5 * time.Second
+)
+
+// check asks the server for a sign of life if it is time for it, and breaks
+// the upstream if it is certain that none will come. proven is when the dialling
+// of another connection to the same place began that worked. It tells whether
+// an answer is overdue.
+func (u *upstream) check(proven time.Time) (doubtful bool) {
+	for _, s := range u.tend() {
+		s.fail(errStuck)
+	}
+	u.sendControl(nil)
+	since, silent := u.pulse.silence()
+	if dead := silent >= deadTime || silent >= silentTime && proven.After(since); dead && !u.clogged() {
+		u.fail(errSilent)
+	}
+	return silent >= doubtTime
+}
+
+// tend asks where a proof is missing, and gives the upstream up for new streams
+// if the server has got stuck. It returns the streams that the server will
+// never get to.
+func (u *upstream) tend() (lost []*stream) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	ask := u.pulse.quiet()
+	for i := range u.lanes {
+		l := &u.lanes[i]
+		ask = ask || l.ping == 0 && !l.usable()
+		u.retired = u.retired || l.stuck(stuckTime)
+	}
+	for _, s := range u.streams {
+		ignored := !s.replied && time.Since(s.opened) >= replyTime && u.pulse.heardSince(s.opened)
+		u.retired = u.retired || ignored
+		if ignored || u.lanes[laneOf(s.id)].stuck(deadTime) {
+			lost = append(lost, s)
+		}
+	}
+	if ask {
+		u.askLocked()
+	}
+	return lost
+}
+
+// answers waits for a sign of life, a moment. Without one the upstream is
+// doubtful until it comes.
+func (u *upstream) answers(ctx context.Context) bool {
+	next := u.pulse.next()
+	if u.pulse.fresh() { // it has come
+		return true
+	}
+	overdue := time.NewTimer(doubtTime)
+	defer overdue.Stop()
+	select {
+	case <-next:
+		return u.works()
+	case <-overdue.C:
+	case <-ctx.Done():
+	}
+	return false
+}
+
+// futile tells whether the upstream had streams and not one got an answer.
+func (u *upstream) futile() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.nextID > 1 && !u.carried.Load()
+}
+
+// retire has the upstream take no more streams: what it leads to is gone.
+func (u *upstream) retire() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.retired = true
+}
+
+// done tells whether the upstream is of no more use once its streams have ended.
+func (u *upstream) done() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.retired
+}
+
+// works tells whether the upstream isn't broken.
+func (u *upstream) works() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.err == nil
+}
