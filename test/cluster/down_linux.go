@@ -121,17 +121,26 @@ func supervisorPID() (pid int, alive bool) {
 	return pid, err == nil && started == want
 }
 
-// startTime reads field 22 of /proc/PID/stat (proc(5)): when the process
-// started, in ticks since boot. A zombie counts as gone.
+// startTime is when the process started, in ticks since boot.
 func startTime(pid int) (string, error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	fields, err := stat(pid)
 	if err != nil {
 		return "", err
 	}
-	_, rest, _ := strings.Cut(string(stat), ") ") // the program's name may hold spaces
-	fields := strings.Fields(rest)
-	if len(fields) < 20 || fields[0] == "Z" || fields[0] == "X" {
-		return "", fmt.Errorf("process %d: not running", pid)
+	return fields[22], nil
+}
+
+// stat reads /proc/PID/stat (proc(5)) and returns its fields by the number
+// that the manual gives them, from the third on. A zombie counts as gone.
+func stat(pid int) ([]string, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return nil, err
 	}
-	return fields[19], nil
+	_, rest, _ := strings.Cut(string(text), ") ") // the program's name may hold spaces
+	fields := append(make([]string, 3), strings.Fields(rest)...)
+	if len(fields) < 23 || fields[3] == "Z" || fields[3] == "X" {
+		return nil, fmt.Errorf("process %d: not running", pid)
+	}
+	return fields, nil
 }

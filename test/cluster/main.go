@@ -25,6 +25,7 @@ const usage = `usage: cluster COMMAND
   check              say whether this machine can run it
   up [-bin DIR]      start the cluster, or reuse the one that runs, and import DIR/images/*.tar
   down               end the cluster and remove all that belongs to it
+  kill PROGRAM       kill one program of the cluster, such as kube-apiserver; it is started again
   kubeconfig         print the path of the kubeconfig
   image OUT REF PROGRAM
                      write a docker-archive with one static program as its entrypoint
@@ -62,6 +63,11 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return up(ctx, *bin, out)
 	case "down":
 		return down(out)
+	case "kill":
+		if len(args) != 1 {
+			return errUsage
+		}
+		return kill(args[0])
 	case "supervise": // how up starts the supervisor; not for people
 		return supervise(ctx)
 	case "kubeconfig":

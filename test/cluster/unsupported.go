@@ -15,4 +15,5 @@ const adminKubeconfig = ""
 func check() error                                { return errLinuxOnly }
 func up(context.Context, string, io.Writer) error { return errLinuxOnly }
 func down(io.Writer) error                        { return errLinuxOnly }
+func kill(string) error                           { return errLinuxOnly }
 func supervise(context.Context) error             { return errLinuxOnly }

@@ -2,8 +2,8 @@
 
 // Package e2e has the tests of what a user does: the real program, against the
 // real cluster that KUBECONFIG names, with this machine's own hosts file,
-// resolver and sockets. They need root, kubectl, and the image
-// kubeshore.test/go-ok:1 in the cluster (bin/images/go-ok.tar).
+// resolver and sockets. They need root, kubectl, and the images
+// kubeshore.test/go-ok:1 and kubeshore.test/peer:1 in the cluster (bin/images).
 package e2e
 
 import (
@@ -158,23 +158,30 @@ func readyPods(t *testing.T, namespace, app string, n int) {
 	})
 }
 
-// eventually asks again and again until it gets no error.
-func eventually(t *testing.T, what string, ask func() error) {
+// eventually asks again and again until it gets no error, and returns how long
+// that took.
+func eventually(t *testing.T, what string, ask func() error) time.Duration {
 	t.Helper()
-	deadline := time.Now().Add(patience)
+	begin := time.Now()
 	for {
 		err := ask()
 		if err == nil {
-			return
+			return time.Since(begin)
 		}
-		if time.Now().After(deadline) {
+		if time.Since(begin) > patience {
 			t.Fatalf("%s: not after %v: %v", what, patience, err)
 		}
-		select { // a pause between questions, not a wait for anything
-		case <-t.Context().Done():
-			t.Fatal(t.Context().Err())
-		case <-time.After(20 * time.Millisecond):
-		}
+		pause(t, 20*time.Millisecond) // between questions, not a wait for anything
+	}
+}
+
+// pause lets time pass.
+func pause(t *testing.T, d time.Duration) {
+	t.Helper()
+	select {
+	case <-t.Context().Done():
+		t.Fatal(t.Context().Err())
+	case <-time.After(d):
 	}
 }
 
@@ -336,17 +343,58 @@ func (d *daemon) stop(t *testing.T, signal os.Signal) {
 	if err := d.Process.Signal(signal); err != nil {
 		t.Error(err)
 	}
+	d.ends(t)
+}
+
+// ends checks that the daemon, which has been told to, ends in good order and
+// that the machine is as it was.
+func (d *daemon) ends(t *testing.T) {
+	t.Helper()
 	select {
 	case <-d.ended:
 	case <-time.After(patience):
 		_ = d.Process.Kill()
-		t.Fatalf("after %v it doesn't end", signal)
+		t.Fatalf("it doesn't end; it says\n%s", d.log.String())
 	}
 	if d.err != nil {
-		t.Errorf("after %v: %v", signal, d.err)
+		t.Errorf("it ends with %v", d.err)
 	}
 	d.cleaned(t)
 }
+
+// lines returns what the log has got since it was that long.
+func (d *daemon) lines(from int) []string {
+	return strings.Split(strings.TrimSuffix(d.log.String()[from:], "\n"), "\n")
+}
+
+// saysOnce waits until the log, since it was that long, has a line with the
+// text, checks that a moment later it has no other, and returns it.
+func (d *daemon) saysOnce(t *testing.T, from int, text string) string {
+	t.Helper()
+	find := func() (found []string) {
+		for _, line := range d.lines(from) {
+			if strings.Contains(line, text) {
+				found = append(found, line)
+			}
+		}
+		return found
+	}
+	eventually(t, fmt.Sprintf("the log says %q", text), func() error {
+		if len(find()) == 0 {
+			return fmt.Errorf("it says\n%s", strings.Join(d.lines(from), "\n"))
+		}
+		return nil
+	})
+	pause(t, 300*time.Millisecond)
+	found := find()
+	if len(found) > 1 {
+		t.Errorf("it says\n%s\nwant one line with %q", strings.Join(found, "\n"), text)
+	}
+	return found[0]
+}
+
+// said returns how long the log is.
+func (d *daemon) said() int { return len(d.log.String()) }
 
 // cleaned checks that the hosts file is as it was before the daemon.
 func (d *daemon) cleaned(t *testing.T) {

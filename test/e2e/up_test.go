@@ -95,7 +95,7 @@ func TestNamesAndPods(t *testing.T) {
 func TestPodsComeAndGo(t *testing.T) {
 	ns := namespace(t)
 	apply(t, deployment(ns, "web", 0), service(ns, "web", 80, ""))
-	d := up(t, "-n", ns)
+	d := up(t, "-n", ns, "--hold", "0")
 	d.says(t, "no pods")
 	if _, err := get("http://web"); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("without pods: %v, want a reset", err)
@@ -246,7 +246,7 @@ func TestPodsThatAreNotReady(t *testing.T) {
 	ns := namespace(t)
 	unready := strings.Replace(deployment(ns, "web", 1), "tcpSocket: {port: http}", "tcpSocket: {port: 1}", 1)
 	apply(t, unready, service(ns, "web", 80, ""))
-	d := up(t, "-n", ns)
+	d := up(t, "-n", ns, "--hold", "0")
 	d.says(t, "0/1 pods ready")
 	if _, err := get("http://web"); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("without a ready pod: %v, want a reset", err)
@@ -262,30 +262,8 @@ func TestPodsThatAreNotReady(t *testing.T) {
 // A user who may read one namespace is served that one, and told of the other.
 func TestRights(t *testing.T) {
 	may, maynot := namespace(t), namespace(t)
-	apply(t, service(may, "web", 80, ""), fmt.Sprintf(`
-apiVersion: v1
-kind: ServiceAccount
-metadata: {name: dev, namespace: %[1]s}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata: {name: dev, namespace: %[1]s}
-rules:
-- {apiGroups: [""], resources: [services], verbs: [list, watch]}
-- {apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [list, watch]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {name: dev, namespace: %[1]s}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: dev}
-subjects: [{kind: ServiceAccount, name: dev, namespace: %[1]s}]`, may))
-	token := strings.TrimSpace(kubectl(t, "", "-n", may, "create", "token", "dev"))
-	config := filepath.Join(t.TempDir(), "kubeconfig")
-	if err := os.WriteFile(config, []byte(kubectl(t, "", "config", "view", "--raw", "--minify", "--flatten")), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	kubectl(t, "", "--kubeconfig", config, "config", "set-credentials", "dev", "--token="+token)
-	kubectl(t, "", "--kubeconfig", config, "config", "set-context", "--current", "--user=dev")
+	apply(t, service(may, "web", 80, ""))
+	config, token := userMay(t, may, mayReadServices, mayReadEndpoints)
 
 	fault(t, "may not list services in namespace "+maynot, "up", "--kubeconfig", config, "-n", maynot)
 	d := up(t, "--kubeconfig", config, "-n", maynot+","+may)
