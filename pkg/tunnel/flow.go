@@ -106,15 +106,6 @@ func (u *upstream) answered(ping uint32) {
 	u.freed.Broadcast()
 }
 
-// replied takes the server's word that it has begun with a stream.
-func (u *upstream) replied(id uint32) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if s := u.streams[id]; s != nil {
-		s.replied = true
-	}
-}
-
 // clogged tells whether the server may have stopped reading, as a pod doesn't
 // read: its silence then says nothing.
 func (u *upstream) clogged() bool {

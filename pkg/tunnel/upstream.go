@@ -321,17 +321,21 @@ func (u *upstream) data(in *frameReader, h frameHeader, out *delivery) error {
 }
 
 // find returns the stream of a number, and whether the number is its error
-// stream's; nil for one that is gone already.
+// stream's; nil for one that is gone already. The server has then begun with it.
 func (u *upstream) find(id uint32) (s *stream, fault bool, err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if id%2 == 0 || id >= u.nextID {
 		return nil, false, fmt.Errorf("%w: a frame for stream %d, which was never opened", errProtocol, id)
 	}
-	if s, ok := u.streams[id]; ok {
-		return s, false, nil
+	s, ok := u.streams[id]
+	if !ok {
+		s, fault = u.streams[id+2], true
 	}
-	return u.streams[id+2], true, nil
+	if s != nil {
+		s.replied = true
+	}
+	return s, fault, nil
 }
 
 // control acts on a control frame.
@@ -356,7 +360,8 @@ func (u *upstream) control(in *frameReader, h frameHeader) error {
 		if len(body) < 4 {
 			return fmt.Errorf("%w: SYN_REPLY of %d bytes", errProtocol, len(body))
 		}
-		u.replied(binary.BigEndian.Uint32(body) & maxStreamID)
+		_, _, err := u.find(binary.BigEndian.Uint32(body) & maxStreamID)
+		return err
 	case typePing:
 		if len(body) != 4 {
 			return fmt.Errorf("%w: PING of %d bytes", errProtocol, len(body))
