@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -161,6 +162,9 @@ func (u *upgraded) Read(p []byte) (int, error)  { return u.stream.Read(p) }
 func (u *upgraded) Write(p []byte) (int, error) { return u.stream.Write(p) }
 func (u *upgraded) Close() error                { return u.stream.Close() }
 
+// writeBuffers has gorilla's, which are needed only while something is written.
+var writeBuffers sync.Pool
+
 // websocket asks for SPDY/3.1 inside WebSocket. It uses what client-go's own
 // round tripper uses, and not that one, which makes an error of a 401 before
 // client-go's credentials can see it.
@@ -172,6 +176,7 @@ func (a *attempt) websocket(ctx context.Context, req *http.Request) (resp *http.
 		NetDialContext:  a.dialTCP,
 		Subprotocols:    []string{protocol},
 		ReadBufferSize:  readSize,
+		WriteBufferPool: &writeBuffers,
 		WriteBufferSize: frameSize, // a frame of a message
 	}
 	defer func() {

@@ -3,6 +3,7 @@ package tunnel
 import (
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -61,9 +62,10 @@ type bulkConn struct {
 	fast       bool // they come at a pace
 	waits      lowWaterReader
 
-	mu   sync.Mutex // for writing: TLS itself may have something to say while it reads
-	cork bool
-	out  []byte // what is written while corked
+	mu       sync.Mutex // for writing: TLS itself may have something to say while it reads
+	cork     bool
+	out      *[]byte     // what is written while corked
+	flushing atomic.Bool // it is being sent
 }
 
 func newBulkConn(conn net.Conn) *bulkConn {
@@ -110,10 +112,10 @@ func (c *bulkConn) fill() (int, error) {
 	c.in.resize(c.fast)
 	if c.fast {
 		n, err := c.waits.read(c.in.bytes())
+		c.fast, c.came = n >= lowWater, 0
 		if n > 0 || err != nil {
 			return n, err
 		}
-		c.fast, c.came = false, 0
 		c.in.resize(false)
 	}
 	n, err := c.Conn.Read(c.in.bytes())
@@ -127,11 +129,20 @@ func (c *bulkConn) fill() (int, error) {
 	return n, err
 }
 
+// acked returns how many bytes of ours the other side's kernel has taken, if that
+// can be known. c may be nil.
+func (c *bulkConn) acked() (n uint64, known bool) {
+	if c == nil {
+		return 0, false
+	}
+	return c.waits.acked()
+}
+
 func (c *bulkConn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.cork {
-		c.out = append(c.out, p...)
+		*c.out = append(*c.out, p...)
 		return len(p), nil
 	}
 	return c.Conn.Write(p)
@@ -140,15 +151,31 @@ func (c *bulkConn) Write(p []byte) (int, error) {
 // together calls write and then sends all that it wrote to c at once.
 func (c *bulkConn) together(write func() error) error {
 	c.mu.Lock()
-	c.cork = true
+	c.cork, c.out = true, corked.Get().(*[]byte)
 	c.mu.Unlock()
 	err := write()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.cork = false
-	if err == nil && len(c.out) > 0 {
-		_, err = c.Conn.Write(c.out)
+	if err == nil && len(*c.out) > 0 {
+		c.flushing.Store(true)
+		_, err = c.Conn.Write(*c.out)
+		c.flushing.Store(false)
 	}
-	c.out = c.out[:0]
+	*c.out = (*c.out)[:0]
+	corked.Put(c.out)
+	c.out = nil
 	return err
+}
+
+// corked has buffers for what is written while corked.
+var corked = sync.Pool{New: func() any { return new([]byte) }}
+
+// SetWriteDeadline leaves what together sends alone: it is what gorilla's
+// WebSocket would wait for before it answers a PING, if it knew.
+func (c *bulkConn) SetWriteDeadline(t time.Time) error {
+	if c.flushing.Load() {
+		return nil
+	}
+	return c.Conn.SetWriteDeadline(t)
 }

@@ -11,9 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxParts is how many parts one writev(2) takes; POSIX promises 16, Linux,
-// macOS and the BSDs take 1024.
-const maxParts = 64
+// maxParts is how many parts one writev(2) takes (IOV_MAX of both systems).
+const maxParts = 1024
 
 // nowait writes to a connection without waiting.
 type nowait struct {

@@ -115,6 +115,9 @@ func (d *Dialer) pool(pod fwd.PodRef, c upgrader) *pool {
 		p = newPool(func(ctx context.Context) (*upstream, error) { return c.dial(ctx, pod) }, d.work)
 		d.pools[pod] = p
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.used = time.Now() // it is not reaped before it is used
 	return p
 }
 

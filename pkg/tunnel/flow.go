@@ -3,6 +3,7 @@ package tunnel
 import (
 	"maps"
 	"slices"
+	"time"
 )
 
 // What goes to the server on one connection, and whether it gets there.
@@ -42,11 +43,11 @@ func (u *upstream) fit() fit {
 	free = free && u.err == nil
 	alone := free && u.lanes[laneOf(id)].streams == 0
 	streams := slices.Collect(maps.Values(u.streams))
+	slow := !u.writeBegan.IsZero() && time.Since(u.writeBegan) > slowWrite
 	u.mu.Unlock()
-	if !free || u.pulse.doubtful() || !u.writing.TryLock() {
+	if !free || slow || u.pulse.doubtful() {
 		return unfit
 	}
-	u.release()
 	switch {
 	case slices.ContainsFunc(streams, (*stream).heldUp):
 		return unfit
@@ -114,27 +115,47 @@ func (u *upstream) clogged() bool {
 	return slices.ContainsFunc(u.lanes[:], func(l lane) bool { return l.full() })
 }
 
-// admit waits until a stream may send a frame. It is false if the stream is not
-// on the upstream any more.
+// admit waits until a stream may send a frame. It then holds writing, and
+// returns true; it returns false if the stream is not on the upstream any more.
 func (u *upstream) admit(id uint32, bytes int) bool {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	for u.streams[id] != nil && len(u.streams) > 1 && u.waitsLocked(&u.lanes[laneOf(id)]) {
-		u.freed.Wait()
+	for {
+		u.writing.Lock()
+		u.mu.Lock()
+		s := u.streams[id]
+		if s == nil {
+			u.mu.Unlock()
+			u.release()
+			return false
+		}
+		if len(u.streams) == 1 || !u.waitsLocked(&u.lanes[laneOf(id)]) {
+			s.uploads = s.uploads || bytes > frameHeaderSize
+			u.sentLocked(id, bytes)
+			u.writer = id
+			u.mu.Unlock()
+			return true
+		}
+		u.mu.Unlock()
+		u.release()
+		u.mu.Lock()
+		for u.streams[id] != nil && len(u.streams) > 1 && u.waitsLocked(&u.lanes[laneOf(id)]) {
+			u.freed.Wait()
+		}
+		u.mu.Unlock()
 	}
-	s := u.streams[id]
-	if s == nil {
-		return false
-	}
-	s.uploads = s.uploads || bytes > frameHeaderSize
-	u.sentLocked(id, bytes)
-	return true
 }
 
 // waitsLocked tells whether no more should be under way to a lane. If another
 // one doesn't answer, there are no answers to wait for: it is trusted then.
 func (u *upstream) waitsLocked(l *lane) bool {
 	return l.full() && (l.pending >= lanePings || !u.blockedLocked())
+}
+
+// underWay tells whether the server hasn't shown yet that it took all of what
+// clients have said.
+func (u *upstream) underWay() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return slices.ContainsFunc(u.lanes[:], func(l lane) bool { return l.sentBytes > l.provenBytes })
 }
 
 // remove forgets a stream: what still comes for it is passed over. Its lane is

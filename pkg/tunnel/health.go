@@ -23,11 +23,29 @@ func (u *upstream) check(proven time.Time) (doubtful bool) {
 		s.fail(errStuck)
 	}
 	u.sendControl(nil)
+	if u.advances() {
+		u.pulse.progress()
+	}
 	since, silent := u.pulse.silence()
 	if dead := silent >= deadTime || silent >= silentTime && proven.After(since); dead && !u.clogged() {
 		u.fail(errSilent)
 	}
 	return silent >= doubtTime
+}
+
+// advances tells whether what we sent gets to the other side's kernel: answers
+// may have to wait behind it. Where that can't be known, a client's bytes that
+// are being written are taken for it. It is for check alone.
+func (u *upstream) advances() bool {
+	acked, known := u.bulk.acked()
+	if !known {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		return u.writer != 0
+	}
+	before := u.acked
+	u.acked = acked
+	return acked != before
 }
 
 // tend asks where a proof is missing, and gives the upstream up for new streams
@@ -39,7 +57,7 @@ func (u *upstream) tend() (lost []*stream) {
 	ask := u.pulse.quiet()
 	for i := range u.lanes {
 		l := &u.lanes[i]
-		ask = ask || l.ping == 0 && !l.usable()
+		ask = ask || l.ping == 0 && l.sent > l.proven
 		u.retired = u.retired || l.stuck(stuckTime)
 	}
 	for _, s := range u.streams {

@@ -48,7 +48,10 @@ func (l *lane) full() bool {
 }
 
 // usable tells whether another stream may use it.
-func (l *lane) usable() bool { return !l.full() && l.dubious <= l.proven }
+func (l *lane) usable() bool {
+	late := l.ping != 0 && time.Since(l.asked) >= doubtTime // whatever it is at
+	return !l.full() && l.dubious <= l.proven && !late
+}
 
 // due tells whether to ask, so that the answer comes before the lane is full.
 func (l *lane) due() bool {

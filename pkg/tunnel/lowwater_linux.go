@@ -51,13 +51,13 @@ func (r *lowWaterReader) mark(bytes int) error {
 }
 
 // read waits until lowWater bytes are there, at most for bulkTime, and takes
-// what there is. 0 bytes without an error mean that there was nothing, and end
-// what start has begun. It is for one goroutine at a time.
+// what there is, which may be nothing. Less than lowWater ends what start has
+// begun. It is for one goroutine at a time.
 func (r *lowWaterReader) read(p []byte) (int, error) {
 	r.buf = p
 	err := r.raw.Read(r.once)
 	r.buf = nil
-	if err = errors.Join(err, r.err); r.n == 0 && err == nil {
+	if err = errors.Join(err, r.err); r.n < lowWater && err == nil {
 		err = r.mark(1)
 	}
 	return r.n, err
@@ -71,6 +71,20 @@ func (r *lowWaterReader) attempt(fd int) (int, error) {
 	}
 	n, err := unix.Read(fd, r.buf)
 	return result(n, err)
+}
+
+// acked returns how many bytes the other side's kernel has taken (tcp(7),
+// TCP_INFO).
+func (r *lowWaterReader) acked() (bytes uint64, known bool) {
+	if r.raw == nil {
+		return 0, false
+	}
+	_ = r.raw.Control(func(fd uintptr) {
+		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+			bytes, known = info.Bytes_acked, true
+		}
+	})
+	return bytes, known
 }
 
 // result is a read's, as io.Reader wants it.

@@ -15,3 +15,5 @@ func (*lowWaterReader) init(net.Conn) {}
 func (*lowWaterReader) start() bool { return false }
 
 func (*lowWaterReader) read([]byte) (int, error) { return 0, errors.ErrUnsupported }
+
+func (*lowWaterReader) acked() (uint64, bool) { return 0, false }

@@ -3,7 +3,6 @@ package tunnel
 import (
 	"context"
 	"errors"
-	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -15,9 +14,13 @@ import (
 const (
 	// maxUpstreams bounds the connections to one pod, maxDials those of them
 	// that are dialled at once. Beyond that, and until a dial is through,
-	// streams share.
-	maxUpstreams = 32
-	maxDials     = 4
+	// streams share. Those that can't be shared, as a client or a pod holds
+	// them up, don't count, up to mostUpstreams.
+	maxUpstreams  = 32
+	mostUpstreams = 256
+	maxDials      = 4
+	// lookAgain is when connections that couldn't be shared are looked at again.
+	lookAgain = 20 * time.Millisecond
 	// keepTime is how long a connection is kept after its last use.
 	keepTime = 10 * time.Minute
 	// reapEvery is how often unused connections are looked for.
@@ -66,7 +69,7 @@ func (p *pool) get(ctx context.Context) (*upstream, error) {
 	for {
 		p.used = time.Now()
 		u := p.takeLocked(p.failed != failed)
-		if u == nil && p.failed != failed { // while we waited
+		if u == nil && p.failed != failed && p.dialErr != nil { // while we waited
 			err := p.dialErr
 			p.mu.Unlock()
 			return nil, err
@@ -95,35 +98,34 @@ func (p *pool) get(ctx context.Context) (*upstream, error) {
 	}
 }
 
-// wait waits for a change, or for a delay if there is one to wait for.
+// wait waits for a change, or for a delay if there is one to wait for, or for
+// the moment after which a connection that was busy may not be any more.
 func wait(ctx context.Context, changed <-chan struct{}, delay time.Duration) error {
-	var over <-chan time.Time
-	if delay > 0 {
-		timer := time.NewTimer(delay)
-		defer timer.Stop()
-		over = timer.C
+	if delay == 0 {
+		delay = lookAgain
 	}
+	timer := time.NewTimer(delay)
+	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	case <-changed:
-	case <-over:
+	case <-timer.C:
 	}
 	return nil
 }
 
-// mayDialLocked tells whether one more connection may be dialled. Those that
-// may be dead don't stand in the way.
+// mayDialLocked tells whether one more connection may be dialled.
 func (p *pool) mayDialLocked() bool {
-	if p.dialing >= maxDials {
+	n := len(p.users) + p.dialing
+	if p.dialing >= maxDials || n >= mostUpstreams {
 		return false
 	}
-	n := len(p.users) + p.dialing
 	for u := range p.users {
 		if n < maxUpstreams {
 			break
 		}
-		if u.pulse.doubtful() {
+		if !u.isFit() {
 			n--
 		}
 	}
@@ -216,11 +218,15 @@ func (p *pool) add(ctx context.Context) {
 func (p *pool) check(ctx context.Context, u *upstream) {
 	every := time.NewTicker(checkEvery)
 	defer every.Stop()
-	for {
+	for worked := false; ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-every.C:
+		}
+		if !worked && u.carried.Load() {
+			worked = true
+			p.worked()
 		}
 		p.mu.Lock()
 		proven := p.proven
@@ -271,7 +277,7 @@ func (p *pool) dialled(u *upstream, err error, began time.Time) {
 		p.failedLocked(err)
 	} else {
 		p.dialErr, p.proven = nil, began
-		p.users[u] = 0
+		p.users[u], u.used = 0, time.Now()
 		p.idle = append(p.idle, u)
 	}
 	p.wakeLocked()
@@ -304,7 +310,7 @@ func (p *pool) put(u *upstream) {
 		return // it has ended
 	}
 	p.users[u] = n - 1
-	p.used = time.Now()
+	p.used, u.used = time.Now(), time.Now()
 	switch {
 	case n > 1:
 	case u.done():
@@ -329,18 +335,24 @@ func (p *pool) wakeLocked() {
 	p.changed = make(chan struct{})
 }
 
-// reap closes the connections if none was used for long, and says whether the
-// pool itself is of no more use.
+// reap closes the connections that were not used for long, but for a spare as
+// long as the pool is in use, and says whether the pool itself is of no more use.
 func (p *pool) reap(now time.Time) bool {
 	p.mu.Lock()
-	idle := len(p.idle) == len(p.users) && p.dialing == 0 && now.Sub(p.used) > keepTime
-	upstreams := slices.Collect(maps.Keys(p.users))
+	spares := 0
+	if now.Sub(p.used) <= keepTime || len(p.idle) < len(p.users) {
+		spares = 1
+	}
+	var unused []*upstream
+	for i, u := range p.idle { // the last used last
+		if now.Sub(u.used) > keepTime && len(p.idle)-i > spares {
+			unused = append(unused, u)
+		}
+	}
+	over := spares == 0 && p.dialing == 0 && len(unused) == len(p.users)
 	p.mu.Unlock()
-	if !idle {
-		return false
+	for _, u := range unused {
+		u.fail(errUpstreamClosed) // which takes it out
 	}
-	for _, u := range upstreams {
-		u.fail(errUpstreamClosed)
-	}
-	return true
+	return over
 }

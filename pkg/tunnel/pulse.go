@@ -17,7 +17,7 @@ const (
 	doubtTime = time.Second
 	// silentTime is how long, if the other one worked; deadTime, if it is not
 	// known whether one would.
-	silentTime = 5 * time.Second
+	silentTime = 3 * time.Second
 	deadTime   = 30 * time.Second
 )
 
@@ -77,14 +77,30 @@ func (p *pulse) fresh() bool {
 }
 
 func (p *pulse) freshLocked() bool {
-	return time.Now().Round(0).Sub(p.heard.Round(0)) < freshTime
+	return p.age() < freshTime
 }
 
 // quiet tells whether it is time to ask.
 func (p *pulse) quiet() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.asked.IsZero() && time.Now().Round(0).Sub(p.heard.Round(0)) >= askAfter
+	return p.asked.IsZero() && p.age() >= askAfter
+}
+
+// age returns how long ago something came, by the clock that says more: one may
+// have stood still, the other may have been set back. mu must be held.
+func (p *pulse) age() time.Duration {
+	return max(time.Since(p.heard), time.Now().Round(0).Sub(p.heard.Round(0)))
+}
+
+// progress notes that what was sent is still being taken, if by the other side's
+// kernel: the answer may come behind it.
+func (p *pulse) progress() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.asked.IsZero() {
+		p.asked = time.Now()
+	}
 }
 
 // heardSince tells whether something has come since then.

@@ -36,6 +36,10 @@ const slowWrite = 20 * time.Millisecond
 // others share its upstream.
 var errStalled = errors.New("the client doesn't read, and others share its connection to the API server")
 
+// errNoVerdict is what becomes of a stream that ends without a word whether all
+// has come.
+var errNoVerdict = errors.New("the API server doesn't say how the connection ended")
+
 // stream is one forwarded connection. It is a fwd.Stream.
 //
 // What comes for it is written to the client by the upstream's reader, straight
@@ -201,6 +205,16 @@ func (s *stream) addFault(text []byte) {
 	s.fault = append(s.fault, text[:min(len(text), faultSize-len(s.fault))]...)
 }
 
+// ended tells whether the data stream or the error stream has ended.
+func (s *stream) ended(fault bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if fault {
+		return s.faultEnd
+	}
+	return s.dataEnd
+}
+
 // finish notes that the data stream or the error stream has ended.
 func (s *stream) finish(fault bool) {
 	s.mu.Lock()
@@ -238,7 +252,7 @@ func (s *stream) Read(p []byte) (int, error) {
 			return 0, s.failure()
 		case len(s.backlog) > 0:
 			n := copy(p, s.backlog)
-			s.backlog = s.backlog[n:]
+			s.backlog, s.written = s.backlog[n:], s.written+int64(n)
 			s.changed.Broadcast()
 			return n, nil
 		case s.dataEnd:
@@ -326,6 +340,8 @@ func (s *stream) verdict() error {
 		return err
 	case s.err != nil:
 		return s.failure()
+	case !s.faultEnd:
+		return errNoVerdict
 	}
 	return io.EOF
 }

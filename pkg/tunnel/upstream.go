@@ -21,6 +21,8 @@ const (
 	// controlTime bounds the write of a frame that carries no bytes of a
 	// client. If it doesn't do, the server has not read for so long.
 	controlTime = 5 * time.Second
+	// maxQueued bounds the control frames that wait to be written.
+	maxQueued = 64 << 10
 )
 
 var (
@@ -48,6 +50,7 @@ type upstream struct {
 	conn    net.Conn
 	bulk    *bulkConn // below conn; may be nil
 	gathers bool      // conn's reads may end with errDry
+	used    time.Time // when it last was; by its pool's mu
 	pulse   pulse
 	// carried says that a stream got an answer from the pod.
 	carried atomic.Bool
@@ -58,15 +61,18 @@ type upstream struct {
 	scratch []byte
 	opened  bool // a stream was, ever
 
-	mu      sync.Mutex // taken after a stream's mu, never before it
-	freed   *sync.Cond // a lane is not full any more, or a stream has ended
-	nextID  uint32     // of the next stream to be opened, the first of its two
-	streams map[uint32]*stream
-	lanes   [lanes]lane
-	pings   uint32 // how many were sent
-	queued  []byte // control frames for whoever writes next
-	retired bool   // it takes no more streams
-	err     error  // why it is broken; nil while it works
+	mu         sync.Mutex // taken after a stream's mu, never before it
+	freed      *sync.Cond // a lane is not full any more, or a stream has ended
+	nextID     uint32     // of the next stream to be opened, the first of its two
+	streams    map[uint32]*stream
+	lanes      [lanes]lane
+	pings      uint32    // how many were sent
+	queued     []byte    // control frames for whoever writes next
+	writer     uint32    // the stream whose bytes are being written; 0 if none are
+	writeBegan time.Time // when what is being written began to be; zero if nothing is
+	acked      uint64    // bytes that the other side's kernel has taken
+	retired    bool      // it takes no more streams
+	err        error     // why it is broken; nil while it works
 }
 
 // newUpstream returns the upstream of a connection. bulk is what stands below
@@ -139,16 +145,14 @@ func (u *upstream) add() (*stream, error) {
 // word couldn't either: the upstream is closed then, which says it as well.
 func (u *upstream) reset(s *stream) {
 	u.mu.Lock()
-	alone := len(u.streams) == 0
+	blocked := len(u.streams) == 0 && u.writer == s.id
+	u.retired = u.retired || blocked
 	u.sentLocked(s.id, 0)
 	u.sentLocked(s.faultID(), 0)
 	u.mu.Unlock()
-	if alone {
-		if !u.writing.TryLock() {
-			u.fail(errUpstreamClosed)
-			return
-		}
-		u.release()
+	if blocked {
+		u.fail(errUpstreamClosed)
+		return
 	}
 	u.sendControl(appendCancel(appendCancel(nil, s.id), s.faultID()))
 }
@@ -171,7 +175,6 @@ func (u *upstream) sendData(id uint32, frame []byte, fin bool) error {
 	if !u.admit(id, len(frame)) {
 		return net.ErrClosed
 	}
-	u.writing.Lock()
 	defer u.release()
 	return u.together(func() error { return u.write(frame, 0) })
 }
@@ -193,7 +196,12 @@ func (u *upstream) together(write func() error) error {
 func (u *upstream) sendControl(frames []byte) {
 	u.mu.Lock()
 	u.queued = append(u.queued, frames...)
+	flooded := len(u.queued) > maxQueued
 	u.mu.Unlock()
+	if flooded {
+		u.fail(fmt.Errorf("%w: it asks for more answers than it takes", errProtocol))
+		return
+	}
 	if u.writing.TryLock() {
 		u.release()
 	}
@@ -204,10 +212,14 @@ func (u *upstream) release() {
 	for {
 		u.mu.Lock()
 		frames := u.queued
-		u.queued = nil
+		u.queued, u.writer, u.writeBegan = nil, 0, time.Time{}
 		u.mu.Unlock()
 		if len(frames) > 0 {
-			_ = u.write(frames, controlTime) // a fault breaks the upstream, which tells all who use it
+			limit := controlTime
+			if u.underWay() { // they may wait behind what a pod doesn't read
+				limit = 0
+			}
+			_ = u.write(frames, limit) // a fault breaks the upstream, which tells all who use it
 			continue
 		}
 		u.writing.Unlock()
@@ -223,6 +235,9 @@ func (u *upstream) release() {
 // write writes frames; writing must be held. An error breaks the upstream: the
 // other side may have half a frame.
 func (u *upstream) write(b []byte, limit time.Duration) error {
+	u.mu.Lock()
+	u.writeBegan = time.Now()
+	u.mu.Unlock()
 	if limit > 0 {
 		_ = u.conn.SetWriteDeadline(time.Now().Add(limit))
 		defer func() { _ = u.conn.SetWriteDeadline(time.Time{}) }()
@@ -297,6 +312,9 @@ func (u *upstream) data(in *frameReader, h frameHeader, out *delivery) error {
 	s, fault, err := u.find(h.stream)
 	if err != nil {
 		return err
+	}
+	if s != nil && s.ended(fault) {
+		return fmt.Errorf("%w: bytes of stream %d after its end", errProtocol, h.stream)
 	}
 	for left := h.length; left > 0; {
 		chunk, err := in.some(left)
