@@ -8,23 +8,24 @@ import (
 
 // What goes to the server on one connection, and whether it gets there.
 
-// freeLocked returns the next number of a data stream that is in a lane of its
-// own, or in the one that has the fewest streams. Its lane, and its error
-// stream's, are usable.
-func (u *upstream) freeLocked() (id uint32, ok bool) {
+// freeLocked returns the next number of a data stream whose lane, and whose error
+// stream's, are usable and have the fewest streams' bytes, and how many those
+// are: a stream that gets stuck holds up what comes behind it in its lane.
+func (u *upstream) freeLocked() (id uint32, neighbours int, ok bool) {
 	if u.retired {
-		return 0, false
+		return 0, 0, false
 	}
 	for i := range uint32(lanes) {
 		next := u.nextID + 2 + 4*i // so each lane comes once
-		if !u.lanes[laneOf(next)].usable() || !u.lanes[laneOf(next-2)].usable() {
+		data, fault := &u.lanes[laneOf(next)], &u.lanes[laneOf(next-2)]
+		if !data.usable() || !fault.usable() {
 			continue
 		}
-		if !ok || u.lanes[laneOf(next)].streams < u.lanes[laneOf(id)].streams {
-			id, ok = next, true
+		if n := data.streams + fault.streams; !ok || n < neighbours {
+			id, neighbours, ok = next, n, true
 		}
 	}
-	return id, ok
+	return id, neighbours, ok
 }
 
 // fit says how well an upstream can take one more stream.
@@ -39,9 +40,8 @@ const (
 // fit tells how well a further stream would get on here.
 func (u *upstream) fit() fit {
 	u.mu.Lock()
-	id, free := u.freeLocked()
+	_, neighbours, free := u.freeLocked()
 	free = free && u.err == nil
-	alone := free && u.lanes[laneOf(id)].streams == 0
 	streams := slices.Collect(maps.Values(u.streams))
 	slow := !u.writeBegan.IsZero() && time.Since(u.writeBegan) > slowWrite
 	u.mu.Unlock()
@@ -51,7 +51,7 @@ func (u *upstream) fit() fit {
 	switch {
 	case slices.ContainsFunc(streams, (*stream).heldUp):
 		return unfit
-	case !alone || slices.ContainsFunc(streams, (*stream).heavy):
+	case neighbours > 0 || slices.ContainsFunc(streams, (*stream).heavy):
 		return crowded
 	}
 	return roomy
@@ -169,7 +169,7 @@ func (u *upstream) remove(s *stream) {
 		if s.uploads {
 			l.dubious = l.sent
 		}
-		if _, ok := u.freeLocked(); !ok || u.fewLocked() {
+		if _, _, ok := u.freeLocked(); !ok || u.fewLocked() {
 			u.askLocked()
 		}
 	}

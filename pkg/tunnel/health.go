@@ -11,7 +11,7 @@ const (
 	stuckTime = 2 * time.Second
 	// replyTime is how long the server, which gives signs of life, may take to
 	// begin with a stream.
-	replyTime = 5 * time.Second
+	replyTime = 3 * time.Second
 )
 
 // check asks the server for a sign of life if it is time for it, and breaks
@@ -19,7 +19,11 @@ const (
 // of another connection to the same place began that worked. It tells whether
 // an answer is overdue.
 func (u *upstream) check(proven time.Time) (doubtful bool) {
-	for _, s := range u.tend() {
+	ignored, stuck := u.tend()
+	for _, s := range ignored {
+		s.fail(errIgnored)
+	}
+	for _, s := range stuck {
 		s.fail(errStuck)
 	}
 	u.sendControl(nil)
@@ -49,9 +53,9 @@ func (u *upstream) advances() bool {
 }
 
 // tend asks where a proof is missing, and gives the upstream up for new streams
-// if the server has got stuck. It returns the streams that the server will
-// never get to.
-func (u *upstream) tend() (lost []*stream) {
+// if the server has got stuck. It returns the streams that the server has not
+// begun with, and those that it will never go on with.
+func (u *upstream) tend() (ignored, stuck []*stream) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	ask := u.pulse.quiet()
@@ -61,16 +65,19 @@ func (u *upstream) tend() (lost []*stream) {
 		u.retired = u.retired || l.stuck(stuckTime)
 	}
 	for _, s := range u.streams {
-		ignored := !s.replied && time.Since(s.opened) >= replyTime && u.pulse.heardSince(s.opened)
-		u.retired = u.retired || ignored
-		if ignored || u.lanes[laneOf(s.id)].stuck(deadTime) {
-			lost = append(lost, s)
+		begun := s.replied && s.faultReplied
+		switch {
+		case !begun && time.Since(s.opened) >= replyTime && u.pulse.heardSince(s.opened):
+			u.retired = true
+			ignored = append(ignored, s)
+		case u.lanes[laneOf(s.id)].stuck(deadTime):
+			stuck = append(stuck, s)
 		}
 	}
 	if ask {
 		u.askLocked()
 	}
-	return lost
+	return ignored, stuck
 }
 
 // answers waits for a sign of life, a moment. Without one the upstream is

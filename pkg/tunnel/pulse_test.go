@@ -72,7 +72,9 @@ func (n *network) serve(conn net.Conn) {
 		case silent || !h.control:
 		case h.kind == typePing:
 			answer = appendPing(nil, binary.BigEndian.Uint32(body))
-		case h.kind == typeSynStream && h.flags&flagFin == 0: // a data stream
+		case h.kind == typeSynStream && h.flags&flagFin != 0: // an error stream
+			answer = appendControl(nil, typeSynReply, 0, body[:4]...)
+		case h.kind == typeSynStream: // a data stream
 			answer = append(appendDataHeader(nil, binary.BigEndian.Uint32(body), 0, 5), "hello"...)
 		}
 		answers.Go(func() {

@@ -51,9 +51,10 @@ type stream struct {
 	id uint32 // of the data stream; the error stream's is two less
 
 	// These are the upstream's, by its mu.
-	opened  time.Time
-	replied bool // the server has begun with it
-	uploads bool // bytes of the client's were sent on it
+	opened       time.Time
+	replied      bool // the server has begun with it
+	faultReplied bool // and with its error stream: it connects to the pod then
+	uploads      bool // bytes of the client's were sent on it
 
 	mu       sync.Mutex
 	changed  *sync.Cond
@@ -346,10 +347,12 @@ func (s *stream) verdict() error {
 	return io.EOF
 }
 
-// failure is why the stream broke off, and says so if no byte went either way.
+// failure is why the stream broke off, and says so if no byte went either way, or
+// the pod was never connected to.
 // mu must be held.
 func (s *stream) failure() error {
 	switch {
+	case s.received == 0 && errors.Is(s.err, errIgnored):
 	case s.sent || s.received > 0 || errors.Is(s.err, net.ErrClosed):
 		return s.err
 	case errors.Is(s.err, errReset):

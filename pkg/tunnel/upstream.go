@@ -35,6 +35,9 @@ var (
 	errSilent = errors.New("the API server doesn't answer any more")
 	// errReset is what a stream gets that the server gave up by itself.
 	errReset = errors.New("the API server reset the stream")
+	// errIgnored is what a stream gets that the server has not begun with, and so
+	// has not connected to the pod.
+	errIgnored = errors.New("the API server doesn't begin with the stream")
 	// errStuck is what they get if the server has stopped handling what is sent
 	// to them.
 	errStuck = errors.New("the API server doesn't handle the stream any more")
@@ -120,7 +123,7 @@ func (u *upstream) add() (*stream, error) {
 		defer u.mu.Unlock()
 		return nil, errUpstreamSpent
 	}
-	id, ok := u.freeLocked()
+	id, _, ok := u.freeLocked()
 	if !ok {
 		defer u.mu.Unlock()
 		return nil, errUpstreamFull
@@ -346,14 +349,14 @@ func (u *upstream) find(id uint32) (s *stream, fault bool, err error) {
 	if id%2 == 0 || id >= u.nextID {
 		return nil, false, fmt.Errorf("%w: a frame for stream %d, which was never opened", errProtocol, id)
 	}
-	s, ok := u.streams[id]
-	if !ok {
-		s, fault = u.streams[id+2], true
-	}
-	if s != nil {
+	if s := u.streams[id]; s != nil {
 		s.replied = true
+		return s, false, nil
 	}
-	return s, fault, nil
+	if s = u.streams[id+2]; s != nil {
+		s.faultReplied = true
+	}
+	return s, true, nil
 }
 
 // control acts on a control frame.
