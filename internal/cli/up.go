@@ -142,7 +142,7 @@ func up(ctx context.Context, f upFlags, log *logrus.Logger) (err error) {
 			}
 			return err
 		}
-		log.Infof("context %s (%s), namespaces %s", cluster.Context, cluster.Config.Host, strings.Join(namespaces, ", "))
+		log.Infof("context %s (%s), namespaces %s", cluster.Context, cluster.Server(), strings.Join(namespaces, ", "))
 		dialer, err := tunnel.New(map[string]tunnel.Cluster{cluster.Context: {Config: cluster.Config, Gate: cluster.Gate}}, f.transport)
 		if err != nil {
 			return err

@@ -3,6 +3,7 @@ package fwd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"slices"
@@ -10,8 +11,10 @@ import (
 )
 
 const (
-	// dialTime is how long a dial may take at least, however short hold is.
-	dialTime = 15 * time.Second
+	// dialTime is how long a dial may take at least, however short hold is;
+	// otherTime, if there are other pods to try.
+	dialTime  = 15 * time.Second
+	otherTime = 3 * time.Second
 	// restartTime is how long a pod is tried again of which it is likely that
 	// it ends or starts anew, as long as the cluster doesn't say so.
 	restartTime = 3 * time.Second
@@ -80,7 +83,11 @@ func (c *connection) reach(ctx context.Context) (answer, error) {
 			continue
 		}
 		c.to = r.choose(c.engine.Balance, usable, time.Now())
-		a, dialled, err := c.try(ctx, s.deadline)
+		limit := max(dialTime, time.Until(s.deadline))
+		if len(usable) > 1 {
+			limit = otherTime
+		}
+		a, dialled, err := c.try(ctx, limit)
 		if err == nil {
 			return a, nil
 		}
@@ -92,11 +99,15 @@ func (c *connection) reach(ctx context.Context) (answer, error) {
 }
 
 // try dials the connection's destination, says what the client has said, and
-// waits for the answer. It tells whether the dial at least succeeded.
-func (c *connection) try(ctx context.Context, deadline time.Time) (a answer, dialled bool, err error) {
+// waits for the answer; limit is how long the dial may take. It tells whether
+// the dial at least succeeded.
+func (c *connection) try(ctx context.Context, limit time.Duration) (a answer, dialled bool, err error) {
 	open := c.to.past
-	limited, cancel := context.WithTimeout(ctx, max(dialTime, time.Until(deadline)))
+	limited, cancel := context.WithTimeoutCause(ctx, limit, &UnreachedError{Why: PodGone, Err: fmt.Errorf("no connection within %v", limit)})
 	stream, err := c.engine.Dialer.Dial(limited, c.to.Pod, c.to.Port)
+	if err != nil && ctx.Err() == nil && limited.Err() != nil {
+		err = context.Cause(limited)
+	}
 	cancel()
 	if err != nil {
 		open.open.Add(-1)

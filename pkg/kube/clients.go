@@ -101,7 +101,7 @@ func (c *clients) check(ctx context.Context, cluster *Cluster, namespace string)
 
 // explain says in one line what is wrong with the API server.
 func explain(err error, cluster *Cluster) error {
-	server := cluster.Config.Host
+	server := cluster.Server()
 	var certificate *tls.CertificateVerificationError
 	var unreachable *url.Error
 	var denied *fwd.UnreachedError

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -59,6 +60,16 @@ func Load(kubeconfig, context, userAgent string) (*Cluster, error) {
 	config.UserAgent = userAgent
 	config.QPS = -1 // a handful of watches needs no throttling
 	return &Cluster{Context: context, Namespace: namespace, Config: config, Gate: credential.NewGate(context)}, nil
+}
+
+// Server returns the API server's address as a user may read it: without a
+// password that the kubeconfig has in it.
+func (c *Cluster) Server() string {
+	address, err := url.Parse(c.Config.Host)
+	if err != nil {
+		return "of the kubeconfig"
+	}
+	return address.Redacted()
 }
 
 func contexts(raw *clientcmdapi.Config) string {

@@ -28,10 +28,12 @@ type refusal struct {
 func (a *attempt) failed(err error) *refusal {
 	r := &refusal{with: a.with, why: fwd.ClusterAway}
 	var denied *fwd.UnreachedError
-	server := a.cluster.base.String()
+	server := a.cluster.base.Redacted()
 	switch {
 	case errors.As(err, &denied): // by the gate, in one line
 		r.why, r.final, r.text = denied.Why, true, denied.Error()
+	case a.sent.Load() && errors.Is(err, errNoAnswer): // it does to others: this pod's node doesn't
+		r.why, r.text = fwd.PodGone, fmt.Sprintf("the API server %s doesn't answer the upgrade: %s", server, line(err.Error()))
 	case a.sent.Load():
 		r.text = fmt.Sprintf("the API server %s, or what stands before it, doesn't answer the upgrade: %s", server, line(err.Error()))
 	default:
