@@ -130,6 +130,7 @@ func (c *connection) try(ctx context.Context, limit time.Duration) (a answer, di
 		}
 		return answer{}, true, err
 	}
+	c.to.past.closed.Store(false)
 	c.up.settle()
 	return answer{stream: stream, begin: begin[:n], err: err, release: release}, true, nil
 }
@@ -216,6 +217,7 @@ func (s *search) fails(d destination, dialled bool, err error) bool {
 		s.since = time.Now()
 	}
 	s.err = err
+	d.past.closed.Store(unreached.Why == PortClosed || unreached.Why == PodGone)
 	s.failed = append(s.failed, failedTry{d.past, unreached.Why})
 	s.away = unreached.Why == ClusterAway
 	return true

@@ -55,6 +55,7 @@ type destination struct {
 type past struct {
 	open   atomic.Int32 // connections that go there now
 	worked atomic.Bool  // one was answered
+	closed atomic.Bool  // the last one was refused, or the pod was not there
 }
 
 // fresh tells whether the target has just become ready.
@@ -133,7 +134,8 @@ func (r routes) addresses() []netip.Addr {
 
 // candidates returns the targets that a new connection may go to: the ready
 // ones, or, if there are none, those that still serve while their pod
-// terminates (KEP-1669).
+// terminates (KEP-1669). One of these that has once refused is done for: in a
+// sandbox that is being taken apart the next connection may hang.
 func (r route) candidates() []destination {
 	usable := make([]destination, 0, len(r.targets))
 	for _, d := range r.targets {
@@ -145,7 +147,7 @@ func (r route) candidates() []destination {
 		return usable
 	}
 	for _, d := range r.targets {
-		if d.Serving && d.Terminating {
+		if d.Serving && d.Terminating && !d.past.closed.Load() {
 			usable = append(usable, d)
 		}
 	}
