@@ -14,6 +14,9 @@ import (
 // maxParts is how many parts one writev(2) takes (IOV_MAX of both systems).
 const maxParts = 1024
 
+// notSent is how much may wait in the kernel for a client that has no room.
+const notSent = 256 << 10
+
 // nowait writes to a connection without waiting.
 type nowait struct {
 	raw    syscall.RawConn // nil if the connection is none of the system's
@@ -33,6 +36,11 @@ func (a *nowait) init(conn net.Conn) {
 		return
 	}
 	a.raw = raw
+	// A client that reads slowly is seen to read: without this a writer is woken
+	// only when a third of the buffer, which may be megabytes, is free.
+	_ = raw.Control(func(fd uintptr) {
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, notSent)
+	})
 	a.once = func(fd uintptr) bool { // made once: it is called for every frame
 		if len(a.chunks) == 1 {
 			a.n, a.err = unix.Write(int(fd), a.chunks[0])

@@ -28,6 +28,19 @@ func (u *upstream) freeLocked() (id uint32, neighbours int, ok bool) {
 	return id, neighbours, ok
 }
 
+// carriesLittle tells whether a stream other than the one given has not had
+// much to carry.
+func (u *upstream) carriesLittle(but *stream) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, s := range u.streams {
+		if s != but && !s.heavy() {
+			return true
+		}
+	}
+	return false
+}
+
 // fit says how well an upstream can take one more stream.
 type fit int
 
@@ -150,12 +163,15 @@ func (u *upstream) waitsLocked(l *lane) bool {
 	return l.full() && (l.pending >= lanePings || !u.blockedLocked())
 }
 
-// underWay tells whether the server hasn't shown yet that it took all of what
-// clients have said.
-func (u *upstream) underWay() bool {
+// underWay returns how many bytes clients have said of which the server hasn't
+// shown yet that it took them.
+func (u *upstream) underWay() (bytes int64) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return slices.ContainsFunc(u.lanes[:], func(l lane) bool { return l.sentBytes > l.provenBytes })
+	for i := range u.lanes {
+		bytes += u.lanes[i].sentBytes - u.lanes[i].provenBytes
+	}
+	return bytes
 }
 
 // remove forgets a stream: what still comes for it is passed over. Its lane is

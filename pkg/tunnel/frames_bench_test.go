@@ -60,7 +60,7 @@ func receive(b *testing.B, n, size int) {
 	}
 }
 
-func tcpPair(b *testing.B) (ours, theirs *net.TCPConn) {
+func tcpPair(b testing.TB) (ours, theirs *net.TCPConn) {
 	b.Helper()
 	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {

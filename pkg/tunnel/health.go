@@ -12,6 +12,8 @@ const (
 	// replyTime is how long the server, which gives signs of life, may take to
 	// begin with a stream.
 	replyTime = 3 * time.Second
+	// slowLine is how many bytes a second the way to the server carries at least.
+	slowLine = 16 << 10
 )
 
 // check asks the server for a sign of life if it is time for it, and breaks
@@ -31,7 +33,13 @@ func (u *upstream) check(proven time.Time) (doubtful bool) {
 		u.pulse.progress()
 	}
 	since, silent := u.pulse.silence()
-	if dead := silent >= deadTime || silent >= silentTime && proven.After(since); dead && !u.clogged() {
+	patience := deadTime
+	if proven.After(since) {
+		patience = silentTime
+	}
+	// The question may stand behind what clients have said, on a slow line.
+	patience += time.Duration(u.underWay()) * time.Second / slowLine
+	if silent >= patience && !u.clogged() {
 		u.fail(errSilent)
 	}
 	return silent >= doubtTime

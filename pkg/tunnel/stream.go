@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kubeshore/kubeshore/pkg/fwd"
@@ -26,15 +27,19 @@ const (
 )
 
 // stallTime is how long a client may take nothing while others, who share its
-// upstream, wait for it.
-const stallTime = time.Second
+// upstream, wait for it; holdTime is how long it may hold them up in all before
+// it has caught up, if some of them are not downloads as large as its own.
+const (
+	stallTime = time.Second
+	holdTime  = 2 * time.Second
+)
 
 // slowWrite is when a write to a client that takes what it gets is over.
 const slowWrite = 20 * time.Millisecond
 
 // errStalled is what becomes of a stream whose client takes nothing while
 // others share its upstream.
-var errStalled = errors.New("the client doesn't read, and others share its connection to the API server")
+var errStalled = errors.New("the client doesn't read fast enough, and others share its connection to the API server")
 
 // errNoVerdict is what becomes of a stream that ends without a word whether all
 // has come.
@@ -56,13 +61,16 @@ type stream struct {
 	faultReplied bool // and with its error stream: it connects to the pod then
 	uploads      bool // bytes of the client's were sent on it
 
+	much atomic.Bool // has been received
+
 	mu       sync.Mutex
 	changed  *sync.Cond
-	client   *client // once WriteTo was called
-	direct   bool    // the upstream's reader writes to the client now
-	hurried  bool    // the client has a write deadline that is over
-	refuses  bool    // the client has just not taken all of what came
-	draining bool    // WriteTo writes to the client now
+	client   *client       // once WriteTo was called
+	direct   bool          // the upstream's reader writes to the client now
+	hurried  bool          // the client has a write deadline that is over
+	refuses  bool          // the client has just not taken all of what came
+	held     time.Duration // for how long others had to wait for the client
+	draining bool          // WriteTo writes to the client now
 	backlog  []byte
 	written  int64     // bytes that the client has taken
 	received int64     // bytes that the pod has sent
@@ -103,6 +111,12 @@ func (s *stream) take(chunks *net.Buffers) bool {
 		size += len(chunk)
 	}
 	s.received, s.last = s.received+int64(size), time.Now()
+	if s.received > backlogSize/2 {
+		s.much.Store(true)
+	}
+	if len(s.backlog) == 0 {
+		s.held = 0
+	}
 	for s.err == nil && size > 0 {
 		shared := s.up.shared()
 		switch {
@@ -127,8 +141,14 @@ func (s *stream) take(chunks *net.Buffers) bool {
 }
 
 // clientTakes waits until the client has taken something. It is false if it
-// takes nothing for stallTime. mu must be held.
+// takes nothing for stallTime, or has held up others for too long. mu must be
+// held.
 func (s *stream) clientTakes() bool {
+	if s.held > holdTime && s.up.carriesLittle(s) {
+		return false
+	}
+	begin := time.Now()
+	defer func() { s.held += time.Since(begin) }()
 	before, over := s.written, false
 	timer := time.AfterFunc(stallTime, func() {
 		s.mu.Lock()
@@ -193,11 +213,7 @@ func (s *stream) heldUp() bool {
 
 // heavy tells whether much is carried: one that shares with it may have to wait,
 // and costs it its right to wait for its client.
-func (s *stream) heavy() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.received > backlogSize/2
-}
+func (s *stream) heavy() bool { return s.much.Load() }
 
 // addFault takes what the server says went wrong.
 func (s *stream) addFault(text []byte) {

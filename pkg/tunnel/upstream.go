@@ -219,7 +219,7 @@ func (u *upstream) release() {
 		u.mu.Unlock()
 		if len(frames) > 0 {
 			limit := controlTime
-			if u.underWay() { // they may wait behind what a pod doesn't read
+			if u.underWay() > 0 { // they may wait behind what a pod doesn't read
 				limit = 0
 			}
 			_ = u.write(frames, limit) // a fault breaks the upstream, which tells all who use it
