@@ -178,8 +178,7 @@ func (p *pool) takeLocked(hurry bool) *upstream {
 		if n == 0 {
 			continue // not fit
 		}
-		switch f := u.fit(); {
-		case f > least || f == least && (best == nil || n < p.users[best]):
+		if f := u.fit(); f > least || f == least && (best == nil || n < p.users[best]) {
 			best, least = u, f
 		}
 	}

@@ -81,7 +81,7 @@ func TestGetAfterADialThatFailedAndOneThatDidNot(t *testing.T) {
 // are, another one is dialled.
 func TestHeldUpConnectionsAreNotInTheWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var all []*upstream
+		all := make([]*upstream, 0, maxUpstreams)
 		for range maxUpstreams {
 			u := mute(t)
 			u.writeBegan = time.Now().Add(-time.Second)
