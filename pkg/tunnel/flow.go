@@ -28,13 +28,13 @@ func (u *upstream) freeLocked() (id uint32, neighbours int, ok bool) {
 	return id, neighbours, ok
 }
 
-// carriesLittle tells whether a stream other than the one given has not had
-// much to carry.
-func (u *upstream) carriesLittle(but *stream) bool {
+// waitedFor tells whether another stream's client seems to wait for an answer,
+// which a stream holds up.
+func (u *upstream) waitedFor(by *stream) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	for _, s := range u.streams {
-		if s != but && !s.heavy() {
+		if s != by && s.waits() {
 			return true
 		}
 	}

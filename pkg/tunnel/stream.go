@@ -26,12 +26,15 @@ const (
 	backlogSize = 1 << 20
 )
 
-// stallTime is how long a client may take nothing while others, who share its
-// upstream, wait for it; holdTime is how long it may hold them up in all before
-// it has caught up, if some of them are not downloads as large as its own.
 const (
+	// stallTime is how long a client may take nothing while others share its
+	// upstream.
 	stallTime = time.Second
-	holdTime  = 2 * time.Second
+	// holdTime is how long it may hold them up in all before it has caught up,
+	// if one of them seems to wait for an answer: it has said something within
+	// saidTime, and is no large download itself.
+	holdTime = 2 * time.Second
+	saidTime = 5 * time.Second
 )
 
 // slowWrite is when a write to a client that takes what it gets is over.
@@ -61,7 +64,8 @@ type stream struct {
 	faultReplied bool // and with its error stream: it connects to the pod then
 	uploads      bool // bytes of the client's were sent on it
 
-	much atomic.Bool // has been received
+	much atomic.Bool  // has been received
+	said atomic.Int64 // when the client last said something; Unix nanoseconds
 
 	mu       sync.Mutex
 	changed  *sync.Cond
@@ -144,7 +148,7 @@ func (s *stream) take(chunks *net.Buffers) bool {
 // takes nothing for stallTime, or has held up others for too long. mu must be
 // held.
 func (s *stream) clientTakes() bool {
-	if s.held > holdTime && s.up.carriesLittle(s) {
+	if s.held > holdTime && s.up.waitedFor(s) {
 		return false
 	}
 	begin := time.Now()
@@ -214,6 +218,11 @@ func (s *stream) heldUp() bool {
 // heavy tells whether much is carried: one that shares with it may have to wait,
 // and costs it its right to wait for its client.
 func (s *stream) heavy() bool { return s.much.Load() }
+
+// waits tells whether the client seems to wait for an answer.
+func (s *stream) waits() bool {
+	return !s.heavy() && time.Since(time.Unix(0, s.said.Load())) < saidTime
+}
 
 // addFault takes what the server says went wrong.
 func (s *stream) addFault(text []byte) {
@@ -474,6 +483,7 @@ func (s *stream) begin() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sent = s.sent || s.err == nil
+	s.said.Store(time.Now().UnixNano())
 	return s.err
 }
 
