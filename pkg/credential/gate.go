@@ -107,11 +107,15 @@ func (g *Gate) ask(ctx context.Context, plugin transport.WrapperFunc) (authoriza
 	if err := g.take(ctx); err != nil {
 		return "", 0, err
 	}
-	defer g.give()
 	if err := g.waiting(); err != nil {
+		g.give()
 		return "", 0, err
 	}
-	authorization, err = request(ctx, plugin, http.StatusOK)
+	authorization, mine, err := g.request(ctx, plugin, http.StatusOK)
+	if !mine {
+		return "", 0, err
+	}
+	defer g.give()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if err != nil {
@@ -129,7 +133,6 @@ func (g *Gate) rejected(ctx context.Context, plugin transport.WrapperFunc, gener
 	if g.take(ctx) != nil {
 		return
 	}
-	defer g.give()
 	g.mu.Lock()
 	renew := g.generation == generation && !g.suspect
 	if g.generation == generation {
@@ -140,10 +143,14 @@ func (g *Gate) rejected(ctx context.Context, plugin transport.WrapperFunc, gener
 		}
 	}
 	g.mu.Unlock()
-	if renew {
-		// That client-go is told of a 401 is what makes it run the plugin. Its
-		// failure is in client-go's log only, and in the next answer.
-		_, _ = request(ctx, plugin, http.StatusUnauthorized)
+	if !renew {
+		g.give()
+		return
+	}
+	// That client-go is told of a 401 is what makes it run the plugin. Its
+	// failure is in client-go's log only, and in the next answer.
+	if _, mine, _ := g.request(ctx, plugin, http.StatusUnauthorized); mine {
+		g.give()
 	}
 }
 
@@ -192,8 +199,32 @@ func (g *Gate) take(ctx context.Context) error {
 func (g *Gate) give() { <-g.turn }
 
 // request lets client-go put credentials on a request that goes nowhere, and
-// answers it with the status given. It doesn't end with ctx while the plugin
-// runs: client-go can't end it.
+// answers it with the status given. If ctx ends while the plugin runs, which
+// nobody can end, request returns all the same, and mine is false: the turn is
+// the plugin's until it ends.
+func (g *Gate) request(ctx context.Context, plugin transport.WrapperFunc, status int) (authorization string, mine bool, err error) {
+	type outcome struct {
+		authorization string
+		err           error
+	}
+	ended, left := make(chan outcome), make(chan struct{})
+	go func() {
+		authorization, err := request(context.WithoutCancel(ctx), plugin, status)
+		select {
+		case ended <- outcome{authorization, err}:
+		case <-left:
+			g.give()
+		}
+	}()
+	select {
+	case o := <-ended:
+		return o.authorization, true, o.err
+	case <-ctx.Done():
+		close(left)
+		return "", false, context.Cause(ctx)
+	}
+}
+
 func request(ctx context.Context, plugin transport.WrapperFunc, status int) (authorization string, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "/", nil)
 	if err != nil {

@@ -18,7 +18,7 @@ func report(log logrus.FieldLogger, before, after Status) {
 		prev, known := old[h.ID]
 		delete(old, h.ID)
 		switch {
-		case known && prev.equal(h):
+		case known && (prev.equal(h) || describe(prev) == describe(h)):
 		case len(h.Problems) > 0:
 			log.Warnf("%s %s", mark(known), describe(h))
 		default:

@@ -357,7 +357,7 @@ func (s *stream) verdict() error {
 		text := strings.TrimSpace(string(s.fault))
 		err := unreached(text)
 		if err == nil || s.received > 0 {
-			return errors.New(text)
+			return errors.New(inShort(text))
 		}
 		if err.Why == fwd.PodGone {
 			// Soon the kubelet doesn't even answer on it.

@@ -3,6 +3,7 @@ package tunnel
 import (
 	"errors"
 	"regexp"
+	"strings"
 
 	"github.com/kubeshore/kubeshore/pkg/fwd"
 )
@@ -51,4 +52,16 @@ func unreached(fault string) *fwd.UnreachedError {
 		return nil
 	}
 	return &fwd.UnreachedError{Why: why, Err: errors.New(line(text))}
+}
+
+// inShort says what a kubelet or a runtime tells of a connection that broke off,
+// without the paths and numbers that help nobody.
+func inShort(fault string) string {
+	switch {
+	case strings.Contains(fault, "connection reset by peer"):
+		return "the process in the pod reset the connection (connection reset by peer)"
+	case strings.Contains(fault, "broken pipe"):
+		return "the process in the pod has closed the connection (broken pipe)"
+	}
+	return line(around.ReplaceAllString(fault, ""))
 }
