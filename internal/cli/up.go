@@ -196,7 +196,11 @@ func run(ctx, abort context.Context, watcher *kube.Watcher, dialer *tunnel.Diale
 		defer hangUp()
 		return engine.Run(ctx, abort)
 	})
-	return running.Wait()
+	err := running.Wait()
+	if n := dialer.Stalled(); n > 0 {
+		engine.Log.Warnf("connections that were reset as their clients didn't read while others waited: %d", n)
+	}
+	return err
 }
 
 // openHosts takes the hosts file, and says what to do where that can't be.

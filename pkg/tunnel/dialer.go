@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -20,6 +21,8 @@ import (
 type Dialer struct {
 	clusters map[string]upgrader
 	work     chan func(context.Context) // for Run to run
+
+	stalled atomic.Uint64
 
 	mu    sync.Mutex
 	pools map[fwd.PodRef]*pool
@@ -49,6 +52,10 @@ func New(clusters map[string]Cluster, with Transport) (*Dialer, error) {
 	}
 	return d, nil
 }
+
+// Stalled returns how many connections were reset so far as their clients didn't
+// read while others waited. Anyone may call it at any time.
+func (d *Dialer) Stalled() uint64 { return d.stalled.Load() }
 
 // Run runs the connections to the API servers until ctx ends, and then closes
 // them. It must be called once.
@@ -113,6 +120,7 @@ func (d *Dialer) pool(pod fwd.PodRef, c upgrader) *pool {
 	p, ok := d.pools[pod]
 	if !ok {
 		p = newPool(func(ctx context.Context) (*upstream, error) { return c.dial(ctx, pod) }, d.work)
+		p.stalled = &d.stalled
 		d.pools[pod] = p
 	}
 	p.mu.Lock()

@@ -78,7 +78,7 @@ func (u *upstream) sentLocked(id uint32, bytes int) {
 	l := &u.lanes[laneOf(id)]
 	l.sent++
 	l.sentBytes += int64(bytes)
-	if l.due() {
+	if l.due() && len(u.streams) > 1 {
 		u.askLocked()
 	}
 }
@@ -185,23 +185,11 @@ func (u *upstream) remove(s *stream) {
 		if s.uploads {
 			l.dubious = l.sent
 		}
-		if _, _, ok := u.freeLocked(); !ok || u.fewLocked() {
+		if _, _, ok := u.freeLocked(); !ok {
 			u.askLocked()
 		}
 	}
 	u.freed.Broadcast()
 	u.mu.Unlock()
 	u.sendControl(nil)
-}
-
-// fewLocked tells whether it is time to ask for proofs that make lanes usable
-// again, so that they come before the next streams do.
-func (u *upstream) fewLocked() bool {
-	n := 0
-	for i := range u.lanes {
-		if l := &u.lanes[i]; !l.usable() && l.ping == 0 {
-			n++
-		}
-	}
-	return n >= 2
 }

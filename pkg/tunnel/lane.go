@@ -55,7 +55,7 @@ func (l *lane) usable() bool {
 
 // due tells whether to ask, so that the answer comes before the lane is full.
 func (l *lane) due() bool {
-	return l.ping == 0 && (l.sent-l.proven >= laneFrames/2 || l.sentBytes-l.provenBytes >= laneBytes/2)
+	return l.ping == 0 && (l.sent-l.proven >= laneFrames*3/4 || l.sentBytes-l.provenBytes >= laneBytes/2)
 }
 
 // stuck tells whether nothing is taken that must be, and hasn't been for so long.

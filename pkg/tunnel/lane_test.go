@@ -129,6 +129,44 @@ func TestStalledUploadHoldsUpNoOther(t *testing.T) {
 	}
 }
 
+// A client that reads nothing, on a connection that is shared, is given up and
+// counted; the other stream goes on.
+func TestStalledReaderIsGivenUp(t *testing.T) {
+	u := served(t, func(data httpstream.Stream) {
+		if data.Headers().Get(corev1.PortHeader) == "1" {
+			_, _ = io.Copy(data, zeroes{})
+			return
+		}
+		_, _ = io.Copy(data, data)
+	})
+	stalled, err := u.open(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sibling, err := u.open(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, _ := tcpPair(t) // nobody reads the other end
+	ended := make(chan error, 1)
+	go func() {
+		_, err := stalled.WriteTo(client)
+		ended <- err
+	}()
+	select {
+	case err := <-ended:
+		if !errors.Is(err, errStalled) {
+			t.Errorf("the stalled one ends with %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("the stalled one is never given up")
+	}
+	echo(t, sibling)
+	if n := u.stalled.Load(); n != 1 {
+		t.Errorf("%d are counted", n)
+	}
+}
+
 // echo says something on a stream that is an echo's and waits for the answer.
 func echo(t *testing.T, s *stream) {
 	t.Helper()

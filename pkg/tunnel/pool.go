@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kubeshore/kubeshore/pkg/fwd"
@@ -38,8 +39,9 @@ const (
 // nothing, one stream after another; and a spare, so that the next stream need
 // not wait for a dial.
 type pool struct {
-	dial  func(context.Context) (*upstream, error)
-	start chan<- func(context.Context) // runs what it is given
+	dial    func(context.Context) (*upstream, error)
+	start   chan<- func(context.Context) // runs what it is given
+	stalled *atomic.Uint64               // counts streams whose client was given up; may be nil
 
 	mu      sync.Mutex
 	users   map[*upstream]int // all of them, with the number of their streams
@@ -192,6 +194,9 @@ func (p *pool) takeLocked(hurry bool) *upstream {
 func (p *pool) add(ctx context.Context) {
 	began := time.Now()
 	u, err := p.dial(ctx)
+	if err == nil && p.stalled != nil {
+		u.stalled = p.stalled
+	}
 	p.dialled(u, err, began)
 	if err != nil {
 		return

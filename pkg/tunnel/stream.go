@@ -99,6 +99,7 @@ func (s *stream) faultID() uint32 { return s.id - 2 }
 // returns. The upstream's reader alone calls it.
 func (s *stream) deliver(chunks *net.Buffers) {
 	if !s.take(chunks) {
+		s.up.stalled.Add(1)
 		s.fail(errStalled)
 		s.up.remove(s)
 		s.up.reset(s)
@@ -264,6 +265,9 @@ func (s *stream) failLocked(err error) {
 	inOrder := s.dataEnd && s.faultEnd // what has ended so can't fail any more
 	if s.err == nil && !inOrder {
 		s.err = err
+		if s.draining { // the client takes nothing: WriteTo has to return all the same
+			_ = s.client.SetWriteDeadline(time.Unix(1, 0))
+		}
 	}
 	s.changed.Broadcast()
 }

@@ -51,9 +51,10 @@ var (
 // on it. Its methods may be called by several goroutines at once.
 type upstream struct {
 	conn    net.Conn
-	bulk    *bulkConn // below conn; may be nil
-	gathers bool      // conn's reads may end with errDry
-	used    time.Time // when it last was; by its pool's mu
+	bulk    *bulkConn      // below conn; may be nil
+	gathers bool           // conn's reads may end with errDry
+	used    time.Time      // when it last was; by its pool's mu
+	stalled *atomic.Uint64 // counts streams whose client was given up
 	pulse   pulse
 	// carried says that a stream got an answer from the pod.
 	carried atomic.Bool
@@ -81,7 +82,7 @@ type upstream struct {
 // newUpstream returns the upstream of a connection. bulk is what stands below
 // its TLS; nil if that isn't known.
 func newUpstream(conn net.Conn, bulk *bulkConn) *upstream {
-	u := &upstream{conn: conn, bulk: bulk, nextID: 1, streams: make(map[uint32]*stream)}
+	u := &upstream{conn: conn, bulk: bulk, nextID: 1, streams: make(map[uint32]*stream), stalled: new(atomic.Uint64)}
 	u.freed = sync.NewCond(&u.mu)
 	u.pulse.hear()
 	return u
