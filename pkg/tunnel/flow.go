@@ -185,11 +185,23 @@ func (u *upstream) remove(s *stream) {
 		if s.uploads {
 			l.dubious = l.sent
 		}
-		if _, _, ok := u.freeLocked(); !ok {
+		if _, _, ok := u.freeLocked(); !ok || u.fewLocked() {
 			u.askLocked()
 		}
 	}
 	u.freed.Broadcast()
 	u.mu.Unlock()
 	u.sendControl(nil)
+}
+
+// fewLocked tells whether it is time to ask for proofs that make lanes usable
+// again, so that they come before the next streams do.
+func (u *upstream) fewLocked() bool {
+	n := 0
+	for i := range u.lanes {
+		if l := &u.lanes[i]; !l.usable() && l.ping == 0 {
+			n++
+		}
+	}
+	return n >= 2
 }
