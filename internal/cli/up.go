@@ -42,7 +42,7 @@ func newUp(streams Streams) *cobra.Command {
 		Use:   "up",
 		Short: "Forward services until stopped",
 		Long: `Forward every service of the namespaces to this machine until stopped by Ctrl-C,
-SIGTERM or SIGHUP; then take everything back. The services of the first
+SIGTERM, SIGQUIT or SIGHUP; then take everything back. The services of the first
 namespace answer to their bare names too.
 
 It needs root, for the hosts file and for ports below 1024.`,

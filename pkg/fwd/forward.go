@@ -70,7 +70,9 @@ func (e *Engine) account(c *connection, err error) {
 	switch {
 	case met:
 		level, text = logrus.InfoLevel, fmt.Sprintf("a connection to pod %v broke off: %s", c.to.Pod, oneLine(err))
-	case errors.Is(err, errNoPod), errors.Is(err, errServiceGone):
+	case errors.Is(err, errNoPod):
+		text = fmt.Sprintf("a connection was reset: no pod is ready, nor became so within %v (--hold)", e.Hold)
+	case errors.Is(err, errServiceGone):
 	default:
 		if f, ok := newFault(c.at.Port(), c.to, err); ok {
 			level = logrus.DebugLevel // the report of the Status says it

@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"errors"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -62,14 +63,27 @@ type bulkConn struct {
 	fast       bool // they come at a pace
 	waits      lowWaterReader
 
-	mu       sync.Mutex // for writing: TLS itself may have something to say while it reads
-	cork     bool
-	out      *[]byte     // what is written while corked
-	flushing atomic.Bool // it is being sent
+	// Most is written by together, by one goroutine at a time; but TLS and
+	// WebSocket have something to say of their own now and then, while they read.
+	gathering atomic.Bool // together runs
+	mu        sync.Mutex
+	cork      bool
+	out       *[]byte    // what is written while corked
+	busy      bool       // somebody writes to Conn
+	idle      *sync.Cond // nobody does any more
+	after     []byte     // what was written meanwhile: it doesn't wait
+
+	// handshake is how many more bytes may be read before the upgrade is done;
+	// negative once it is.
+	handshake int
 }
 
+// handshakeSize is how much may come before the upgrade is done.
+const handshakeSize = 1 << 20
+
 func newBulkConn(conn net.Conn) *bulkConn {
-	c := &bulkConn{Conn: conn, in: readBuffer{small: make([]byte, readSize)}}
+	c := &bulkConn{Conn: conn, in: readBuffer{small: make([]byte, readSize)}, handshake: handshakeSize}
+	c.idle = sync.NewCond(&c.mu)
 	c.waits.init(conn)
 	return c
 }
@@ -92,12 +106,23 @@ func (c *bulkConn) Read(p []byte) (int, error) {
 		if err != nil {
 			return 0, err
 		}
+		if c.handshake >= 0 {
+			if c.handshake -= n; c.handshake < 0 {
+				return 0, errTooMuch
+			}
+		}
 		c.begin, c.end = 0, n
 	}
 	n := copy(p, c.in.bytes()[c.begin:c.end])
 	c.begin += n
 	return n, nil
 }
+
+// errTooMuch is for a server that doesn't come to an end with its answer.
+var errTooMuch = errors.New("its answer to the upgrade is too large")
+
+// upgraded says that the upgrade is done. It must be called before the next Read.
+func (c *bulkConn) upgraded() { c.handshake = -1 }
 
 // ready calls read, whose reads through the connection get only what was read
 // from the network already.
@@ -141,30 +166,54 @@ func (c *bulkConn) acked() (n uint64, known bool) {
 func (c *bulkConn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.cork {
+	switch {
+	case c.cork:
 		*c.out = append(*c.out, p...)
-		return len(p), nil
+	case c.busy:
+		if c.after = append(c.after, p...); len(c.after) > maxQueued {
+			return 0, errProtocol // it asks for more answers than it takes
+		}
+	default:
+		return len(p), c.send(p)
 	}
-	return c.Conn.Write(p)
+	return len(p), nil
 }
 
 // together calls write and then sends all that it wrote to c at once.
 func (c *bulkConn) together(write func() error) error {
+	c.gathering.Store(true)
+	defer c.gathering.Store(false)
 	c.mu.Lock()
 	c.cork, c.out = true, corked.Get().(*[]byte)
 	c.mu.Unlock()
 	err := write()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	for c.busy {
+		c.idle.Wait() // what comes meanwhile stands behind what is in out
+	}
 	c.cork = false
 	if err == nil && len(*c.out) > 0 {
-		c.flushing.Store(true)
-		_, err = c.Conn.Write(*c.out)
-		c.flushing.Store(false)
+		err = c.send(*c.out)
 	}
 	*c.out = (*c.out)[:0]
 	corked.Put(c.out)
 	c.out = nil
+	return err
+}
+
+// send writes to the network, and then what was to be written meanwhile. mu must
+// be held, and is not during the writes.
+func (c *bulkConn) send(p []byte) (err error) {
+	c.busy = true
+	for err == nil && len(p) > 0 {
+		c.mu.Unlock()
+		_, err = c.Conn.Write(p)
+		c.mu.Lock()
+		p, c.after = c.after, nil
+	}
+	c.busy = false
+	c.idle.Broadcast()
 	return err
 }
 
@@ -174,7 +223,7 @@ var corked = sync.Pool{New: func() any { return new([]byte) }}
 // SetWriteDeadline leaves what together sends alone: it is what gorilla's
 // WebSocket would wait for before it answers a PING, if it knew.
 func (c *bulkConn) SetWriteDeadline(t time.Time) error {
-	if c.flushing.Load() {
+	if c.gathering.Load() {
 		return nil
 	}
 	return c.Conn.SetWriteDeadline(t)

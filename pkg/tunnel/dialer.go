@@ -88,6 +88,9 @@ func (d *Dialer) Dial(ctx context.Context, pod fwd.PodRef, port uint16) (fwd.Str
 	}
 	p := d.pool(pod, c)
 	for {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
 		u, err := p.get(ctx)
 		if err != nil {
 			return nil, err

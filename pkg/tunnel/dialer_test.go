@@ -131,26 +131,48 @@ func TestStreamEchoes(t *testing.T) {
 }
 
 func TestStreamFaults(t *testing.T) {
+	const refused = "dial tcp4 127.0.0.1:8080: connect: connection refused"
 	for name, c := range map[string]struct {
 		pod  behave
 		want string
 	}{
+		"a newer runtime's pod refuses": {func(data, faults httpstream.Stream, _ httpstream.Connection) {
+			_, _ = io.WriteString(faults, refused)
+			_, _ = data.Reset(), faults.Reset()
+		}, "nothing listens on port 8080"},
+		"and the end of the bytes comes first": {func(data, faults httpstream.Stream, _ httpstream.Connection) {
+			_ = data.Close()
+			_, _ = io.WriteString(faults, refused)
+			_, _ = data.Reset(), faults.Reset()
+		}, "nothing listens on port 8080"},
+		"a newer runtime's pod resets": {func(data, faults httpstream.Stream, _ httpstream.Connection) {
+			_, _ = io.WriteString(faults, "read tcp4 127.0.0.1:1->127.0.0.1:8080: read: connection reset by peer")
+			_, _ = data.Reset(), faults.Reset()
+		}, "the process in the pod reset the connection"},
 		"the pod refuses": {func(data, faults httpstream.Stream, _ httpstream.Connection) {
 			_ = data.Close() // the end of the bytes comes first, the reason after it
-			_, _ = io.WriteString(faults, "dial tcp4 127.0.0.1:8080: connect: connection refused")
+			_, _ = io.WriteString(faults, refused)
 			_ = faults.Close()
 		}, "nothing listens on port 8080"},
-		"the connection is lost": {func(_, _ httpstream.Stream, conn httpstream.Connection) {
-			_ = conn.Close()
-		}, "reset the stream"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := dial(t, cluster(t, c.pod))
-			_, err := s.Read(make([]byte, 1))
-			if err == nil || errors.Is(err, io.EOF) || !strings.Contains(err.Error(), c.want) {
-				t.Errorf("Read says %v, want %q and not the end", err, c.want)
+			d := cluster(t, c.pod)
+			for range 20 {
+				s := dial(t, d)
+				_, _ = io.WriteString(s, "hello") // the stream may have ended by then
+				_, err := s.Read(make([]byte, 1))
+				if err == nil || errors.Is(err, io.EOF) || !strings.Contains(err.Error(), c.want) {
+					t.Errorf("Read says %v, want %q and not the end", err, c.want)
+				}
 			}
 		})
+	}
+}
+
+func TestLostConnection(t *testing.T) {
+	s := dial(t, cluster(t, func(_, _ httpstream.Stream, conn httpstream.Connection) { _ = conn.Close() }))
+	if _, err := s.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) || !strings.Contains(err.Error(), "reset the stream") {
+		t.Errorf("Read says %v, want that the stream was reset", err)
 	}
 }
 

@@ -57,8 +57,10 @@ func (u *upstream) fit() fit {
 	free = free && u.err == nil
 	streams := slices.Collect(maps.Values(u.streams))
 	slow := !u.writeBegan.IsZero() && time.Since(u.writeBegan) > slowWrite
+	// A stream that is alone has no bound: the server may not read any more.
+	full := u.cloggedLocked()
 	u.mu.Unlock()
-	if !free || slow || u.pulse.doubtful() {
+	if !free || slow || full || u.pulse.doubtful() {
 		return unfit
 	}
 	switch {
@@ -78,7 +80,7 @@ func (u *upstream) sentLocked(id uint32, bytes int) {
 	l := &u.lanes[laneOf(id)]
 	l.sent++
 	l.sentBytes += int64(bytes)
-	if l.due() && len(u.streams) > 1 {
+	if l.due() {
 		u.askLocked()
 	}
 }
@@ -116,8 +118,29 @@ func (u *upstream) ask() {
 func (u *upstream) answered(ping uint32) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.lanes[ping/2%lanes].answer(ping)
+	l := &u.lanes[ping/2%lanes]
+	if l.ping == ping && l.asked.After(u.proven) {
+		u.proven = l.asked
+	}
+	l.answer(ping)
 	u.freed.Broadcast()
+}
+
+// echo sends a PING of the server's back. It takes its worker's turn like one of
+// ours.
+func (u *upstream) echo(ping uint32) {
+	u.mu.Lock()
+	u.pings++
+	u.queued = appendPing(u.queued, ping)
+	u.mu.Unlock()
+	u.sendControl(nil)
+}
+
+// drop breaks a stream off that the server has given up, or that is given up
+// because of the server.
+func (u *upstream) drop(s *stream, err error) {
+	s.fail(err)
+	u.remove(s) // who waits to send for it needn't any more
 }
 
 // clogged tells whether the server may have stopped reading, as a pod doesn't
@@ -125,6 +148,10 @@ func (u *upstream) answered(ping uint32) {
 func (u *upstream) clogged() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	return u.cloggedLocked()
+}
+
+func (u *upstream) cloggedLocked() bool {
 	return slices.ContainsFunc(u.lanes[:], func(l lane) bool { return l.full() })
 }
 

@@ -23,10 +23,10 @@ const (
 func (u *upstream) check(proven time.Time) (doubtful bool) {
 	ignored, stuck := u.tend()
 	for _, s := range ignored {
-		s.fail(errIgnored)
+		u.drop(s, errIgnored)
 	}
 	for _, s := range stuck {
-		s.fail(errStuck)
+		u.drop(s, errStuck)
 	}
 	u.sendControl(nil)
 	if u.advances() {
@@ -73,9 +73,9 @@ func (u *upstream) tend() (ignored, stuck []*stream) {
 		u.retired = u.retired || l.stuck(stuckTime)
 	}
 	for _, s := range u.streams {
-		begun := s.replied && s.faultReplied
+		begun, since := s.replied && s.faultReplied, time.Since(s.opened)
 		switch {
-		case !begun && time.Since(s.opened) >= replyTime && u.pulse.heardSince(s.opened):
+		case !begun && since >= replyTime && u.proven.After(s.opened), !begun && since >= deadTime:
 			u.retired = true
 			ignored = append(ignored, s)
 		case u.lanes[laneOf(s.id)].stuck(deadTime):

@@ -18,6 +18,12 @@ import (
 // connection; handle gets each data stream.
 func served(t *testing.T, handle func(data httpstream.Stream)) *upstream {
 	t.Helper()
+	return servedWithPings(t, handle, 0)
+}
+
+// servedWithPings is served, by a server that sends a PING so often.
+func servedWithPings(t *testing.T, handle func(data httpstream.Stream), every time.Duration) *upstream {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -32,7 +38,7 @@ func served(t *testing.T, handle func(data httpstream.Stream)) *upstream {
 	}
 	_ = l.Close()
 	var running sync.WaitGroup
-	server, err := spdy.NewServerConnection(theirs, func(s httpstream.Stream, replied <-chan struct{}) error {
+	server, err := spdy.NewServerConnectionWithPings(theirs, func(s httpstream.Stream, replied <-chan struct{}) error {
 		if s.Headers().Get(corev1.StreamType) == corev1.StreamTypeData {
 			running.Go(func() {
 				<-replied
@@ -40,7 +46,7 @@ func served(t *testing.T, handle func(data httpstream.Stream)) *upstream {
 			})
 		}
 		return nil
-	})
+	}, every)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,6 +133,117 @@ func TestStalledUploadHoldsUpNoOther(t *testing.T) {
 	if answer, err := io.ReadAll(io.LimitReader(stalled, 3)); string(answer) != "all" {
 		t.Errorf("the answer is %q, %v", answer, err)
 	}
+}
+
+// The server's own PINGs take turns of its workers too, and prove nothing.
+func TestPingsOfTheServersDontMislead(t *testing.T) {
+	read := make(chan struct{})
+	u := servedWithPings(t, func(data httpstream.Stream) {
+		if data.Headers().Get(corev1.PortHeader) == "1" {
+			<-read
+			return
+		}
+		_, _ = io.Copy(data, data)
+	}, 50*time.Millisecond)
+	t.Cleanup(func() { close(read) })
+	for deadline := time.After(10 * time.Second); ; {
+		u.mu.Lock()
+		echoed := u.pings // none of ours was sent
+		u.mu.Unlock()
+		if echoed > 0 && echoed%lanes != 0 {
+			break
+		}
+		select {
+		case <-deadline:
+			t.Fatal("the server sends no PING")
+		case <-time.After(time.Millisecond):
+		}
+	}
+	stalled, err := u.open(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sibling, err := u.open(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var uploading sync.WaitGroup
+	uploading.Go(func() { _, _ = io.CopyN(stalled, zeroes{}, 64<<20) })
+	defer uploading.Wait()
+	defer u.fail(errUpstreamClosed)
+	for range 50 {
+		echo(t, sibling)
+		<-time.After(10 * time.Millisecond) // a few of the server's PINGs
+	}
+}
+
+// No stream joins one whose pod may have stopped reading: the server may not
+// read any more, as nothing bounds a stream that is alone.
+func TestNoStreamJoinsAStalledUpload(t *testing.T) {
+	read := make(chan struct{})
+	u := served(t, func(httpstream.Stream) { <-read })
+	t.Cleanup(func() { close(read) })
+	stalled, err := u.open(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 100 {
+		if _, err := stalled.Write([]byte("small enough for the kernel to take them all")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if f := u.fit(); f != unfit {
+		t.Errorf("it takes another stream: %v", f)
+	}
+}
+
+// A stream isn't opened behind a write that doesn't get on.
+func TestOpenDoesNotWait(t *testing.T) {
+	u := mute(t)
+	u.writing.Lock()
+	defer u.writing.Unlock()
+	if _, err := u.open(1); !errors.Is(err, errUpstreamFull) {
+		t.Errorf("open says %v", err)
+	}
+}
+
+// A slow client doesn't starve another stream of its connection, whose client
+// says nothing.
+func TestSlowReaderBesideAPush(t *testing.T) {
+	u := served(t, func(data httpstream.Stream) {
+		if data.Headers().Get(corev1.PortHeader) == "1" {
+			_, _ = io.Copy(data, zeroes{})
+			return
+		}
+		for err := error(nil); err == nil; _, err = data.Write([]byte("tick")) {
+			<-time.After(100 * time.Millisecond)
+		}
+	})
+	push, err := u.open(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slow, err := u.open(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, theirs := tcpPair(t)
+	if err := theirs.SetReadBuffer(64 << 10); err != nil {
+		t.Fatal(err)
+	}
+	var reading sync.WaitGroup
+	defer reading.Wait()
+	defer theirs.Close()
+	reading.Go(func() {
+		for err := error(nil); err == nil; _, err = theirs.Read(make([]byte, 20<<10)) {
+			<-time.After(30 * time.Millisecond) // slow
+		}
+	})
+	reading.Go(func() { _, _ = io.Copy(io.Discard, push) })
+	if _, err := slow.WriteTo(ours); !errors.Is(err, errStalled) {
+		t.Errorf("the slow one ends with %v", err)
+	}
+	_ = push.Close()
 }
 
 // A client that reads nothing, on a connection that is shared, is given up and

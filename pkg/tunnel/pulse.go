@@ -103,13 +103,6 @@ func (p *pulse) progress() {
 	}
 }
 
-// heardSince tells whether something has come since then.
-func (p *pulse) heardSince(then time.Time) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.heard.After(then)
-}
-
 // silence returns since when an answer is due that the reader waits for, and
 // for how long; zero if none is.
 func (p *pulse) silence() (since time.Time, d time.Duration) {

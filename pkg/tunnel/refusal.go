@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
-	"slices"
 	"strings"
 	"unicode"
 
@@ -89,7 +88,11 @@ func (a answer) refusal(pod fwd.PodRef, with Transport) *refusal {
 	case said != "":
 		r.text += ": " + line(said)
 	}
-	if r.why == fwd.Denied && slices.Contains(overloaded(), a.code) {
+	switch {
+	case r.why != fwd.Denied:
+	case runtimeAway.MatchString(said):
+		r.why = fwd.PodGone
+	case isPassing(a.code, a.kind):
 		r.why = fwd.ClusterAway
 	}
 	if r.verb != "" {
@@ -98,11 +101,19 @@ func (a answer) refusal(pod fwd.PodRef, with Transport) *refusal {
 	return r
 }
 
-// overloaded returns the codes of servers that will do later what they can't
-// do now.
-func overloaded() []int {
-	return []int{http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout}
+// isPassing tells whether an answer is a server's that will do later what it
+// can't do now.
+func isPassing(code int, kind string) bool {
+	switch code {
+	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return true
+	}
+	return code >= http.StatusInternalServerError && kind != "text/html"
 }
+
+// runtimeAway is how a kubelet says that the pod's container runtime doesn't
+// answer, or has a fault (gRPC's status).
+var runtimeAway = regexp.MustCompile(`\brpc error: code = `)
 
 // combined is the error of all the transports that were tried.
 func combined(refusals []*refusal) error {

@@ -31,10 +31,11 @@ const (
 	// upstream.
 	stallTime = time.Second
 	// holdTime is how long it may hold them up in all before it has caught up,
-	// if one of them seems to wait for an answer: it has said something within
-	// saidTime, and is no large download itself.
+	// if one of them seems to wait for bytes: its client has said something within
+	// saidTime and had no answer, or it got some within flowTime.
 	holdTime = 2 * time.Second
-	saidTime = 5 * time.Second
+	saidTime = time.Minute
+	flowTime = 10 * time.Second
 )
 
 // slowWrite is when a write to a client that takes what it gets is over.
@@ -220,9 +221,15 @@ func (s *stream) heldUp() bool {
 // and costs it its right to wait for its client.
 func (s *stream) heavy() bool { return s.much.Load() }
 
-// waits tells whether the client seems to wait for an answer.
+// waits tells whether the client seems to wait for bytes of the pod's.
 func (s *stream) waits() bool {
-	return !s.heavy() && time.Since(time.Unix(0, s.said.Load())) < saidTime
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.direct || s.draining || len(s.backlog) > 0 {
+		return false // it has some to take
+	}
+	said := time.Unix(0, s.said.Load())
+	return said.After(s.last) && time.Since(said) < saidTime || s.received > 0 && time.Since(s.last) < flowTime
 }
 
 // addFault takes what the server says went wrong.
@@ -376,12 +383,13 @@ func (s *stream) verdict() error {
 	return io.EOF
 }
 
-// failure is why the stream broke off, and says so if no byte went either way, or
-// the pod was never connected to.
+// failure is why the stream broke off, and says so if no byte went either way.
+// Newer runtimes reset a stream of which the error stream has said what is wrong.
 // mu must be held.
 func (s *stream) failure() error {
 	switch {
-	case s.received == 0 && errors.Is(s.err, errIgnored):
+	case errors.Is(s.err, errReset) && len(s.fault) > 0:
+		return s.verdict()
 	case s.sent || s.received > 0 || errors.Is(s.err, net.ErrClosed):
 		return s.err
 	case errors.Is(s.err, errReset):

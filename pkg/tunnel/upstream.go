@@ -35,8 +35,7 @@ var (
 	errSilent = errors.New("the API server doesn't answer any more")
 	// errReset is what a stream gets that the server gave up by itself.
 	errReset = errors.New("the API server reset the stream")
-	// errIgnored is what a stream gets that the server has not begun with, and so
-	// has not connected to the pod.
+	// errIgnored is what a stream gets that the server doesn't begin with.
 	errIgnored = errors.New("the API server doesn't begin with the stream")
 	// errStuck is what they get if the server has stopped handling what is sent
 	// to them.
@@ -61,7 +60,7 @@ type upstream struct {
 
 	// writing is held over each write: frames go out whole, and streams are
 	// opened in the order of their numbers.
-	writing sync.Mutex
+	writing turn
 	scratch []byte
 	opened  bool // a stream was, ever
 
@@ -70,7 +69,8 @@ type upstream struct {
 	nextID     uint32     // of the next stream to be opened, the first of its two
 	streams    map[uint32]*stream
 	lanes      [lanes]lane
-	pings      uint32    // how many were sent
+	pings      uint32    // how many were sent, the server's that were sent back too
+	proven     time.Time // when the last of ours that was answered had been sent
 	queued     []byte    // control frames for whoever writes next
 	writer     uint32    // the stream whose bytes are being written; 0 if none are
 	writeBegan time.Time // when what is being written began to be; zero if nothing is
@@ -82,7 +82,7 @@ type upstream struct {
 // newUpstream returns the upstream of a connection. bulk is what stands below
 // its TLS; nil if that isn't known.
 func newUpstream(conn net.Conn, bulk *bulkConn) *upstream {
-	u := &upstream{conn: conn, bulk: bulk, nextID: 1, streams: make(map[uint32]*stream), stalled: new(atomic.Uint64)}
+	u := &upstream{conn: conn, bulk: bulk, writing: newTurn(), nextID: 1, streams: make(map[uint32]*stream), stalled: new(atomic.Uint64)}
 	u.freed = sync.NewCond(&u.mu)
 	u.pulse.hear()
 	return u
@@ -91,9 +91,12 @@ func newUpstream(conn net.Conn, bulk *bulkConn) *upstream {
 // open starts a stream to a port of the pod. Both of the streams that
 // port-forward wants for a connection go out at once, and no reply is waited
 // for: it says nothing of the pod. The error stream is half-closed from the
-// first, as we have nothing to say on it.
+// first, as we have nothing to say on it. If something else is being written,
+// and doesn't get on, there is no waiting for it.
 func (u *upstream) open(port uint16) (*stream, error) {
-	u.writing.Lock()
+	if !u.writing.lockWithin(slowWrite) {
+		return nil, errUpstreamFull
+	}
 	defer u.release()
 	s, err := u.add()
 	if err != nil {
@@ -376,7 +379,7 @@ func (u *upstream) control(in *frameReader, h frameHeader) error {
 			return err
 		}
 		if s != nil {
-			s.fail(fmt.Errorf("%w, status %d", errReset, binary.BigEndian.Uint32(body[4:])))
+			u.drop(s, fmt.Errorf("%w, status %d", errReset, binary.BigEndian.Uint32(body[4:])))
 		}
 	case typeSynReply:
 		if len(body) < 4 {
@@ -391,7 +394,7 @@ func (u *upstream) control(in *frameReader, h frameHeader) error {
 		if id := binary.BigEndian.Uint32(body); id%2 == 1 {
 			u.answered(id)
 		} else { // the server's own: it wants it back
-			u.sendControl(appendPing(nil, id))
+			u.echo(id)
 		}
 	case typeGoAway:
 		return io.EOF

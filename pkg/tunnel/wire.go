@@ -161,6 +161,7 @@ func (c *cluster) upgrade(ctx context.Context, pod fwd.PodRef, with Transport) (
 	case said.code != http.StatusSwitchingProtocols:
 		return nil, said.refusal(pod, with)
 	}
+	a.bulk.upgraded()
 	u := newUpstream(a.conn, a.bulk)
 	u.gathers = with == SPDY // WebSocket takes any error of a read as its end
 	return u, nil

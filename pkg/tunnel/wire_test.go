@@ -131,7 +131,13 @@ func TestRefusals(t *testing.T) {
 		"a pod that has ended":   {Auto, says(500, "text/plain", "sandbox container is not running"), nil, fwd.PodGone, "the pod is gone: sandbox container is not running", 1},
 		"no pod, by WebSocket":   {Auto, hangsUp, status(404, `pods "pod" not found`), fwd.PodGone, `pods "pod" not found`, 2},
 		"no credentials":         {Auto, status(401, "Unauthorized"), nil, fwd.Denied, "does not accept the credentials of context ctx", 2},
-		"hang-ups":               {Auto, hangsUp, hangsUp, fwd.ClusterAway, "doesn't answer the upgrade: ", 2},
+		"a runtime away": {
+			Auto, status(500, "rpc error: code = Unavailable desc = connection error"), status(500, "rpc error: code = Unavailable desc = connection error"),
+			fwd.PodGone, "rpc error: code = Unavailable", 2,
+		},
+		"etcd has no leader": {Auto, status(500, "etcdserver: leader changed"), status(500, "etcdserver: leader changed"), fwd.ClusterAway, "leader changed", 2},
+		"a proxy's fault":    {Auto, says(500, "text/html", html), says(500, "text/html", html), fwd.Denied, "500 Internal Server Error (text/html)", 2},
+		"hang-ups":           {Auto, hangsUp, hangsUp, fwd.ClusterAway, "doesn't answer the upgrade: ", 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newAPIServer(t, nil)

@@ -1,0 +1,75 @@
+package tunnel
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/kubeshore/kubeshore/pkg/fwd"
+)
+
+// A stream whose replies stand behind another's bytes isn't given up: its pod
+// may have what its client said. One that the server passes over is, but it
+// isn't certain that nobody has that either.
+func TestOnlyWhatIsPassedOverIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		u := newUpstream(ours, nil)
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			_ = u.read()
+		}()
+		pings := make(chan uint32, 1000) // that the server has not answered yet
+		go func() {
+			for {
+				var header [frameHeaderSize]byte
+				if _, err := io.ReadFull(theirs, header[:]); err != nil {
+					return
+				}
+				h, _ := parseFrameHeader(&header)
+				body := make([]byte, h.length)
+				_, _ = io.ReadFull(theirs, body)
+				if h.control && h.kind == typePing {
+					pings <- binary.BigEndian.Uint32(body)
+				}
+			}
+		}()
+		first, err := u.open(1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() { _, _ = io.Copy(io.Discard, first) }()
+		<-time.After(time.Second)
+		second, err := u.open(2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := second.Write([]byte("POST")); err != nil {
+			t.Fatal(err)
+		}
+		for range 10 {
+			<-time.After(time.Second)
+			_, _ = theirs.Write(append(appendDataHeader(nil, first.id, 0, 5), "bytes"...))
+			u.check(time.Time{})
+			if err := second.broken(); err != nil {
+				t.Fatalf("given up: %v", err)
+			}
+		}
+		for len(pings) > 0 {
+			_, _ = theirs.Write(appendPing(nil, <-pings))
+		}
+		synctest.Wait()
+		u.check(time.Time{})
+		_, err = second.Read(make([]byte, 1))
+		if !errors.Is(err, errIgnored) || errors.As(err, new(*fwd.UnreachedError)) {
+			t.Errorf("the one that is passed over ends with %v", err)
+		}
+		_ = theirs.Close()
+		<-ended
+	})
+}
