@@ -28,17 +28,14 @@ func (u *upstream) freeLocked() (id uint32, neighbours int, ok bool) {
 	return id, neighbours, ok
 }
 
-// waitedFor tells whether another stream's client seems to wait for an answer,
-// which a stream holds up.
-func (u *upstream) waitedFor(by *stream) bool {
+// starves tells whether a stream has held up another one that waits for bytes
+// for too long, which counts from since on. The upstream's reader alone calls it:
+// it looks into one stream while it has the mu of the other.
+func (u *upstream) starves(by *stream, since time.Time, patience time.Duration) bool {
 	u.mu.Lock()
-	defer u.mu.Unlock()
-	for _, s := range u.streams {
-		if s != by && s.waits() {
-			return true
-		}
-	}
-	return false
+	streams := slices.Collect(maps.Values(u.streams))
+	u.mu.Unlock()
+	return slices.ContainsFunc(streams, func(s *stream) bool { return s != by && s.starves(since, patience) })
 }
 
 // fit says how well an upstream can take one more stream.

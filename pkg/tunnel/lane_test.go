@@ -7,6 +7,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -207,47 +208,60 @@ func TestOpenDoesNotWait(t *testing.T) {
 	}
 }
 
-// A slow client doesn't starve another stream of its connection, whose client
-// says nothing.
-func TestSlowReaderBesideAPush(t *testing.T) {
-	u := served(t, func(data httpstream.Stream) {
-		if data.Headers().Get(corev1.PortHeader) == "1" {
-			_, _ = io.Copy(data, zeroes{})
-			return
+// Who waits for bytes while another stream holds the reading up, and who only
+// seems to.
+func TestStarves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := mute(t)
+		s := newStream(u, 3)
+		starvesAfter := func(held time.Time) time.Duration {
+			begin := time.Now()
+			for time.Since(begin) < time.Minute {
+				if s.starves(held, slowTime) {
+					return time.Since(begin)
+				}
+				<-time.After(time.Second)
+			}
+			return 0
 		}
-		for err := error(nil); err == nil; _, err = data.Write([]byte("tick")) {
-			<-time.After(100 * time.Millisecond)
+		if d := starvesAfter(time.Now()); d != 0 {
+			t.Errorf("a new one starves after %v", d)
+		}
+		_ = s.begin() // it asks for something
+		if d := starvesAfter(time.Now()); d != slowTime {
+			t.Errorf("one without an answer starves after %v", d)
+		}
+		held := time.Now()
+		<-time.After(3 * time.Second)
+		_ = s.begin()
+		if d := starvesAfter(held); d != slowTime {
+			t.Errorf("one that asks later starves after %v", d)
+		}
+		s.received, s.last = 100, time.Now()
+		if d := starvesAfter(time.Now()); d != slowTime {
+			t.Errorf("one with a flow of bytes starves after %v", d)
+		}
+		<-time.After(flowTime)
+		if d := starvesAfter(time.Now()); d != 0 {
+			t.Errorf("one that was answered long ago starves after %v", d)
+		}
+		_ = s.begin()
+		s.backlog = []byte("these it could have")
+		if d := starvesAfter(time.Now()); d != 0 {
+			t.Errorf("one that doesn't take what it has starves after %v", d)
 		}
 	})
-	push, err := u.open(2)
-	if err != nil {
-		t.Fatal(err)
-	}
-	slow, err := u.open(1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ours, theirs := tcpPair(t)
-	if err := theirs.SetReadBuffer(64 << 10); err != nil {
-		t.Fatal(err)
-	}
-	var reading sync.WaitGroup
-	defer reading.Wait()
-	defer theirs.Close()
-	reading.Go(func() {
-		for err := error(nil); err == nil; _, err = theirs.Read(make([]byte, 20<<10)) {
-			<-time.After(30 * time.Millisecond) // slow
-		}
-	})
-	reading.Go(func() { _, _ = io.Copy(io.Discard, push) })
-	if _, err := slow.WriteTo(ours); !errors.Is(err, errStalled) {
-		t.Errorf("the slow one ends with %v", err)
-	}
-	_ = push.Close()
+}
+
+// holds tells whether others have to wait for the client.
+func (s *stream) holds() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.held.IsZero()
 }
 
 // A client that reads nothing, on a connection that is shared, is given up and
-// counted; the other stream goes on.
+// counted once another one waits for an answer, which goes on.
 func TestStalledReaderIsGivenUp(t *testing.T) {
 	u := served(t, func(data httpstream.Stream) {
 		if data.Headers().Get(corev1.PortHeader) == "1" {
@@ -270,6 +284,18 @@ func TestStalledReaderIsGivenUp(t *testing.T) {
 		_, err := stalled.WriteTo(client)
 		ended <- err
 	}()
+	for deadline := time.After(10 * time.Second); !stalled.holds(); {
+		select {
+		case err := <-ended:
+			t.Fatalf("it is given up although nobody waits: %v", err)
+		case <-deadline:
+			t.Fatal("it holds nobody up")
+		case <-time.After(time.Millisecond):
+		}
+	}
+	if _, err := sibling.Write([]byte("hello")); err != nil {
+		t.Fatal(err)
+	}
 	select {
 	case err := <-ended:
 		if !errors.Is(err, errStalled) {
@@ -278,7 +304,9 @@ func TestStalledReaderIsGivenUp(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Fatal("the stalled one is never given up")
 	}
-	echo(t, sibling)
+	if _, err := io.ReadFull(sibling, make([]byte, 5)); err != nil {
+		t.Error(err)
+	}
 	if n := u.stalled.Load(); n != 1 {
 		t.Errorf("%d are counted", n)
 	}

@@ -19,7 +19,10 @@ const (
 	// them up, don't count, up to mostUpstreams.
 	maxUpstreams  = 32
 	mostUpstreams = 256
-	maxDials      = 4
+	maxDials      = 8
+	// ownTime is how long a stream waits for a connection of its own that is
+	// being dialled. It doesn't if dials take longer than that.
+	ownTime = 50 * time.Millisecond
 	// lookAgain is when connections that couldn't be shared are looked at again.
 	lookAgain = 20 * time.Millisecond
 	// keepTime is how long a connection is kept after its last use.
@@ -47,6 +50,9 @@ type pool struct {
 	users   map[*upstream]int // all of them, with the number of their streams
 	idle    []*upstream       // those without, the last used last
 	dialing int
+	waiting int           // streams that have no connection yet
+	first   time.Time     // when there first was a connection
+	took    time.Duration // to dial the last one
 	changed chan struct{} // closed and made anew when there is something new to look at
 	used    time.Time
 	proven  time.Time // when the last dial that succeeded began
@@ -62,41 +68,43 @@ func newPool(dial func(context.Context) (*upstream, error), start chan<- func(co
 	return &pool{dial: dial, start: start, users: make(map[*upstream]int), changed: make(chan struct{})}
 }
 
-// get returns a connection for one more stream: an unused one, or else one
-// that can be shared, or else a new one. If none is left unused, one more is
-// dialled, for the next stream.
+// get returns a connection for one more stream: an unused one, or else, while
+// another is dialled, one that can be shared. There is to be one for each
+// stream, and a spare for the next.
 func (p *pool) get(ctx context.Context) (*upstream, error) {
 	p.mu.Lock()
-	failed := p.failed
+	defer p.mu.Unlock()
+	failed, began := p.failed, time.Now()
 	for {
 		p.used = time.Now()
-		u := p.takeLocked(p.failed != failed)
+		u := p.takeLocked(p.failed != failed, p.mayShareLocked(began))
 		if u == nil && p.failed != failed && p.dialErr != nil { // while we waited
-			err := p.dialErr
-			p.mu.Unlock()
-			return nil, err
+			return nil, p.dialErr
 		}
 		delay, err := p.delayLocked(p.failedAt.Add(clientDelay))
 		if u == nil && err != nil {
-			p.mu.Unlock()
 			return nil, err
 		}
-		dial := !slices.ContainsFunc(p.idle, (*upstream).isFit) && delay == 0 && p.mayDialLocked()
-		if dial {
-			p.dialing++
+		if u == nil {
+			p.waiting++
 		}
-		changed := p.changed
-		p.mu.Unlock()
-		if dial {
+		if delay == 0 && p.fewLocked() && p.mayDialLocked() {
+			p.dialing++
+			p.mu.Unlock()
 			p.begin(ctx)
+			p.mu.Lock()
 		}
 		if u != nil {
 			return u, nil
 		}
-		if err := wait(ctx, changed, delay); err != nil {
+		changed := p.changed
+		p.mu.Unlock()
+		err = wait(ctx, changed, delay)
+		p.mu.Lock()
+		p.waiting--
+		if err != nil {
 			return nil, err
 		}
-		p.mu.Lock()
 	}
 }
 
@@ -115,6 +123,30 @@ func wait(ctx context.Context, changed <-chan struct{}, delay time.Duration) err
 	case <-timer.C:
 	}
 	return nil
+}
+
+// mayShareLocked tells whether a stream that has waited since began may share a
+// connection with others, rather than wait on for one of its own. It should not
+// have to: if one of them turns out to be slow, the others are.
+func (p *pool) mayShareLocked(began time.Time) bool {
+	known := time.Since(p.first)
+	switch {
+	case p.dialing == 0:
+		return true
+	case known < ownTime: // the others are through in a moment too
+		return false
+	}
+	return p.took > ownTime || time.Since(began) >= ownTime
+}
+
+// fewLocked tells whether there are fewer connections than there should be: one
+// for each stream, and a spare.
+func (p *pool) fewLocked() bool {
+	streams := p.waiting
+	for _, n := range p.users {
+		streams += n
+	}
+	return len(p.users)+p.dialing <= streams || p.dialing == 0 && !slices.ContainsFunc(p.idle, (*upstream).isFit)
 }
 
 // mayDialLocked tells whether one more connection may be dialled.
@@ -162,14 +194,18 @@ func (p *pool) begin(ctx context.Context) {
 }
 
 // takeLocked returns a connection for one more stream, nil if there is none. It
-// is one that is crowded only if no better one is to be had, or hurry is set.
-func (p *pool) takeLocked(hurry bool) *upstream {
+// is one that has others only if share is set, and one that is crowded only if
+// no better one is to be had, or hurry is set.
+func (p *pool) takeLocked(hurry, share bool) *upstream {
 	for i, u := range slices.Backward(p.idle) {
 		if u.isFit() {
 			p.idle = slices.Delete(p.idle, i, i+1)
 			p.users[u]++
 			return u
 		}
+	}
+	if !share && !hurry {
+		return nil
 	}
 	var best *upstream
 	least := roomy
@@ -281,6 +317,10 @@ func (p *pool) dialled(u *upstream, err error, began time.Time) {
 		p.failedLocked(err)
 	} else {
 		p.dialErr, p.proven = nil, began
+		p.took = time.Since(began)
+		if p.first.IsZero() {
+			p.first = time.Now()
+		}
 		p.users[u], u.used = 0, time.Now()
 		p.idle = append(p.idle, u)
 	}

@@ -228,3 +228,63 @@ func TestDenialIsSaidAtOnce(t *testing.T) {
 		}
 	})
 }
+
+// Of connections that come at once each has one to the API server of its own,
+// unless that takes its time and they need not wait for it.
+func TestBurst(t *testing.T) {
+	const size = 8
+	for name, c := range map[string]struct {
+		takes  time.Duration // a dial
+		warm   bool
+		shares bool
+		want   time.Duration // for the slowest
+	}{
+		"cold":              {takes: 10 * time.Millisecond, want: 10 * time.Millisecond},
+		"cold and far away": {takes: 200 * time.Millisecond, want: 200 * time.Millisecond},
+		"warm":              {takes: 10 * time.Millisecond, warm: true, want: 10 * time.Millisecond},
+		"warm and far away": {takes: 200 * time.Millisecond, warm: true, shares: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dialing(t, func(t *testing.T, d *Dialer, n *network) {
+				n.takes = c.takes
+				if c.warm {
+					first, _ := greeted(t, d)
+					<-time.After(time.Second)
+					defer first.Close()
+				}
+				var mu sync.Mutex
+				var slowest time.Duration
+				used := make(map[*upstream]bool)
+				open := make([]fwd.Stream, 0, size)
+				var burst sync.WaitGroup
+				for range size {
+					burst.Go(func() {
+						s, took := greeted(t, d)
+						mu.Lock()
+						defer mu.Unlock()
+						slowest, open = max(slowest, took), append(open, s)
+						used[s.(*leased).up] = true
+					})
+				}
+				burst.Wait()
+				if slowest > c.want || (len(used) < size) != c.shares {
+					t.Errorf("they have %d connections, the slowest after %v", len(used), slowest)
+				}
+				<-time.After(time.Second)
+				want := size + 1 // and a spare
+				if c.warm {
+					want++
+				}
+				n.mu.Lock()
+				dials := n.dials
+				n.mu.Unlock()
+				if dials != want {
+					t.Errorf("%d dials, want %d", dials, want)
+				}
+				for _, s := range open {
+					_ = s.Close()
+				}
+			})
+		})
+	}
+}

@@ -21,6 +21,7 @@ type network struct {
 	silent map[net.Conn]bool
 	conns  []net.Conn
 	down   bool
+	takes  time.Duration // a dial
 	held   chan struct{} // what is sent arrives when it is closed; nil: at once
 	dials  int
 }
@@ -34,6 +35,7 @@ func (n *network) setSilent() {
 }
 
 func (n *network) dial(context.Context, fwd.PodRef) (*upstream, error) {
+	<-time.After(n.takes)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.dials++

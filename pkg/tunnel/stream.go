@@ -27,15 +27,16 @@ const (
 )
 
 const (
-	// stallTime is how long a client may take nothing while others share its
-	// upstream.
+	// stallTime is how long a client that takes nothing may hold up another
+	// stream of its upstream that waits for bytes, slowTime one that takes some.
 	stallTime = time.Second
-	// holdTime is how long it may hold them up in all before it has caught up,
-	// if one of them seems to wait for bytes: its client has said something within
-	// saidTime and had no answer, or it got some within flowTime.
-	holdTime = 2 * time.Second
+	slowTime  = 5 * time.Second
+	// One waits for bytes if its client has said something within saidTime and
+	// had no answer, or if it got some within flowTime.
 	saidTime = time.Minute
 	flowTime = 10 * time.Second
+	// lookTime is how often it is looked whether one waits.
+	lookTime = 100 * time.Millisecond
 )
 
 // slowWrite is when a write to a client that takes what it gets is over.
@@ -70,12 +71,12 @@ type stream struct {
 
 	mu       sync.Mutex
 	changed  *sync.Cond
-	client   *client       // once WriteTo was called
-	direct   bool          // the upstream's reader writes to the client now
-	hurried  bool          // the client has a write deadline that is over
-	refuses  bool          // the client has just not taken all of what came
-	held     time.Duration // for how long others had to wait for the client
-	draining bool          // WriteTo writes to the client now
+	client   *client   // once WriteTo was called
+	direct   bool      // the upstream's reader writes to the client now
+	hurried  bool      // the client has a write deadline that is over
+	refuses  bool      // the client has just not taken all of what came
+	held     time.Time // since when others have to wait for the client; zero if they don't
+	draining bool      // WriteTo writes to the client now
 	backlog  []byte
 	written  int64     // bytes that the client has taken
 	received int64     // bytes that the pod has sent
@@ -121,7 +122,7 @@ func (s *stream) take(chunks *net.Buffers) bool {
 		s.much.Store(true)
 	}
 	if len(s.backlog) == 0 {
-		s.held = 0
+		s.held = time.Time{}
 	}
 	for s.err == nil && size > 0 {
 		shared := s.up.shared()
@@ -146,27 +147,33 @@ func (s *stream) take(chunks *net.Buffers) bool {
 	return true
 }
 
-// clientTakes waits until the client has taken something. It is false if it
-// takes nothing for stallTime, or has held up others for too long. mu must be
-// held.
+// clientTakes waits until the client has taken something. It is false if another
+// stream of the upstream has waited for that for too long. mu must be held.
 func (s *stream) clientTakes() bool {
-	if s.held > holdTime && s.up.waitedFor(s) {
-		return false
+	began, before := time.Now(), s.written
+	if s.held.IsZero() {
+		s.held = began
 	}
-	begin := time.Now()
-	defer func() { s.held += time.Since(begin) }()
-	before, over := s.written, false
-	timer := time.AfterFunc(stallTime, func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		over = true
-		s.changed.Broadcast()
-	})
-	defer timer.Stop()
-	for s.err == nil && s.written == before && !over {
+	look := time.AfterFunc(lookTime, s.wake)
+	defer look.Stop()
+	for s.err == nil && s.written == before && s.up.shared() {
+		patience := slowTime
+		if time.Since(began) >= stallTime {
+			patience = stallTime
+		}
+		if s.up.starves(s, s.held, patience) {
+			return false
+		}
 		s.changed.Wait()
+		look.Reset(lookTime)
 	}
-	return s.err != nil || s.written != before
+	return true
+}
+
+func (s *stream) wake() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.changed.Broadcast()
 }
 
 // passOn writes to the client, and returns how much. If the stream is shared,
@@ -221,15 +228,24 @@ func (s *stream) heldUp() bool {
 // and costs it its right to wait for its client.
 func (s *stream) heavy() bool { return s.much.Load() }
 
-// waits tells whether the client seems to wait for bytes of the pod's.
-func (s *stream) waits() bool {
+// starves tells whether the client seems to wait for bytes of the pod's, and has
+// got none for so long, which counts from since on.
+func (s *stream) starves(since time.Time, patience time.Duration) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.direct || s.draining || len(s.backlog) > 0 {
 		return false // it has some to take
 	}
 	said := time.Unix(0, s.said.Load())
-	return said.After(s.last) && time.Since(said) < saidTime || s.received > 0 && time.Since(s.last) < flowTime
+	asks := said.After(s.last) && time.Since(said) < saidTime
+	flows := s.received > 0 && since.Sub(s.last) < flowTime
+	if asks && said.After(since) {
+		since = said
+	}
+	if s.last.After(since) {
+		since = s.last
+	}
+	return (asks || flows) && time.Since(since) >= patience
 }
 
 // addFault takes what the server says went wrong.
