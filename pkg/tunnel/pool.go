@@ -16,8 +16,10 @@ const (
 	// maxUpstreams bounds the connections to one pod, maxDials those of them
 	// that are dialled at once. Beyond that, and until a dial is through,
 	// streams share. Those that can't be shared, as a client or a pod holds
-	// them up, don't count, up to mostUpstreams.
-	maxUpstreams  = 32
+	// them up, don't count, up to mostUpstreams. More of them would cost busy
+	// connections the gain of travelling together, a third of their rate at 32;
+	// 16 are enough for 80 streams without a neighbour in their lane.
+	maxUpstreams  = 16
 	mostUpstreams = 256
 	maxDials      = 8
 	// ownTime is how long a stream waits for a connection of its own that is
