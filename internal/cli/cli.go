@@ -78,7 +78,7 @@ for as long as kubeshore runs. When it ends, the machine is as it was before.`,
 	}
 	root.SetOut(streams.Out)
 	root.SetErr(streams.Err)
-	root.AddCommand(newUp(streams), newVersion(streams))
+	root.AddCommand(newUp(streams), newSvc(streams), newVersion(streams))
 	return root
 }
 

@@ -50,6 +50,7 @@ func status(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("%s: exit status %s, want %s", strings.Join(args[1:], " "), got, args[0])
 	}
 	lines := strings.Split(strings.TrimSuffix(ts.ReadFile("stderr"), "\n"), "\n")
+	lines = slices.DeleteFunc(lines, func(line string) bool { return strings.HasPrefix(line, "time=") }) // the log's
 	if got != "0" && (!strings.HasPrefix(lines[0], "kubeshore: ") || len(lines) > 2 || (len(lines) == 2) != (got == "2")) {
 		ts.Fatalf("%s: stderr has %q", strings.Join(args[1:], " "), lines)
 	}
@@ -59,15 +60,16 @@ func status(ts *testscript.TestScript, _ bool, args []string) {
 func TestImports(t *testing.T) {
 	const module = "github.com/kubeshore/kubeshore/"
 	may := map[string][]string{
-		"cmd/kubeshore":  {"internal/cli"},
-		"internal/cli":   {"pkg/fwd", "pkg/hosts", "pkg/kube", "pkg/listen", "pkg/loopback", "pkg/tunnel"},
-		"pkg/credential": {"pkg/fwd"},
-		"pkg/fwd":        {},
-		"pkg/hosts":      {},
-		"pkg/kube":       {"pkg/credential", "pkg/fwd"},
-		"pkg/listen":     {},
-		"pkg/loopback":   {},
-		"pkg/tunnel":     {"pkg/credential", "pkg/fwd"},
+		"cmd/kubeshore":    {"internal/cli"},
+		"internal/cli":     {"internal/project", "pkg/fwd", "pkg/hosts", "pkg/kube", "pkg/listen", "pkg/loopback", "pkg/tunnel"},
+		"internal/project": {},
+		"pkg/credential":   {"pkg/fwd"},
+		"pkg/fwd":          {},
+		"pkg/hosts":        {},
+		"pkg/kube":         {"pkg/credential", "pkg/fwd"},
+		"pkg/listen":       {},
+		"pkg/loopback":     {},
+		"pkg/tunnel":       {"pkg/credential", "pkg/fwd"},
 	}
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports", module+"cmd/...", module+"internal/...", module+"pkg/...").Output()
 	if err != nil {

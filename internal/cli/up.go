@@ -5,19 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
-	"k8s.io/apimachinery/pkg/api/validation"
 
 	"github.com/kubeshore/kubeshore/pkg/fwd"
 	"github.com/kubeshore/kubeshore/pkg/hosts"
-	"github.com/kubeshore/kubeshore/pkg/kube"
 	"github.com/kubeshore/kubeshore/pkg/listen"
 	"github.com/kubeshore/kubeshore/pkg/loopback"
 	"github.com/kubeshore/kubeshore/pkg/tunnel"
@@ -25,10 +25,11 @@ import (
 
 // upFlags is what `kubeshore up` is told.
 type upFlags struct {
-	namespaces []string
-	context    string
+	selection
 	kubeconfig string
+	config     string // the project's file
 	hostsFile  string
+	cidr       string
 	transport  tunnel.Transport
 	hold       time.Duration
 	balance    fwd.Balance
@@ -45,44 +46,60 @@ func newUp(streams Streams) *cobra.Command {
 SIGTERM, SIGQUIT or SIGHUP; then take everything back. The services of the first
 namespace answer to their bare names too.
 
-It needs root, for the hosts file and for ports below 1024.`,
+A project's file, kubeshore.yaml, in this folder or above it, says the same and
+more; flags go before it. It needs root, for the hosts file and for ports below
+1024.`,
 		Example: `  sudo kubeshore up                         # the current context's namespace
   sudo kubeshore up -n shop,data            # then: curl http://go-ok, curl http://db-0.db.data:5432
-  sudo -E kubeshore up -n shop -x staging   # -E keeps your KUBECONFIG`,
+  sudo -E kubeshore up -A -x dev,staging    # all namespaces of two clusters; -E keeps your KUBECONFIG
+  sudo kubeshore up --include 'web*,db.data' -m 80:8080`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := f.check(cmd.Flags().Changed("namespace")); err != nil {
+			if err := f.check(cmd.Flags()); err != nil {
 				return usage(err)
 			}
 			return up(cmd.Context(), f, newLog(streams.Err, f.verbose))
 		},
 	}
-	flags := cmd.Flags()
-	flags.StringSliceVarP(&f.namespaces, "namespace", "n", nil, "namespaces to forward, separated by commas (default: the context's)")
-	flags.StringVarP(&f.context, "context", "x", "", "context of the kubeconfig (default: the current one)")
-	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig file (default: KUBECONFIG or ~/.kube/config)")
-	flags.StringVar(&f.hostsFile, "hosts-file", hosts.DefaultPath(), "hosts file to write the names to")
-	flags.Var(&f.transport, "transport", "to the API server: spdy, websocket, or auto for the faster that gets through")
-	flags.DurationVar(&f.hold, "hold", 10*time.Second, "how long a connection waits for a pod that can take it; 0: not at all")
-	flags.Var(&f.balance, "balance", "which ready pod takes a connection: each in turn, the one with the fewest, or the first by name")
-	flags.DurationVar(&f.drain, "drain", time.Second, "how long open connections may go on when kubeshore is stopped; 0: not at all")
-	flags.CountVarP(&f.verbose, "verbose", "v", "log each connection; twice: client-go too")
+	f.define(cmd.Flags())
 	return cmd
 }
 
-// check finds what is wrong with the flags by themselves. An empty --namespace
-// is most likely a variable that isn't set.
-func (f *upFlags) check(namespaceGiven bool) error {
-	if namespaceGiven && len(f.namespaces) == 0 {
-		return errors.New("--namespace needs a name")
-	}
-	for _, namespace := range f.namespaces {
-		if problems := validation.ValidateNamespaceName(namespace, false); len(problems) > 0 {
-			return fmt.Errorf("namespace %q is not a valid name: lower-case letters, digits and '-', 63 at most", namespace)
+// define defines the flags.
+func (f *upFlags) define(flags *pflag.FlagSet) {
+	flags.SortFlags = false
+	flags.StringSliceVarP(&f.namespaces, "namespace", "n", nil, "namespaces to forward, separated by commas (default: the context's)")
+	flags.BoolVarP(&f.all, "all-namespaces", "A", false, "forward all namespaces")
+	flags.StringSliceVarP(&f.contexts, "context", "x", nil, "contexts of the kubeconfig, separated by commas (default: the current one)")
+	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig file (default: KUBECONFIG or ~/.kube/config)")
+	flags.StringVarP(&f.selector, "selector", "l", "", "forward services with these labels only, as kubectl's --selector")
+	flags.StringVarP(&f.fieldSelector, "field-selector", "f", "", "forward services with these fields only, as metadata.name=web")
+	flags.StringSliceVar(&f.include, "include", nil, "forward these services only: patterns of name, or of name.namespace")
+	flags.StringSliceVar(&f.exclude, "exclude", nil, "don't forward these services")
+	flags.StringSliceVarP(&f.mapping, "mapping", "m", nil, "have a port of services on another one here, as 80:8080")
+	flags.StringVar(&f.domain, "domain", "", "one more suffix for every short name")
+	flags.BoolVar(&f.ingress, "ingress", false, "make the hosts of Ingresses names of their controller's service")
+	flags.StringVar(&f.config, "config", "", "project's file (default: kubeshore.yaml, here or above)")
+	flags.StringVar(&f.cidr, "cidr", loopback.DefaultPrefix.String(), "range of 127.0.0.0/8 that services' addresses are in")
+	flags.StringVar(&f.hostsFile, "hosts-file", hosts.DefaultPath(), "hosts file to write the names to")
+	flags.DurationVar(&f.hold, "hold", 10*time.Second, "how long a connection waits for a pod that can take it; 0: not at all")
+	flags.Var(&f.balance, "balance", "which ready pod takes a connection: each in turn, the one with the fewest, or the first by name")
+	flags.Var(&f.transport, "transport", "to the API server: spdy, websocket, or auto for the faster that gets through")
+	flags.DurationVar(&f.drain, "drain", time.Second, "how long open connections may go on when kubeshore is stopped; 0: not at all")
+	flags.CountVarP(&f.verbose, "verbose", "v", "log each connection; twice: client-go too")
+}
+
+// check finds what is wrong with the flags by themselves. One without a value is
+// most likely a variable that isn't set.
+func (f *upFlags) check(flags *pflag.FlagSet) error {
+	var empty error
+	flags.Visit(func(flag *pflag.Flag) {
+		if text := flag.Value.String(); text == "" || text == "[]" {
+			empty = fmt.Errorf("--%s needs a value", flag.Name)
 		}
-	}
-	if f.hostsFile == "" {
-		return errors.New("--hosts-file needs a path")
+	})
+	if empty != nil {
+		return empty
 	}
 	if f.hold < 0 {
 		return fmt.Errorf("--hold %v is negative; 0 means that no connection waits", f.hold)
@@ -90,7 +107,14 @@ func (f *upFlags) check(namespaceGiven bool) error {
 	if f.drain < 0 {
 		return fmt.Errorf("--drain %v is negative; 0 means that open connections are reset at once", f.drain)
 	}
-	return nil
+	prefix, err := netip.ParsePrefix(f.cidr)
+	if err == nil {
+		err = loopback.CheckPrefix(prefix)
+	}
+	if err != nil {
+		return fmt.Errorf("--cidr: %w", err)
+	}
+	return f.selection.check()
 }
 
 // up forwards until it is told to end, and returns when the machine is as it
@@ -102,13 +126,9 @@ func up(ctx context.Context, f upFlags, log *logrus.Logger) (err error) {
 	if err := noticeSilence(); err != nil {
 		return err
 	}
-	cluster, err := kube.Load(f.kubeconfig, f.context, userAgent())
+	wanted, err := newWanted(f.selection, f.kubeconfig, f.config, log)
 	if err != nil {
 		return err
-	}
-	namespaces := distinct(f.namespaces)
-	if len(namespaces) == 0 {
-		namespaces = []string{cluster.Namespace}
 	}
 	file, err := openHosts(f.hostsFile)
 	if err != nil {
@@ -118,7 +138,7 @@ func up(ctx context.Context, f upFlags, log *logrus.Logger) (err error) {
 	if _, err := file.Set(ctx, nil); err != nil { // what a killed run left behind
 		return err
 	}
-	pool, err := loopback.NewPool(loopback.DefaultPrefix)
+	pool, err := newPool(f.cidr, log)
 	if err != nil {
 		return err
 	}
@@ -135,21 +155,10 @@ func up(ctx context.Context, f upFlags, log *logrus.Logger) (err error) {
 	})
 	peers.Go(func() error {
 		defer close(finished)
-		watcher, err := kube.NewWatcher(ctx, cluster, namespaces, log)
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil // told to end before there was anything to take back
-			}
-			return err
-		}
-		log.Infof("context %s (%s), namespaces %s", cluster.Context, cluster.Server(), strings.Join(namespaces, ", "))
-		dialer, err := tunnel.New(map[string]tunnel.Cluster{cluster.Context: {Config: cluster.Config, Gate: cluster.Gate}}, f.transport)
-		if err != nil {
-			return err
-		}
-		engine := &fwd.Engine{
-			Options:   fwd.Options{Context: cluster.Context, Namespace: namespaces[0]},
-			Source:    watcher,
+		dialer := tunnel.New(wanted.find, f.transport)
+		return run(ctx, abort, wanted, dialer, &fwd.Engine{
+			Options:   wanted.options,
+			Source:    wanted.source,
 			Dialer:    dialer,
 			Addresses: pool,
 			Aliases:   &loopback.Aliases{},
@@ -160,14 +169,27 @@ func up(ctx context.Context, f upFlags, log *logrus.Logger) (err error) {
 			Balance:   f.balance,
 			Drain:     f.drain,
 			Gone:      listen.Orphaned,
-		}
-		return run(ctx, abort, watcher, dialer, engine)
+		})
 	})
 	if err := peers.Wait(); err != nil {
 		return err
 	}
 	log.Info("everything is taken back")
 	return nil
+}
+
+// newPool returns what gives services their addresses.
+func newPool(cidr string, log logrus.FieldLogger) (*loopback.Pool, error) {
+	prefix, err := netip.ParsePrefix(cidr)
+	if err != nil {
+		return nil, err
+	}
+	folder, err := stateFolder()
+	if err != nil {
+		return nil, fmt.Errorf("folder for what is remembered: %w", err)
+	}
+	memory := loopback.OpenMemory(filepath.Join(folder, "addresses.json"), func(err error) { log.Warn(err) })
+	return loopback.NewPool(prefix, userID(), memory)
 }
 
 // noticeSilence has client-go's watches notice within five seconds that the
@@ -187,13 +209,21 @@ func noticeSilence() error {
 
 // run lets the parts run until ctx ends or one of them fails. The dialer goes
 // last: it has the connections that the engine drains.
-func run(ctx, abort context.Context, watcher *kube.Watcher, dialer *tunnel.Dialer, engine *fwd.Engine) error {
+func run(ctx, abort context.Context, wanted *wanted, dialer *tunnel.Dialer, engine *fwd.Engine) error {
 	running, ctx := errgroup.WithContext(ctx)
 	dialing, hangUp := context.WithCancel(context.WithoutCancel(ctx))
-	running.Go(func() error { return watcher.Run(ctx) })
+	running.Go(func() error { return wanted.source.Run(ctx) })
+	running.Go(func() error { return wanted.watch(ctx) })
 	running.Go(func() error { return dialer.Run(dialing) })
 	running.Go(func() error {
 		defer hangUp()
+		if err := wanted.source.Ready(ctx); err != nil {
+			if ctx.Err() != nil {
+				return nil // told to end before there was anything to take back
+			}
+			return err
+		}
+		wanted.announce()
 		return engine.Run(ctx, abort)
 	})
 	err := running.Wait()

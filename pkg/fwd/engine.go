@@ -28,7 +28,9 @@ const (
 // Engine keeps this machine as the plan wants it and carries connections. All
 // exported fields must be set before Run, and not changed after.
 type Engine struct {
-	Options   Options
+	// Options returns what the next plan is made with. When it has changed the
+	// Source must say that something has.
+	Options   func() Options
 	Source    Source
 	Dialer    Dialer
 	Addresses Addresses
@@ -127,7 +129,7 @@ func (e *Engine) reconcile(ctx context.Context) error {
 	var retry <-chan time.Time
 	var fault string
 	for first := true; e.due(ctx, retry, first); first = false {
-		complete, err := e.apply(ctx, Plan(e.Source.Snapshot(), e.Options))
+		complete, err := e.apply(ctx, Plan(e.Source.Snapshot(), e.Options()))
 		switch {
 		case err != nil && first:
 			return err
@@ -166,12 +168,12 @@ func (e *Engine) due(ctx context.Context, retry <-chan time.Time, first bool) bo
 	return ctx.Err() == nil
 }
 
-// apply makes the machine as hosts want it. Going up, the order is address,
+// apply makes the machine as it is wanted. Going up, the order is address,
 // port, name; coming down, name, port, address: so a name never points at
 // nothing of ours. After an error more may stand than is wanted, never less
 // than the names in force need. It says whether all is as it should be.
-func (e *Engine) apply(ctx context.Context, hosts []Host) (complete bool, err error) {
-	addresses, err := e.assign(hosts)
+func (e *Engine) apply(ctx context.Context, want Desired) (complete bool, err error) {
+	addresses, err := e.assign(want.Hosts)
 	if err != nil {
 		return false, err
 	}
@@ -180,27 +182,27 @@ func (e *Engine) apply(ctx context.Context, hosts []Host) (complete bool, err er
 	if e.status.Load() == nil {
 		readySince = time.Time{} // nobody knows for how long
 	}
-	want := newRoutes(hosts, addresses, old, readySince)
-	both := want.union(old)
+	next := newRoutes(want.Hosts, addresses, old, readySince)
+	both := next.union(old)
 	e.table.store(both)
 	if err := e.Aliases.Set(ctx, both.addresses()); err != nil {
 		return false, fmt.Errorf("loopback addresses: %w", err)
 	}
 	faults := e.Ports.Set(ctx, both.ports())
 
-	status := newStatus(hosts, addresses, faults, want)
+	status := newStatus(want, addresses, faults, next)
 	refused, err := e.Names.Set(ctx, status.names())
 	if err != nil {
 		return false, err
 	}
 	status.drop(refused)
-	if len(both) > len(want) {
-		e.Ports.Set(ctx, want.ports())
-		if err := e.Aliases.Set(ctx, want.addresses()); err != nil {
+	if len(both) > len(next) {
+		e.Ports.Set(ctx, next.ports())
+		if err := e.Aliases.Set(ctx, next.addresses()); err != nil {
 			return false, fmt.Errorf("loopback addresses: %w", err)
 		}
 	}
-	e.table.store(want)
+	e.table.store(next)
 	report(e.Log, e.Status(), status)
 	e.status.Store(&status)
 	return len(faults) == 0 && len(refused) == 0, nil
@@ -208,10 +210,10 @@ func (e *Engine) apply(ctx context.Context, hosts []Host) (complete bool, err er
 
 // assign gives an address to each host that answers on any port.
 func (e *Engine) assign(hosts []Host) (map[HostID]netip.Addr, error) {
-	keys := make([]string, 0, len(hosts))
+	keys := make(map[string]netip.Addr, len(hosts))
 	for _, h := range hosts {
 		if len(h.Ports) > 0 {
-			keys = append(keys, h.ID.Key())
+			keys[h.ID.Key()] = h.Address
 		}
 	}
 	byKey, err := e.Addresses.Assign(keys)
@@ -222,6 +224,8 @@ func (e *Engine) assign(hosts []Host) (map[HostID]netip.Addr, error) {
 	for _, h := range hosts {
 		if address, ok := byKey[h.ID.Key()]; ok {
 			addresses[h.ID] = address
+		} else if h.Local {
+			addresses[h.ID] = localhost
 		}
 	}
 	return addresses, nil

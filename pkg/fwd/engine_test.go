@@ -94,8 +94,8 @@ func TestEngineFaultOfNames(t *testing.T) {
 		e := &fwd.Engine{Source: s, Aliases: fakeAliases{h}, Names: fakeNames{h}, Ports: fakePorts{h, make(chan struct{})}}
 		s.set(service("web", "a"))
 		log, _ := test.NewNullLogger()
-		e.Log = log
-		e.Addresses, _ = loopback.NewPool(loopback.DefaultPrefix)
+		e.Log, e.Options = log, options
+		e.Addresses, _ = loopback.NewPool(loopback.DefaultPrefix, "me", nil)
 		if err := e.Run(t.Context(), t.Context()); !errors.Is(err, full) {
 			t.Errorf("Run: %v, want %v", err, full)
 		}

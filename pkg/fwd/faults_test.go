@@ -99,11 +99,11 @@ func TestEngineAbort(t *testing.T) {
 	h, s := newHost(), newSource()
 	log, _ := test.NewNullLogger()
 	ports := listen.NewEach()
-	addresses, err := loopback.NewPool(loopback.DefaultPrefix)
+	addresses, err := loopback.NewPool(loopback.DefaultPrefix, "me", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &fwd.Engine{Source: s, Dialer: pods{"a": pod}, Addresses: addresses, Aliases: fakeAliases{h}, Names: fakeNames{h}, Ports: ports, Log: log}
+	e := &fwd.Engine{Source: s, Dialer: pods{"a": pod}, Addresses: addresses, Aliases: fakeAliases{h}, Names: fakeNames{h}, Ports: ports, Log: log, Options: options}
 	svc := service("web", "a")
 	svc.Ports[0].Number = freePort(t)
 	s.set(svc)

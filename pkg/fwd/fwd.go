@@ -120,7 +120,8 @@ type Aliases interface {
 // Addresses decides which address a host has.
 type Addresses interface {
 	// Assign returns an address for each key, different for different keys,
-	// and the same for a key as the last time. Addresses of keys that are not
-	// in keys are free again.
-	Assign(keys []string) (map[string]netip.Addr, error)
+	// and the same for a key as the last time: the one that it is given with, or,
+	// if that is the zero Addr, one of Assign's own choice. Addresses of keys
+	// that are not in keys are free again after a while.
+	Assign(keys map[string]netip.Addr) (map[string]netip.Addr, error)
 }

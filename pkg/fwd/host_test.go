@@ -175,6 +175,11 @@ func service(name string, pods ...string) fwd.Service {
 	return svc
 }
 
+// options makes the Services of namespace ns answer to their bare names.
+func options() fwd.Options {
+	return fwd.Options{Contexts: []fwd.ContextOptions{{Context: "c", Namespace: "ns"}}}
+}
+
 // start runs an engine on the host given until the test ends, or until stop is
 // called, which returns what Run said.
 func start(t *testing.T, e *fwd.Engine) (stop func() error) {
@@ -183,12 +188,12 @@ func start(t *testing.T, e *fwd.Engine) (stop func() error) {
 		log, _ := test.NewNullLogger()
 		e.Log = log
 	}
-	pool, err := loopback.NewPool(loopback.DefaultPrefix)
+	pool, err := loopback.NewPool(loopback.DefaultPrefix, "me", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	e.Addresses = pool
-	e.Options = fwd.Options{Context: "c", Namespace: "ns"}
+	e.Options = options
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- e.Run(ctx, context.Background()) }()

@@ -52,6 +52,15 @@ func (id HostID) String() string {
 	return id.Pod + "." + id.Service.String()
 }
 
+// in returns the host as a user says it who forwards from several contexts:
+// with its own, if that isn't the first, which may be empty if it isn't known.
+func (id HostID) in(first string) string {
+	if first == "" || id.Service.Context == first {
+		return id.String()
+	}
+	return id.String() + " of " + id.Service.Context
+}
+
 // Compare orders by Service, the Service itself before its pods.
 func (id HostID) Compare(other HostID) int {
 	return cmp.Or(id.Service.Compare(other.Service), strings.Compare(id.Pod, other.Pod))

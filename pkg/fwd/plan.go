@@ -4,24 +4,30 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"time"
 )
 
-// Options is what a user may say about the plan.
-type Options struct {
-	// Context and Namespace are those whose Services answer to their bare
-	// name too, as they would for a pod of that namespace.
-	Context   string
-	Namespace string
+// Desired is what should stand on this machine.
+type Desired struct {
+	Hosts []Host // sorted by ID
+	// Clusters are the snapshot's, with what the plan found wrong.
+	Clusters []Cluster
 }
 
 // Host is what should have an address on this machine: a Service, or one pod
 // of a headless Service.
 type Host struct {
-	ID    HostID
-	Names []string // all that it is called, the fully qualified name first
-	Ports []Port   // sorted by number
+	ID      HostID
+	Address netip.Addr // the one that it must have; the zero Addr if any will do
+	Names   []string   // all that it is called, the fully qualified name first
+	Ports   []Port     // sorted by number
+	// Local means that it runs on this machine: its names lead to 127.0.0.1.
+	Local bool
+	// AliasOf is the host that an ExternalName Service stands for, which has its
+	// names; zero if it doesn't.
+	AliasOf HostID
 	// Affinity is how long after the last connection to a port the next one
 	// goes to the same pod; 0: each is a choice of its own. All clients are on
 	// this machine and count as one.
@@ -49,74 +55,124 @@ type Target struct {
 	Terminating bool
 }
 
-// Plan says what should stand on this machine for the snapshot: the hosts,
-// sorted by ID. It is a pure function; the same input gives the same plan.
-func Plan(s Snapshot, o Options) []Host {
-	hosts := make([]Host, 0, len(s.Services))
+// Plan says what should stand on this machine for the snapshot. It is a pure
+// function; the same input gives the same plan.
+func Plan(s Snapshot, o Options) Desired {
+	p := plan{options: o, clusters: slices.Clone(s.Clusters)}
+	external := make(map[ServiceID]string)
+	known := make(map[ServiceID]bool, len(s.Services))
 	for _, svc := range s.Services {
-		hosts = append(hosts, planService(svc, o))
-		if svc.Headless {
-			hosts = append(hosts, planPods(svc, o)...)
+		context, i := o.of(svc.ID.Context)
+		if i < 0 || !context.covers(svc.ID) || known[svc.ID] {
+			continue
+		}
+		known[svc.ID] = true
+		p.hosts = append(p.hosts, planService(svc, o))
+		if svc.ExternalName != "" {
+			external[svc.ID] = svc.ExternalName
+		}
+		if svc.Headless && !o.Services[svc.ID].Local {
+			p.hosts = append(p.hosts, planPods(svc, o)...)
 		}
 	}
-	slices.SortFunc(hosts, func(a, b Host) int { return a.ID.Compare(b.ID) })
-	settleNames(hosts)
-	return hosts
+	for id, said := range o.Services {
+		if _, i := o.of(id.Context); i >= 0 && said.Local && !known[id] {
+			p.hosts = append(p.hosts, planService(Service{ID: id}, o))
+		}
+	}
+	slices.SortFunc(p.hosts, func(a, b Host) int { return a.ID.Compare(b.ID) })
+	p.byID = make(map[HostID]int, len(p.hosts))
+	for i := range p.hosts {
+		p.byID[p.hosts[i].ID] = i
+	}
+	p.claimOwn()
+	p.claimExternal(external)
+	p.claimIngresses(s.Ingresses)
+	p.settleNames()
+	return Desired{Hosts: p.hosts, Clusters: p.clusters}
 }
 
-// settleNames leaves each name with one host. The pod db-0 of the headless
-// Service web is called db-0.web where its namespace is the first, and so is
-// the Service db-0 of a namespace web: a Service goes before a pod, then the
-// order of hosts decides.
-func settleNames(hosts []Host) {
-	owner := make(map[string]HostID)
-	for _, pods := range []bool{false, true} {
-		for i := range hosts {
-			h := &hosts[i]
-			if (h.ID.Pod != "") != pods {
-				continue
-			}
-			h.Names = slices.DeleteFunc(h.Names, func(name string) bool {
-				first, taken := owner[name]
-				if taken {
-					h.Problems = append(h.Problems, fmt.Sprintf("the name %s goes to %s instead", name, first))
-				} else {
-					owner[name] = h.ID
-				}
-				return taken
-			})
+// plan is a plan while it is being made.
+type plan struct {
+	options  Options
+	clusters []Cluster
+	hosts    []Host         // sorted by ID, once all are there
+	byID     map[HostID]int // their indexes
+	claims   []claim
+}
+
+// claimOwn notes the names that hosts have by themselves, if they answer at all.
+func (p *plan) claimOwn() {
+	for i, h := range p.hosts {
+		if len(h.Ports) == 0 && !h.Local {
+			continue
 		}
+		rank := ofService
+		if h.ID.Pod != "" {
+			rank = ofPod
+		} else {
+			p.claimAll(i, said, p.options.Services[h.ID.Service].Names)
+		}
+		p.claimAll(i, rank, p.options.names(h.ID))
 	}
 }
 
 func planService(svc Service, o Options) Host {
-	id := HostID{Service: svc.ID}
-	host := Host{ID: id, Pods: len(svc.Endpoints)}
+	said := o.Services[svc.ID]
+	if said.Local {
+		return Host{ID: HostID{Service: svc.ID}, Local: true}
+	}
+	host := Host{ID: HostID{Service: svc.ID}, Address: said.Address}
 	switch {
 	case svc.ExternalName != "":
-		host.Problems = append(host.Problems, fmt.Sprintf("it stands for %s, outside the cluster; nothing to forward", svc.ExternalName))
+		return host // what it stands for is found later
+	case svc.Outside != "":
+		host.Problems = append(host.Problems, fmt.Sprintf("its endpoints (%s, …) are no pods; nothing to forward", svc.Outside))
 		return host
 	case len(svc.Ports) == 0:
 		host.Problems = append(host.Problems, "it has no ports")
 		return host
 	}
-	for _, e := range svc.Endpoints {
-		if e.Ready {
-			host.Ready++
-		}
-	}
+	host.count(svc.Endpoints)
 	for _, p := range svc.Ports {
-		if p.Protocol != "TCP" {
+		switch {
+		case p.Protocol != "TCP":
 			host.Problems = append(host.Problems, fmt.Sprintf("port %d is %s; only TCP can be forwarded", p.Number, p.Protocol))
+		case len(svc.Endpoints) > 0 && !slices.ContainsFunc(svc.Endpoints, func(e Endpoint) bool { return e.Ports[p.Name] != 0 }):
+			host.Problems = append(host.Problems, fmt.Sprintf("port %d: %s", p.Number, noTarget(p)))
 		}
 	}
-	if host.Ports = ports(svc, svc.Endpoints); len(host.Ports) > 0 {
-		host.Names = names(id, o)
-	}
+	var problems []string
+	host.Ports, problems = ports(svc, svc.Endpoints, o)
+	host.Problems = append(host.Problems, problems...)
 	if !svc.Headless { // in the cluster it is the virtual address that has an affinity
 		host.Affinity = svc.Affinity
 	}
 	return host
+}
+
+// count counts the pods behind the host. Those that terminate count only if
+// there are no others.
+func (h *Host) count(endpoints []Endpoint) {
+	for _, e := range endpoints {
+		if e.Ready {
+			h.Ready++
+		}
+		if !e.Terminating {
+			h.Pods++
+		}
+	}
+	if h.Pods == 0 {
+		h.Pods = len(endpoints)
+	}
+}
+
+// noTarget says why no pod has a port of a Service.
+func noTarget(p ServicePort) string {
+	if p.Target != "" {
+		return fmt.Sprintf("no container of its pods has a port with the name %s, which is its targetPort", p.Target)
+	}
+	return "its endpoints don't have that port"
 }
 
 // planPods returns a host for each pod of a headless Service, by the pod's
@@ -131,26 +187,23 @@ func planPods(svc Service, o Options) []Host {
 	hosts := make([]Host, 0, len(byName))
 	for name, endpoints := range byName {
 		id := HostID{Service: svc.ID, Pod: name}
-		host := Host{ID: id, Ports: ports(svc, endpoints), Pods: len(endpoints)}
+		host := Host{ID: id}
+		host.Ports, _ = ports(svc, endpoints, o)
 		if len(host.Ports) == 0 {
 			continue // the Service's own host says why
 		}
-		for _, e := range endpoints {
-			if e.Ready {
-				host.Ready++
-			}
-		}
-		host.Names = names(id, o)
+		host.count(endpoints)
 		hosts = append(hosts, host)
 	}
 	return hosts
 }
 
-// ports returns the TCP ports that the Service answers on, with the endpoints'
-// targets for each. Clients of a headless Service connect to the pods'
-// addresses, that is to the target ports; so it answers there, and on the
-// numbers of the spec where no target port has them.
-func ports(svc Service, endpoints []Endpoint) []Port {
+// ports returns the TCP ports that the Service answers on here, with the
+// endpoints' targets for each, and what is wrong with them. Clients of a
+// headless Service connect to the pods' addresses, that is to the target ports;
+// so it answers there, and on the numbers of the spec where no target port has
+// them.
+func ports(svc Service, endpoints []Endpoint, o Options) (all []Port, problems []string) {
 	type place struct {
 		number uint16
 		pod    PodRef
@@ -176,40 +229,29 @@ func ports(svc Service, endpoints []Endpoint) []Port {
 		}
 	}
 	direct := maps.Clone(targets)
+	from := make(map[uint16]uint16) // the number of the spec that a port here is
 	for _, p := range tcp {
-		if _, taken := direct[p.Number]; taken {
+		here := o.port(svc.ID, p.Number)
+		if _, taken := direct[here]; taken {
 			continue
 		}
-		targets[p.Number] = nil // it answers even before there are pods
+		if other, taken := from[here]; taken && other != p.Number {
+			problems = append(problems, fmt.Sprintf("port %d has no port here: %d is port %d's", p.Number, here, other))
+			continue
+		}
+		from[here] = p.Number
+		if _, ok := targets[here]; !ok {
+			targets[here] = nil // it answers even before there are pods
+		}
 		for _, e := range endpoints {
 			if target, ok := e.Ports[p.Name]; ok {
-				add(p.Number, e, target)
+				add(here, e, target)
 			}
 		}
 	}
-	result := make([]Port, 0, len(targets))
 	for number, t := range targets {
-		result = append(result, Port{Number: number, Targets: t})
+		all = append(all, Port{Number: number, Targets: t})
 	}
-	slices.SortFunc(result, func(a, b Port) int { return cmp.Compare(a.Number, b.Number) })
-	return result
-}
-
-// names returns all the names of a host, the fully qualified one first, so
-// that it is the canonical name as in the cluster.
-func names(id HostID, o Options) []string {
-	svc := id.Service
-	base := svc.Name
-	if id.Pod != "" {
-		base = id.Pod + "." + svc.Name
-	}
-	all := []string{
-		base + "." + svc.Namespace + ".svc.cluster.local",
-		base + "." + svc.Namespace + ".svc",
-		base + "." + svc.Namespace,
-	}
-	if svc.Context == o.Context && svc.Namespace == o.Namespace {
-		all = append(all, base)
-	}
-	return all
+	slices.SortFunc(all, func(a, b Port) int { return cmp.Compare(a.Number, b.Number) })
+	return all, problems
 }

@@ -2,14 +2,20 @@ package fwd
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/sirupsen/logrus"
 )
 
 // report logs a line for each host that came, changed or went between two
-// statuses, both sorted by ID.
+// statuses, both sorted by ID, and for each problem of a cluster that did.
 func report(log logrus.FieldLogger, before, after Status) {
+	reportClusters(log, before.Clusters, after.Clusters)
+	first := ""
+	if len(after.Clusters) > 0 {
+		first = after.Clusters[0].Context
+	}
 	old := make(map[HostID]HostStatus, len(before.Hosts))
 	for _, h := range before.Hosts {
 		old[h.ID] = h
@@ -17,19 +23,46 @@ func report(log logrus.FieldLogger, before, after Status) {
 	for _, h := range after.Hosts {
 		prev, known := old[h.ID]
 		delete(old, h.ID)
+		news := without(h.Problems, prev.Problems)
 		switch {
-		case known && (prev.equal(h) || describe(prev) == describe(h)):
-		case len(h.Problems) > 0:
-			log.Warnf("%s %s", mark(known), describe(h))
-		default:
-			log.Infof("%s %s", mark(known), describe(h))
+		case len(news) > 0:
+			log.Warnf("%s %s; %s", mark(known), describe(h, first), strings.Join(news, "; "))
+		case !known || describe(prev, first) != describe(h, first) || len(without(prev.Problems, h.Problems)) > 0:
+			log.Infof("%s %s", mark(known), describe(h, first))
 		}
 	}
 	for _, h := range before.Hosts {
 		if _, gone := old[h.ID]; gone {
-			log.Infof("- %s", h.ID)
+			log.Infof("- %s", h.ID.in(first))
 		}
 	}
+}
+
+func reportClusters(log logrus.FieldLogger, before, after []Cluster) {
+	old, now := problems(before), problems(after)
+	for _, text := range without(now, old) {
+		log.Warn(text)
+	}
+	for _, text := range without(old, now) {
+		log.Infof("no longer so: %s", text)
+	}
+}
+
+// without returns the texts that aren't among others.
+func without(texts, others []string) (rest []string) {
+	for _, text := range texts {
+		if !slices.Contains(others, text) {
+			rest = append(rest, text)
+		}
+	}
+	return rest
+}
+
+func problems(clusters []Cluster) (all []string) {
+	for _, c := range clusters {
+		all = append(all, c.Problems...)
+	}
+	return all
 }
 
 // mark is the first character of a host's line: + came, ~ changed, - went.
@@ -40,12 +73,17 @@ func mark(known bool) string {
 	return "+"
 }
 
-// describe says all of a host in a line: what it is called, where it is, and
-// how many pods can answer.
-func describe(h HostStatus) string {
+// describe says in a line what a host is called, where it is, and how many pods
+// can answer. first is the first context.
+func describe(h HostStatus, first string) string {
 	var b strings.Builder
-	b.WriteString(h.ID.String())
-	if h.Address.IsValid() {
+	b.WriteString(h.ID.in(first))
+	switch {
+	case h.Local:
+		b.WriteString("  runs on this machine")
+	case h.AliasOf != (HostID{}):
+		fmt.Fprintf(&b, "  another name of %s", h.AliasOf.in(first))
+	case h.Address.IsValid():
 		fmt.Fprintf(&b, "  %s", h.Address)
 		separator := byte(':')
 		for _, p := range h.Ports {
@@ -55,9 +93,6 @@ func describe(h HostStatus) string {
 			}
 		}
 		fmt.Fprintf(&b, "  %s", pods(h))
-	}
-	for _, problem := range h.Problems {
-		fmt.Fprintf(&b, "; %s", problem)
 	}
 	return b.String()
 }

@@ -5,8 +5,28 @@ import "time"
 // Snapshot is the state of the watched Services and their endpoints at one
 // moment. Nobody changes a snapshot once it was handed out.
 type Snapshot struct {
-	// Services are sorted by ServiceID.Compare.
+	Clusters []Cluster
+	// Services are in any order, each once.
 	Services []Service
+	// Ingresses are in any order.
+	Ingresses []Ingress
+}
+
+// Cluster is one context of the kubeconfig.
+type Cluster struct {
+	Context string
+	Server  string // its API server's address, without secrets; empty if it isn't known
+	// Problems says what can't be read of it, and why, a line each.
+	Problems []string
+}
+
+// Ingress is what an Ingress says of names.
+type Ingress struct {
+	ID    ServiceID // the Ingress's own
+	Hosts []string  // that it routes; may have a wildcard for a first label
+	// Controllers are the Services that it is reached through, by its
+	// load-balancer status.
+	Controllers []ServiceID
 }
 
 // Service is one Service with the endpoints that its EndpointSlices list.
@@ -17,6 +37,9 @@ type Service struct {
 	Headless bool
 	// ExternalName is the DNS name that a Service of that type stands for.
 	ExternalName string
+	// Outside is the address of an endpoint if there are some and none is a pod;
+	// else empty.
+	Outside string
 	// Affinity is how long after a client's last connection its next one goes
 	// to the same pod (sessionAffinity: ClientIP); 0 if the Service has none.
 	Affinity time.Duration
@@ -31,6 +54,7 @@ type ServicePort struct {
 	Name     string // empty if the Service has only this port
 	Protocol string // TCP, UDP or SCTP
 	Number   uint16 // where clients of the Service connect
+	Target   string // the name of the pods' port; empty if it is a number
 }
 
 // Endpoint is one pod behind a Service. Its conditions are those of

@@ -8,7 +8,8 @@ import (
 // Status is what stands on this machine at one moment. Nobody changes a status
 // once it was published.
 type Status struct {
-	Hosts []HostStatus // sorted by ID
+	Clusters []Cluster
+	Hosts    []HostStatus // sorted by ID
 }
 
 // HostStatus is what became of one host of the plan.
@@ -17,6 +18,8 @@ type HostStatus struct {
 	Address netip.Addr // the zero Addr if it has none, as nothing can be forwarded
 	Names   []string   // those in force, the fully qualified one first
 	Ports   []PortStatus
+	Local   bool   // it runs on this machine
+	AliasOf HostID // the host that it stands for, which has its names; zero if none
 	// Ready and Pods count the pods behind the host.
 	Ready, Pods int
 	// Problems says what of the host doesn't work, and why.
@@ -29,15 +32,6 @@ type PortStatus struct {
 	Err    error // why nothing is accepted there; nil if connections are
 }
 
-func (s HostStatus) equal(o HostStatus) bool {
-	samePort := func(a, b PortStatus) bool {
-		return a.Number == b.Number && errorText(a.Err) == errorText(b.Err)
-	}
-	return s.ID == o.ID && s.Address == o.Address && s.Ready == o.Ready && s.Pods == o.Pods &&
-		slices.Equal(s.Names, o.Names) && slices.EqualFunc(s.Ports, o.Ports, samePort) &&
-		slices.Equal(s.Problems, o.Problems)
-}
-
 func errorText(err error) string {
 	if err == nil {
 		return ""
@@ -45,13 +39,19 @@ func errorText(err error) string {
 	return err.Error()
 }
 
-// newStatus returns what became of the hosts, with what keeps connections from
-// their pods. A host none of whose ports
-// accepts gets no name: it would point at whatever else answers there.
-func newStatus(hosts []Host, addresses map[HostID]netip.Addr, faults map[netip.AddrPort]error, r routes) Status {
-	status := Status{Hosts: make([]HostStatus, 0, len(hosts))}
-	for _, h := range hosts {
-		s := HostStatus{ID: h.ID, Address: addresses[h.ID], Ready: h.Ready, Pods: h.Pods, Problems: slices.Clone(h.Problems)}
+// newStatus returns what became of the plan, with what keeps connections from
+// their pods. A host none of whose ports accepts gets no name: it would point at
+// whatever else answers there.
+func newStatus(d Desired, addresses map[HostID]netip.Addr, faults map[netip.AddrPort]error, r routes) Status {
+	status := Status{Clusters: d.Clusters, Hosts: make([]HostStatus, 0, len(d.Hosts))}
+	for _, h := range d.Hosts {
+		s := HostStatus{
+			ID: h.ID, Address: addresses[h.ID], Local: h.Local, AliasOf: h.AliasOf,
+			Ready: h.Ready, Pods: h.Pods, Problems: slices.Clone(h.Problems),
+		}
+		if h.Local {
+			s.Names = h.Names
+		}
 		for _, p := range h.Ports {
 			at := netip.AddrPortFrom(s.Address, p.Number)
 			err := faults[at]
@@ -76,7 +76,7 @@ func (s Status) names() map[netip.Addr][]string {
 	table := make(map[netip.Addr][]string)
 	for _, h := range s.Hosts {
 		if len(h.Names) > 0 {
-			table[h.Address] = h.Names
+			table[h.Address] = append(slices.Clip(table[h.Address]), h.Names...)
 		}
 	}
 	return table

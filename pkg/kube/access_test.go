@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"context"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
@@ -14,8 +15,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sirupsen/logrus"
-	"github.com/sirupsen/logrus/hooks/test"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 )
@@ -99,7 +98,7 @@ func apiServer(t *testing.T, answer func(namespace, resource string) int) *httpt
 	return server
 }
 
-func TestNewWatcherFaults(t *testing.T) {
+func TestReadyFaults(t *testing.T) {
 	refused := httptest.NewServer(nil)
 	refused.Close()
 	anyone := func(code int) func(string, string) int { return func(string, string) int { return code } }
@@ -116,44 +115,76 @@ func TestNewWatcherFaults(t *testing.T) {
 			apiServer(t, anyone(403)).URL, true,
 			"may not list services in namespace a of context ctx",
 		},
-		"no right to list endpointslices": {
-			apiServer(t, func(_, resource string) int {
-				return map[string]int{services: 200, endpointSlices: 403}[resource]
-			}).URL, true,
-			"may not list endpointslices in namespace a of context ctx",
-		},
 	} {
 		cluster := &Cluster{Context: "ctx", Config: &rest.Config{Host: c.host, TLSClientConfig: rest.TLSClientConfig{Insecure: c.insecure}}}
-		logger, _ := test.NewNullLogger()
-		_, err := NewWatcher(t.Context(), cluster, []string{"a"}, logger)
+		_, err := follow(t, func(string) (*Cluster, error) { return cluster, nil }, Follow{Context: "ctx", Namespaces: []string{"a"}})
 		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: got %v, want a line with %q", name, err, c.want)
 		}
 	}
 }
 
-// What can't be read of one namespace doesn't keep the others from being served.
-func TestNewWatcherServesWhatCanBeServed(t *testing.T) {
+// follow runs a source, as long as the test, and returns what Ready says of it.
+func follow(t *testing.T, load func(string) (*Cluster, error), want ...Follow) (*Source, error) {
+	t.Helper()
+	source := NewSource(load)
+	source.Set(want)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error)
+	go func() { ended <- source.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	return source, source.Ready(t.Context())
+}
+
+// What can't be read of one namespace, or of one cluster, doesn't keep the
+// others from being served.
+func TestReadyWithWhatCanBeServed(t *testing.T) {
 	server := apiServer(t, func(namespace, _ string) int {
 		return map[string]int{"may": 200, "maynot": 403}[namespace]
 	})
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
-	cluster := &Cluster{Context: "ctx", Config: &rest.Config{Host: server.URL, TLSClientConfig: rest.TLSClientConfig{CAData: ca}}}
-	logger, said := test.NewNullLogger()
-	w, err := NewWatcher(t.Context(), cluster, []string{"maynot", "may"}, logger)
+	load := func(name string) (*Cluster, error) {
+		switch name {
+		case "ctx":
+			return &Cluster{Context: name, Config: &rest.Config{Host: server.URL, TLSClientConfig: rest.TLSClientConfig{CAData: ca}}}, nil
+		case "away":
+			return &Cluster{Context: name, Config: &rest.Config{Host: "https://127.0.0.1:1"}}, nil
+		}
+		return nil, fmt.Errorf("no context %s", name)
+	}
+	source, err := follow(t, load, Follow{Context: "away"}, Follow{Context: "gone"}, Follow{Context: "ctx", Namespaces: []string{"maynot", "may"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(w.namespaces) != 2 {
-		t.Errorf("it watches %d namespaces, want both: what may not be read now may be later", len(w.namespaces))
+	var said []string
+	for _, c := range source.Snapshot().Clusters {
+		said = append(said, c.Problems...)
 	}
-	if last := said.LastEntry(); last == nil || last.Level != logrus.WarnLevel || !strings.Contains(last.Message, "namespace maynot") {
-		t.Errorf("the log says %v", last)
+	want := []string{
+		"context away: the API server https://127.0.0.1:1 can't be reached",
+		"no context gone",
+		"may not list endpointslices in namespace maynot of context ctx; reading pods instead",
+		"may not list pods in namespace maynot of context ctx",
+		"may not list services in namespace maynot of context ctx",
+		"no services in namespace may of context ctx",
+	}
+	if len(said) != len(want) {
+		t.Errorf("it says %d things, want %d: %q", len(said), len(want), said)
+	}
+	for i := range min(len(said), len(want)) {
+		if !strings.HasPrefix(said[i], want[i]) {
+			t.Errorf("it says %q, want %q", said[i], want[i])
+		}
 	}
 }
 
 // A credential plugin that fails is run once, however many ask for credentials.
-func TestNewWatcherRunsAFailingPluginOnce(t *testing.T) {
+func TestReadyRunsAFailingPluginOnce(t *testing.T) {
 	if _, err := exec.LookPath("sh"); err != nil {
 		t.Skip(err)
 	}
@@ -169,9 +200,8 @@ current-context: ctx
 	if err != nil {
 		t.Fatal(err)
 	}
-	logger, _ := test.NewNullLogger()
 	for range 3 {
-		_, err := NewWatcher(t.Context(), cluster, []string{"a", "b", "c"}, logger)
+		_, err := follow(t, func(string) (*Cluster, error) { return cluster, nil }, Follow{Context: "ctx", Namespaces: []string{"a", "b", "c"}})
 		if err == nil || !strings.Contains(err.Error(), "the credential plugin of context ctx fails: it gave nothing: exec: executable sh failed with exit code 1; it is not run again before ") {
 			t.Errorf("got %v", err)
 		}

@@ -3,6 +3,7 @@
 package kube
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -71,6 +72,36 @@ func (c *Cluster) Server() string {
 	}
 	return address.Redacted()
 }
+
+// Files returns the paths of the kubeconfig files that Load reads, whether they
+// are there or not.
+func Files(kubeconfig string) []string {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = kubeconfig
+	return rules.GetLoadingPrecedence()
+}
+
+// Label makes a DNS label (RFC 1123) of a context's name, which may be anything:
+// an ARN, a URL, a mail address.
+func Label(context string) string {
+	var b strings.Builder
+	for _, r := range strings.ToLower(context) {
+		if r < 'a' || r > 'z' {
+			if r < '0' || r > '9' {
+				r = '-'
+			}
+		}
+		b.WriteRune(r)
+	}
+	label := strings.Trim(b.String(), "-")
+	if len(label) > maxLabel {
+		label = strings.Trim(label[len(label)-maxLabel:], "-") // what tells contexts apart is at the end, as a rule
+	}
+	return cmp.Or(label, "context")
+}
+
+// maxLabel is how long a DNS label may be.
+const maxLabel = 63
 
 func contexts(raw *clientcmdapi.Config) string {
 	return strings.Join(slices.Sorted(maps.Keys(raw.Contexts)), ", ")

@@ -11,6 +11,7 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
@@ -19,37 +20,88 @@ import (
 
 var update = flag.Bool("update", false, "write what the tests get into their golden files")
 
-// Each file of testdata/plan is a cluster's Services and EndpointSlices, and
-// the plan that follows from them: what a user gets for what kubectl applies.
+// Each archive of testdata/plan has the Services, EndpointSlices and Ingresses
+// of a cluster, and maybe of a further one and what the user says, and the plan
+// that follows from them: what a user gets for what kubectl applies.
 func TestPlan(t *testing.T) {
-	files, err := filepath.Glob("testdata/plan/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatal(files, err)
+	paths, err := filepath.Glob("testdata/plan/*.txtar")
+	if err != nil || len(paths) == 0 {
+		t.Fatal(paths, err)
 	}
-	for _, path := range files {
+	for _, path := range paths {
 		t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"), func(t *testing.T) {
 			archive, err := txtar.ParseFile(path)
 			if err != nil {
 				t.Fatal(err)
 			}
-			services, slices := objects(t, string(archive.Files[0].Data))
-			snapshot := newSnapshot("ctx", services, slices)
-			got := render(fwd.Plan(snapshot, fwd.Options{Context: "ctx", Namespace: "shop"}))
+			options := optionsFile{Contexts: []contextFile{{Context: "ctx", Namespace: "shop"}}}
+			var snapshot fwd.Snapshot
+			var want string
+			for _, file := range archive.Files {
+				switch context, _ := strings.CutSuffix(file.Name, ".yaml"); file.Name {
+				case "options.yaml":
+					if err := yaml.UnmarshalStrict(file.Data, &options); err != nil {
+						t.Fatal(err)
+					}
+				case "plan":
+					want = string(file.Data)
+				default:
+					all := objects(t, string(file.Data))
+					snapshot.Clusters = append(snapshot.Clusters, fwd.Cluster{Context: context})
+					snapshot.Services = append(snapshot.Services, newServices(context, all)...)
+					snapshot.Ingresses = append(snapshot.Ingresses, newIngresses(context, all)...)
+				}
+			}
+			got := render(fwd.Plan(snapshot, options.options()))
 			if *update {
-				archive.Files = append(archive.Files[:1], txtar.File{Name: "plan", Data: []byte(got)})
+				last := len(archive.Files) - 1
+				archive.Files[last] = txtar.File{Name: "plan", Data: []byte(got)}
 				if err := os.WriteFile(path, txtar.Format(archive), 0o644); err != nil {
 					t.Fatal(err)
 				}
 				return
 			}
-			if want := string(archive.Files[1].Data); got != want {
+			if got != want {
 				t.Errorf("got:\n%s\nwant:\n%s", got, want)
 			}
 		})
 	}
 }
 
-func objects(t *testing.T, text string) (services []*corev1.Service, slices []*discoveryv1.EndpointSlice) {
+// optionsFile is fwd.Options as the archives have them.
+type optionsFile struct {
+	Contexts []contextFile
+	Mapping  map[uint16]uint16
+	Domain   string
+	Services map[string]fwd.ServiceOptions // by name.namespace, of the first context
+}
+
+type contextFile struct {
+	Context, Alias, Namespace string
+	Include, Exclude          []string
+	Controller                string // as name.namespace
+}
+
+func (f optionsFile) options() fwd.Options {
+	o := fwd.Options{Mapping: f.Mapping, Domain: f.Domain, Services: make(map[fwd.ServiceID]fwd.ServiceOptions)}
+	id := func(context, text string) fwd.ServiceID {
+		name, namespace, _ := strings.Cut(text, ".")
+		return fwd.ServiceID{Context: context, Namespace: namespace, Name: name}
+	}
+	for _, c := range f.Contexts {
+		context := fwd.ContextOptions{Context: c.Context, Alias: c.Alias, Namespace: c.Namespace, Include: c.Include, Exclude: c.Exclude}
+		if c.Controller != "" {
+			context.Controller = id(c.Context, c.Controller)
+		}
+		o.Contexts = append(o.Contexts, context)
+	}
+	for name, said := range f.Services {
+		o.Services[id(f.Contexts[0].Context, name)] = said
+	}
+	return o
+}
+
+func objects(t *testing.T, text string) (all known) {
 	t.Helper()
 	for document := range strings.SplitSeq(text, "---\n") {
 		var kind metav1.TypeMeta
@@ -59,11 +111,17 @@ func objects(t *testing.T, text string) (services []*corev1.Service, slices []*d
 		var err error
 		switch kind.Kind {
 		case "Service":
-			services = append(services, &corev1.Service{})
-			err = yaml.UnmarshalStrict([]byte(document), services[len(services)-1])
+			var service corev1.Service
+			err = yaml.UnmarshalStrict([]byte(document), &service)
+			all.services = append(all.services, keepService(&service))
 		case "EndpointSlice":
-			slices = append(slices, &discoveryv1.EndpointSlice{})
-			err = yaml.UnmarshalStrict([]byte(document), slices[len(slices)-1])
+			var slice discoveryv1.EndpointSlice
+			err = yaml.UnmarshalStrict([]byte(document), &slice)
+			all.slices = append(all.slices, keepSlice(&slice))
+		case "Ingress":
+			var ingress networkingv1.Ingress
+			err = yaml.UnmarshalStrict([]byte(document), &ingress)
+			all.ingresses = append(all.ingresses, keepIngress(&ingress))
 		default:
 			t.Fatalf("what is a %q?", kind.Kind)
 		}
@@ -71,13 +129,27 @@ func objects(t *testing.T, text string) (services []*corev1.Service, slices []*d
 			t.Fatal(err)
 		}
 	}
-	return services, slices
+	return all
 }
 
-func render(hosts []fwd.Host) string {
+func render(d fwd.Desired) string {
 	var b strings.Builder
-	for _, h := range hosts {
+	for _, c := range d.Clusters {
+		for _, problem := range c.Problems {
+			fmt.Fprintf(&b, "! %s\n", problem)
+		}
+	}
+	for _, h := range d.Hosts {
 		fmt.Fprintf(&b, "%v: %d of %d ready\n", h.ID, h.Ready, h.Pods)
+		if h.Local {
+			b.WriteString("  runs on this machine\n")
+		}
+		if h.AliasOf != (fwd.HostID{}) {
+			fmt.Fprintf(&b, "  another name of %v\n", h.AliasOf)
+		}
+		if h.Address.IsValid() {
+			fmt.Fprintf(&b, "  address %v\n", h.Address)
+		}
 		for _, name := range h.Names {
 			fmt.Fprintf(&b, "  %s\n", name)
 		}

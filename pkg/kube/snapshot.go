@@ -13,21 +13,58 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/fwd"
 )
 
-// newSnapshot puts Services and the EndpointSlices that belong to them
+// newServices puts Services and the EndpointSlices that belong to them
 // together, as kube-proxy reads them.
-func newSnapshot(context string, services []*corev1.Service, endpointSlices []*discoveryv1.EndpointSlice) fwd.Snapshot {
-	byService := make(map[fwd.ServiceID][]*discoveryv1.EndpointSlice)
-	for _, slice := range endpointSlices {
+func newServices(context string, all known) []fwd.Service {
+	byService := make(map[fwd.ServiceID][]*discoveryv1.EndpointSlice, len(all.services))
+	for _, slice := range all.slices {
 		id := fwd.ServiceID{Context: context, Namespace: slice.Namespace, Name: slice.Labels[discoveryv1.LabelServiceName]}
 		byService[id] = append(byService[id], slice)
 	}
-	snapshot := fwd.Snapshot{Services: make([]fwd.Service, 0, len(services))}
-	for _, service := range services {
+	services := make([]fwd.Service, 0, len(all.services))
+	for _, service := range all.services {
 		id := fwd.ServiceID{Context: context, Namespace: service.Namespace, Name: service.Name}
-		snapshot.Services = append(snapshot.Services, newService(id, service, byService[id]))
+		services = append(services, newService(id, service, byService[id]))
 	}
-	slices.SortFunc(snapshot.Services, func(a, b fwd.Service) int { return a.ID.Compare(b.ID) })
-	return snapshot
+	return services
+}
+
+// newIngresses returns the hosts of the Ingresses, and the Services that have an
+// address of their load-balancer status.
+func newIngresses(context string, all known) []fwd.Ingress {
+	ingresses := make([]fwd.Ingress, 0, len(all.ingresses))
+	byAddress := make(map[string][]fwd.ServiceID)
+	for _, service := range all.services {
+		id := fwd.ServiceID{Context: context, Namespace: service.Namespace, Name: service.Name}
+		addresses := append([]string{service.Spec.ClusterIP}, service.Spec.ExternalIPs...)
+		for _, at := range service.Status.LoadBalancer.Ingress {
+			addresses = append(addresses, at.IP, at.Hostname)
+		}
+		slices.Sort(addresses)
+		for _, address := range slices.Compact(addresses) {
+			byAddress[address] = append(byAddress[address], id)
+		}
+	}
+	for _, ingress := range all.ingresses {
+		i := fwd.Ingress{ID: fwd.ServiceID{Context: context, Namespace: ingress.Namespace, Name: ingress.Name}}
+		for _, rule := range ingress.Spec.Rules {
+			if rule.Host != "" && !slices.Contains(i.Hosts, rule.Host) {
+				i.Hosts = append(i.Hosts, rule.Host)
+			}
+		}
+		for _, at := range ingress.Status.LoadBalancer.Ingress {
+			for _, address := range []string{at.IP, at.Hostname} {
+				if address != "" {
+					i.Controllers = append(i.Controllers, byAddress[address]...)
+				}
+			}
+		}
+		slices.SortFunc(i.Controllers, fwd.ServiceID.Compare)
+		i.Controllers = slices.Compact(i.Controllers)
+		ingresses = append(ingresses, i)
+	}
+	slices.SortFunc(ingresses, func(a, b fwd.Ingress) int { return a.ID.Compare(b.ID) })
+	return ingresses
 }
 
 func newService(id fwd.ServiceID, service *corev1.Service, endpointSlices []*discoveryv1.EndpointSlice) fwd.Service {
@@ -36,6 +73,9 @@ func newService(id fwd.ServiceID, service *corev1.Service, endpointSlices []*dis
 		Headless:  service.Spec.ClusterIP == corev1.ClusterIPNone,
 		Affinity:  newAffinity(service.Spec),
 		Endpoints: newEndpoints(id, endpointSlices),
+	}
+	if len(result.Endpoints) == 0 {
+		result.Outside = outside(endpointSlices)
 	}
 	if service.Spec.Type == corev1.ServiceTypeExternalName {
 		result.ExternalName = service.Spec.ExternalName
@@ -49,7 +89,9 @@ func newService(id fwd.ServiceID, service *corev1.Service, endpointSlices []*dis
 		if protocol == "" {
 			protocol = corev1.ProtocolTCP
 		}
-		result.Ports = append(result.Ports, fwd.ServicePort{Name: p.Name, Protocol: string(protocol), Number: number})
+		result.Ports = append(result.Ports, fwd.ServicePort{
+			Name: p.Name, Protocol: string(protocol), Number: number, Target: p.TargetPort.StrVal,
+		})
 	}
 	return result
 }
@@ -76,8 +118,8 @@ func newEndpoints(id fwd.ServiceID, endpointSlices []*discoveryv1.EndpointSlice)
 	})
 	for _, slice := range endpointSlices {
 		for _, e := range slice.Endpoints {
-			if e.TargetRef == nil || e.TargetRef.Kind != "Pod" {
-				continue // an address without a pod: nothing to forward to
+			if !isPod(e) {
+				continue // nothing to forward to
 			}
 			pod := fwd.PodRef{Context: id.Context, Namespace: id.Namespace, Name: e.TargetRef.Name, UID: string(e.TargetRef.UID)}
 			endpoint := newEndpoint(pod, e)
@@ -103,6 +145,20 @@ func newEndpoints(id fwd.ServiceID, endpointSlices []*discoveryv1.EndpointSlice)
 		return strings.Compare(a.Pod.UID, b.Pod.UID)
 	})
 	return endpoints
+}
+
+func isPod(e discoveryv1.Endpoint) bool { return e.TargetRef != nil && e.TargetRef.Kind == "Pod" }
+
+// outside returns an address of an endpoint that is no pod; empty if there is none.
+func outside(endpointSlices []*discoveryv1.EndpointSlice) string {
+	for _, slice := range endpointSlices {
+		for _, e := range slice.Endpoints {
+			if !isPod(e) && len(e.Addresses) > 0 {
+				return e.Addresses[0]
+			}
+		}
+	}
+	return ""
 }
 
 // newEndpoint reads the conditions: unknown ones count as discovery.k8s.io/v1

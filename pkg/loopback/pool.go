@@ -6,72 +6,167 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
+	"time"
 )
 
 // DefaultPrefix is where services' addresses are: a quarter of 127.0.0.0/8
 // (RFC 1122, 3.2.1.3) that nothing else is known to use.
 var DefaultPrefix = netip.MustParsePrefix("127.64.0.0/10")
 
-var loopback = netip.MustParsePrefix("127.0.0.0/8")
+var (
+	loopback = netip.MustParsePrefix("127.0.0.0/8")
+	// system is where 127.0.0.1 is, and what resolvers and distributions have
+	// for themselves (127.0.0.53, 127.0.1.1).
+	system = netip.MustParsePrefix("127.0.0.0/16")
+)
+
+// quarantine is how long an address is kept for a key that isn't used any more:
+// somebody may still know it by the old name.
+const quarantine = 10 * time.Minute
 
 // Pool assigns addresses of one prefix. An address follows from its key, so a
 // service has the same one on every run; if two keys meet at one address, the
-// one that came later, or else sorts later, has the next that is free. A Pool
-// is not safe for concurrent use.
+// one that came later, or else sorts later, has the next that is free, and the
+// memory remembers that. A Pool is not safe for concurrent use.
 type Pool struct {
 	prefix netip.Prefix
 	size   uint32 // usable addresses; the first and the last of the prefix are not
+	owner  string
+	memory *Memory
 	byKey  map[string]netip.Addr
+	gone   map[string]time.Time // keys of byKey that aren't used any more, and since when
 }
 
-// NewPool returns a pool of the addresses in prefix, which must lie within
-// 127.0.0.0/8 and have room for at least 254 services.
-func NewPool(prefix netip.Prefix) (*Pool, error) {
+// NewPool returns a pool of the addresses in prefix, which must pass
+// CheckPrefix. Different owners have different addresses for the same key.
+// memory may be nil: then it is as if it were always empty.
+func NewPool(prefix netip.Prefix, owner string, memory *Memory) (*Pool, error) {
+	if err := CheckPrefix(prefix); err != nil {
+		return nil, err
+	}
 	prefix = prefix.Masked()
-	if !prefix.Addr().Is4() || !loopback.Contains(prefix.Addr()) || prefix.Bits() < loopback.Bits() {
-		return nil, fmt.Errorf("address range %v: not within %v", prefix, loopback)
+	return &Pool{
+		prefix: prefix, size: 1<<(32-prefix.Bits()) - 2, owner: owner, memory: memory,
+		byKey: make(map[string]netip.Addr), gone: make(map[string]time.Time),
+	}, nil
+}
+
+// CheckPrefix tells whether services may have the addresses of prefix: it must
+// lie within 127.0.0.0/8 and outside of 127.0.0.0/16, and have room for at least
+// 254 services.
+func CheckPrefix(prefix netip.Prefix) error {
+	switch {
+	case !prefix.Addr().Is4() || !loopback.Contains(prefix.Addr()) || prefix.Bits() < loopback.Bits():
+		return fmt.Errorf("address range %v: not within %v", prefix, loopback)
+	case prefix.Overlaps(system):
+		return fmt.Errorf("address range %v: %v is the system's own; take another, like %v", prefix, system, DefaultPrefix)
+	case prefix.Bits() > 24:
+		return fmt.Errorf("address range %v: too small, take /24 or larger", prefix)
 	}
-	if prefix.Bits() > 24 {
-		return nil, fmt.Errorf("address range %v: too small, take /24 or larger", prefix)
+	return nil
+}
+
+// CheckAddress tells whether a service may be given an address by its user.
+func CheckAddress(address netip.Addr) error {
+	if !address.Is4() || !loopback.Contains(address) || system.Contains(address) {
+		return fmt.Errorf("address %v: must be within %v, and not within %v, which is the system's own", address, loopback, system)
 	}
-	return &Pool{prefix: prefix, size: 1<<(32-prefix.Bits()) - 2}, nil
+	return nil
 }
 
 // Assign returns an address for each key, different for different keys, and
-// the same for a key as the last time. Addresses of keys that are not in keys
-// are free again.
-func (p *Pool) Assign(keys []string) (map[string]netip.Addr, error) {
+// the same for a key as the last time: the one that it is given with, or, if
+// that is the zero Addr, one of the pool's own choice. Addresses of keys that
+// are not in keys are free again ten minutes later.
+func (p *Pool) Assign(keys map[string]netip.Addr) (map[string]netip.Addr, error) {
 	if len(keys) > int(p.size) {
 		return nil, fmt.Errorf("address range %v: %d services, room for %d", p.prefix, len(keys), p.size)
 	}
-	assigned := make(map[string]netip.Addr, len(keys))
-	taken := make(map[netip.Addr]bool, len(keys))
-	for _, key := range keys {
-		if addr, ok := p.byKey[key]; ok {
-			assigned[key] = addr
-			taken[addr] = true
+	p.mark(keys, time.Now())
+	assigned := make(map[string]netip.Addr, len(keys)+len(p.gone))
+	taken := make(map[netip.Addr]string, len(keys)+len(p.gone))
+	give := func(key string, addr netip.Addr) bool {
+		if _, ok := taken[addr]; ok {
+			return false
+		}
+		assigned[key], taken[addr] = addr, key
+		return true
+	}
+	names := slices.Sorted(maps.Keys(keys))
+	for _, key := range names {
+		if wanted := keys[key]; wanted.IsValid() && !give(key, wanted) {
+			return nil, fmt.Errorf("address %v is reserved for two services: %s and %s", wanted, taken[wanted], key)
 		}
 	}
-	for _, key := range slices.Sorted(slices.Values(keys)) {
+	for key, addr := range p.byKey {
+		if wanted := keys[key]; !wanted.IsValid() && (p.prefix.Contains(addr) || p.gone[key] != time.Time{}) {
+			give(key, addr)
+		}
+	}
+	displaced := make(map[string]netip.Addr)
+	for _, key := range names {
 		if _, ok := assigned[key]; ok {
 			continue
 		}
-		at := p.preferred(key)
-		for taken[p.addr(at)] {
-			at = (at + 1) % p.size
+		if addr, ok := p.memory.recall(p.owned(key)); ok && p.prefix.Contains(addr) && give(key, addr) {
+			displaced[p.owned(key)] = addr
+			continue
 		}
-		assigned[key] = p.addr(at)
-		taken[p.addr(at)] = true
+		if p.find(key, give) {
+			displaced[p.owned(key)] = assigned[key]
+		}
 	}
-	p.byKey = assigned
+	p.memory.remember(displaced)
+	p.byKey = maps.Clone(assigned)
+	maps.DeleteFunc(assigned, func(key string, _ netip.Addr) bool { return !p.gone[key].IsZero() })
 	return assigned, nil
 }
 
+// mark notes which keys are used, and forgets those that haven't been for long,
+// sooner if there is no room for them.
+func (p *Pool) mark(keys map[string]netip.Addr, now time.Time) {
+	for key := range keys {
+		delete(p.gone, key)
+	}
+	for key := range p.byKey {
+		_, used := keys[key]
+		switch since, gone := p.gone[key]; {
+		case used:
+		case !gone:
+			p.gone[key] = now
+		case now.Sub(since) >= quarantine:
+			delete(p.gone, key)
+			delete(p.byKey, key)
+		}
+	}
+	if len(keys)+len(p.gone) <= int(p.size) {
+		return
+	}
+	for key := range p.gone {
+		delete(p.byKey, key)
+	}
+	clear(p.gone)
+}
+
+// find gives a key the address that follows from it, or the next that is free,
+// and tells whether it is the latter.
+func (p *Pool) find(key string, give func(string, netip.Addr) bool) (displaced bool) {
+	at := p.preferred(key)
+	for !give(key, p.addr(at)) {
+		at = (at + 1) % p.size
+		displaced = true
+	}
+	return displaced
+}
+
+func (p *Pool) owned(key string) string { return p.owner + "/" + key }
+
 // preferred returns the place in the prefix that follows from the key.
 func (p *Pool) preferred(key string) uint32 {
-	sum := sha256.Sum256([]byte(key))
+	sum := sha256.Sum256([]byte(p.owned(key)))
 	return binary.BigEndian.Uint32(sum[:4]) % p.size
 }
 

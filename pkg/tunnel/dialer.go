@@ -19,8 +19,8 @@ import (
 // Dialer opens streams to the pods of some clusters. It is a fwd.Dialer. Dial
 // works as long as Run runs.
 type Dialer struct {
-	clusters map[string]upgrader
-	work     chan func(context.Context) // for Run to run
+	find func(context string) (upgrader, error)
+	work chan func(context.Context) // for Run to run
 
 	stalled atomic.Uint64
 
@@ -35,22 +35,40 @@ type upgrader interface {
 	dial(ctx context.Context, pod fwd.PodRef) (*upstream, error)
 }
 
-// New returns a dialer for the clusters given, by the name of their context,
-// that uses the transport given.
-func New(clusters map[string]Cluster, with Transport) (*Dialer, error) {
-	d := &Dialer{
-		clusters: make(map[string]upgrader, len(clusters)),
-		work:     make(chan func(context.Context)),
-		pools:    make(map[fwd.PodRef]*pool),
+// New returns a dialer that uses the transport given. find says how a context's
+// cluster is reached; it is asked for each new connection to an API server, by
+// several goroutines at once. Another Config than the last one is a change: new
+// connections then go there.
+func New(find func(context string) (Cluster, bool), with Transport) *Dialer {
+	known := clusters{find: find, with: with, byContext: make(map[string]*cluster)}
+	return &Dialer{find: known.get, work: make(chan func(context.Context)), pools: make(map[fwd.PodRef]*pool)}
+}
+
+// clusters has the cluster of each context as it last was.
+type clusters struct {
+	find func(context string) (Cluster, bool)
+	with Transport
+
+	mu        sync.Mutex
+	byContext map[string]*cluster
+}
+
+func (c *clusters) get(context string) (upgrader, error) {
+	of, ok := c.find(context)
+	if !ok {
+		return nil, &fwd.UnreachedError{Why: fwd.ClusterAway, Err: fmt.Errorf("context %s is not known any more", context)}
 	}
-	for name, of := range clusters {
-		c, err := newCluster(of, with)
-		if err != nil {
-			return nil, fmt.Errorf("context %s: %w", name, err)
-		}
-		d.clusters[name] = c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if known := c.byContext[context]; known != nil && known.of.Config == of.Config {
+		return known, nil
 	}
-	return d, nil
+	fresh, err := newCluster(of, c.with)
+	if err != nil {
+		return nil, &fwd.UnreachedError{Why: fwd.ClusterAway, Err: fmt.Errorf("context %s: %w", context, err)}
+	}
+	c.byContext[context] = fresh
+	return fresh, nil
 }
 
 // Stalled returns how many connections were reset so far as their clients didn't
@@ -82,11 +100,7 @@ func (d *Dialer) Run(ctx context.Context) error {
 // that nothing listens there is what Read then says. ctx bounds the dial, not
 // the stream.
 func (d *Dialer) Dial(ctx context.Context, pod fwd.PodRef, port uint16) (fwd.Stream, error) {
-	c, ok := d.clusters[pod.Context]
-	if !ok {
-		return nil, fmt.Errorf("no cluster of the context %s", pod.Context)
-	}
-	p := d.pool(pod, c)
+	p := d.pool(pod)
 	for {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
@@ -117,12 +131,18 @@ func (d *Dialer) Dial(ctx context.Context, pod fwd.PodRef, port uint16) (fwd.Str
 }
 
 // pool returns the pool of a pod's connections.
-func (d *Dialer) pool(pod fwd.PodRef, c upgrader) *pool {
+func (d *Dialer) pool(pod fwd.PodRef) *pool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	p, ok := d.pools[pod]
 	if !ok {
-		p = newPool(func(ctx context.Context) (*upstream, error) { return c.dial(ctx, pod) }, d.work)
+		p = newPool(func(ctx context.Context) (*upstream, error) {
+			c, err := d.find(pod.Context)
+			if err != nil {
+				return nil, err
+			}
+			return c.dial(ctx, pod)
+		}, d.work)
 		p.stalled = &d.stalled
 		d.pools[pod] = p
 	}

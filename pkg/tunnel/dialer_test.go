@@ -83,10 +83,7 @@ func cluster(t *testing.T, pod behave) *tunnel.Dialer {
 // run returns a dialer that runs as long as the test.
 func run(t *testing.T, config *rest.Config) *tunnel.Dialer {
 	t.Helper()
-	d, err := tunnel.New(map[string]tunnel.Cluster{"c": {Config: config}}, tunnel.SPDY)
-	if err != nil {
-		t.Fatal(err)
-	}
+	d := tunnel.New(func(context string) (tunnel.Cluster, bool) { return tunnel.Cluster{Config: config}, context == "c" }, tunnel.SPDY)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error)
 	go func() { ended <- d.Run(ctx) }()

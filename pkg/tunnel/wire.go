@@ -30,6 +30,7 @@ type Cluster struct {
 // cluster makes connections to the pods of one cluster. client-go's pieces do
 // what is the same for all clients: TLS, credentials and the choice of a proxy.
 type cluster struct {
+	of      Cluster
 	forced  Transport // Auto if it is ours to choose
 	base    *url.URL
 	config  *transport.Config
@@ -61,7 +62,7 @@ func newCluster(of Cluster, forced Transport) (*cluster, error) {
 	}
 	tlsConfig.NextProtos = []string{"http/1.1"}
 	tlsConfig.DynamicRecordSizingDisabled = true // full records from the first
-	c := &cluster{forced: forced, base: base, config: config, tls: tlsConfig, worked: SPDY, proxy: proxyOf(of.Config)}
+	c := &cluster{of: of, forced: forced, base: base, config: config, tls: tlsConfig, worked: SPDY, proxy: proxyOf(of.Config)}
 	c.dialTCP = (&net.Dialer{}).DialContext
 	if of.Config.Dial != nil {
 		c.dialTCP = of.Config.Dial

@@ -94,7 +94,7 @@ func namespace(t *testing.T) string {
 	t.Helper()
 	name := fmt.Sprintf("e2e-%x", time.Now().UnixNano()&0xffffffff)
 	kubectl(t, "", "create", "namespace", name)
-	t.Cleanup(func() { kubectl(t, "", "delete", "namespace", name, "--wait=false") })
+	t.Cleanup(func() { kubectl(t, "", "delete", "namespace", name, "--wait=false", "--ignore-not-found") })
 	return name
 }
 

@@ -1,0 +1,145 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/kubeshore/kubeshore/pkg/hosts"
+	"github.com/kubeshore/kubeshore/pkg/loopback"
+)
+
+// meaningless are kubefwd's flags that have no meaning here, with the reason.
+var meaningless = map[string]string{
+	"timeout":         "a connection lasts as long as its two ends want",
+	"refresh-backup":  "there is no backup, as every byte of the hosts file that isn't kubeshore's own is kept",
+	"purge-stale-ips": "what a killed run left behind is always taken away first",
+	"resync-interval": "every change is followed at once",
+	"retry-interval":  "every change is followed at once",
+	"auto-reconnect":  "it always does",
+	"tui":             "the log has a line for each change",
+	"theme":           "the log has a line for each change",
+	"api":             "there is no API yet",
+	"mcp":             "there is no such server",
+}
+
+// newSvc returns the command that takes a kubefwd user's command line.
+func newSvc(streams Streams) *cobra.Command {
+	f := upFlags{drain: time.Second, hold: 10 * time.Second, cidr: loopback.DefaultPrefix.String()}
+	var reservations []string
+	var conf string
+	var verbose bool
+	cmd := &cobra.Command{
+		Use:     "svc",
+		Aliases: []string{"svcs", "services"},
+		Short:   "Forward services, with kubefwd's flags",
+		Long: `Forward services as up does, with a command line that was written for kubefwd's
+svc. Flags that have no meaning here are accepted, and a line says so.`,
+		Example: "  sudo -E kubeshore svc -n shop -l app=web -m 80:8080 -d internal",
+		Args:    noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if f.reserved, err = reserved(conf, reservations); err != nil {
+				return usage(err)
+			}
+			if verbose {
+				f.verbose = 1
+			}
+			if err := f.check(cmd.Flags()); err != nil {
+				return usage(err)
+			}
+			log := newLog(streams.Err, f.verbose)
+			cmd.Flags().Visit(func(flag *pflag.Flag) {
+				if reason, ok := meaningless[flag.Name]; ok {
+					log.Infof("--%s has no meaning here: %s", flag.Name, reason)
+				}
+			})
+			return up(cmd.Context(), f, log)
+		},
+	}
+	flags := cmd.Flags()
+	flags.SortFlags = false
+	flags.StringSliceVarP(&f.namespaces, "namespace", "n", nil, "namespaces to forward (default: the context's)")
+	flags.BoolVarP(&f.all, "all-namespaces", "A", false, "forward all namespaces")
+	flags.StringSliceVarP(&f.contexts, "context", "x", nil, "contexts of the kubeconfig (default: the current one)")
+	flags.StringVarP(&f.kubeconfig, "kubeconfig", "c", "", "kubeconfig file (default: KUBECONFIG or ~/.kube/config)")
+	flags.StringVarP(&f.selector, "selector", "l", "", "forward services with these labels only")
+	flags.StringVarP(&f.fieldSelector, "field-selector", "f", "", "forward services with these fields only")
+	flags.StringVarP(&f.domain, "domain", "d", "", "one more suffix for every short name")
+	flags.StringSliceVarP(&f.mapping, "mapping", "m", nil, "have a port of services on another one here, as 80:8080")
+	flags.StringSliceVarP(&reservations, "reserve", "r", nil, "address of a service, as name.namespace:127.3.3.1")
+	flags.StringVarP(&conf, "fwd-conf", "z", "", "file with services' addresses, as kubefwd has it")
+	flags.StringVar(&f.hostsFile, "hosts-path", hosts.DefaultPath(), "hosts file to write the names to")
+	flags.BoolVarP(&verbose, "verbose", "v", false, "log each connection")
+	defineMeaningless(flags)
+	return cmd
+}
+
+// defineMeaningless defines the flags that have no meaning here. They are left
+// out of the help.
+func defineMeaningless(flags *pflag.FlagSet) {
+	flags.IntP("timeout", "t", 0, "")
+	flags.BoolP("refresh-backup", "b", false, "")
+	flags.BoolP("purge-stale-ips", "p", false, "")
+	flags.BoolP("auto-reconnect", "a", false, "")
+	flags.Duration("resync-interval", 0, "")
+	flags.Duration("retry-interval", 0, "")
+	flags.Bool("tui", false, "")
+	flags.Bool("api", false, "")
+	flags.Bool("mcp", false, "")
+	flags.String("theme", "", "")
+	for name := range meaningless {
+		flags.Lookup(name).Hidden = true
+	}
+}
+
+// fwdConf is kubefwd's file of addresses.
+type fwdConf struct {
+	Base     string `yaml:"baseUnreservedIP"` // the first of kubefwd's other addresses; ours follow from services' names
+	Services []struct {
+		Name string `yaml:"name"`
+		IP   string `yaml:"ip"`
+	} `yaml:"serviceConfigurations"`
+}
+
+// reserved returns the addresses of services that kubefwd's file and flags say;
+// flags go before it.
+func reserved(conf string, reservations []string) (map[string]netip.Addr, error) {
+	addresses := make(map[string]netip.Addr)
+	add := func(name, address string) error {
+		at, err := netip.ParseAddr(address)
+		if err != nil || name == "" {
+			return errors.New("write name.namespace:127.3.3.1")
+		}
+		addresses[name] = at
+		return nil
+	}
+	if conf != "" {
+		data, err := os.ReadFile(conf)
+		if err != nil {
+			return nil, fmt.Errorf("--fwd-conf: %w", err)
+		}
+		var file fwdConf
+		if err := yaml.Unmarshal(data, &file); err != nil {
+			return nil, fmt.Errorf("--fwd-conf %s: %s", conf, strings.Join(strings.Fields(err.Error()), " "))
+		}
+		for _, s := range file.Services {
+			if err := add(s.Name, s.IP); err != nil {
+				return nil, fmt.Errorf("--fwd-conf %s: %q at %q: a service needs a name and an IPv4 address", conf, s.Name, s.IP)
+			}
+		}
+	}
+	for _, text := range reservations {
+		name, address, _ := strings.Cut(text, ":")
+		if err := add(name, address); err != nil {
+			return nil, fmt.Errorf("--reserve %q: %w", text, err)
+		}
+	}
+	return addresses, nil
+}

@@ -1,0 +1,192 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+	"github.com/sirupsen/logrus"
+
+	"github.com/kubeshore/kubeshore/internal/project"
+	"github.com/kubeshore/kubeshore/pkg/fwd"
+	"github.com/kubeshore/kubeshore/pkg/kube"
+	"github.com/kubeshore/kubeshore/pkg/tunnel"
+)
+
+// wanted is what is to be forwarded, as the command line and the files that it
+// names say now.
+type wanted struct {
+	said       selection
+	kubeconfig string // as the command line has it
+	project    string // the file's path; empty if there is none
+	current    string // the context that was the current one at the start
+	source     *kube.Source
+	now        atomic.Pointer[settings]
+	log        logrus.FieldLogger
+}
+
+// newWanted reads the files. projectFile is the path of the project's file; if
+// empty, it is looked for in the working directory and above.
+func newWanted(said selection, kubeconfig, projectFile string, log logrus.FieldLogger) (*wanted, error) {
+	w := &wanted{said: said, kubeconfig: kubeconfig, project: projectFile, log: log}
+	w.source = kube.NewSource(w.cluster)
+	if w.project == "" {
+		folder, err := os.Getwd()
+		if err != nil {
+			return nil, err
+		}
+		if w.project, err = project.Find(folder); err != nil {
+			return nil, err
+		}
+	}
+	return w, w.read()
+}
+
+// cluster finds a context in the kubeconfig as it is now. The current one is
+// that of the start, whatever becomes of it later.
+func (w *wanted) cluster(context string) (*kube.Cluster, error) {
+	if context == "" {
+		context = w.current
+	}
+	cluster, err := kube.Load(w.kubeconfig, context, userAgent())
+	if err == nil && context == "" {
+		w.current = cluster.Context
+	}
+	return cluster, err
+}
+
+// read takes what the files say now. On an error what they said before stands.
+func (w *wanted) read() error {
+	var file project.File
+	var err error
+	if w.project != "" {
+		if file, err = project.Load(w.project); err != nil {
+			return err
+		}
+	}
+	next, err := w.said.settle(file, w.cluster)
+	if err != nil {
+		return err
+	}
+	w.now.Store(&next)
+	w.source.Set(next.follow)
+	return nil
+}
+
+// options returns what the plan is made with.
+func (w *wanted) options() fwd.Options { return w.now.Load().options }
+
+// find returns how a context's cluster is reached.
+func (w *wanted) find(context string) (tunnel.Cluster, bool) {
+	cluster, ok := w.source.Cluster(context)
+	if !ok {
+		return tunnel.Cluster{}, false
+	}
+	return tunnel.Cluster{Config: cluster.Config, Gate: cluster.Gate}, true
+}
+
+// announce logs what is forwarded.
+func (w *wanted) announce() {
+	if w.project != "" {
+		w.log.Infof("project's file %s", w.project)
+	}
+	for _, follow := range w.now.Load().follow {
+		where := "all namespaces"
+		if follow.Namespaces != nil {
+			where = "namespaces " + strings.Join(follow.Namespaces, ", ")
+		}
+		server := "its API server isn't known"
+		if cluster, ok := w.source.Cluster(follow.Context); ok {
+			server = cluster.Server()
+		}
+		w.log.Infof("context %s (%s), %s", follow.Context, server, where)
+	}
+}
+
+// watch takes up the changes of the files until ctx ends.
+func (w *wanted) watch(ctx context.Context) error {
+	paths := kube.Files(w.kubeconfig)
+	if w.project != "" {
+		paths = append(paths, w.project)
+	}
+	fault := ""
+	err := watchFiles(ctx, paths, func(changed []string) {
+		if slices.ContainsFunc(changed, func(path string) bool { return path != w.project }) {
+			w.source.Reload()
+		}
+		if !slices.Contains(changed, w.project) {
+			return
+		}
+		switch err := w.read(); {
+		case err == nil:
+			fault = ""
+			w.log.Infof("project's file %s is read again", w.project)
+		case err.Error() != fault:
+			fault = err.Error()
+			w.log.Errorf("%v; what it said before stands", err)
+		}
+	})
+	if err != nil {
+		w.log.Warnf("changes of %s are not taken up: %v", strings.Join(paths, ", "), err)
+	}
+	return nil
+}
+
+// settleTime is how long a file must have been left alone to be read: programs
+// write one in several steps.
+const settleTime = 100 * time.Millisecond
+
+// watchFiles calls changed with those of the files that may have changed, until
+// ctx ends. They need not exist, but their folders must.
+func watchFiles(ctx context.Context, paths []string, changed func([]string)) error {
+	watcher, err := fsnotify.NewWatcher()
+	if err != nil {
+		return err
+	}
+	defer watcher.Close()
+	byName := make(map[string]string) // the paths, by those that are watched
+	for _, path := range paths {
+		names := []string{path}
+		if target, err := filepath.EvalSymlinks(path); err == nil {
+			names = append(names, target)
+		}
+		for _, name := range names {
+			name, err := filepath.Abs(name)
+			if err != nil {
+				return err
+			}
+			byName[name] = path
+			// A file that is replaced is another one: its folder is what stays.
+			if err := watcher.Add(filepath.Dir(name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return fmt.Errorf("watch %s: %w", filepath.Dir(name), err)
+			}
+		}
+	}
+	var pending []string
+	var settled <-chan time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case _, lost := <-watcher.Errors:
+			if !lost {
+				return errors.New("the watcher has ended")
+			}
+			pending, settled = paths, time.After(settleTime) // all of them may have changed
+		case event := <-watcher.Events:
+			if path, ours := byName[event.Name]; ours && event.Op != fsnotify.Chmod {
+				pending, settled = append(pending, path), time.After(settleTime)
+			}
+		case <-settled:
+			changed(pending)
+			pending, settled = nil, nil
+		}
+	}
+}

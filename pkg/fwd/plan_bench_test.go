@@ -1,0 +1,64 @@
+package fwd_test
+
+import (
+	"fmt"
+	"strconv"
+	"testing"
+
+	"github.com/sirupsen/logrus/hooks/test"
+
+	"github.com/kubeshore/kubeshore/pkg/fwd"
+	"github.com/kubeshore/kubeshore/pkg/loopback"
+)
+
+// many returns a snapshot of that many Services with two ports and two pods each.
+func many(n int) fwd.Snapshot {
+	var s fwd.Snapshot
+	for i := range n {
+		svc := service(fmt.Sprintf("svc-%05d", i), "a", "b")
+		svc.Ports = append(svc.Ports, fwd.ServicePort{Name: "admin", Protocol: "TCP", Number: 9000})
+		for _, e := range svc.Endpoints {
+			e.Ports["admin"] = 9000
+		}
+		s.Services = append(s.Services, svc)
+	}
+	return s
+}
+
+// What a plan costs; it should grow as the number of Services does.
+func BenchmarkPlan(b *testing.B) {
+	for _, n := range []int{100, 1000, 10000} {
+		b.Run(strconv.Itoa(n), func(b *testing.B) {
+			s, o := many(n), options()
+			for b.Loop() {
+				fwd.Plan(s, o)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/service")
+		})
+	}
+}
+
+// What it costs to follow a change of one Service among many, to the host.
+func BenchmarkChange(b *testing.B) {
+	for _, n := range []int{100, 1000, 10000} {
+		b.Run(strconv.Itoa(n), func(b *testing.B) {
+			h := newHost()
+			log, _ := test.NewNullLogger()
+			addresses, err := loopback.NewPool(loopback.DefaultPrefix, "me", nil)
+			if err != nil {
+				b.Fatal(err)
+			}
+			step := fwd.ApplyForTest(b, &fwd.Engine{
+				Options: options, Addresses: addresses, Aliases: fakeAliases{h}, Names: fakeNames{h},
+				Ports: fakePorts{h, make(chan struct{})}, Log: log,
+			})
+			s := many(n)
+			step(s)
+			for i := 0; b.Loop(); i++ {
+				s.Services[i%n].Ports[0].Number ^= 1
+				step(s)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/service")
+		})
+	}
+}

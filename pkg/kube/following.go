@@ -1,0 +1,116 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/fields"
+)
+
+// scope is what one set of feeds reads: a namespace, all of them if it is
+// empty, or one Service in it.
+type scope struct {
+	namespace, service string
+}
+
+// following reads a scope of one cluster. It is made anew when the cluster's
+// configuration changes.
+type following struct {
+	services  *feed[*corev1.Service]
+	named     *feed[*corev1.Service] // stands in for services; may be nil
+	slices    *feed[*discoveryv1.EndpointSlice]
+	pods      *feed[*corev1.Pod]           // stands in for slices
+	ingresses *feed[*networkingv1.Ingress] // may be nil
+	namespace string
+}
+
+// newFollowing returns the feeds of a scope. names are Services that are asked
+// for one by one where they can't be listed.
+func newFollowing(c *clients, cluster *Cluster, at scope, want Follow, names []string, changed func()) *following {
+	read := collection{namespace: at.namespace, context: cluster.Context}
+	explained := func(err error) error { return explain(err, cluster) }
+	f := &following{namespace: at.namespace}
+
+	services := read
+	services.client, services.resource = c.core, "services"
+	services.labels, services.fields = want.Labels, want.Fields
+	if at.service != "" {
+		services.labels, services.fields = "", fields.OneTermEqualSelector("metadata.name", at.service).String()
+		names = []string{at.service}
+	}
+	f.services = newFeed(&corev1.Service{}, services, keepService, explained, changed)
+	if len(names) > 0 {
+		f.named = newFeed(&corev1.Service{}, some{services, names}, keepService, explained, changed)
+		f.services.instead, f.services.standIn = f.named, fmt.Sprintf("asking for %d by name every %v", len(names), pollEvery)
+	}
+
+	slices := read
+	slices.client, slices.resource = c.discovery, "endpointslices"
+	if at.service != "" {
+		slices.labels = discoveryv1.LabelServiceName + "=" + at.service
+	}
+	f.slices = newFeed(&discoveryv1.EndpointSlice{}, slices, keepSlice, explained, changed)
+	pods := read
+	pods.client, pods.resource = c.core, "pods"
+	f.pods = newFeed(&corev1.Pod{}, pods, keepPod, explained, changed)
+	f.slices.instead, f.slices.standIn = f.pods, "reading pods instead"
+
+	if want.Ingresses && at.service == "" {
+		ingresses := read
+		ingresses.client, ingresses.resource = c.networking, "ingresses"
+		f.ingresses = newFeed(&networkingv1.Ingress{}, ingresses, keepIngress, explained, changed)
+	}
+	return f
+}
+
+func (f *following) run(ctx context.Context) {
+	var running sync.WaitGroup
+	running.Go(func() { f.services.run(ctx) })
+	running.Go(func() { f.slices.run(ctx) })
+	if f.ingresses != nil {
+		running.Go(func() { f.ingresses.run(ctx) })
+	}
+	running.Wait()
+}
+
+// state returns whether all was read that can be, and why what can't.
+func (f *following) state() state {
+	s := f.services.state()
+	s.read = s.read || f.named != nil && f.named.state().read
+	s.and(f.slices.state())
+	if f.ingresses != nil {
+		s.and(f.ingresses.state())
+	}
+	return s
+}
+
+// known is what was read of a cluster.
+type known struct {
+	services  []*corev1.Service
+	slices    []*discoveryv1.EndpointSlice
+	ingresses []*networkingv1.Ingress
+}
+
+// add adds what is known of the scope now.
+func (f *following) add(to *known) {
+	services, ok := f.services.read()
+	if !ok && f.named != nil {
+		services, _ = f.named.read()
+	}
+	slices, ok := f.slices.read()
+	if !ok {
+		if pods, ok := f.pods.read(); ok {
+			slices = slicesOf(services, pods)
+		}
+	}
+	to.services = append(to.services, services...)
+	to.slices = append(to.slices, slices...)
+	if f.ingresses != nil {
+		ingresses, _ := f.ingresses.read()
+		to.ingresses = append(to.ingresses, ingresses...)
+	}
+}
