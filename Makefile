@@ -56,9 +56,15 @@ e2e: cc build $(E2E_CLUSTER) ## run the tests that need a cluster (KUBECONFIG=FI
 	KUBECONFIG=$(E2E_KUBECONFIG) KUBECTL=$(E2E_KUBECTL) go test -race -shuffle=on -count=1 -timeout=20m -tags=e2e ./test/e2e
 
 .PHONY: bench
-bench: build $(E2E_CLUSTER) ## measure kubeshore and kubectl port-forward, write docs/benchmarks.md (BENCHFLAGS=-quick: see that it works)
+bench: build $(E2E_CLUSTER) ## measure kubeshore and kubectl port-forward, write docs/benchmarks.md and docs/scale.md (BENCHFLAGS=-quick: see that it works)
 	go build -trimpath -o bin/bench ./bench
 	bin/bench -kubeconfig $(E2E_KUBECONFIG) -kubectl $(E2E_KUBECTL) -kubeshore bin/kubeshore $(BENCHFLAGS)
+	bin/bench -scale -kubeconfig $(E2E_KUBECONFIG) -kubectl $(E2E_KUBECTL) -kubeshore bin/kubeshore $(BENCHFLAGS)
+
+.PHONY: docs
+docs: ## write the pages that are made of the code
+	go test ./internal/project -run '^TestSchema$$' -update
+	go test ./internal/cli -run '^TestConfigurationPage$$' -update
 
 .PHONY: fuzz
 fuzz: ## fuzz each fuzz test for FUZZTIME

@@ -47,7 +47,7 @@ type options struct {
 	out                            string
 	rounds                         int
 	only                           *regexp.Regexp
-	quick                          bool
+	quick, scale                   bool
 }
 
 func parse(args []string, errOut io.Writer) (options, error) {
@@ -60,6 +60,7 @@ func parse(args []string, errOut io.Writer) (options, error) {
 	flags.StringVar(&o.out, "out", "", "`file` to write the page to (default: none)")
 	flags.IntVar(&o.rounds, "rounds", 5, "how often each measure is taken")
 	flags.BoolVar(&o.quick, "quick", false, "one short round, to see that everything works; the figures mean nothing")
+	flags.BoolVar(&o.scale, "scale", false, "measure kubeshore with many services instead, and write scale.md beside -out; it writes this machine's hosts file")
 	flags.Func("run", "only the measures whose name matches this `regexp`", func(text string) (err error) {
 		o.only, err = regexp.Compile(text)
 		return err
@@ -90,6 +91,9 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) (err error) 
 	about, err := describe(ctx, o, dir)
 	if err != nil {
 		return err
+	}
+	if o.scale {
+		return withScale(ctx, o, dir, about, errOut)
 	}
 	t, err := measureAll(ctx, o, dir, errOut)
 	if err != nil {

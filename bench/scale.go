@@ -1,0 +1,362 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/kubeshore/kubeshore/test/peer"
+)
+
+// How kubeshore does with many services. There is no peer to measure beside:
+// kubectl forwards one, and what is known of others is in the page.
+
+const (
+	scalePods = 100              // each with a Service of two ports
+	idleTime  = 10 * time.Second // over which idle CPU time is counted
+	changes   = 5
+	lookUps   = 200
+)
+
+// crowd is a namespace with many Services, which are called svc-0 and so on.
+type crowd struct {
+	kubeconfig, namespace string
+	services              int
+	ports                 []uint16 // of each
+	answers               bool     // there are pods behind them
+}
+
+func (c crowd) name(i int) string { return fmt.Sprintf("svc-%d.%s", i, c.namespace) }
+
+// scaleFigures is what was measured of one crowd.
+type scaleFigures struct {
+	crowd    crowd
+	requests int           // to the API server until it was ready; 0 if they weren't counted
+	ready    time.Duration // from the start until all names were known and all ports answered
+	memory   int64         // resident, bytes, then
+	idleCPU  time.Duration // within idleTime
+	change   time.Duration // from a new Service until libc knows its name; the median
+	lookUp   time.Duration // of a name that isn't in the hosts file, by libc
+	before   time.Duration // the same without kubeshore
+}
+
+// measureScale measures each crowd with a kubeshore of its own, which writes this
+// machine's hosts file.
+func (s *stage) measureScale(ctx context.Context, o options, dir string, log io.Writer) ([]scaleFigures, error) {
+	small, large := scalePods, 1000
+	fake := []int{scalePods, 1000, 5000}
+	if o.quick {
+		small, large, fake = 3, 10, []int{10, 20}
+	}
+	if err := s.run(ctx, scaleManifest(s.target.namespace, small, large), "apply", "-f", "-"); err != nil {
+		return nil, err
+	}
+	for _, app := range []string{"crowd", "large"} {
+		if err := s.run(ctx, "", "wait", "--namespace", s.target.namespace+"-"+app, "--timeout=5m", "--for=condition=Ready", "pod", "--all"); err != nil {
+			return nil, err
+		}
+	}
+	crowds := []crowd{
+		{kubeconfig: s.target.kubeconfig, namespace: s.target.namespace + "-crowd", services: small, ports: []uint16{peer.Echo, peer.Greet}, answers: true},
+		{kubeconfig: s.target.kubeconfig, namespace: s.target.namespace + "-large", services: large, ports: []uint16{peer.Echo}, answers: true},
+	}
+	all := make([]scaleFigures, 0, len(crowds)+len(fake))
+	for _, c := range crowds {
+		f, err := s.measureCrowd(ctx, o, c, dir, nil)
+		if err != nil {
+			return nil, err
+		}
+		fmt.Fprintf(log, "scale: %+v\n", f)
+		all = append(all, f)
+	}
+	for _, n := range fake {
+		api, err := newFakeAPI(filepath.Join(dir, "fake"+strconv.Itoa(n)), n)
+		if err != nil {
+			return nil, err
+		}
+		f, err := s.measureCrowd(ctx, o, api.crowd(), dir, api)
+		api.close()
+		if err != nil {
+			return nil, err
+		}
+		fmt.Fprintf(log, "scale, without a cluster: %+v\n", f)
+		all = append(all, f)
+	}
+	return all, nil
+}
+
+// measureCrowd measures one crowd; api is what it is read from if that is ours.
+func (s *stage) measureCrowd(ctx context.Context, o options, c crowd, dir string, api *fakeAPI) (f scaleFigures, err error) {
+	f.crowd = c
+	if f.before, err = lookUpTime(ctx); err != nil {
+		return f, err
+	}
+	began := time.Now()
+	p, err := launch(ctx, filepath.Join(dir, "scale"), nil, o.kubeshore, "up", "--kubeconfig", c.kubeconfig, "--namespace", c.namespace)
+	if err != nil {
+		return f, err
+	}
+	defer func() { err = errors.Join(err, p.stop()) }()
+	if err := p.await(ctx, func(log string) bool { return strings.Contains(log, "msg=ready") }); err != nil {
+		return f, err
+	}
+	if err := c.allAnswer(ctx); err != nil {
+		return f, err
+	}
+	f.ready = time.Since(began)
+	if api != nil {
+		f.requests = int(api.requests.Load())
+	}
+	pid := p.cmd.Process.Pid
+	if f.memory, err = residentMemory(pid); err != nil {
+		return f, err
+	}
+	if f.idleCPU, err = idle(ctx, pid); err != nil {
+		return f, err
+	}
+	if f.lookUp, err = lookUpTime(ctx); err != nil {
+		return f, err
+	}
+	if api == nil {
+		f.change, err = s.changeTime(ctx, c)
+	}
+	return f, err
+}
+
+// allAnswer returns when libc knows every name and every port has answered.
+func (c crowd) allAnswer(ctx context.Context) error {
+	asking, ctx := errgroup.WithContext(ctx)
+	asking.SetLimit(8)
+	const batch = 50
+	for first := 0; first < c.services; first += batch {
+		asking.Go(func() error {
+			names := make([]string, 0, batch)
+			for i := first; i < min(first+batch, c.services); i++ {
+				names = append(names, c.name(i))
+			}
+			addresses, err := getent(ctx, names)
+			if err != nil {
+				return err
+			}
+			for _, address := range addresses {
+				for _, port := range c.ports {
+					if err := c.answer(ctx, address, port); err != nil {
+						return err
+					}
+				}
+			}
+			return nil
+		})
+	}
+	return asking.Wait()
+}
+
+// answer connects to a port and, if there are pods, gets an answer.
+func (c crowd) answer(ctx context.Context, address string, port uint16) error {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", net.JoinHostPort(address, strconv.Itoa(int(port))))
+	if err != nil || !c.answers {
+		return errors.Join(err, closeOf(conn))
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
+	if port == peer.Echo {
+		if _, err := io.WriteString(conn, "x"); err != nil {
+			return err
+		}
+	}
+	_, err = io.ReadFull(conn, make([]byte, 1))
+	return err
+}
+
+func closeOf(conn net.Conn) error {
+	if conn == nil {
+		return nil
+	}
+	return conn.Close()
+}
+
+// getent asks libc for the addresses of names, and waits for them.
+func getent(ctx context.Context, names []string) ([]string, error) {
+	out, err := exec.CommandContext(ctx, "getent", append([]string{"ahostsv4"}, names...)...).Output()
+	if err != nil {
+		return nil, fmt.Errorf("bench: libc doesn't know all of %s…: %w", names[0], err)
+	}
+	var addresses []string
+	for line := range strings.Lines(string(out)) {
+		if fields := strings.Fields(line); len(fields) > 1 && fields[1] == "STREAM" {
+			addresses = append(addresses, fields[0])
+		}
+	}
+	if len(addresses) != len(names) {
+		return nil, fmt.Errorf("bench: libc knows %d of %d names", len(addresses), len(names))
+	}
+	return addresses, nil
+}
+
+// lookUpTime returns how long libc takes for localhost, which it finds only
+// after having read the whole hosts file (RFC 3484's several addresses).
+func lookUpTime(ctx context.Context) (time.Duration, error) {
+	names := make([]string, lookUps)
+	for i := range names {
+		names[i] = "localhost"
+	}
+	base, err := timeOf(ctx, names[:1])
+	if err != nil {
+		return 0, err
+	}
+	all, err := timeOf(ctx, names)
+	return (all - base) / (lookUps - 1), err
+}
+
+func timeOf(ctx context.Context, names []string) (time.Duration, error) {
+	began := time.Now()
+	err := exec.CommandContext(ctx, "getent", append([]string{"hosts"}, names...)...).Run()
+	return time.Since(began), err
+}
+
+// idle returns the CPU time of a process that has nothing to do.
+func idle(ctx context.Context, pid int) (time.Duration, error) {
+	if err := wait(ctx, 2*time.Second); err != nil { // what came with the connections ends
+		return 0, err
+	}
+	before, err := cpuTime(pid)
+	if err != nil {
+		return 0, err
+	}
+	if err := wait(ctx, idleTime); err != nil {
+		return 0, err
+	}
+	after, err := cpuTime(pid)
+	return after - before, err
+}
+
+// changeTime returns how long it takes until libc knows the name of a new
+// Service, from when the API server has it.
+func (s *stage) changeTime(ctx context.Context, c crowd) (time.Duration, error) {
+	times := make([]float64, 0, changes)
+	for i := range changes {
+		name := fmt.Sprintf("new-%d", i)
+		if err := s.run(ctx, "", "--namespace", c.namespace, "create", "service", "clusterip", name, "--tcp=80"); err != nil {
+			return 0, err
+		}
+		began := time.Now()
+		for {
+			if _, err := getent(ctx, []string{name + "." + c.namespace}); err == nil {
+				break
+			}
+			if err := wait(ctx, 5*time.Millisecond); err != nil {
+				return 0, err
+			}
+		}
+		times = append(times, time.Since(began).Seconds())
+	}
+	return time.Duration(median(times) * float64(time.Second)), nil
+}
+
+// scaleManifest is a namespace with a pod for each Service, and one with many
+// Services and ten pods.
+func scaleManifest(namespace string, pods, services int) string {
+	var b strings.Builder
+	few := min(10, services)
+	for app, n := range map[string]struct{ pods, services, ports int }{"crowd": {pods, pods, 2}, "large": {few, services, 1}} {
+		fmt.Fprintf(&b, scaleTemplate, namespace+"-"+app, n.pods, peer.HTTP)
+		for i := range n.services {
+			fmt.Fprintf(&b, "---\n{apiVersion: v1, kind: Service, metadata: {name: svc-%d, namespace: %s-%s}, spec: {"+
+				"selector: {statefulset.kubernetes.io/pod-name: pod-%d}, ports: [{name: echo, port: %d}", i, namespace, app, i%n.pods, peer.Echo)
+			if n.ports > 1 {
+				fmt.Fprintf(&b, ", {name: greet, port: %d}", peer.Greet)
+			}
+			b.WriteString("]}}\n")
+		}
+	}
+	return b.String()
+}
+
+const scaleTemplate = `---
+apiVersion: v1
+kind: Namespace
+metadata: {name: %[1]s}
+---
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: pod, namespace: %[1]s}
+spec:
+  podManagementPolicy: Parallel
+  replicas: %[2]d
+  selector: {matchLabels: {app: pod}}
+  template:
+    metadata: {labels: {app: pod}}
+    spec:
+      automountServiceAccountToken: false
+      terminationGracePeriodSeconds: 1
+      containers:
+        - {name: peer, image: "kubeshore.test/peer:1", imagePullPolicy: IfNotPresent, readinessProbe: {httpGet: {path: /, port: %[3]d}, periodSeconds: 5}}
+`
+
+// scalePage is docs/scale.md.
+func scalePage(a about, all []scaleFigures) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, `# Many services
+
+`+"`make bench`"+` writes this page: kubeshore with many services, in one run on one machine, which the cluster shares.
+
+- %s, %s, %d cores, %s
+- kubeshore %s, Kubernetes %s
+
+| | until all answer | resident memory | CPU when idle | a new service is known after | requests at the start | a lookup, without kubeshore | with it |
+| --- | --- | --- | --- | --- | --- | --- | --- |
+`, a.date.Format("2 January 2006"), a.cpu, a.cores, a.memory, a.kubeshore, a.server)
+	for _, f := range all {
+		what, change, requests := fmt.Sprintf("%d services, %d ports", f.crowd.services, f.crowd.services*len(f.crowd.ports)), "–", "–"
+		if f.requests > 0 {
+			what, requests = what+", no cluster", strconv.Itoa(f.requests)
+		} else {
+			change = fmt.Sprintf("%d ms", f.change.Milliseconds())
+		}
+		fmt.Fprintf(&b, "| %s | %.1f s | %.0f MB | %.2f s in %.0f s | %s | %s | %.0f µs | %.0f µs |\n", what, f.ready.Seconds(), float64(f.memory)/1e6,
+			f.idleCPU.Seconds(), idleTime.Seconds(), change, requests, float64(f.before.Nanoseconds())/1e3, float64(f.lookUp.Nanoseconds())/1e3)
+	}
+	b.WriteString(`
+Until all answer: from the start of the program until libc (getent) knows every name, and every port has given a
+byte of a pod's; without a cluster, until it accepts. The services and endpoints of the rows without a cluster come
+from an API server that has nothing else; it counts the requests. A lookup is libc's for localhost, which reads the
+whole hosts file: each name there makes each one slower.
+
+kubefwd 1.25.16, measured on a machine like this one: 100 services with 200 ports answer after about a minute, with
+196 MB and 178 connections to the API server; 1,000 in one namespace never do, as it has 256 addresses for each.
+`)
+	return b.String()
+}
+
+// withScale runs the measures of scale and writes their page.
+func withScale(ctx context.Context, o options, dir string, a about, log io.Writer) (err error) {
+	s, err := setUp(ctx, o, dir)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
+		defer cancel()
+		err = errors.Join(err, s.run(ctx, "", "delete", "namespace", s.target.namespace+"-crowd", s.target.namespace+"-large", "--ignore-not-found", "--wait=false"), s.tearDown(ctx))
+	}()
+	all, err := s.measureScale(ctx, o, dir, log)
+	if err != nil {
+		return err
+	}
+	page := scalePage(a, all)
+	fmt.Fprint(log, page)
+	if o.out == "" {
+		return nil
+	}
+	return os.WriteFile(filepath.Join(filepath.Dir(o.out), "scale.md"), []byte(page), 0o644)
+}
