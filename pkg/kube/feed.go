@@ -226,7 +226,7 @@ func isPassing(err error) bool {
 		return !errors.Is(err, context.Canceled) // it wasn't answered
 	}
 	return apierrors.IsUnauthorized(err) || apierrors.IsTooManyRequests(err) || apierrors.IsInternalError(err) ||
-		apierrors.IsServiceUnavailable(err) || apierrors.IsServerTimeout(err) || apierrors.IsUnexpectedServerError(err)
+		apierrors.IsServiceUnavailable(err) || apierrors.IsServerTimeout(err)
 }
 
 // isStale tells whether a request asked for a version that the API server
