@@ -7,6 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -79,6 +81,10 @@ func (d *Dialer) Stalled() uint64 { return d.stalled.Load() }
 // them. It must be called once.
 func (d *Dialer) Run(ctx context.Context) error {
 	var running errgroup.Group
+	running.Go(func() error {
+		d.lookAfter(ctx)
+		return nil
+	})
 	reap := time.NewTicker(reapEvery)
 	defer reap.Stop()
 	for {
@@ -150,6 +156,26 @@ func (d *Dialer) pool(pod fwd.PodRef) *pool {
 	defer p.mu.Unlock()
 	p.used = time.Now() // it is not reaped before it is used
 	return p
+}
+
+// lookAfter looks after all connections, until ctx ends. It does so for all of them
+// at once: what costs an idle program is to be woken.
+func (d *Dialer) lookAfter(ctx context.Context) {
+	every := time.NewTicker(checkEvery)
+	defer every.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-every.C:
+		}
+		d.mu.Lock()
+		pools := slices.Collect(maps.Values(d.pools))
+		d.mu.Unlock()
+		for _, p := range pools {
+			p.check(ctx)
+		}
+	}
 }
 
 // reap closes what was not used for long.

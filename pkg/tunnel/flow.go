@@ -86,10 +86,14 @@ func (u *upstream) sentLocked(id uint32, bytes int) {
 // does nothing if a worker has not answered for long: questions would fill its
 // queue too.
 func (u *upstream) askLocked() {
-	if u.blockedLocked() {
-		return
+	if !u.blockedLocked() {
+		u.pingLocked(lanes)
 	}
-	for range lanes {
+}
+
+// pingLocked asks that many workers, one after the other.
+func (u *upstream) pingLocked(n int) {
+	for range n {
 		ping := 2*u.pings + 1
 		u.lanes[u.pings%lanes].ask(ping)
 		u.queued = appendPing(u.queued, ping)

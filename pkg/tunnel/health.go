@@ -66,7 +66,7 @@ func (u *upstream) advances() bool {
 func (u *upstream) tend() (ignored, stuck []*stream) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	ask := u.pulse.quiet()
+	ask := false
 	for i := range u.lanes {
 		l := &u.lanes[i]
 		ask = ask || l.ping == 0 && l.sent > l.proven
@@ -82,8 +82,11 @@ func (u *upstream) tend() (ignored, stuck []*stream) {
 			stuck = append(stuck, s)
 		}
 	}
-	if ask {
+	switch {
+	case ask:
 		u.askLocked()
+	case u.pulse.quiet() && !u.blockedLocked():
+		u.pingLocked(1) // any of them will do for a sign of life
 	}
 	return ignored, stuck
 }

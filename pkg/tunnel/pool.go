@@ -3,6 +3,7 @@ package tunnel
 import (
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -241,12 +242,7 @@ func (p *pool) add(ctx context.Context) {
 	}
 	closed := context.AfterFunc(ctx, func() { u.fail(errUpstreamClosed) })
 	defer closed()
-	checking, stop := context.WithCancel(ctx)
-	var checks sync.WaitGroup
-	checks.Go(func() { p.check(checking, u) })
 	err = u.read() // its streams have the error
-	stop()
-	checks.Wait()
 	p.remove(u)
 	if u.futile() && errors.Is(err, errUpstreamLost) {
 		p.mu.Lock()
@@ -255,45 +251,42 @@ func (p *pool) add(ctx context.Context) {
 	}
 }
 
-// check looks after a connection until ctx ends. While it is doubtful whether
-// it works, another one is dialled: it will tell.
-func (p *pool) check(ctx context.Context, u *upstream) {
-	every := time.NewTicker(checkEvery)
-	defer every.Stop()
-	for worked := false; ; {
-		select {
-		case <-ctx.Done():
-			return
-		case <-every.C:
-		}
-		if !worked && u.carried.Load() {
-			worked = true
-			p.worked()
-		}
-		p.mu.Lock()
-		proven := p.proven
-		p.mu.Unlock()
-		doubtful := u.check(proven)
-		p.mu.Lock()
-		unused := p.users[u] == 0
-		p.mu.Unlock()
-		if unused && u.done() {
-			u.fail(errUpstreamClosed)
-		}
-		if !doubtful {
-			continue
-		}
-		p.mu.Lock()
-		since, _ := u.pulse.silence()
-		delay, _ := p.delayLocked(p.notBefore)
-		dial := p.users[u] > 0 && !proven.After(since) && p.dialing == 0 && delay == 0 && p.mayDialLocked()
-		if dial {
-			p.dialing++
-		}
-		p.mu.Unlock()
-		if dial {
-			p.begin(ctx)
-		}
+// check looks after the connections. While it is doubtful whether one works,
+// another is dialled: it will tell. One goroutine at a time may call it.
+func (p *pool) check(ctx context.Context) {
+	p.mu.Lock()
+	all := slices.Collect(maps.Keys(p.users))
+	p.mu.Unlock()
+	for _, u := range all {
+		p.checkOne(ctx, u)
+	}
+}
+
+func (p *pool) checkOne(ctx context.Context, u *upstream) {
+	if !u.counted && u.carried.Load() {
+		u.counted = true
+		p.worked()
+	}
+	p.mu.Lock()
+	proven, unused := p.proven, p.users[u] == 0
+	p.mu.Unlock()
+	doubtful := u.check(proven)
+	if unused && u.done() {
+		u.fail(errUpstreamClosed)
+	}
+	if !doubtful {
+		return
+	}
+	p.mu.Lock()
+	since, _ := u.pulse.silence()
+	delay, _ := p.delayLocked(p.notBefore)
+	dial := p.users[u] > 0 && !proven.After(since) && p.dialing == 0 && delay == 0 && p.mayDialLocked()
+	if dial {
+		p.dialing++
+	}
+	p.mu.Unlock()
+	if dial {
+		p.begin(ctx)
 	}
 }
 

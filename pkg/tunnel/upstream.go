@@ -57,6 +57,7 @@ type upstream struct {
 	pulse   pulse
 	// carried says that a stream got an answer from the pod.
 	carried atomic.Bool
+	counted bool // its pool has noted that; check's alone
 
 	// writing is held over each write: frames go out whole, and streams are
 	// opened in the order of their numbers.
