@@ -133,7 +133,8 @@ func (s *stage) measureCrowd(ctx context.Context, o options, c crowd, dir string
 	return f, err
 }
 
-// allAnswer returns when libc knows every name and every port has answered.
+// allAnswer returns when libc knows every name and, if there are pods, every port
+// has answered.
 func (c crowd) allAnswer(ctx context.Context) error {
 	asking, ctx := errgroup.WithContext(ctx)
 	asking.SetLimit(8)
@@ -148,6 +149,9 @@ func (c crowd) allAnswer(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
+			if !c.answers {
+				return nil
+			}
 			for _, address := range addresses {
 				for _, port := range c.ports {
 					if err := c.answer(ctx, address, port); err != nil {
@@ -161,11 +165,11 @@ func (c crowd) allAnswer(ctx context.Context) error {
 	return asking.Wait()
 }
 
-// answer connects to a port and, if there are pods, gets an answer.
+// answer connects to a port and gets an answer.
 func (c crowd) answer(ctx context.Context, address string, port uint16) error {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", net.JoinHostPort(address, strconv.Itoa(int(port))))
-	if err != nil || !c.answers {
-		return errors.Join(err, closeOf(conn))
+	if err != nil {
+		return err
 	}
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(time.Minute))
@@ -176,13 +180,6 @@ func (c crowd) answer(ctx context.Context, address string, port uint16) error {
 	}
 	_, err = io.ReadFull(conn, make([]byte, 1))
 	return err
-}
-
-func closeOf(conn net.Conn) error {
-	if conn == nil {
-		return nil
-	}
-	return conn.Close()
 }
 
 // getent asks libc for the addresses of names, and waits for them.
@@ -327,9 +324,10 @@ func scalePage(a about, all []scaleFigures) string {
 	}
 	b.WriteString(`
 Until all answer: from the start of the program until libc (getent) knows every name, and every port has given a
-byte of a pod's; without a cluster, until it accepts. The services and endpoints of the rows without a cluster come
-from an API server that has nothing else; it counts the requests. Idle there means that no connection was ever made; with a cluster, that each service
-had one a moment ago, so that connections to its pod are kept warm. A lookup is libc's, of localhost without and
+byte of a pod's; without a cluster, until it knows every name. The services and endpoints of the rows without a cluster come
+from an API server that has nothing else; it counts the requests. Idle there means that no connection
+was ever made; with a cluster, that each service had one a moment ago, so that connections to its pod are kept
+warm. A lookup is libc's, of localhost without and
 of a service with kubeshore: it reads the hosts file each time, and each name there makes each one slower.
 
 kubefwd 1.25.16, measured on a machine like this one: 100 services with 200 ports answer after about a minute, with

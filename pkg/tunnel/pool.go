@@ -143,13 +143,17 @@ func (p *pool) mayShareLocked(began time.Time) bool {
 }
 
 // fewLocked tells whether there are fewer connections than there should be: one
-// for each stream, and a spare.
+// for each stream, and a spare. At first there is none: check has it dialled, once
+// the streams have theirs, and those to other pods too that begin together.
 func (p *pool) fewLocked() bool {
-	streams := p.waiting
+	want := p.waiting
 	for _, n := range p.users {
-		streams += n
+		want += n
 	}
-	return len(p.users)+p.dialing <= streams || p.dialing == 0 && !slices.ContainsFunc(p.idle, (*upstream).isFit)
+	if time.Since(p.first) < ownTime || p.first.IsZero() {
+		return len(p.users)+p.dialing < want
+	}
+	return len(p.users)+p.dialing <= want || p.dialing == 0 && !slices.ContainsFunc(p.idle, (*upstream).isFit)
 }
 
 // mayDialLocked tells whether one more connection may be dialled.
@@ -259,6 +263,15 @@ func (p *pool) check(ctx context.Context) {
 	p.mu.Unlock()
 	for _, u := range all {
 		p.checkOne(ctx, u)
+	}
+	p.mu.Lock()
+	spare := len(p.users) > 0 && p.dialing == 0 && time.Since(p.used) < keepTime && !time.Now().Before(p.notBefore) && p.fewLocked() && p.mayDialLocked()
+	if spare {
+		p.dialing++
+	}
+	p.mu.Unlock()
+	if spare {
+		p.begin(ctx)
 	}
 }
 

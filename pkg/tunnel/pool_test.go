@@ -249,7 +249,7 @@ func TestBurst(t *testing.T) {
 				n.takes = c.takes
 				if c.warm {
 					first, _ := greeted(t, d)
-					<-time.After(time.Second)
+					<-time.After(2 * time.Second) // there is a spare then
 					defer first.Close()
 				}
 				var mu sync.Mutex
@@ -270,7 +270,7 @@ func TestBurst(t *testing.T) {
 				if slowest > c.want || (len(used) < size) != c.shares {
 					t.Errorf("they have %d connections, the slowest after %v", len(used), slowest)
 				}
-				<-time.After(time.Second)
+				<-time.After(2 * time.Second)
 				want := size + 1 // and a spare
 				if c.warm {
 					want++
