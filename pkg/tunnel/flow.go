@@ -43,7 +43,8 @@ type fit int
 
 const (
 	unfit   fit = iota
-	crowded     // the streams on it, or the new one, may come to suffer
+	crowded     // it would have to wait for what others carry, or they are many
+	near        // it would share a lane: if a pod stops reading, others come to suffer
 	roomy
 )
 
@@ -63,8 +64,10 @@ func (u *upstream) fit() fit {
 	switch {
 	case slices.ContainsFunc(streams, (*stream).heldUp):
 		return unfit
-	case neighbours > 0 || slices.ContainsFunc(streams, (*stream).heavy):
+	case len(streams) >= lanes, slices.ContainsFunc(streams, (*stream).heavy):
 		return crowded
+	case neighbours > 0:
+		return near
 	}
 	return roomy
 }

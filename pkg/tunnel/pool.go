@@ -215,7 +215,7 @@ func (p *pool) takeLocked(hurry, share bool) *upstream {
 		return nil
 	}
 	var best *upstream
-	least := roomy
+	least := near
 	if hurry || p.dialing == 0 && !p.mayDialLocked() {
 		least = crowded
 	}
