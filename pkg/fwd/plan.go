@@ -61,9 +61,15 @@ func Plan(s Snapshot, o Options) Desired {
 	p := plan{options: o, clusters: slices.Clone(s.Clusters)}
 	external := make(map[ServiceID]string)
 	known := make(map[ServiceID]bool, len(s.Services))
+	controllers := make(map[ServiceID]bool)
+	for _, ingress := range s.Ingresses {
+		for _, id := range ingress.Controllers {
+			controllers[id] = true
+		}
+	}
 	for _, svc := range s.Services {
 		context, i := o.of(svc.ID.Context)
-		if i < 0 || !context.covers(svc.ID) || known[svc.ID] {
+		if i < 0 || known[svc.ID] || !context.covers(svc.ID) && !controllers[svc.ID] {
 			continue
 		}
 		known[svc.ID] = true

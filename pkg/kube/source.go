@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/kubeshore/kubeshore/pkg/fwd"
 )
 
@@ -171,7 +173,14 @@ func (s *Source) reconcile(ctx context.Context, running *sync.WaitGroup) bool {
 		}
 		complete = complete && err == nil
 		s.mu.Lock()
-		f.update(ctx, running, want, loaded, err, s.notify)
+		changed := s.notify
+		if want.Ingresses {
+			changed = func() {
+				s.notify()
+				poke(s.due) // an Ingress may lead to a Service that isn't followed yet
+			}
+		}
+		f.update(ctx, running, want, loaded, err, changed)
 		s.mu.Unlock()
 		after = append(after, f)
 	}
@@ -234,8 +243,12 @@ type follower struct {
 	cluster *Cluster // as it was last loaded; nil if it never was
 	clients *clients
 	fault   error // why it can't be loaded
-	away    error // why its API server doesn't answer, as it was first said; nil if it does
-	scopes  map[scope]*entry
+	// balancers are the Services of all namespaces that have a load balancer: one
+	// of them may be an Ingress controller's. It is nil if none is looked for.
+	balancers     *feed[*corev1.Service]
+	stopBalancers context.CancelFunc
+	away          error // why its API server doesn't answer, as it was first said; nil if it does
+	scopes        map[scope]*entry
 }
 
 // entry is what reads one scope.
@@ -266,9 +279,10 @@ func (f *follower) update(ctx context.Context, running *sync.WaitGroup, want Fol
 	fresh = fresh || want.Labels != f.want.Labels || want.Fields != f.want.Fields || want.Ingresses != f.want.Ingresses ||
 		!slices.Equal(want.Services, f.want.Services)
 	f.want = want
+	f.followBalancers(ctx, running, fresh, changed)
 	before := f.scopes
 	f.scopes = make(map[scope]*entry)
-	for at, names := range want.scopes() {
+	for at, names := range f.allScopes(before) {
 		e, ok := before[at]
 		if !ok || fresh {
 			next := &entry{following: newFollowing(f.clients, f.cluster, at, want, names, changed)}
@@ -289,7 +303,57 @@ func (f *follower) update(ctx context.Context, running *sync.WaitGroup, want Fol
 	}
 }
 
+// followBalancers looks for the Services of Ingress controllers in all namespaces,
+// if there are Ingresses to follow and not all namespaces are followed anyway.
+// The user may well not read those: then there are none.
+func (f *follower) followBalancers(ctx context.Context, running *sync.WaitGroup, fresh bool, changed func()) {
+	wanted := f.want.Ingresses && f.want.Namespaces != nil
+	if f.balancers != nil && (fresh || !wanted) {
+		f.stopBalancers()
+		f.balancers = nil
+	}
+	if !wanted || f.balancers != nil {
+		return
+	}
+	cluster := f.cluster
+	f.balancers = newFeed(&corev1.Service{}, collection{
+		client: f.clients.core, resource: "services", fields: "spec.type=LoadBalancer", context: f.context,
+	}, keepService, func(err error) error { return explain(err, cluster) }, changed)
+	balancers := f.balancers
+	var inner context.Context
+	inner, f.stopBalancers = context.WithCancel(ctx)
+	running.Go(func() { balancers.run(inner) })
+}
+
+// allScopes returns what is to be read: what is wanted, and the Services that the
+// Ingresses which were read so far are reached through.
+func (f *follower) allScopes(read map[scope]*entry) map[scope][]string {
+	scopes := f.want.scopes()
+	if f.balancers == nil {
+		return scopes
+	}
+	var all known
+	all.services, _ = f.balancers.read()
+	for _, e := range read {
+		if e.ingresses != nil {
+			ingresses, _ := e.ingresses.read()
+			all.ingresses = append(all.ingresses, ingresses...)
+		}
+	}
+	for _, ingress := range newIngresses(f.context, all) {
+		for _, id := range ingress.Controllers {
+			if _, followed := scopes[scope{namespace: id.Namespace}]; !followed {
+				scopes[scope{id.Namespace, id.Name}] = nil
+			}
+		}
+	}
+	return scopes
+}
+
 func (f *follower) end() {
+	if f.balancers != nil {
+		f.stopBalancers()
+	}
 	for _, e := range f.scopes {
 		e.stop()
 	}

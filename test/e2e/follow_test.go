@@ -337,20 +337,31 @@ services:
 // A host of an Ingress leads to its controller.
 func TestIngress(t *testing.T) {
 	ns, controllers := namespace(t), namespace(t)
-	apply(t, deployment(controllers, "nginx", 1),
-		strings.Replace(service(controllers, "nginx", 80, ""), "spec: {", "spec: {type: LoadBalancer, ", 1), fmt.Sprintf(`
+	const status = `{"status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}}`
+	ingress := fmt.Sprintf(`
 apiVersion: networking.k8s.io/v1
 kind: Ingress
 metadata: {name: web, namespace: %s}
-spec: {rules: [{host: local.example.test, http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: web, port: {number: 80}}}}]}}]}`, ns))
+spec: {rules: [{host: local.example.test, http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: web, port: {number: 80}}}}]}}]}`, ns)
+	apply(t, deployment(controllers, "nginx", 1), service(controllers, "db", 5432, ""),
+		strings.Replace(service(controllers, "nginx", 80, ""), "spec: {", "spec: {type: LoadBalancer, ", 1), ingress)
 	d := up(t, "-n", ns+","+controllers, "--ingress")
 	d.says(t, "host local.example.test: its status names no service that it is reached through")
 	for namespace, object := range map[string]string{controllers: "service/nginx", ns: "ingress/web"} {
-		kubectl(t, "", "-n", namespace, "patch", object, "--subresource=status", "--patch", `{"status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}}`)
+		kubectl(t, "", "-n", namespace, "patch", object, "--subresource=status", "--patch", status)
 	}
 	eventually(t, "the host answers", answers("http://local.example.test"))
 	kubectl(t, "", "-n", ns, "delete", "ingress", "web")
 	eventually(t, "its name is gone", unknown("local.example.test"))
+	d.stop(t, os.Interrupt)
+
+	apply(t, ingress)
+	kubectl(t, "", "-n", ns, "patch", "ingress/web", "--subresource=status", "--patch", status)
+	up(t, "-n", ns, "--ingress", "--include", "none")
+	eventually(t, "it answers where its controller's namespace isn't named too", answers("http://local.example.test"))
+	if err := unknown("db." + controllers)(); err != nil {
+		t.Errorf("the rest of that namespace isn't forwarded: %v", err)
+	}
 }
 
 // Addresses are the same on the next run, and another user's are others.
