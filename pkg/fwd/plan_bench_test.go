@@ -1,7 +1,9 @@
 package fwd_test
 
 import (
+	"context"
 	"fmt"
+	"net/netip"
 	"strconv"
 	"testing"
 
@@ -38,19 +40,32 @@ func BenchmarkPlan(b *testing.B) {
 	}
 }
 
+// These take whatever they are told, at no cost.
+type (
+	anything struct{}
+	anyName  struct{}
+	anyPort  struct{ fwd.Ports }
+)
+
+func (anything) Set(context.Context, []netip.Addr) error { return nil }
+
+func (anyName) Set(context.Context, map[netip.Addr][]string) (map[string]error, error) {
+	return nil, nil
+}
+
+func (anyPort) Set(context.Context, []netip.AddrPort) map[netip.AddrPort]error { return nil }
+
 // What it costs to follow a change of one Service among many, to the host.
 func BenchmarkChange(b *testing.B) {
 	for _, n := range []int{100, 1000, 10000} {
 		b.Run(strconv.Itoa(n), func(b *testing.B) {
-			h := newHost()
 			log, _ := test.NewNullLogger()
 			addresses, err := loopback.NewPool(loopback.DefaultPrefix, "me", nil)
 			if err != nil {
 				b.Fatal(err)
 			}
 			step := fwd.ApplyForTest(b, &fwd.Engine{
-				Options: options, Addresses: addresses, Aliases: fakeAliases{h}, Names: fakeNames{h},
-				Ports: fakePorts{h, make(chan struct{})}, Log: log,
+				Options: options, Addresses: addresses, Aliases: anything{}, Names: anyName{}, Ports: anyPort{}, Log: log,
 			})
 			s := many(n)
 			step(s)
