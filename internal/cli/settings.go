@@ -36,6 +36,9 @@ type selection struct {
 
 // check finds what is wrong with it by itself.
 func (s *selection) check() error {
+	if slices.Contains(s.contexts, "") {
+		return errors.New("--context: one has no name")
+	}
 	for _, namespace := range s.namespaces {
 		if problems := validation.ValidateNamespaceName(namespace, false); len(problems) > 0 {
 			return fmt.Errorf("namespace %q is not a valid name: lower-case letters, digits and '-', 63 at most", namespace)
@@ -75,6 +78,9 @@ func parseMapping(texts []string) (map[uint16]uint16, error) {
 		if err := errors.Join(err1, err2); !ok || err != nil {
 			return nil, fmt.Errorf("--mapping %q: write the service's port and the one here, as in 80:8080", text)
 		}
+		if _, twice := mapping[uint16(there)]; twice {
+			return nil, fmt.Errorf("--mapping: port %d is there twice", there)
+		}
 		mapping[uint16(there)] = uint16(here)
 	}
 	return mapping, nil
@@ -108,10 +114,9 @@ func (s *selection) settle(file project.File, cluster func(context string) (*kub
 		}
 		s.addContext(&result, file, said, found)
 	}
-	if err := result.addServices(file.Services); err != nil {
-		return settings{}, err
-	}
-	return result, result.reserve(s.reserved)
+	result.addServices(file.Services)
+	result.reserve(s.reserved)
+	return result, result.checkAddresses()
 }
 
 // contextsOf returns the contexts that are followed, with what the file says of
@@ -208,47 +213,69 @@ func (s *settings) alias(wanted string) string {
 }
 
 // addServices adds what the project's file says of single services.
-func (s *settings) addServices(services map[project.ServiceName]project.Service) error {
+func (s *settings) addServices(services map[project.ServiceName]project.Service) {
 	for full, said := range services {
 		name, namespace, alias := full.Split()
 		i := slices.IndexFunc(s.options.Contexts, func(c fwd.ContextOptions) bool { return alias == "" || c.Alias == alias })
 		if i < 0 {
 			continue // of a context that isn't followed now
 		}
-		if at := said.Address.Addr; at.IsValid() {
-			if err := loopback.CheckAddress(at); err != nil {
-				return fmt.Errorf("services: %s: %w", full, err)
-			}
-		}
 		options := fwd.ServiceOptions{Address: said.Address.Addr, Mapping: ports(said.Ports), Names: texts(said.Names), Local: said.Local}
 		s.options.Services[fwd.ServiceID{Context: s.options.Contexts[i].Context, Namespace: namespace, Name: name}] = options
 	}
-	return nil
 }
 
-// reserve gives services the addresses that the command line says. Those that
-// have no namespace are in the first.
-func (s *settings) reserve(addresses map[string]netip.Addr) error {
+// reserve gives services the addresses that the command line says, by any name
+// that a service has. Those of contexts that aren't forwarded now have none.
+func (s *settings) reserve(addresses map[string]netip.Addr) {
 	for full, at := range addresses {
-		if err := loopback.CheckAddress(at); err != nil {
-			return fmt.Errorf("reservation of %s: %w", full, err)
-		}
-		name, rest, _ := strings.Cut(full, ".")
-		namespace, context, _ := strings.Cut(rest, ".")
-		i := slices.IndexFunc(s.options.Contexts, func(c fwd.ContextOptions) bool {
-			return context == "" || strings.HasPrefix(context, "svc") || c.Context == context || c.Alias == context
-		})
-		if i < 0 {
-			return fmt.Errorf("reservation of %s: no context %s is forwarded", full, context)
-		}
-		c := s.options.Contexts[i]
-		id := fwd.ServiceID{Context: c.Context, Namespace: namespace, Name: name}
-		if namespace == "" || namespace == "svc" {
-			id.Namespace = c.Namespace
+		id, ok := s.named(full)
+		if !ok {
+			continue
 		}
 		options := s.options.Services[id]
 		options.Address = at
 		s.options.Services[id] = options
+	}
+}
+
+// named returns the service of a name: its own, with its namespace, svc, and its
+// context or cluster.local behind it, as far as they are there.
+func (s *settings) named(full string) (id fwd.ServiceID, ok bool) {
+	name, rest, _ := strings.Cut(strings.TrimSuffix(full, ".cluster.local"), ".")
+	rest = strings.Trim(strings.Replace("."+rest+".", ".svc.", ".", 1), ".")
+	context := func(alias string) int {
+		return slices.IndexFunc(s.options.Contexts, func(c fwd.ContextOptions) bool { return c.Context == alias || c.Alias == alias })
+	}
+	namespace, alias, further := strings.Cut(rest, ".")
+	i := 0
+	switch {
+	case further:
+		i = context(alias)
+	case context(rest) > 0: // the first one's alias may well be a namespace's name too
+		i, namespace = context(rest), ""
+	}
+	if i < 0 {
+		return id, false
+	}
+	c := s.options.Contexts[i]
+	return fwd.ServiceID{Context: c.Context, Namespace: cmp.Or(namespace, c.Namespace), Name: name}, true
+}
+
+// checkAddresses finds addresses that services can't have, or that two have.
+func (s *settings) checkAddresses() error {
+	taken := make(map[netip.Addr]fwd.ServiceID)
+	for id, said := range s.options.Services {
+		if !said.Address.IsValid() {
+			continue
+		}
+		if err := loopback.CheckAddress(said.Address); err != nil {
+			return fmt.Errorf("service %v: %w", id, err)
+		}
+		if other, twice := taken[said.Address]; twice {
+			return fmt.Errorf("services %v and %v have the same address %v", min(id.String(), other.String()), max(id.String(), other.String()), said.Address)
+		}
+		taken[said.Address] = id
 	}
 	return nil
 }

@@ -51,6 +51,9 @@ svc. Flags that have no meaning here are accepted, and a line says so.`,
 			if verbose {
 				f.verbose = 1
 			}
+			if f.all { // kubefwd takes the two together
+				f.namespaces = nil
+			}
 			if err := f.check(cmd.Flags()); err != nil {
 				return usage(err)
 			}

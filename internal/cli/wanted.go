@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -26,16 +27,19 @@ type wanted struct {
 	said       selection
 	kubeconfig string // as the command line has it
 	project    string // the file's path; empty if there is none
-	current    string // the context that was the current one at the start
 	source     *kube.Source
 	now        atomic.Pointer[settings]
 	log        logrus.FieldLogger
+
+	mu         sync.Mutex        // for what follows
+	current    string            // the context that was the current one at the start
+	namespaces map[string]string // the contexts' own, as they first were
 }
 
 // newWanted reads the files. projectFile is the path of the project's file; if
 // empty, it is looked for in the working directory and above.
 func newWanted(said selection, kubeconfig, projectFile string, log logrus.FieldLogger) (*wanted, error) {
-	w := &wanted{said: said, kubeconfig: kubeconfig, project: projectFile, log: log}
+	w := &wanted{said: said, kubeconfig: kubeconfig, project: projectFile, log: log, namespaces: make(map[string]string)}
 	w.source = kube.NewSource(w.cluster)
 	if w.project == "" {
 		folder, err := os.Getwd()
@@ -49,17 +53,29 @@ func newWanted(said selection, kubeconfig, projectFile string, log logrus.FieldL
 	return w, w.read()
 }
 
-// cluster finds a context in the kubeconfig as it is now. The current one is
-// that of the start, whatever becomes of it later.
+// cluster finds a context in the kubeconfig as it is now. The current one, and a
+// context's own namespace, are those of the start, whatever becomes of them later.
 func (w *wanted) cluster(context string) (*kube.Cluster, error) {
 	if context == "" {
+		w.mu.Lock()
 		context = w.current
+		w.mu.Unlock()
 	}
 	cluster, err := kube.Load(w.kubeconfig, context, userAgent())
-	if err == nil && context == "" {
+	if err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if context == "" {
 		w.current = cluster.Context
 	}
-	return cluster, err
+	if namespace, known := w.namespaces[cluster.Context]; known {
+		cluster.Namespace = namespace
+	} else {
+		w.namespaces[cluster.Context] = cluster.Namespace
+	}
+	return cluster, nil
 }
 
 // read takes what the files say now. On an error what they said before stands.

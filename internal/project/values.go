@@ -40,6 +40,9 @@ func CheckPattern(text string) error {
 	if _, err := path.Match(text, ""); err != nil || text == "" {
 		return fmt.Errorf("%q is no pattern of names: use * and ? in it, or [a-z]", text)
 	}
+	if !strings.ContainsAny(text, `*?[\`) && (CheckDomain(text) != nil || strings.Count(text, ".") > 1) {
+		return fmt.Errorf("%q is no name of a service: write name, or name.namespace", text)
+	}
 	return nil
 }
 

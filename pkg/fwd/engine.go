@@ -173,10 +173,7 @@ func (e *Engine) due(ctx context.Context, retry <-chan time.Time, first bool) bo
 // nothing of ours. After an error more may stand than is wanted, never less
 // than the names in force need. It says whether all is as it should be.
 func (e *Engine) apply(ctx context.Context, want Desired) (complete bool, err error) {
-	addresses, err := e.assign(want.Hosts)
-	if err != nil {
-		return false, err
-	}
+	addresses := e.assign(want.Hosts)
 	old := e.table.load().routes
 	readySince := time.Now()
 	if e.status.Load() == nil {
@@ -208,25 +205,27 @@ func (e *Engine) apply(ctx context.Context, want Desired) (complete bool, err er
 	return len(faults) == 0 && len(refused) == 0, nil
 }
 
-// assign gives an address to each host that answers on any port.
-func (e *Engine) assign(hosts []Host) (map[HostID]netip.Addr, error) {
+// assign gives an address to each host that answers on any port. What keeps one
+// from having it becomes its problem.
+func (e *Engine) assign(hosts []Host) map[HostID]netip.Addr {
 	keys := make(map[string]netip.Addr, len(hosts))
 	for _, h := range hosts {
 		if len(h.Ports) > 0 {
 			keys[h.ID.Key()] = h.Address
 		}
 	}
-	byKey, err := e.Addresses.Assign(keys)
-	if err != nil {
-		return nil, err
-	}
+	byKey, faults := e.Addresses.Assign(keys)
 	addresses := make(map[HostID]netip.Addr, len(byKey))
-	for _, h := range hosts {
+	for i := range hosts {
+		h := &hosts[i]
 		if address, ok := byKey[h.ID.Key()]; ok {
 			addresses[h.ID] = address
 		} else if h.Local {
 			addresses[h.ID] = localhost
 		}
+		if err := faults[h.ID.Key()]; err != nil {
+			h.Problems = append(h.Problems, err.Error())
+		}
 	}
-	return addresses, nil
+	return addresses
 }

@@ -121,7 +121,8 @@ type Aliases interface {
 type Addresses interface {
 	// Assign returns an address for each key, different for different keys,
 	// and the same for a key as the last time: the one that it is given with, or,
-	// if that is the zero Addr, one of Assign's own choice. Addresses of keys
-	// that are not in keys are free again after a while.
-	Assign(keys map[string]netip.Addr) (map[string]netip.Addr, error)
+	// if that is the zero Addr, one of Assign's own choice; and why for those that
+	// can't have one. Addresses of keys that are not in keys are free again after
+	// a while.
+	Assign(keys map[string]netip.Addr) (addresses map[string]netip.Addr, faults map[string]error)
 }

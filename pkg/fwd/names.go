@@ -141,7 +141,7 @@ func (p *plan) standsFor(context, name string, external map[ServiceID]string) (h
 		if !ok {
 			return 0, false
 		}
-		if host, ok := p.byID[id]; ok && len(p.hosts[host].Ports) > 0 {
+		if host, ok := p.byID[id]; ok && p.hosts[host].answers() {
 			return host, true
 		}
 		name, ok = external[id.Service]
@@ -194,7 +194,7 @@ func (p *plan) claimIngresses(ingresses []Ingress) {
 // controller returns the first of the Services that is forwarded.
 func (p *plan) controller(ids []ServiceID) (host int, ok bool) {
 	for _, id := range ids {
-		if host, ok := p.byID[HostID{Service: id}]; ok && len(p.hosts[host].Ports) > 0 {
+		if host, ok := p.byID[HostID{Service: id}]; ok && p.hosts[host].answers() {
 			return host, true
 		}
 	}
@@ -203,7 +203,7 @@ func (p *plan) controller(ids []ServiceID) (host int, ok bool) {
 
 func noController(ids []ServiceID) string {
 	if len(ids) == 0 {
-		return "its status names no service that it is reached through; name the controller's in the project's file (ingress)"
+		return "its status leads to no service that can be read; name its controller's in the project's file (ingressController)"
 	}
 	return fmt.Sprintf("its controller's service %s is not among the forwarded ones", ids[0])
 }

@@ -38,6 +38,9 @@ type Host struct {
 	Problems []string
 }
 
+// answers tells whether anything does at the host's address.
+func (h *Host) answers() bool { return h.Local || len(h.Ports) > 0 }
+
 // Port is one TCP port that a host answers on.
 type Port struct {
 	Number  uint16
@@ -110,7 +113,7 @@ type plan struct {
 // claimOwn notes the names that hosts have by themselves, if they answer at all.
 func (p *plan) claimOwn() {
 	for i, h := range p.hosts {
-		if len(h.Ports) == 0 && !h.Local {
+		if !h.answers() {
 			continue
 		}
 		rank := ofService

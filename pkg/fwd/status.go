@@ -53,6 +53,9 @@ func newStatus(d Desired, addresses map[HostID]netip.Addr, faults map[netip.Addr
 			s.Names = h.Names
 		}
 		for _, p := range h.Ports {
+			if !s.Address.IsValid() {
+				break // its problems say why
+			}
 			at := netip.AddrPortFrom(s.Address, p.Number)
 			err := faults[at]
 			s.Ports = append(s.Ports, PortStatus{Number: p.Number, Err: err})

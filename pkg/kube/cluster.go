@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -24,6 +25,18 @@ type Cluster struct {
 	Namespace string // its default namespace
 	Config    *rest.Config
 	Gate      *credential.Gate // before the credential plugin of Config; may be nil
+
+	proxy string // Config's, as the kubeconfig has it
+}
+
+// same tells whether two are reached and asked in the same way.
+func (c *Cluster) same(other *Cluster) bool {
+	if other == nil || c.proxy != other.proxy {
+		return false
+	}
+	a, b := rest.CopyConfig(c.Config), rest.CopyConfig(other.Config)
+	a.Proxy, b.Proxy = nil, nil // functions are never the same
+	return reflect.DeepEqual(a, b)
 }
 
 // Load finds the named context, or the current one if the name is empty, in
@@ -60,7 +73,11 @@ func Load(kubeconfig, context, userAgent string) (*Cluster, error) {
 	}
 	config.UserAgent = userAgent
 	config.QPS = -1 // a handful of watches needs no throttling
-	return &Cluster{Context: context, Namespace: namespace, Config: config, Gate: credential.NewGate(context)}, nil
+	cluster := &Cluster{Context: context, Namespace: namespace, Config: config, Gate: credential.NewGate(context)}
+	if of := raw.Clusters[raw.Contexts[context].Cluster]; of != nil {
+		cluster.proxy = of.ProxyURL
+	}
+	return cluster, nil
 }
 
 // Server returns the API server's address as a user may read it: without a

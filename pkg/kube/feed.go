@@ -38,6 +38,8 @@ type reader interface {
 	watch(context.Context, metav1.ListOptions) (watch.Interface, error)
 	// denied says in a line that the verb was denied.
 	denied(verb string) string
+	// lacks says what the last list lacks, a line each.
+	lacks() []string
 }
 
 // feed keeps a store as the API server has it, by what the user may do: watch,
@@ -49,6 +51,7 @@ type feed[T metav1.Object] struct {
 	instead interface {       // stands in while listing is denied; may be nil
 		run(context.Context)
 		state() state
+		forget()
 	}
 	standIn string // what it does, for the line that says so
 
@@ -94,18 +97,28 @@ func (f *feed[T]) state() state {
 	_, s.read = f.read()
 	f.mu.Lock()
 	s.away = f.away
-	for _, verb := range []string{"list", "watch"} {
-		if text, ok := f.refused[verb]; ok {
-			s.denied = append(s.denied, text)
-		}
+	text, listless := f.refused["list"]
+	if !listless {
+		text = f.refused["watch"]
 	}
-	_, listless := f.refused["list"]
+	if text != "" {
+		s.denied = append(s.denied, text)
+	}
 	f.mu.Unlock()
+	s.denied = append(s.denied, f.from.lacks()...)
 	s.asked = s.read || s.away != nil || listless
 	if listless && f.instead != nil {
 		s.and(f.instead.state())
 	}
 	return s
+}
+
+// lost tells whether what was read isn't followed any more, as listing is denied.
+func (f *feed[T]) lost() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, listless := f.refused["list"]
+	return listless
 }
 
 // run reads until ctx ends.
@@ -128,6 +141,7 @@ func (f *feed[T]) run(ctx context.Context) {
 		if f.instead != nil && f.endStead == nil {
 			var inner context.Context
 			inner, f.endStead = context.WithCancel(ctx) //nolint:gosec // Replace calls it; or ctx ends
+			f.instead.forget()                          // of another time
 			standIn.Go(func() { f.instead.run(inner) })
 		}
 		sleep(ctx, retryDenied)
@@ -163,6 +177,7 @@ func (f *feed[T]) watch(ctx context.Context, options metav1.ListOptions) (watch.
 		switch {
 		case err == nil && streams:
 			f.note(ctx, "list", nil)
+			f.note(ctx, "watch", nil)
 			return w, nil
 		case err == nil:
 			f.note(ctx, "watch", nil)
@@ -215,9 +230,10 @@ func (f *feed[T]) consequence(verb string) string {
 	return ""
 }
 
-// isDenied tells whether the user may not do that, or nobody can.
+// isDenied tells whether the user may not do that, or nobody can: a server may
+// not have the kind of object.
 func isDenied(err error) bool {
-	return apierrors.IsForbidden(err) || apierrors.IsMethodNotSupported(err)
+	return apierrors.IsForbidden(err) || apierrors.IsMethodNotSupported(err) || apierrors.IsNotFound(err)
 }
 
 // isPassing tells whether the same request may work a moment later.
@@ -226,13 +242,13 @@ func isPassing(err error) bool {
 		return !errors.Is(err, context.Canceled) // it wasn't answered
 	}
 	return apierrors.IsUnauthorized(err) || apierrors.IsTooManyRequests(err) || apierrors.IsInternalError(err) ||
-		apierrors.IsServiceUnavailable(err) || apierrors.IsServerTimeout(err)
+		apierrors.IsServiceUnavailable(err) || apierrors.IsServerTimeout(err) || apierrors.IsTimeout(err) && !isStale(err)
 }
 
 // isStale tells whether a request asked for a version that the API server
 // doesn't have any more, or not yet: a reflector then begins anew.
 func isStale(err error) bool {
-	return apierrors.IsResourceExpired(err) || apierrors.IsGone(err) || apierrors.IsTimeout(err)
+	return apierrors.IsResourceExpired(err) || apierrors.IsGone(err) || apierrors.HasStatusCause(err, metav1.CauseTypeResourceVersionTooLarge)
 }
 
 // backOff is how long the last pause was at most.

@@ -44,7 +44,7 @@ func newFollowing(c *clients, cluster *Cluster, at scope, want Follow, names []s
 	}
 	f.services = newFeed(&corev1.Service{}, services, keepService, explained, changed)
 	if len(names) > 0 {
-		f.named = newFeed(&corev1.Service{}, some{services, names}, keepService, explained, changed)
+		f.named = newFeed(&corev1.Service{}, &some{collection: services, names: names}, keepService, explained, changed)
 		f.services.instead, f.services.standIn = f.named, fmt.Sprintf("asking for %d by name every %v", len(names), pollEvery)
 	}
 
@@ -98,11 +98,13 @@ type known struct {
 // add adds what is known of the scope now.
 func (f *following) add(to *known) {
 	services, ok := f.services.read()
-	if !ok && f.named != nil {
-		services, _ = f.named.read()
+	if f.named != nil && (!ok || f.services.lost()) {
+		if named, ok := f.named.read(); ok {
+			services = named
+		}
 	}
 	slices, ok := f.slices.read()
-	if !ok {
+	if !ok || f.slices.lost() {
 		if pods, ok := f.pods.read(); ok {
 			slices = slicesOf(services, pods)
 		}

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -130,6 +131,8 @@ func (c collection) denied(verb string) string {
 	return mayNot(verb, c.resource, c.namespace, c.context)
 }
 
+func (collection) lacks() []string { return nil }
+
 func mayNot(verb, resource, namespace, context string) string {
 	where := "in namespace " + namespace
 	if namespace == "" {
@@ -142,10 +145,15 @@ func mayNot(verb, resource, namespace, context string) string {
 type some struct {
 	collection
 	names []string
+
+	mu      sync.Mutex
+	lacking []string // what the last list has not, with the reason
 }
 
-func (s some) list(ctx context.Context, _ metav1.ListOptions) (runtime.Object, error) {
+func (s *some) list(ctx context.Context, _ metav1.ListOptions) (runtime.Object, error) {
 	list := &corev1.ServiceList{}
+	var lacking []string
+	var denied error
 	for _, name := range s.names {
 		var service corev1.Service
 		limited, cancel := context.WithTimeout(ctx, answerTime)
@@ -154,17 +162,32 @@ func (s some) list(ctx context.Context, _ metav1.ListOptions) (runtime.Object, e
 		switch {
 		case err == nil:
 			list.Items = append(list.Items, service)
+		case apierrors.IsForbidden(err):
+			denied = err
+			lacking = append(lacking, mayNot("get", s.resource+"/"+name, s.namespace, s.context))
 		case !apierrors.IsNotFound(err):
 			return nil, err
 		}
 	}
+	if denied != nil && len(lacking) == len(s.names) {
+		return nil, denied
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lacking = lacking
 	return list, nil
 }
 
-func (s some) watch(context.Context, metav1.ListOptions) (watch.Interface, error) {
+func (s *some) lacks() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lacking
+}
+
+func (s *some) watch(context.Context, metav1.ListOptions) (watch.Interface, error) {
 	return nil, errNoWatch
 }
 
-func (s some) denied(string) string {
+func (s *some) denied(string) string {
 	return mayNot("get", s.resource, s.namespace, s.context)
 }

@@ -35,6 +35,9 @@ func newIngresses(context string, all known) []fwd.Ingress {
 	ingresses := make([]fwd.Ingress, 0, len(all.ingresses))
 	byAddress := make(map[string][]fwd.ServiceID)
 	for _, service := range all.services {
+		if !slices.ContainsFunc(service.Spec.Ports, servesWeb) {
+			continue // load balancers may share an address: k3s's have their node's
+		}
 		id := fwd.ServiceID{Context: context, Namespace: service.Namespace, Name: service.Name}
 		addresses := append([]string{service.Spec.ClusterIP}, service.Spec.ExternalIPs...)
 		for _, at := range service.Status.LoadBalancer.Ingress {
@@ -65,6 +68,11 @@ func newIngresses(context string, all known) []fwd.Ingress {
 	}
 	slices.SortFunc(ingresses, func(a, b fwd.Ingress) int { return a.ID.Compare(b.ID) })
 	return ingresses
+}
+
+// servesWeb tells whether a port is one that browsers ask.
+func servesWeb(p corev1.ServicePort) bool {
+	return (p.Port == 80 || p.Port == 443) && (p.Protocol == "" || p.Protocol == corev1.ProtocolTCP)
 }
 
 func newService(id fwd.ServiceID, service *corev1.Service, endpointSlices []*discoveryv1.EndpointSlice) fwd.Service {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -16,8 +15,9 @@ import (
 )
 
 const (
-	// firstSync is how long the first snapshot waits for what can't be read.
-	// What takes longer is followed when it is there.
+	// firstSync is how long the first snapshot waits for an API server's first
+	// answer, or for why there is none. What takes longer is followed when it is
+	// there.
 	firstSync = 10 * time.Second
 	// reloadEvery is how often a context is looked for that the kubeconfig
 	// doesn't have, or has wrong.
@@ -168,10 +168,9 @@ func (s *Source) reconcile(ctx context.Context, running *sync.WaitGroup) bool {
 		}
 		var loaded *Cluster
 		var err error
-		if reload || f.cluster == nil {
+		if reload || f.cluster == nil || f.fault != nil {
 			loaded, err = s.load(want.Context)
 		}
-		complete = complete && err == nil
 		s.mu.Lock()
 		changed := s.notify
 		if want.Ingresses {
@@ -181,6 +180,7 @@ func (s *Source) reconcile(ctx context.Context, running *sync.WaitGroup) bool {
 			}
 		}
 		f.update(ctx, running, want, loaded, err, changed)
+		complete = complete && f.fault == nil
 		s.mu.Unlock()
 		after = append(after, f)
 	}
@@ -249,6 +249,7 @@ type follower struct {
 	stopBalancers context.CancelFunc
 	away          error // why its API server doesn't answer, as it was first said; nil if it does
 	scopes        map[scope]*entry
+	leaving       []*entry // what they knew stands until those in scopes have read theirs
 }
 
 // entry is what reads one scope.
@@ -261,7 +262,7 @@ type entry struct {
 // update has the follower follow what is wanted, of the cluster that was loaded.
 func (f *follower) update(ctx context.Context, running *sync.WaitGroup, want Follow, loaded *Cluster, err error, changed func()) {
 	f.fault = err
-	fresh := loaded != nil && (f.cluster == nil || !reflect.DeepEqual(f.cluster.Config, loaded.Config))
+	fresh := loaded != nil && !loaded.same(f.cluster)
 	if fresh {
 		clients, err := newClients(loaded)
 		if err != nil {
@@ -300,6 +301,7 @@ func (f *follower) update(ctx context.Context, running *sync.WaitGroup, want Fol
 	}
 	for _, e := range before {
 		e.stop()
+		f.leaving = append(f.leaving, e)
 	}
 }
 
@@ -364,11 +366,17 @@ func (f *follower) end() {
 
 // known returns what has something to say of the scope.
 func (e *entry) known() *following {
-	if e.before != nil && !e.state().read {
+	if e.before != nil && !e.settled() {
 		return e.before
 	}
 	e.before = nil
 	return e.following
+}
+
+// settled tells whether all was read that may be.
+func (e *entry) settled() bool {
+	s := e.state()
+	return s.asked && s.away == nil
 }
 
 // scopes returns what is to be read, with the names of the Services that are
@@ -441,7 +449,15 @@ func (f *follower) status() fwd.Cluster {
 // known returns what is known of the cluster.
 func (f *follower) known() known {
 	var all known
+	settled := true
 	for _, e := range f.scopes {
+		e.known().add(&all)
+		settled = settled && e.settled()
+	}
+	if settled {
+		f.leaving = nil
+	}
+	for _, e := range f.leaving {
 		e.known().add(&all)
 	}
 	return all

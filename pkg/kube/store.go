@@ -29,6 +29,13 @@ func (s *store[T]) read() ([]T, bool) {
 	return slices.Collect(maps.Values(s.objects)), s.objects != nil
 }
 
+// forget has it as if nothing was ever read.
+func (s *store[T]) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.objects = nil
+}
+
 // Transformer lets a reflector throw away what isn't kept as it reads.
 func (s *store[T]) Transformer() cache.TransformFunc {
 	return func(object any) (any, error) {

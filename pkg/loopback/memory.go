@@ -58,6 +58,9 @@ func parseMemory(data []byte) (map[string]remembered, error) {
 	if err := json.Unmarshal(data, &known); err != nil {
 		return nil, err
 	}
+	if known == nil { // it says null
+		return nil, errors.New("it has nothing")
+	}
 	return known, nil
 }
 

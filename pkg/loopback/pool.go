@@ -79,14 +79,13 @@ func CheckAddress(address netip.Addr) error {
 
 // Assign returns an address for each key, different for different keys, and
 // the same for a key as the last time: the one that it is given with, or, if
-// that is the zero Addr, one of the pool's own choice. Addresses of keys that
-// are not in keys are free again ten minutes later.
-func (p *Pool) Assign(keys map[string]netip.Addr) (map[string]netip.Addr, error) {
-	if len(keys) > int(p.size) {
-		return nil, fmt.Errorf("address range %v: %d services, room for %d", p.prefix, len(keys), p.size)
-	}
+// that is the zero Addr, one of the pool's own choice; and why for those that
+// can't have one: theirs is another's, or the prefix is full. Addresses of keys
+// that are not in keys are free again ten minutes later.
+func (p *Pool) Assign(keys map[string]netip.Addr) (assigned map[string]netip.Addr, faults map[string]error) {
 	p.mark(keys, time.Now())
-	assigned := make(map[string]netip.Addr, len(keys)+len(p.gone))
+	faults = make(map[string]error)
+	assigned = make(map[string]netip.Addr, len(keys)+len(p.gone))
 	taken := make(map[netip.Addr]string, len(keys)+len(p.gone))
 	give := func(key string, addr netip.Addr) bool {
 		if _, ok := taken[addr]; ok {
@@ -98,7 +97,7 @@ func (p *Pool) Assign(keys map[string]netip.Addr) (map[string]netip.Addr, error)
 	names := slices.Sorted(maps.Keys(keys))
 	for _, key := range names {
 		if wanted := keys[key]; wanted.IsValid() && !give(key, wanted) {
-			return nil, fmt.Errorf("address %v is reserved for two services: %s and %s", wanted, taken[wanted], key)
+			faults[key] = fmt.Errorf("address %v is reserved for another service too: %s", wanted, taken[wanted])
 		}
 	}
 	for key, addr := range p.byKey {
@@ -108,7 +107,11 @@ func (p *Pool) Assign(keys map[string]netip.Addr) (map[string]netip.Addr, error)
 	}
 	displaced := make(map[string]netip.Addr)
 	for _, key := range names {
-		if _, ok := assigned[key]; ok {
+		if assigned[key].IsValid() || faults[key] != nil {
+			continue
+		}
+		if len(assigned) >= int(p.size) {
+			faults[key] = fmt.Errorf("no address: %v has room for %d; --cidr gives a larger range", p.prefix, p.size)
 			continue
 		}
 		if addr, ok := p.memory.recall(p.owned(key)); ok && p.prefix.Contains(addr) && give(key, addr) {
@@ -122,7 +125,7 @@ func (p *Pool) Assign(keys map[string]netip.Addr) (map[string]netip.Addr, error)
 	p.memory.remember(displaced)
 	p.byKey = maps.Clone(assigned)
 	maps.DeleteFunc(assigned, func(key string, _ netip.Addr) bool { return !p.gone[key].IsZero() })
-	return assigned, nil
+	return assigned, faults
 }
 
 // mark notes which keys are used, and forgets those that haven't been for long,

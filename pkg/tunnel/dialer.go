@@ -163,6 +163,8 @@ func (d *Dialer) pool(pod fwd.PodRef) *pool {
 func (d *Dialer) lookAfter(ctx context.Context) {
 	every := time.NewTicker(checkEvery)
 	defer every.Stop()
+	var checks sync.WaitGroup
+	defer checks.Wait()
 	for {
 		select {
 		case <-ctx.Done():
@@ -173,7 +175,7 @@ func (d *Dialer) lookAfter(ctx context.Context) {
 		pools := slices.Collect(maps.Values(d.pools))
 		d.mu.Unlock()
 		for _, p := range pools {
-			p.check(ctx)
+			p.check(ctx, &checks)
 		}
 	}
 }

@@ -255,14 +255,20 @@ func (p *pool) add(ctx context.Context) {
 	}
 }
 
-// check looks after the connections. While it is doubtful whether one works,
-// another is dialled: it will tell. One goroutine at a time may call it.
-func (p *pool) check(ctx context.Context) {
+// check looks after the connections, each in a goroutine of its own that checks
+// counts: one that can't be written to now is not to hold up the others. While it
+// is doubtful whether one works, another is dialled: it will tell.
+func (p *pool) check(ctx context.Context, checks *sync.WaitGroup) {
 	p.mu.Lock()
 	all := slices.Collect(maps.Keys(p.users))
 	p.mu.Unlock()
 	for _, u := range all {
-		p.checkOne(ctx, u)
+		if u.checking.CompareAndSwap(false, true) {
+			checks.Go(func() {
+				defer u.checking.Store(false)
+				p.checkOne(ctx, u)
+			})
+		}
 	}
 	p.mu.Lock()
 	spare := len(p.users) > 0 && p.dialing == 0 && time.Since(p.used) < keepTime && !time.Now().Before(p.notBefore) && p.fewLocked() && p.mayDialLocked()

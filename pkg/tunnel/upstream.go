@@ -56,8 +56,9 @@ type upstream struct {
 	stalled *atomic.Uint64 // counts streams whose client was given up
 	pulse   pulse
 	// carried says that a stream got an answer from the pod.
-	carried atomic.Bool
-	counted bool // its pool has noted that; check's alone
+	carried  atomic.Bool
+	counted  bool // its pool has noted that; check's alone
+	checking atomic.Bool
 
 	// writing is held over each write: frames go out whole, and streams are
 	// opened in the order of their numbers.

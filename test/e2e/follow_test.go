@@ -346,7 +346,7 @@ spec: {rules: [{host: local.example.test, http: {paths: [{path: /, pathType: Pre
 	apply(t, deployment(controllers, "nginx", 1), service(controllers, "db", 5432, ""),
 		strings.Replace(service(controllers, "nginx", 80, ""), "spec: {", "spec: {type: LoadBalancer, ", 1), ingress)
 	d := up(t, "-n", ns+","+controllers, "--ingress")
-	d.says(t, "host local.example.test: its status names no service that it is reached through")
+	d.says(t, "host local.example.test: its status leads to no service that can be read")
 	for namespace, object := range map[string]string{controllers: "service/nginx", ns: "ingress/web"} {
 		kubectl(t, "", "-n", namespace, "patch", object, "--subresource=status", "--patch", status)
 	}
