@@ -62,7 +62,7 @@ func TestImports(t *testing.T) {
 	may := map[string][]string{
 		"cmd/kubeshore":    {"internal/cli"},
 		"internal/cli":     {"internal/project", "pkg/fwd", "pkg/hosts", "pkg/kube", "pkg/listen", "pkg/loopback", "pkg/tunnel"},
-		"internal/project": {},
+		"internal/project": {"pkg/loopback"},
 		"pkg/credential":   {"pkg/fwd"},
 		"pkg/fwd":          {},
 		"pkg/hosts":        {},

@@ -146,10 +146,9 @@ func TestSettleFaults(t *testing.T) {
 		said selection
 	}{
 		"no context stage": {said: selection{contexts: []string{"stage"}}},
-		"service web.shop: address 10.0.0.1: must be within 127.0.0.0/8": {file: "services: {web.shop: {address: 10.0.0.1}}"},
-		"service web.shop: address 127.0.0.1: must be within":            {said: selection{reserved: map[string]netip.Addr{"web": netip.MustParseAddr("127.0.0.1")}}},
-		"services a.b and web.shop have the same address 127.3.3.1":      {said: selection{reserved: map[string]netip.Addr{"a.b.svc.cluster.local": netip.MustParseAddr("127.3.3.1"), "web": netip.MustParseAddr("127.3.3.1"), "a.b.c": netip.MustParseAddr("127.3.3.1")}}},
-		"--mapping: port 80 is there twice":                              {said: selection{mapping: []string{"80:1", "80:2"}}},
+		"service web.shop: address 127.0.0.1: must be within":       {said: selection{reserved: map[string]netip.Addr{"web": netip.MustParseAddr("127.0.0.1")}}},
+		"services a.b and web.shop have the same address 127.3.3.1": {said: selection{reserved: map[string]netip.Addr{"a.b.svc.cluster.local": netip.MustParseAddr("127.3.3.1"), "web": netip.MustParseAddr("127.3.3.1"), "a.b.c": netip.MustParseAddr("127.3.3.1")}}},
+		"--mapping: port 80 is there twice":                         {said: selection{mapping: []string{"80:1", "80:2"}}},
 	} {
 		if _, err := settled(t, c.file, c.said); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("got %v, want %s", err, want)

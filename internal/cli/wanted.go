@@ -143,7 +143,8 @@ func (w *wanted) watch(ctx context.Context) error {
 		switch err := w.read(); {
 		case err == nil:
 			fault = ""
-			w.log.Infof("project's file %s is read again", w.project)
+			w.log.Info("it has changed:")
+			w.announce()
 		case err.Error() != fault:
 			fault = err.Error()
 			w.log.Errorf("%v; what it said before stands", err)

@@ -125,14 +125,17 @@ func parse(data []byte) (file File, err error) {
 
 // check finds what is wrong with the whole, where each part is right.
 func (f File) check() error {
-	contexts, reserved := make(map[string]bool), make(map[netip.Addr]ServiceName)
+	contexts, aliases, reserved := make(map[string]bool), make(map[Label]bool), make(map[netip.Addr]ServiceName)
 	for _, c := range f.Contexts {
 		switch {
 		case c.Name == "":
 			return errors.New("contexts: one has no name")
 		case contexts[c.Name]:
 			return fmt.Errorf("contexts: %s is there twice", c.Name)
+		case c.Alias != "" && aliases[c.Alias]:
+			return fmt.Errorf("contexts: two have the alias %s", c.Alias)
 		}
+		aliases[c.Alias] = true
 		contexts[c.Name] = true
 	}
 	for name, s := range f.Services {

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/kubeshore/kubeshore/pkg/loopback"
 )
 
 // Pattern is one of services, as path.Match takes it.
@@ -147,6 +149,6 @@ func (a *Address) UnmarshalYAML(node *yaml.Node) error {
 		if err != nil || !a.Is4() {
 			return errors.New(strconv.Quote(text) + " is no IPv4 address")
 		}
-		return nil
+		return loopback.CheckAddress(a.Addr)
 	})
 }

@@ -52,13 +52,15 @@ func (id HostID) String() string {
 	return id.Pod + "." + id.Service.String()
 }
 
-// in returns the host as a user says it who forwards from several contexts:
-// with its own, if that isn't the first, which may be empty if it isn't known.
-func (id HostID) in(first string) string {
-	if first == "" || id.Service.Context == first {
-		return id.String()
+// in returns the host by its name among those of several contexts: with the
+// alias of its own, if that isn't the first.
+func (id HostID) in(clusters []Cluster) string {
+	for _, c := range clusters {
+		if c.Context == id.Service.Context && c.Alias != "" {
+			return id.String() + "." + c.Alias
+		}
 	}
-	return id.String() + " of " + id.Service.Context
+	return id.String()
 }
 
 // Compare orders by Service, the Service itself before its pods.

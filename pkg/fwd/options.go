@@ -52,16 +52,19 @@ type ServiceOptions struct {
 	Local bool
 }
 
+// matches tells whether a pattern is one of a Service.
+func matches(pattern string, id ServiceID) bool {
+	name := id.Name
+	if strings.Contains(pattern, ".") {
+		name = id.String()
+	}
+	ok, err := path.Match(pattern, name)
+	return ok && err == nil
+}
+
 // covers tells whether a Service is to be planned.
 func (o ContextOptions) covers(id ServiceID) bool {
-	matches := func(pattern string) bool {
-		name := id.Name
-		if strings.Contains(pattern, ".") {
-			name = id.String()
-		}
-		ok, err := path.Match(pattern, name)
-		return ok && err == nil
-	}
+	matches := func(pattern string) bool { return matches(pattern, id) }
 	included := len(o.Include) == 0 || slices.ContainsFunc(o.Include, matches)
 	return included && !slices.ContainsFunc(o.Exclude, matches)
 }

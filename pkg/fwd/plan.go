@@ -62,6 +62,11 @@ type Target struct {
 // function; the same input gives the same plan.
 func Plan(s Snapshot, o Options) Desired {
 	p := plan{options: o, clusters: slices.Clone(s.Clusters)}
+	for i := range p.clusters {
+		if context, further := o.of(p.clusters[i].Context); further > 0 {
+			p.clusters[i].Alias = context.Alias
+		}
+	}
 	external := make(map[ServiceID]string)
 	known := make(map[ServiceID]bool, len(s.Services))
 	controllers := make(map[ServiceID]bool)
@@ -94,6 +99,7 @@ func Plan(s Snapshot, o Options) Desired {
 	for i := range p.hosts {
 		p.byID[p.hosts[i].ID] = i
 	}
+	p.misses(s.Services)
 	p.claimOwn()
 	p.claimExternal(external)
 	p.claimIngresses(s.Ingresses)
@@ -136,7 +142,7 @@ func planService(svc Service, o Options) Host {
 	case svc.ExternalName != "":
 		return host // what it stands for is found later
 	case svc.Outside != "":
-		host.Problems = append(host.Problems, fmt.Sprintf("its endpoints (%s, …) are no pods; nothing to forward", svc.Outside))
+		host.Problems = append(host.Problems, fmt.Sprintf("its endpoints (like %s) name no pods (targetRef); nothing to forward", svc.Outside))
 		return host
 	case len(svc.Ports) == 0:
 		host.Problems = append(host.Problems, "it has no ports")
@@ -151,6 +157,7 @@ func planService(svc Service, o Options) Host {
 			host.Problems = append(host.Problems, fmt.Sprintf("port %d: %s", p.Number, noTarget(p)))
 		}
 	}
+	host.Problems = append(host.Problems, unmapped(svc, said.Mapping)...)
 	var problems []string
 	host.Ports, problems = ports(svc, svc.Endpoints, o)
 	host.Problems = append(host.Problems, problems...)
@@ -245,7 +252,7 @@ func ports(svc Service, endpoints []Endpoint, o Options) (all []Port, problems [
 			continue
 		}
 		if other, taken := from[here]; taken && other != p.Number {
-			problems = append(problems, fmt.Sprintf("port %d has no port here: %d is port %d's", p.Number, here, other))
+			problems = append(problems, fmt.Sprintf("port %d can't be had: %d here is port %d's; map it to another", p.Number, here, other))
 			continue
 		}
 		from[here] = p.Number

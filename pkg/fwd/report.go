@@ -12,10 +12,6 @@ import (
 // statuses, both sorted by ID, and for each problem of a cluster that did.
 func report(log logrus.FieldLogger, before, after Status) {
 	reportClusters(log, before.Clusters, after.Clusters)
-	first := ""
-	if len(after.Clusters) > 0 {
-		first = after.Clusters[0].Context
-	}
 	old := make(map[HostID]HostStatus, len(before.Hosts))
 	for _, h := range before.Hosts {
 		old[h.ID] = h
@@ -26,14 +22,14 @@ func report(log logrus.FieldLogger, before, after Status) {
 		news := without(h.Problems, prev.Problems)
 		switch {
 		case len(news) > 0:
-			log.Warnf("%s %s; %s", mark(known), describe(h, first), strings.Join(news, "; "))
-		case !known || describe(prev, first) != describe(h, first) || len(without(prev.Problems, h.Problems)) > 0:
-			log.Infof("%s %s", mark(known), describe(h, first))
+			log.Warnf("%s %s; %s", mark(known), describe(h, after.Clusters), strings.Join(news, "; "))
+		case !known || describe(prev, before.Clusters) != describe(h, after.Clusters) || len(without(prev.Problems, h.Problems)) > 0:
+			log.Infof("%s %s", mark(known), describe(h, after.Clusters))
 		}
 	}
 	for _, h := range before.Hosts {
 		if _, gone := old[h.ID]; gone {
-			log.Infof("- %s", h.ID.in(first))
+			log.Infof("- %s", h.ID.in(before.Clusters))
 		}
 	}
 }
@@ -74,15 +70,15 @@ func mark(known bool) string {
 }
 
 // describe says in a line what a host is called, where it is, and how many pods
-// can answer. first is the first context.
-func describe(h HostStatus, first string) string {
+// can answer.
+func describe(h HostStatus, clusters []Cluster) string {
 	var b strings.Builder
-	b.WriteString(h.ID.in(first))
+	b.WriteString(h.ID.in(clusters))
 	switch {
 	case h.Local:
 		b.WriteString("  runs on this machine")
 	case h.AliasOf != (HostID{}):
-		fmt.Fprintf(&b, "  another name of %s", h.AliasOf.in(first))
+		fmt.Fprintf(&b, "  another name of %s", h.AliasOf.in(clusters))
 	case h.Address.IsValid():
 		fmt.Fprintf(&b, "  %s", h.Address)
 		separator := byte(':')

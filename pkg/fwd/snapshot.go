@@ -15,6 +15,7 @@ type Snapshot struct {
 // Cluster is one context of the kubeconfig.
 type Cluster struct {
 	Context string
+	Alias   string // what it is called in names; empty if it is the first
 	Server  string // its API server's address, without secrets; empty if it isn't known
 	// Problems says what can't be read of it, and why, a line each.
 	Problems []string

@@ -9,20 +9,31 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kubeshore/kubeshore/pkg/fwd"
 )
 
 // newServices puts Services and the EndpointSlices that belong to them
-// together, as kube-proxy reads them.
+// together, as kube-proxy reads them. Of what was read twice the first counts.
 func newServices(context string, all known) []fwd.Service {
 	byService := make(map[fwd.ServiceID][]*discoveryv1.EndpointSlice, len(all.services))
+	seen := make(map[types.NamespacedName]bool, len(all.slices))
 	for _, slice := range all.slices {
+		if seen[nameOf(slice)] {
+			continue
+		}
+		seen[nameOf(slice)] = true
 		id := fwd.ServiceID{Context: context, Namespace: slice.Namespace, Name: slice.Labels[discoveryv1.LabelServiceName]}
 		byService[id] = append(byService[id], slice)
 	}
 	services := make([]fwd.Service, 0, len(all.services))
+	clear(seen)
 	for _, service := range all.services {
+		if seen[nameOf(service)] {
+			continue
+		}
+		seen[nameOf(service)] = true
 		id := fwd.ServiceID{Context: context, Namespace: service.Namespace, Name: service.Name}
 		services = append(services, newService(id, service, byService[id]))
 	}

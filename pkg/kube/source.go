@@ -426,7 +426,7 @@ func (f *follower) problems() []string {
 	for at, e := range f.scopes {
 		services, ok := e.known().services.read()
 		if ok && len(services) == 0 && at.namespace != "" && at.service == "" {
-			lines = append(lines, fmt.Sprintf("no services in namespace %s of context %s, or it doesn't exist; waiting", at.namespace, f.context))
+			lines = append(lines, f.empty(at.namespace))
 		}
 	}
 	for _, err := range []error{f.fault, f.away} {
@@ -436,6 +436,14 @@ func (f *follower) problems() []string {
 	}
 	slices.Sort(lines)
 	return slices.Compact(lines)
+}
+
+// empty says that there is nothing in a namespace.
+func (f *follower) empty(namespace string) string {
+	if selector := strings.TrimSpace(f.want.Labels + " " + f.want.Fields); selector != "" {
+		return fmt.Sprintf("no services with %s in namespace %s of context %s; waiting", selector, namespace, f.context)
+	}
+	return fmt.Sprintf("no services in namespace %s of context %s, or it doesn't exist; waiting", namespace, f.context)
 }
 
 func (f *follower) status() fwd.Cluster {

@@ -184,7 +184,7 @@ func TestTwoContexts(t *testing.T) {
 	proxy.Cut()
 	eventually(t, "the further cluster answers", answers("http://web."+ns+".me-far-away-443"))
 	eventually(t, "by its longer name too", answers("http://web."+ns+".svc.me-far-away-443"))
-	d.says(t, "+ web."+ns+" of me@far/away:443")
+	d.says(t, "+ web."+ns+".me-far-away-443")
 	one, err1 := resolve("web." + ns)
 	other, err2 := resolve("web." + ns + ".me-far-away-443")
 	if one == other || err1 != nil || err2 != nil {
