@@ -138,7 +138,7 @@ func (s *stage) measureCrowd(ctx context.Context, o options, c crowd, dir string
 func (c crowd) allAnswer(ctx context.Context) error {
 	asking, ctx := errgroup.WithContext(ctx)
 	asking.SetLimit(8)
-	const batch = 50
+	const batch = 10
 	for first := 0; first < c.services; first += batch {
 		asking.Go(func() error {
 			names := make([]string, 0, batch)

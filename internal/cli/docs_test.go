@@ -15,19 +15,26 @@ import (
 
 var update = flag.Bool("update", false, "write the pages that are made of the code")
 
-const configurationHead = `# Configuration
-
-<!-- Made by make docs from the flags and from docs/kubeshore.schema.json. -->
-
-What is forwarded, and what it is called, is said on the command line or in a project's file; the command line
-goes first.
-
-## Commands
-`
+const configurationHead = "# Configuration\n" +
+	"\n" +
+	"<!-- Made by make docs from the flags and from docs/kubeshore.schema.json. -->\n" +
+	"\n" +
+	"What is forwarded, and what it is called, is said on the command line or in a project's file; the command line\n" +
+	"goes first.\n" +
+	"\n" +
+	"Patterns (`--include`, `--exclude`) are of a service's name or, with a dot, of name.namespace, with `*`, `?` and\n" +
+	"`[a-z]`. A service that `--include` names with its namespace is forwarded whatever the namespaces are.\n" +
+	"\n" +
+	"The first context's services have the names that they have in their cluster, and those of its first namespace their\n" +
+	"bare names too. The services of a further context have its alias in their names, `web.shop.eu` and\n" +
+	"`web.shop.svc.eu`, and no others. The current context, and a context's own namespace, are those of the start,\n" +
+	"whatever `kubectl config` does later; where its cluster is, is read again when the kubeconfig changes.\n" +
+	"\n" +
+	"## Commands\n"
 
 const projectHead = "\n## The project's file\n\n" +
 	"`kubeshore.yaml`, in the working directory or the nearest folder above it, or what `--config` names. " +
-	"A field that isn't known, or a wrong value, is an error with its line. Changes are taken up while kubeshore runs; " +
+	"A field that isn't known, or a wrong value, is an error with its line. Changes of a file that was there at the start are taken up while kubeshore runs; " +
 	"a file that is wrong is reported, and what it said before stands. " +
 	"[kubeshore.schema.json](kubeshore.schema.json) tells editors what may stand in it: begin the file with\n\n" +
 	"```yaml\n# yaml-language-server: $schema=https://raw.githubusercontent.com/kubeshore/kubeshore/main/docs/kubeshore.schema.json\n```\n\nAll of it:\n\n```yaml\n"
