@@ -181,13 +181,17 @@ func TestPingsOfTheServersDontMislead(t *testing.T) {
 // No stream joins one whose pod may have stopped reading: the server may not
 // read any more, as nothing bounds a stream that is alone.
 func TestNoStreamJoinsAStalledUpload(t *testing.T) {
-	read := make(chan struct{})
-	u := served(t, func(httpstream.Stream) { <-read })
+	begun, read := make(chan struct{}), make(chan struct{})
+	u := served(t, func(httpstream.Stream) {
+		close(begun)
+		<-read
+	})
 	t.Cleanup(func() { close(read) })
 	stalled, err := u.open(1)
 	if err != nil {
 		t.Fatal(err)
 	}
+	<-begun
 	for range 100 {
 		if _, err := stalled.Write([]byte("small enough for the kernel to take them all")); err != nil {
 			t.Fatal(err)
