@@ -55,7 +55,7 @@ type pool struct {
 	dialing int
 	waiting int           // streams that have no connection yet
 	first   time.Time     // when there first was a connection
-	took    time.Duration // to dial the last one
+	took    time.Duration // to dial one, at best
 	changed chan struct{} // closed and made anew when there is something new to look at
 	used    time.Time
 	proven  time.Time // when the last dial that succeeded began
@@ -139,7 +139,7 @@ func (p *pool) mayShareLocked(began time.Time) bool {
 	case known < ownTime: // the others are through in a moment too
 		return false
 	}
-	return p.took > ownTime || time.Since(began) >= ownTime
+	return p.took > ownTime || time.Since(began) >= 2*ownTime // many at once take longer
 }
 
 // fewLocked tells whether there are fewer connections than there should be: one
@@ -331,10 +331,11 @@ func (p *pool) dialled(u *upstream, err error, began time.Time) {
 		p.failedLocked(err)
 	} else {
 		p.dialErr, p.proven = nil, began
-		p.took = time.Since(began)
+		took := time.Since(began)
 		if p.first.IsZero() {
-			p.first = time.Now()
+			p.first, p.took = time.Now(), took
 		}
+		p.took = min(p.took, took)
 		p.users[u], u.used = 0, time.Now()
 		p.idle = append(p.idle, u)
 	}
