@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -228,13 +229,13 @@ func (s *settings) addServices(services map[project.ServiceName]project.Service)
 // reserve gives services the addresses that the command line says, by any name
 // that a service has. Those of contexts that aren't forwarded now have none.
 func (s *settings) reserve(addresses map[string]netip.Addr) {
-	for full, at := range addresses {
+	for _, full := range slices.Sorted(maps.Keys(addresses)) {
 		id, ok := s.named(full)
 		if !ok {
 			continue
 		}
 		options := s.options.Services[id]
-		options.Address = at
+		options.Address = addresses[full]
 		s.options.Services[id] = options
 	}
 }

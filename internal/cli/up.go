@@ -223,6 +223,9 @@ func run(ctx, abort context.Context, wanted *wanted, dialer *tunnel.Dialer, engi
 			}
 			return err
 		}
+		if wanted.project != "" {
+			engine.Log.Infof("project's file %s", wanted.project)
+		}
 		wanted.announce()
 		return engine.Run(ctx, abort)
 	})

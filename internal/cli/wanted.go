@@ -110,16 +110,13 @@ func (w *wanted) find(context string) (tunnel.Cluster, bool) {
 
 // announce logs what is forwarded.
 func (w *wanted) announce() {
-	if w.project != "" {
-		w.log.Infof("project's file %s", w.project)
-	}
 	for _, follow := range w.now.Load().follow {
 		where := "all namespaces"
 		if follow.Namespaces != nil {
 			where = "namespaces " + strings.Join(follow.Namespaces, ", ")
 		}
-		server := "its API server isn't known"
-		if cluster, ok := w.source.Cluster(follow.Context); ok {
+		server := "unknown"
+		if cluster, err := w.cluster(follow.Context); err == nil { // else its Status says so
 			server = cluster.Server()
 		}
 		w.log.Infof("context %s (%s), %s", follow.Context, server, where)
@@ -143,7 +140,7 @@ func (w *wanted) watch(ctx context.Context) error {
 		switch err := w.read(); {
 		case err == nil:
 			fault = ""
-			w.log.Info("it has changed:")
+			w.log.Infof("project's file %s has changed", w.project)
 			w.announce()
 		case err.Error() != fault:
 			fault = err.Error()

@@ -56,7 +56,7 @@ type claim struct {
 type rank int
 
 const (
-	said       rank = iota // the user gave the host that name
+	given      rank = iota // the user gave the host that name
 	ofService              // it is a Service's own
 	ofPod                  // a pod's of a headless Service
 	ofExternal             // an ExternalName Service's that stands for the host

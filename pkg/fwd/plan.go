@@ -126,7 +126,7 @@ func (p *plan) claimOwn() {
 		if h.ID.Pod != "" {
 			rank = ofPod
 		} else {
-			p.claimAll(i, said, p.options.Services[h.ID.Service].Names)
+			p.claimAll(i, given, p.options.Services[h.ID.Service].Names)
 		}
 		p.claimAll(i, rank, p.options.names(h.ID))
 	}

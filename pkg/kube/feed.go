@@ -207,6 +207,8 @@ func (f *feed[T]) note(ctx context.Context, verb string, err error) {
 	f.away = nil
 	delete(f.refused, verb)
 	switch {
+	case apierrors.IsNotFound(err):
+		f.refused[verb] = f.from.denied(verb) + " (the API server doesn't know them)" + f.consequence(verb)
 	case isDenied(err):
 		f.refused[verb] = f.from.denied(verb) + f.consequence(verb)
 	case err != nil:

@@ -25,7 +25,6 @@ type following struct {
 	slices    *feed[*discoveryv1.EndpointSlice]
 	pods      *feed[*corev1.Pod]           // stands in for slices
 	ingresses *feed[*networkingv1.Ingress] // may be nil
-	namespace string
 }
 
 // newFollowing returns the feeds of a scope. names are Services that are asked
@@ -33,7 +32,7 @@ type following struct {
 func newFollowing(c *clients, cluster *Cluster, at scope, want Follow, names []string, changed func()) *following {
 	read := collection{namespace: at.namespace, context: cluster.Context}
 	explained := func(err error) error { return explain(err, cluster) }
-	f := &following{namespace: at.namespace}
+	f := &following{}
 
 	services := read
 	services.client, services.resource = c.core, "services"

@@ -7,7 +7,7 @@ import "time"
 // one, by the stream's number, and PING frames to each in turn. A worker waits
 // until the runtime has taken what it is at; when fifty frames are queued for
 // it, the server stops reading, and nothing on the connection moves any more.
-// There is no window to keep to (SPDY/3.1, 2.6.8, is not implemented), and a
+// There is no window to keep to: the server has none of SPDY/3.1's (2.6.8), and a
 // reset waits in the queue with the rest. If the runtime has ended a stream
 // without reading all of it (the port was closed, the pod reset or didn't want
 // more), the worker waits for good.

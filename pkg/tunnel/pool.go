@@ -23,8 +23,8 @@ const (
 	maxUpstreams  = 16
 	mostUpstreams = 256
 	maxDials      = 8
-	// ownTime is how long a stream waits for a connection of its own that is
-	// being dialled. It doesn't if dials take longer than that.
+	// ownTime is how long a dial may take, at best, for streams to wait for a
+	// connection of their own; they do for twice as long.
 	ownTime = 50 * time.Millisecond
 	// lookAgain is when connections that couldn't be shared are looked at again.
 	lookAgain = 20 * time.Millisecond

@@ -26,19 +26,6 @@ const (
 	backlogSize = 1 << 20
 )
 
-const (
-	// stallTime is how long a client that takes nothing may hold up another
-	// stream of its upstream that waits for bytes, slowTime one that takes some.
-	stallTime = time.Second
-	slowTime  = 5 * time.Second
-	// One waits for bytes if its client has said something within saidTime and
-	// had no answer, or if it got some within flowTime.
-	saidTime = time.Minute
-	flowTime = 10 * time.Second
-	// lookTime is how often it is looked whether one waits.
-	lookTime = 100 * time.Millisecond
-)
-
 // slowWrite is when a write to a client that takes what it gets is over.
 const slowWrite = 20 * time.Millisecond
 
@@ -147,35 +134,6 @@ func (s *stream) take(chunks *net.Buffers) bool {
 	return true
 }
 
-// clientTakes waits until the client has taken something. It is false if another
-// stream of the upstream has waited for that for too long. mu must be held.
-func (s *stream) clientTakes() bool {
-	began, before := time.Now(), s.written
-	if s.held.IsZero() {
-		s.held = began
-	}
-	look := time.AfterFunc(lookTime, s.wake)
-	defer look.Stop()
-	for s.err == nil && s.written == before && s.up.shared() {
-		patience := slowTime
-		if time.Since(began) >= stallTime {
-			patience = stallTime
-		}
-		if s.up.starves(s, s.held, patience) {
-			return false
-		}
-		s.changed.Wait()
-		look.Reset(lookTime)
-	}
-	return true
-}
-
-func (s *stream) wake() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.changed.Broadcast()
-}
-
 // passOn writes to the client, and returns how much. If the stream is shared,
 // or comes to be in the meantime, it doesn't wait for the client. mu must be
 // held, and is not during the write.
@@ -227,26 +185,6 @@ func (s *stream) heldUp() bool {
 // heavy tells whether much is carried: one that shares with it may have to wait,
 // and costs it its right to wait for its client.
 func (s *stream) heavy() bool { return s.much.Load() }
-
-// starves tells whether the client seems to wait for bytes of the pod's, and has
-// got none for so long, which counts from since on.
-func (s *stream) starves(since time.Time, patience time.Duration) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.direct || s.draining || len(s.backlog) > 0 {
-		return false // it has some to take
-	}
-	said := time.Unix(0, s.said.Load())
-	asks := said.After(s.last) && time.Since(said) < saidTime
-	flows := s.received > 0 && since.Sub(s.last) < flowTime
-	if asks && said.After(since) {
-		since = said
-	}
-	if s.last.After(since) {
-		since = s.last
-	}
-	return (asks || flows) && time.Since(since) >= patience
-}
 
 // addFault takes what the server says went wrong.
 func (s *stream) addFault(text []byte) {

@@ -1,0 +1,95 @@
+package tunnel
+
+import (
+	"io"
+	"net"
+)
+
+// delivery gathers the bytes for one stream that stand in the reader's buffer,
+// so that one system call writes what came in several frames.
+type delivery struct {
+	to    *stream
+	parts [][]byte
+	rest  net.Buffers // what flush has not handed on yet
+}
+
+func (d *delivery) add(to *stream, chunk []byte) {
+	if d.to != to {
+		d.flush()
+		d.to = to
+	}
+	d.parts = append(d.parts, chunk)
+}
+
+// flush hands on what was gathered.
+func (d *delivery) flush() {
+	if len(d.parts) == 0 {
+		return
+	}
+	d.rest = d.parts
+	d.to.deliver(&d.rest)
+	clear(d.parts)
+	d.parts = d.parts[:0]
+}
+
+// frameReader reads frames through a buffer of its own, so that the bytes of
+// data frames can be handed on from it without being copied.
+type frameReader struct {
+	r          io.Reader
+	bulk       *bulkConn // below r; may be nil
+	gathers    bool      // see upstream
+	buf        readBuffer
+	begin, end int // what was read and not yet handed out
+	pulse      *pulse
+	spent      func() // called before what was handed out is overwritten; may be nil
+}
+
+// some returns at least one and at most limit bytes, which are good until
+// spent is called.
+func (f *frameReader) some(limit int) ([]byte, error) {
+	if f.begin == f.end {
+		if err := f.fill(); err != nil {
+			return nil, err
+		}
+	}
+	chunk := f.buf.bytes()[f.begin:min(f.end, f.begin+limit)]
+	f.begin += len(chunk)
+	return chunk, nil
+}
+
+// fill waits for bytes, and takes all those that have come with them.
+func (f *frameReader) fill() error {
+	if f.spent != nil {
+		f.spent()
+	}
+	f.buf.resize(f.bulk != nil && f.bulk.fast)
+	f.pulse.wait()
+	n, err := f.r.Read(f.buf.bytes())
+	f.pulse.hear()
+	if n == 0 {
+		if err == nil {
+			err = io.ErrNoProgress
+		}
+		return err
+	}
+	f.begin, f.end = 0, n
+	for f.gathers && f.end < len(f.buf.bytes()) && err == nil {
+		n, err = f.bulk.ready(f.more)
+		f.end += n
+	}
+	return nil // an error comes again
+}
+
+func (f *frameReader) more() (int, error) { return f.r.Read(f.buf.bytes()[f.end:]) }
+
+// full fills p.
+func (f *frameReader) full(p []byte) error {
+	for len(p) > 0 {
+		chunk, err := f.some(len(p))
+		if err != nil {
+			return err
+		}
+		p = p[copy(p, chunk):]
+	}
+	return nil
+}
