@@ -142,7 +142,7 @@ func planService(svc Service, o Options) Host {
 	case svc.ExternalName != "":
 		return host // what it stands for is found later
 	case svc.Outside != "":
-		host.Problems = append(host.Problems, fmt.Sprintf("its endpoints (like %s) name no pods (targetRef); nothing to forward", svc.Outside))
+		host.Problems = append(host.Problems, fmt.Sprintf("its endpoints (like %s) are no pods that may be read; nothing to forward", svc.Outside))
 		return host
 	case len(svc.Ports) == 0:
 		host.Problems = append(host.Problems, "it has no ports")

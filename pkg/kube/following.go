@@ -24,6 +24,8 @@ type following struct {
 	named     *feed[*corev1.Service] // stands in for services; may be nil
 	slices    *feed[*discoveryv1.EndpointSlice]
 	pods      *feed[*corev1.Pod]           // stands in for slices
+	owners    *feed[*corev1.Pod]           // whose addresses slices have that name no pods
+	unnamed   chan struct{}                // closed when there is such a slice; owners is read from then on
 	ingresses *feed[*networkingv1.Ingress] // may be nil
 }
 
@@ -32,7 +34,7 @@ type following struct {
 func newFollowing(c *clients, cluster *Cluster, at scope, want Follow, names []string, changed func()) *following {
 	read := collection{namespace: at.namespace, context: cluster.Context}
 	explained := func(err error) error { return explain(err, cluster) }
-	f := &following{}
+	f := &following{unnamed: make(chan struct{})}
 
 	services := read
 	services.client, services.resource = c.core, "services"
@@ -52,11 +54,18 @@ func newFollowing(c *clients, cluster *Cluster, at scope, want Follow, names []s
 	if at.service != "" {
 		slices.labels = discoveryv1.LabelServiceName + "=" + at.service
 	}
-	f.slices = newFeed(&discoveryv1.EndpointSlice{}, slices, keepSlice, explained, changed)
+	found := sync.OnceFunc(func() { close(f.unnamed) })
+	f.slices = newFeed(&discoveryv1.EndpointSlice{}, slices, keepSlice, explained, func() {
+		if known, _ := f.slices.read(); lackNames(known) {
+			found()
+		}
+		changed()
+	})
 	pods := read
 	pods.client, pods.resource = c.core, "pods"
 	f.pods = newFeed(&corev1.Pod{}, pods, keepPod, explained, changed)
 	f.slices.instead, f.slices.standIn = f.pods, "reading pods instead"
+	f.owners = newFeed(&corev1.Pod{}, pods, keepPod, explained, changed)
 
 	if want.Ingresses && at.service == "" {
 		ingresses := read
@@ -70,6 +79,13 @@ func (f *following) run(ctx context.Context) {
 	var running sync.WaitGroup
 	running.Go(func() { f.services.run(ctx) })
 	running.Go(func() { f.slices.run(ctx) })
+	running.Go(func() {
+		select {
+		case <-f.unnamed:
+			f.owners.run(ctx)
+		case <-ctx.Done():
+		}
+	})
 	if f.ingresses != nil {
 		running.Go(func() { f.ingresses.run(ctx) })
 	}
@@ -81,6 +97,11 @@ func (f *following) state() state {
 	s := f.services.state()
 	s.read = s.read || f.named != nil && f.named.state().read
 	s.and(f.slices.state())
+	select {
+	case <-f.unnamed:
+		s.asked = s.asked && f.owners.state().asked
+	default:
+	}
 	if f.ingresses != nil {
 		s.and(f.ingresses.state())
 	}
@@ -107,6 +128,9 @@ func (f *following) add(to *known) {
 		if pods, ok := f.pods.read(); ok {
 			slices = slicesOf(services, pods)
 		}
+	}
+	if owners, ok := f.owners.read(); ok {
+		slices = withNames(slices, owners)
 	}
 	to.services = append(to.services, services...)
 	to.slices = append(to.slices, slices...)

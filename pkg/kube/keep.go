@@ -44,7 +44,7 @@ func keepSlice(s *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice {
 func keepPod(p *corev1.Pod) *corev1.Pod {
 	kept := &corev1.Pod{ObjectMeta: keepMeta(p.ObjectMeta)}
 	kept.UID, kept.Labels, kept.DeletionTimestamp = p.UID, p.Labels, p.DeletionTimestamp
-	kept.Spec.Hostname, kept.Spec.Subdomain = p.Spec.Hostname, p.Spec.Subdomain
+	kept.Spec.Hostname, kept.Spec.Subdomain, kept.Spec.HostNetwork = p.Spec.Hostname, p.Spec.Subdomain, p.Spec.HostNetwork
 	for _, containers := range [][]corev1.Container{p.Spec.Containers, p.Spec.InitContainers} {
 		for _, c := range containers {
 			if len(c.Ports) > 0 {

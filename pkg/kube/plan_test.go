@@ -103,6 +103,7 @@ func (f optionsFile) options() fwd.Options {
 
 func objects(t *testing.T, text string) (all known) {
 	t.Helper()
+	var pods []*corev1.Pod
 	for document := range strings.SplitSeq(text, "---\n") {
 		var kind metav1.TypeMeta
 		if err := yaml.Unmarshal([]byte(document), &kind); err != nil {
@@ -118,6 +119,10 @@ func objects(t *testing.T, text string) (all known) {
 			var slice discoveryv1.EndpointSlice
 			err = yaml.UnmarshalStrict([]byte(document), &slice)
 			all.slices = append(all.slices, keepSlice(&slice))
+		case "Pod":
+			var pod corev1.Pod
+			err = yaml.UnmarshalStrict([]byte(document), &pod)
+			pods = append(pods, keepPod(&pod))
 		case "Ingress":
 			var ingress networkingv1.Ingress
 			err = yaml.UnmarshalStrict([]byte(document), &ingress)
@@ -129,6 +134,7 @@ func objects(t *testing.T, text string) (all known) {
 			t.Fatal(err)
 		}
 	}
+	all.slices = withNames(all.slices, pods)
 	return all
 }
 

@@ -30,6 +30,7 @@ const (
 type changing struct {
 	denied atomic.Pointer[string] // the resource that may not be read
 	hold   atomic.Pointer[chan struct{}]
+	byHand atomic.Bool            // the EndpointSlices don't say whose addresses they have
 	token  atomic.Pointer[string] // the kubeconfig's; "broken" is a broken kubeconfig
 	url    string
 	ca     []byte
@@ -89,7 +90,11 @@ func (c *changing) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	case resource == "endpointslices":
 		<-*c.hold.Load()
-		fmt.Fprint(w, someSlices)
+		text := someSlices
+		if c.byHand.Load() {
+			text = strings.ReplaceAll(text, `["10.1.1.1"],"targetRef":{"kind":"Pod","name":"old","uid":"old"}`, `["10.1.1.2"]`)
+		}
+		fmt.Fprint(w, text)
 	default:
 		fmt.Fprint(w, map[string]string{"services": someServices, "pods": somePods, "web": webService}[resource])
 	}
@@ -143,6 +148,17 @@ func TestRightsAreLost(t *testing.T) {
 			becomes(t, s, want)
 		})
 	}
+}
+
+// Pods are read once an EndpointSlice has an address without saying whose it is.
+func TestSlicesWrittenByHand(t *testing.T) {
+	c := newChanging(t)
+	c.byHand.Store(true)
+	s, err := follow(t, c.load, Follow{Context: "ctx", Namespaces: []string{"shop"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	becomes(t, s, "web.shop:80 new; ")
 }
 
 // What was known stands until the same has been read anew: of another

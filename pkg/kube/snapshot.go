@@ -140,7 +140,7 @@ func newEndpoints(id fwd.ServiceID, endpointSlices []*discoveryv1.EndpointSlice)
 			if !isPod(e) {
 				continue // nothing to forward to
 			}
-			pod := fwd.PodRef{Context: id.Context, Namespace: id.Namespace, Name: e.TargetRef.Name, UID: string(e.TargetRef.UID)}
+			pod := fwd.PodRef{Context: id.Context, Namespace: cmp.Or(e.TargetRef.Namespace, id.Namespace), Name: e.TargetRef.Name, UID: string(e.TargetRef.UID)}
 			endpoint := newEndpoint(pod, e)
 			if known, ok := byPod[pod]; ok {
 				endpoint = merge(known, endpoint)
