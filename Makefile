@@ -51,8 +51,14 @@ unit: cc ## run the tests that need no cluster
 	go test -race -shuffle=on ./...
 	go test -C test/cluster -race -shuffle=on .
 
+# The tests start kubeshore through the real sudo.
+.PHONY: sudo
+sudo:
+	@command -v sudo useradd >/dev/null || { apt-get update -q && apt-get install -q -y --no-install-recommends sudo passwd; } || \
+		{ echo "the tests need sudo and useradd: install them" >&2; exit 1; }
+
 .PHONY: e2e
-e2e: cc build $(E2E_CLUSTER) ## run the tests that need a cluster (KUBECONFIG=FILE: that one)
+e2e: cc sudo build $(E2E_CLUSTER) ## run the tests that need a cluster (KUBECONFIG=FILE: that one)
 	KUBECONFIG=$(E2E_KUBECONFIG) KUBECTL=$(E2E_KUBECTL) go test -race -shuffle=on -count=1 -timeout=20m -tags=e2e ./test/e2e
 
 .PHONY: bench

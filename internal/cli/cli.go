@@ -38,6 +38,11 @@ func usage(err error) error {
 	return usageError{err}
 }
 
+// exitStatus is the end of a process that has itself said what went wrong.
+type exitStatus int
+
+func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
+
 // Main runs the command line without the program's name and returns the exit
 // status. When ctx ends, so does what runs, in good order.
 func Main(ctx context.Context, args []string, streams Streams) int {
@@ -51,6 +56,9 @@ func Main(ctx context.Context, args []string, streams Streams) int {
 	}
 	if err == nil {
 		return exitDone
+	}
+	if status := exitStatus(0); errors.As(err, &status) {
+		return int(status)
 	}
 	fmt.Fprintf(streams.Err, "kubeshore: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
 	if errors.As(err, new(usageError)) {
@@ -78,7 +86,8 @@ for as long as kubeshore runs. When it ends, the machine is as it was before.`,
 	}
 	root.SetOut(streams.Out)
 	root.SetErr(streams.Err)
-	root.AddCommand(newUp(streams), newSvc(streams), newVersion(streams))
+	root.AddCommand(newUp(streams), newSvc(streams), newClean(streams), newVersion(streams), newFlush())
+	root.AddCommand(rootCommands(streams)...)
 	return root
 }
 

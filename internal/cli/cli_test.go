@@ -56,17 +56,19 @@ func status(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
+const module = "github.com/kubeshore/kubeshore/"
+
 // The architecture: who may import what. docs/architecture.md has the table.
 func TestImports(t *testing.T) {
-	const module = "github.com/kubeshore/kubeshore/"
 	may := map[string][]string{
 		"cmd/kubeshore":    {"internal/cli"},
-		"internal/cli":     {"internal/project", "pkg/fwd", "pkg/hosts", "pkg/kube", "pkg/listen", "pkg/loopback", "pkg/tunnel"},
+		"internal/cli":     {"internal/project", "pkg/fwd", "pkg/hosts", "pkg/keeper", "pkg/kube", "pkg/listen", "pkg/loopback", "pkg/tunnel"},
 		"internal/project": {"pkg/loopback"},
 		"pkg/credential":   {"pkg/fwd"},
 		"pkg/fwd":          {},
 		"pkg/hosts":        {},
 		"pkg/kube":         {"pkg/credential", "pkg/fwd"},
+		"pkg/keeper":       {"pkg/listen"},
 		"pkg/listen":       {},
 		"pkg/loopback":     {},
 		"pkg/tunnel":       {"pkg/credential", "pkg/fwd"},
@@ -102,5 +104,21 @@ func TestImports(t *testing.T) {
 	}
 	if seen != len(may) {
 		t.Errorf("%d packages, %d in the table", seen, len(may))
+	}
+}
+
+// What runs as root knows nothing of clusters, and reads nothing that a user has
+// written.
+func TestKeeperKnowsNothing(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", module+"pkg/keeper").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range strings.Lines(string(out)) {
+		for _, part := range []string{"k8s.io/", "yaml", "net/http", "text/template", "/pkg/fwd"} {
+			if strings.Contains(name, part) {
+				t.Errorf("pkg/keeper depends on %s", name)
+			}
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/sirupsen/logrus"
 )
@@ -31,9 +32,14 @@ func notify(log logrus.FieldLogger) signals {
 
 func (s signals) stop() { signal.Stop(s.received) }
 
+// oneSignal is how long after a signal further ones are taken for the same: one
+// from the terminal reaches this process by itself, and by its keeper.
+const oneSignal = 200 * time.Millisecond
+
 // relay calls end at the first signal and cutShort at the second. It returns
 // then, or when finished is closed.
 func (s signals) relay(finished <-chan struct{}, end, cutShort context.CancelFunc) {
+	var last time.Time
 	for _, step := range []struct {
 		says string
 		act  func()
@@ -41,12 +47,27 @@ func (s signals) relay(finished <-chan struct{}, end, cutShort context.CancelFun
 		{"taking everything back", end},
 		{"not waiting for open connections", cutShort},
 	} {
+		sig, ok := s.next(finished, last)
+		if !ok {
+			return
+		}
+		last = time.Now()
+		s.log.Infof("%v: %s", sig, step.says)
+		step.act()
+	}
+}
+
+// next waits for a signal that is another one than the last. ok is false when
+// finished is closed.
+func (s signals) next(finished <-chan struct{}, last time.Time) (sig os.Signal, ok bool) {
+	for {
 		select {
 		case <-finished:
-			return
+			return nil, false
 		case sig := <-s.received:
-			s.log.Infof("%v: %s", sig, step.says)
-			step.act()
+			if time.Since(last) > oneSignal {
+				return sig, true
+			}
 		}
 	}
 }

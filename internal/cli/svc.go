@@ -32,7 +32,7 @@ var meaningless = map[string]string{
 
 // newSvc returns the command that takes a kubefwd user's command line.
 func newSvc(streams Streams) *cobra.Command {
-	f := upFlags{drain: time.Second, hold: 10 * time.Second, cidr: loopback.DefaultPrefix.String()}
+	f := upFlags{drain: time.Second, hold: 10 * time.Second, ranges: []string{loopback.DefaultPrefix.String()}}
 	var reservations []string
 	var conf string
 	var verbose bool
@@ -47,6 +47,11 @@ svc. Flags that have no meaning here are accepted, and a line says so.`,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if f.reserved, err = reserved(conf, reservations); err != nil {
 				return usage(err)
+			}
+			if len(f.reserved) > 0 {
+				for _, usable := range loopback.Usable() {
+					f.ranges = append(f.ranges, usable.String())
+				}
 			}
 			if verbose {
 				f.verbose = 1
@@ -63,7 +68,7 @@ svc. Flags that have no meaning here are accepted, and a line says so.`,
 					log.Infof("--%s has no meaning here: %s", flag.Name, reason)
 				}
 			})
-			return up(cmd.Context(), f, log)
+			return start(cmd.Context(), f, log)
 		},
 	}
 	flags := cmd.Flags()

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -29,7 +27,10 @@ type upFlags struct {
 	kubeconfig string
 	config     string // the project's file
 	hostsFile  string
-	cidr       string
+	ranges     []string // where addresses are; the first is for those of our own choice
+	listen     listen.Mode
+	user       string
+	rootless   bool
 	transport  tunnel.Transport
 	hold       time.Duration
 	balance    fwd.Balance
@@ -58,7 +59,7 @@ more; flags go before it. It needs root, for the hosts file and for ports below
 			if err := f.check(cmd.Flags()); err != nil {
 				return usage(err)
 			}
-			return up(cmd.Context(), f, newLog(streams.Err, f.verbose))
+			return start(cmd.Context(), f, newLog(streams.Err, f.verbose))
 		},
 	}
 	f.define(cmd.Flags())
@@ -80,8 +81,11 @@ func (f *upFlags) define(flags *pflag.FlagSet) {
 	flags.StringVar(&f.domain, "domain", "", "one more suffix for every short name")
 	flags.BoolVar(&f.ingress, "ingress", false, "make the hosts of Ingresses names of their controller's service")
 	flags.StringVar(&f.config, "config", "", "project's file (default: kubeshore.yaml, here or above)")
-	flags.StringVar(&f.cidr, "cidr", loopback.DefaultPrefix.String(), "range of 127.0.0.0/8 that services' addresses are in")
+	flags.StringSliceVar(&f.ranges, "cidr", []string{loopback.DefaultPrefix.String()}, "ranges of 127.0.0.0/8 that services' addresses are in; of the first are those that nobody has chosen")
 	flags.StringVar(&f.hostsFile, "hosts-file", hosts.DefaultPath(), "hosts file to write the names to")
+	flags.Var(&f.listen, "listen", "how ports are taken: lookup for one socket for all of them, each for a socket each, or auto for the first that can be had")
+	flags.StringVar(&f.user, "user", "", "run as this user, but for what needs root (default: who called sudo)")
+	flags.BoolVar(&f.rootless, "rootless", false, "do without root, and without what needs it")
 	flags.DurationVar(&f.hold, "hold", 10*time.Second, "how long a connection waits for a pod that can take it; 0: not at all")
 	flags.Var(&f.balance, "balance", "which ready pod takes a connection: each in turn, the one with the fewest, or the first by name")
 	flags.Var(&f.transport, "transport", "to the API server: spdy, websocket, or auto for the faster that gets through")
@@ -107,19 +111,23 @@ func (f *upFlags) check(flags *pflag.FlagSet) error {
 	if f.drain < 0 {
 		return fmt.Errorf("--drain %v is negative; 0 means that open connections are reset at once", f.drain)
 	}
-	prefix, err := netip.ParsePrefix(f.cidr)
-	if err == nil {
-		err = loopback.CheckPrefix(prefix)
+	if _, err := f.privileges().prefixes(); err != nil {
+		return err
 	}
-	if err != nil {
-		return fmt.Errorf("--cidr: %w", err)
+	if f.rootless && f.user != "" {
+		return errors.New("--rootless and --user exclude each other")
 	}
 	return f.selection.check()
 }
 
+// privileges returns what is asked of root.
+func (f *upFlags) privileges() privileges {
+	return privileges{ranges: f.ranges, hostsFile: f.hostsFile, listen: f.listen, owner: userID()}
+}
+
 // up forwards until it is told to end, and returns when the machine is as it
 // was. Faults that are found before anything was changed end it at once.
-func up(ctx context.Context, f upFlags, log *logrus.Logger) (err error) {
+func up(ctx context.Context, f upFlags, log *logrus.Logger, open func(context.Context) (machine, error)) (err error) {
 	signals := notify(log)
 	defer signals.stop()
 
@@ -130,15 +138,12 @@ func up(ctx context.Context, f upFlags, log *logrus.Logger) (err error) {
 	if err != nil {
 		return err
 	}
-	file, err := openHosts(f.hostsFile)
+	m, err := open(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, file.Close()) }()
-	if _, err := file.Set(ctx, nil); err != nil { // what a killed run left behind
-		return err
-	}
-	pool, err := newPool(f.cidr, log)
+	defer func() { err = errors.Join(err, m.close()) }()
+	pool, err := f.newPool(log)
 	if err != nil {
 		return err
 	}
@@ -156,14 +161,14 @@ func up(ctx context.Context, f upFlags, log *logrus.Logger) (err error) {
 	peers.Go(func() error {
 		defer close(finished)
 		dialer := tunnel.New(wanted.find, f.transport)
-		return run(ctx, abort, wanted, dialer, &fwd.Engine{
+		return run(ctx, abort, wanted, dialer, m, &fwd.Engine{
 			Options:   wanted.options,
 			Source:    wanted.source,
 			Dialer:    dialer,
 			Addresses: pool,
-			Aliases:   &loopback.Aliases{},
-			Ports:     listen.NewEach(),
-			Names:     file,
+			Aliases:   m.aliases,
+			Ports:     listen.New(m.ports),
+			Names:     m.names,
 			Log:       log,
 			Hold:      f.hold,
 			Balance:   f.balance,
@@ -179,8 +184,8 @@ func up(ctx context.Context, f upFlags, log *logrus.Logger) (err error) {
 }
 
 // newPool returns what gives services their addresses.
-func newPool(cidr string, log logrus.FieldLogger) (*loopback.Pool, error) {
-	prefix, err := netip.ParsePrefix(cidr)
+func (f *upFlags) newPool(log logrus.FieldLogger) (*loopback.Pool, error) {
+	prefixes, err := f.privileges().prefixes()
 	if err != nil {
 		return nil, err
 	}
@@ -189,7 +194,7 @@ func newPool(cidr string, log logrus.FieldLogger) (*loopback.Pool, error) {
 		return nil, fmt.Errorf("folder for what is remembered: %w", err)
 	}
 	memory := loopback.OpenMemory(filepath.Join(folder, "addresses.json"), func(err error) { log.Warn(err) })
-	return loopback.NewPool(prefix, userID(), memory)
+	return loopback.NewPool(prefixes, userID(), memory)
 }
 
 // noticeSilence has client-go's watches notice within five seconds that the
@@ -208,13 +213,17 @@ func noticeSilence() error {
 }
 
 // run lets the parts run until ctx ends or one of them fails. The dialer goes
-// last: it has the connections that the engine drains.
-func run(ctx, abort context.Context, wanted *wanted, dialer *tunnel.Dialer, engine *fwd.Engine) error {
+// and what changes the machine go last: the engine drains connections and takes
+// everything back by them.
+func run(ctx, abort context.Context, wanted *wanted, dialer *tunnel.Dialer, m machine, engine *fwd.Engine) error {
 	running, ctx := errgroup.WithContext(ctx)
 	dialing, hangUp := context.WithCancel(context.WithoutCancel(ctx))
 	running.Go(func() error { return wanted.source.Run(ctx) })
 	running.Go(func() error { return wanted.watch(ctx) })
 	running.Go(func() error { return dialer.Run(dialing) })
+	if m.run != nil {
+		running.Go(func() error { return m.run(dialing) })
+	}
 	running.Go(func() error {
 		defer hangUp()
 		if err := wanted.source.Ready(ctx); err != nil {
@@ -227,6 +236,10 @@ func run(ctx, abort context.Context, wanted *wanted, dialer *tunnel.Dialer, engi
 			engine.Log.Infof("project's file %s", wanted.project)
 		}
 		wanted.announce()
+		engine.Log.Infof("ports: %s", m.ports.How())
+		if m.lacks != "" {
+			engine.Log.Warn(m.lacks)
+		}
 		return engine.Run(ctx, abort)
 	})
 	err := running.Wait()
@@ -234,19 +247,6 @@ func run(ctx, abort context.Context, wanted *wanted, dialer *tunnel.Dialer, engi
 		engine.Log.Warnf("connections that were reset as their clients didn't read while others waited: %d", n)
 	}
 	return err
-}
-
-// openHosts takes the hosts file, and says what to do where that can't be.
-func openHosts(path string) (*hosts.File, error) {
-	file, err := hosts.Open(path)
-	switch {
-	case err == nil || errors.Is(err, hosts.ErrInUse):
-		return file, err
-	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
-		return nil, fmt.Errorf("%w; kubeshore needs root: sudo kubeshore up", err)
-	default:
-		return nil, fmt.Errorf("%w; it must be a file that can be written", err)
-	}
 }
 
 // distinct returns the values in their order, each once.

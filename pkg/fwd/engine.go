@@ -36,7 +36,7 @@ type Engine struct {
 	Addresses Addresses
 	Aliases   Aliases
 	Ports     Ports
-	Names     Names
+	Names     Names // nil: hosts have none
 	Log       logrus.FieldLogger
 
 	// Hold is how long a connection waits, from when it was accepted, for a pod
@@ -110,7 +110,7 @@ func (e *Engine) restore(ctx context.Context, drain func() error) error {
 	}
 	return errors.Join(
 		within(func(ctx context.Context) error {
-			_, err := e.Names.Set(ctx, nil)
+			_, err := e.name(ctx, nil)
 			if err != nil {
 				err = fmt.Errorf("the names are not taken back, the next start will try again: %w", err)
 			}
@@ -151,6 +151,10 @@ func (e *Engine) reconcile(ctx context.Context) error {
 // due waits until there is something to do, and a moment longer for what may
 // come with it, unless it is the first time. It returns false when ctx ended.
 func (e *Engine) due(ctx context.Context, retry <-chan time.Time, first bool) bool {
+	var renamed <-chan struct{}
+	if e.Names != nil && !first {
+		renamed = e.Names.Changed()
+	}
 	select {
 	case <-ctx.Done():
 		return false
@@ -158,6 +162,7 @@ func (e *Engine) due(ctx context.Context, retry <-chan time.Time, first bool) bo
 		return ctx.Err() == nil
 	case <-e.poked:
 	case <-e.Source.Changed():
+	case <-renamed:
 	}
 	if !first {
 		select {
@@ -188,7 +193,11 @@ func (e *Engine) apply(ctx context.Context, want Desired) (complete bool, err er
 	faults := e.Ports.Set(ctx, both.ports())
 
 	status := newStatus(want, addresses, faults, next)
-	refused, err := e.Names.Set(ctx, status.names())
+	status.Listening = e.Ports.How()
+	if e.Names == nil {
+		status.unnamed()
+	}
+	refused, err := e.name(ctx, status.names())
 	if err != nil {
 		return false, err
 	}
@@ -203,6 +212,14 @@ func (e *Engine) apply(ctx context.Context, want Desired) (complete bool, err er
 	report(e.Log, e.Status(), status)
 	e.status.Store(&status)
 	return len(faults) == 0 && len(refused) == 0, nil
+}
+
+// name gives addresses their names.
+func (e *Engine) name(ctx context.Context, table map[netip.Addr][]string) (refused map[string]error, err error) {
+	if e.Names == nil {
+		return nil, nil
+	}
+	return e.Names.Set(ctx, table)
 }
 
 // assign gives an address to each host that answers on any port. What keeps one

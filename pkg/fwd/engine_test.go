@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -95,7 +96,7 @@ func TestEngineFaultOfNames(t *testing.T) {
 		s.set(service("web", "a"))
 		log, _ := test.NewNullLogger()
 		e.Log, e.Options = log, options
-		e.Addresses, _ = loopback.NewPool(loopback.DefaultPrefix, "me", nil)
+		e.Addresses, _ = loopback.NewPool([]netip.Prefix{loopback.DefaultPrefix}, "me", nil)
 		if err := e.Run(t.Context(), t.Context()); !errors.Is(err, full) {
 			t.Errorf("Run: %v, want %v", err, full)
 		}

@@ -98,8 +98,8 @@ func TestEngineAbort(t *testing.T) {
 	pod := serve(t, func(*net.TCPConn) { <-finish })
 	h, s := newHost(), newSource()
 	log, _ := test.NewNullLogger()
-	ports := listen.NewEach()
-	addresses, err := loopback.NewPool(loopback.DefaultPrefix, "me", nil)
+	ports := listen.New(listen.NewEach("test"))
+	addresses, err := loopback.NewPool([]netip.Prefix{loopback.DefaultPrefix}, "me", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -90,6 +90,8 @@ const (
 
 // Ports accepts connections to a set of addresses and ports.
 type Ports interface {
+	// How says in words how ports are taken.
+	How() string
 	// Set makes want the whole set that is accepted for. It returns why for
 	// those that it could not have, and may be called again with the same set
 	// to try them anew. Connections already accepted are not touched.
@@ -108,6 +110,9 @@ type Names interface {
 	// the machine as it was before the first call. On an error the table set
 	// before stays in force.
 	Set(ctx context.Context, table map[netip.Addr][]string) (refused map[string]error, err error)
+	// Changed receives when another program may have changed what Set did, or
+	// what it is refused: it is to be called again.
+	Changed() <-chan struct{}
 }
 
 // Aliases makes addresses reachable on this machine, on operating systems that

@@ -86,6 +86,8 @@ func (f fakeAliases) Set(_ context.Context, addrs []netip.Addr) error {
 
 type fakeNames struct{ *host }
 
+func (f fakeNames) Changed() <-chan struct{} { return nil }
+
 func (f fakeNames) Set(_ context.Context, table map[netip.Addr][]string) (map[string]error, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -105,6 +107,8 @@ type fakePorts struct {
 	*host
 	closed chan struct{}
 }
+
+func (f fakePorts) How() string { return "a fake" }
 
 func (f fakePorts) Set(_ context.Context, want []netip.AddrPort) map[netip.AddrPort]error {
 	f.mu.Lock()
@@ -188,7 +192,7 @@ func start(t *testing.T, e *fwd.Engine) (stop func() error) {
 		log, _ := test.NewNullLogger()
 		e.Log = log
 	}
-	pool, err := loopback.NewPool(loopback.DefaultPrefix, "me", nil)
+	pool, err := loopback.NewPool([]netip.Prefix{loopback.DefaultPrefix}, "me", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -213,6 +213,8 @@ type memoryPorts struct {
 	conns chan net.Conn
 }
 
+func (memoryPorts) How() string { return "in memory" }
+
 func (p memoryPorts) Accept() (net.Conn, error) {
 	select {
 	case conn := <-p.conns:

@@ -49,9 +49,13 @@ type (
 
 func (anything) Set(context.Context, []netip.Addr) error { return nil }
 
+func (anyName) Changed() <-chan struct{} { return nil }
+
 func (anyName) Set(context.Context, map[netip.Addr][]string) (map[string]error, error) {
 	return nil, nil
 }
+
+func (anyPort) How() string { return "any" }
 
 func (anyPort) Set(context.Context, []netip.AddrPort) map[netip.AddrPort]error { return nil }
 
@@ -60,7 +64,7 @@ func BenchmarkChange(b *testing.B) {
 	for _, n := range []int{100, 1000, 10000} {
 		b.Run(strconv.Itoa(n), func(b *testing.B) {
 			log, _ := test.NewNullLogger()
-			addresses, err := loopback.NewPool(loopback.DefaultPrefix, "me", nil)
+			addresses, err := loopback.NewPool([]netip.Prefix{loopback.DefaultPrefix}, "me", nil)
 			if err != nil {
 				b.Fatal(err)
 			}

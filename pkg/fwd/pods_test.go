@@ -109,7 +109,7 @@ func forwardingWith(t *testing.T, e *fwd.Engine, svc fwd.Service) (at string, h 
 	if svc.Ports[0].Number == 80 {
 		svc.Ports[0].Number = freePort(t)
 	}
-	e.Source, e.Aliases, e.Names, e.Ports = s, fakeAliases{h}, fakeNames{h}, listen.NewEach()
+	e.Source, e.Aliases, e.Names, e.Ports = s, fakeAliases{h}, fakeNames{h}, listen.New(listen.NewEach("test"))
 	stop = start(t, e)
 	s.set(svc)
 	deadline := time.After(10 * time.Second)

@@ -8,8 +8,9 @@ import (
 // Status is what stands on this machine at one moment. Nobody changes a status
 // once it was published.
 type Status struct {
-	Clusters []Cluster
-	Hosts    []HostStatus // sorted by ID
+	Clusters  []Cluster
+	Hosts     []HostStatus // sorted by ID
+	Listening string       // how ports are taken, in words
 }
 
 // HostStatus is what became of one host of the plan.
@@ -83,6 +84,13 @@ func (s Status) names() map[netip.Addr][]string {
 		}
 	}
 	return table
+}
+
+// unnamed takes all names away, as there are to be none.
+func (s Status) unnamed() {
+	for i := range s.Hosts {
+		s.Hosts[i].Names = nil
+	}
 }
 
 // drop takes the names away that were refused, and says so.

@@ -19,7 +19,7 @@ func open(t *testing.T) (*File, string) {
 	if err := os.WriteFile(path, []byte(original), 0o640); err != nil {
 		t.Fatal(err)
 	}
-	f, err := Open(path)
+	f, err := Open(path, me)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +71,7 @@ func TestFileThatWasEmpty(t *testing.T) {
 	if err := os.WriteFile(path, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	f, err := Open(path)
+	f, err := Open(path, me)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,12 +113,12 @@ func TestFileFollowsSymlink(t *testing.T) {
 	if err := os.Symlink(path, link); err != nil {
 		t.Fatal(err)
 	}
-	f, err := Open(link)
+	f, err := Open(link, me)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if _, err := Open(path); !errors.Is(err, ErrInUse) {
+	if _, err := Open(path, me); !errors.Is(err, ErrInUse) {
 		t.Errorf("by its own name a second one gets %v, want %v", err, ErrInUse)
 	}
 	set(t, f, table)
@@ -162,7 +162,11 @@ func TestFileWithoutRoomBeside(t *testing.T) {
 // What another program wrote since it was read is never lost.
 func TestFileKeepsWhatOthersWrite(t *testing.T) {
 	f, path := open(t)
-	for _, write := range []func(prev, next []byte) error{f.replace, f.overwrite} {
+	replace := func(there, next []byte) error {
+		_, err := f.replace(there, next)
+		return err
+	}
+	for _, write := range []func(there, next []byte) error{replace, f.overwrite} {
 		if err := write([]byte("as it was once"), []byte("as we want it")); !errors.Is(err, errChanged) {
 			t.Errorf("got %v, want %v", err, errChanged)
 		}
@@ -182,7 +186,7 @@ func TestFileHealsAfterAKilledRun(t *testing.T) {
 	if err := os.WriteFile(temp, []byte("half of"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	next, err := Open(path)
+	next, err := Open(path, me)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,7 +202,7 @@ func TestFileHealsAfterAKilledRun(t *testing.T) {
 
 func TestFileOneAtATime(t *testing.T) {
 	f, path := open(t)
-	if _, err := Open(path); err == nil || !errors.Is(err, ErrInUse) {
+	if _, err := Open(path, me); err == nil || !errors.Is(err, ErrInUse) {
 		t.Fatalf("a second one gets %v", err)
 	}
 	if err := f.Close(); err != nil {
@@ -211,7 +215,7 @@ func TestFileOneAtATime(t *testing.T) {
 	for range 8 {
 		all.Go(func() {
 			for range 50 {
-				next, err := Open(path)
+				next, err := Open(path, me)
 				if err != nil {
 					continue
 				}
@@ -239,7 +243,7 @@ func TestFileCloseTwice(t *testing.T) {
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
-	next, err := Open(path)
+	next, err := Open(path, me)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -247,7 +251,7 @@ func TestFileCloseTwice(t *testing.T) {
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(path); !errors.Is(err, ErrInUse) {
+	if _, err := Open(path, me); !errors.Is(err, ErrInUse) {
 		t.Errorf("a third one gets %v, want %v", err, ErrInUse)
 	}
 }
@@ -255,7 +259,7 @@ func TestFileCloseTwice(t *testing.T) {
 func TestOpenRefuses(t *testing.T) {
 	dir := t.TempDir()
 	for name, path := range map[string]string{"missing": filepath.Join(dir, "none"), "a folder": dir} {
-		if _, err := Open(path); err == nil || !strings.Contains(err.Error(), path) {
+		if _, err := Open(path, me); err == nil || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: got %v, want an error that names it", name, err)
 		}
 	}

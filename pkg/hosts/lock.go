@@ -1,6 +1,7 @@
 package hosts
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 )
 
 // lock is a file that one process at a time holds. The operating system gives
@@ -17,7 +19,7 @@ type lock struct {
 	once sync.Once
 }
 
-// ErrInUse says that another kubeshore has the hosts file.
+// ErrInUse says that another kubeshore of the same owner has the hosts file.
 var ErrInUse = errors.New("another kubeshore has it")
 
 // acquire takes the lock at path, making the file if need be.
@@ -47,6 +49,24 @@ func acquire(path string) (*lock, error) {
 	}
 }
 
+// wait takes the lock at path, waiting for whoever has it.
+func wait(ctx context.Context, path string) (*lock, error) {
+	for {
+		l, err := acquire(path)
+		if !errors.Is(err, ErrInUse) {
+			return l, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(lockPause):
+		}
+	}
+}
+
+// lockPause is between two tries to have a lock that another process has.
+const lockPause = 10 * time.Millisecond
+
 // release removes the file and gives the lock free. Only the first call does
 // anything: the file may be another's after that.
 func (l *lock) release() (err error) {
@@ -54,12 +74,15 @@ func (l *lock) release() (err error) {
 	return err
 }
 
-// sign writes into a lock's file who holds it.
+// sign writes into a lock's file who holds it. Where the disk is full nobody is told.
 func sign(file *os.File) error {
 	if err := file.Truncate(0); err != nil {
 		return err
 	}
 	_, err := file.WriteAt(fmt.Appendln(nil, os.Getpid()), 0)
+	if diskFull(err) {
+		return nil
+	}
 	return err
 }
 

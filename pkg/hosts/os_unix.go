@@ -4,6 +4,7 @@ package hosts
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"syscall"
 
@@ -13,8 +14,8 @@ import (
 // DefaultPath returns where the system's hosts file is.
 func DefaultPath() string { return "/etc/hosts" }
 
-// own gives the file the owner of another.
-func own(file *os.File, like os.FileInfo) error {
+// ownLike gives the file the owner of another.
+func ownLike(file *os.File, like os.FileInfo) error {
 	stat, ok := like.Sys().(*syscall.Stat_t)
 	if !ok {
 		return errors.ErrUnsupported
@@ -51,3 +52,11 @@ func tryLock(file *os.File) error {
 
 // removeHeld removes a lock's file while it is still held.
 func removeHeld(file *os.File) error { return os.Remove(file.Name()) }
+
+// explain adds to an error what the system's words leave open.
+func explain(err error) error {
+	if errors.Is(err, unix.EPERM) {
+		return fmt.Errorf("%w (it may have been made immutable: lsattr or ls -lO shows that)", err)
+	}
+	return err
+}

@@ -17,9 +17,9 @@ func DefaultPath() string {
 	return filepath.Join(system, "drivers", "etc", "hosts")
 }
 
-// own does nothing: a new file in the folder inherits the folder's owner and
+// ownLike does nothing: a new file in the folder inherits the folder's owner and
 // access list, as the hosts file itself did.
-func own(*os.File, os.FileInfo) error { return nil }
+func ownLike(*os.File, os.FileInfo) error { return nil }
 
 // syncDir does nothing: folders can't be flushed on Windows.
 func syncDir(string) error { return nil }
@@ -46,3 +46,6 @@ func tryLock(file *os.File) error {
 
 // removeHeld leaves the file: Windows doesn't remove one that is open.
 func removeHeld(*os.File) error { return nil }
+
+// explain has nothing to add to the system's words.
+func explain(err error) error { return err }

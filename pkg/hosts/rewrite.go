@@ -4,6 +4,7 @@ package hosts
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"hash/crc32"
 	"maps"
@@ -14,113 +15,160 @@ import (
 	"github.com/txn2/txeh"
 )
 
-// The lines around the block.
+// The lines around a block have the name of its owner in them.
 const (
-	beginMarker = "# BEGIN kubeshore: written by kubeshore and taken back when it ends; do not edit"
-	endMarker   = "# END kubeshore"
-	// noEnd follows beginMarker where the line before the block had no end,
+	beginPrefix = "# BEGIN kubeshore "
+	beginSuffix = ": written by kubeshore and taken back when it ends; do not edit"
+	endPrefix   = "# END kubeshore "
+	// noEnd follows the first line where the line before the block had no end,
 	// and is followed by that line's checksum.
 	noEnd = "# the line before had no line end, and has none again when this block goes: "
 )
 
-// Rewrite returns the hosts file prev with table as its block, or without a
-// block if table is empty. Everything outside the
-// block stays byte for byte: what Rewrite made of a file without a block, it
-// makes back with the empty table. changed tells whether next differs from prev.
+func beginMarker(owner string) string { return beginPrefix + owner + beginSuffix }
+
+func endMarker(owner string) string { return endPrefix + owner }
+
+// Rewrite returns the hosts file prev with table as the block of an owner, or
+// without such a block if table is empty. Everything outside the block stays byte
+// for byte, other owners' blocks included: what Rewrite made of a file without a
+// block, it makes back with the empty table. changed tells whether next differs
+// from prev.
 //
 // Names that can't be had are left out, and refused says why: those that are
-// no valid DNS names, localhost, and those that the user's own lines have. An
-// error means that prev has a damaged block; nothing was rewritten then.
+// no valid DNS names, localhost, and those that other lines have.
 //
 // A new block comes last. Its lines end as the file's first line does. Where
 // the last line of the file lacks its end it gets one, the block says so, and
 // it is taken away with the block, unless something came after it.
-func Rewrite(prev []byte, table map[netip.Addr][]string) (next []byte, changed bool, refused map[string]error, err error) {
-	old, err := findBlock(prev)
-	if err != nil {
-		return prev, false, nil, err
-	}
-	users := prev
-	if old != nil {
-		users = slices.Concat(prev[:old.start], prev[old.end:])
-	}
-	text, refused, err := render(table, users)
+//
+// If one of the block's outer lines is lost, those lines next to the other one
+// that look like the block's are taken for its own. Lines inside of the block that
+// don't look so are another's, and stay.
+func Rewrite(prev []byte, owner string, table map[netip.Addr][]string) (next []byte, changed bool, refused map[string]error, err error) {
+	old := takeOut(prev, owner)
+	text, refused, err := render(table, old.rest)
 	if err != nil {
 		return prev, false, nil, err
 	}
 	switch {
-	case old != nil:
-		next = replaceBlock(prev, *old, text)
+	case text != "" && old.found:
+		next = slices.Concat(old.rest[:old.at], wrap(text, owner, old.eol, old.unended), old.rest[old.at:])
 	case text != "":
-		next = appendBlock(prev, text)
+		next = appendBlock(prev, owner, text)
+	case old.found:
+		next = old.without()
 	default:
 		next = prev
 	}
 	return next, !bytes.Equal(next, prev), refused, nil
 }
 
-// block is where our lines stand: the bytes [start, end), the last line's end
-// included if it has one. eol is how the first line ends; unended, the noEnd
-// line if there is one.
+// block is a file without an owner's lines, and what is to be known of those.
 type block struct {
-	start, end int
-	eol        string
-	unended    string
+	found   bool
+	rest    []byte
+	at      int    // where in rest they stood
+	eol     string // how they end
+	unended string // the noEnd line, if there is one
 }
 
-// findBlock returns our block of the file, nil if it has none.
-func findBlock(content []byte) (*block, error) {
-	var found *block
-	begin, number := -1, 0
-	for offset := 0; offset < len(content); {
-		number++
-		line := content[offset:]
-		if i := bytes.IndexByte(line, '\n'); i >= 0 {
-			line = line[:i+1]
+// takeOut finds the lines of an owner.
+func takeOut(content []byte, owner string) block {
+	lines := bytes.SplitAfter(content, []byte("\n"))
+	b := block{eol: eolOf(content)}
+	offset := 0
+	for i, ours := range own(lines, owner) {
+		if !ours {
+			b.rest = append(b.rest, lines[i]...)
+			offset += len(lines[i])
+			continue
 		}
-		switch text := string(bytes.TrimRight(line, "\r\n")); {
-		case text == beginMarker && begin >= 0, text == beginMarker && found != nil:
-			return nil, fmt.Errorf("line %d: a second %q; remove the lines that kubeshore wrote by hand", number, beginMarker)
-		case text == beginMarker:
-			begin = offset
-			found = &block{start: offset, end: -1, eol: string(line[len(text):])}
-		case text == endMarker && begin < 0:
-			return nil, fmt.Errorf("line %d: %q without its beginning; remove the lines that kubeshore wrote by hand", number, endMarker)
-		case begin >= 0 && strings.HasPrefix(text, noEnd):
-			found.unended = text
-		case text == endMarker:
-			found.end = offset + len(line)
-			begin = -1
+		text := string(bytes.TrimRight(lines[i], "\r\n"))
+		switch {
+		case strings.HasPrefix(text, noEnd):
+			b.unended = text
+		case text == beginMarker(owner) && !b.found:
+			b.eol = cmp.Or(string(lines[i][len(text):]), b.eol)
 		}
-		offset += len(line)
+		if !b.found {
+			b.found, b.at = true, offset
+		}
 	}
-	if begin >= 0 {
-		return nil, fmt.Errorf("%q without %q after it; remove the lines that kubeshore wrote by hand", beginMarker, endMarker)
-	}
-	return found, nil
+	return b
 }
 
-func appendBlock(prev []byte, text string) []byte {
-	eol := "\n"
-	if first := bytes.IndexByte(prev, '\n'); first > 0 && prev[first-1] == '\r' {
-		eol = "\r\n"
+// own tells which lines are an owner's.
+func own(lines [][]byte, owner string) []bool {
+	ours := make([]bool, len(lines))
+	text := func(i int) string { return string(bytes.TrimRight(lines[i], "\r\n")) }
+	for i := 0; i < len(lines); i++ {
+		switch text(i) {
+		case beginMarker(owner):
+			ours[i] = true
+			last := i + 1
+			for last < len(lines) && !isMarker(text(last)) {
+				last++
+			}
+			whole := last < len(lines) && text(last) == endMarker(owner)
+			for j := i + 1; j < last && (whole || isEntry(text(j), whole)); j++ {
+				ours[j] = isEntry(text(j), whole)
+			}
+			if whole {
+				ours[last] = true
+				i = last
+			}
+		case endMarker(owner):
+			ours[i] = true
+			for j := i - 1; j >= 0 && !ours[j] && isEntry(text(j), false); j-- {
+				ours[j] = true
+			}
+		}
 	}
+	return ours
+}
+
+func isMarker(line string) bool {
+	return strings.HasPrefix(line, beginPrefix) || strings.HasPrefix(line, endPrefix)
+}
+
+// isEntry tells whether a line looks like one of a block: a loopback address and
+// its names. Outside of a whole block it must not be one of the system's own.
+func isEntry(line string, whole bool) bool {
+	if strings.HasPrefix(line, noEnd) {
+		return true
+	}
+	fields := strings.Fields(line)
+	if len(fields) < 2 || strings.Contains(line, "#") {
+		return false
+	}
+	addr, err := netip.ParseAddr(fields[0])
+	return err == nil && addr.Is4() && addr.IsLoopback() && (whole || addr.As4()[1] != 0)
+}
+
+// eolOf returns how the first line ends.
+func eolOf(content []byte) string {
+	if first := bytes.IndexByte(content, '\n'); first > 0 && content[first-1] == '\r' {
+		return "\r\n"
+	}
+	return "\n"
+}
+
+func appendBlock(prev []byte, owner, text string) []byte {
+	eol := eolOf(prev)
 	if len(prev) == 0 || prev[len(prev)-1] == '\n' {
-		return slices.Concat(prev, wrap(text, eol, ""))
+		return slices.Concat(prev, wrap(text, owner, eol, ""))
 	}
-	return slices.Concat(prev, []byte(eol), wrap(text, eol, unendedLine(prev)))
+	return slices.Concat(prev, []byte(eol), wrap(text, owner, eol, unendedLine(prev)))
 }
 
-func replaceBlock(prev []byte, old block, text string) []byte {
-	before, after := prev[:old.start], prev[old.end:]
-	if text != "" {
-		return slices.Concat(before, wrap(text, old.eol, old.unended), after)
+// without returns the file as it was before the block.
+func (b block) without() []byte {
+	bare := bytes.TrimSuffix(b.rest, []byte(b.eol))
+	if b.at == len(b.rest) && b.unended != "" && b.unended == unendedLine(bare) {
+		return bare
 	}
-	bare := bytes.TrimSuffix(before, []byte(old.eol))
-	if len(after) == 0 && old.unended != "" && old.unended == unendedLine(bare) {
-		before = bare
-	}
-	return slices.Concat(before, after)
+	return b.rest
 }
 
 // unendedLine is the line of a block that says that the content before it
@@ -130,14 +178,38 @@ func unendedLine(content []byte) string {
 	return fmt.Sprintf("%s%08x", noEnd, crc32.ChecksumIEEE(last))
 }
 
-// wrap puts the markers around the block's text, and the noEnd line if there
+// wrap puts the outer lines around the block's text, and the noEnd line if there
 // is one.
-func wrap(text, eol, unended string) []byte {
-	begin := beginMarker + "\n"
+func wrap(text, owner, eol, unended string) []byte {
+	begin := beginMarker(owner) + "\n"
 	if unended != "" {
 		begin += unended + "\n"
 	}
-	return []byte(strings.ReplaceAll(begin+text+endMarker+"\n", "\n", eol))
+	return []byte(strings.ReplaceAll(begin+text+endMarker(owner)+"\n", "\n", eol))
+}
+
+// owners returns whose blocks a file has, or remains of one.
+func owners(content []byte) []string {
+	var found []string
+	for line := range bytes.Lines(content) {
+		text := string(bytes.TrimRight(line, "\r\n"))
+		owner, begins := strings.CutPrefix(strings.TrimSuffix(text, beginSuffix), beginPrefix)
+		if !begins {
+			var ends bool
+			if owner, ends = strings.CutPrefix(text, endPrefix); !ends {
+				continue
+			}
+		}
+		if isOwner(owner) && !slices.Contains(found, owner) {
+			found = append(found, owner)
+		}
+	}
+	return found
+}
+
+// isOwner tells whether a text is the name of an owner.
+func isOwner(text string) bool {
+	return text != "" && len(text) <= 63 && strings.Trim(text, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
 }
 
 // render returns the block's lines, ended by \n; empty if no name is left

@@ -3,6 +3,7 @@ package hosts
 import (
 	"bytes"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -16,10 +17,13 @@ var (
 	}
 )
 
-const blockLines = beginMarker + `
+// me owns the blocks of these tests.
+const me = "1000"
+
+var blockLines = beginMarker(me) + `
 127.64.0.1       go-ok.shop.svc go-ok.shop go-ok
 127.64.0.2       db.data.svc db.data
-` + endMarker + "\n"
+` + endMarker(me) + "\n"
 
 // endless is the block after a line that had no end.
 func endless(prev string) string {
@@ -39,14 +43,14 @@ func TestRewrite(t *testing.T) {
 		"a lone carriage return": {"a\r\nb\r", "a\r\nb\r\r\n" + crlf(endless("b\r"))},
 	} {
 		t.Run(name, func(t *testing.T) {
-			next, changed, refused, err := Rewrite([]byte(c.prev), table)
+			next, changed, refused, err := Rewrite([]byte(c.prev), me, table)
 			if err != nil || len(refused) > 0 || string(next) != c.want || !changed {
 				t.Fatalf("got %q, %v, %v\nwant %q", next, refused, err, c.want)
 			}
-			if again, changed, _, err := Rewrite(next, table); changed || err != nil {
+			if again, changed, _, err := Rewrite(next, me, table); changed || err != nil {
 				t.Errorf("a second time it makes %q, %v; want nothing to do", again, err)
 			}
-			if back, changed, _, err := Rewrite(next, nil); string(back) != c.prev || !changed || err != nil {
+			if back, changed, _, err := Rewrite(next, me, nil); string(back) != c.prev || !changed || err != nil {
 				t.Errorf("taken back it is %q, %v, %v; want %q", back, changed, err, c.prev)
 			}
 		})
@@ -55,23 +59,23 @@ func TestRewrite(t *testing.T) {
 
 func TestRewriteReplacesInPlace(t *testing.T) {
 	prev := "127.0.0.1 localhost\n" + blockLines + "10.0.0.1 written-later\n"
-	next, _, _, err := Rewrite([]byte(prev), map[netip.Addr][]string{addr1: {"new"}})
-	want := "127.0.0.1 localhost\n" + beginMarker + "\n127.64.0.1       new\n" + endMarker + "\n10.0.0.1 written-later\n"
+	next, _, _, err := Rewrite([]byte(prev), me, map[netip.Addr][]string{addr1: {"new"}})
+	want := "127.0.0.1 localhost\n" + beginMarker(me) + "\n127.64.0.1       new\n" + endMarker(me) + "\n10.0.0.1 written-later\n"
 	if string(next) != want || err != nil {
 		t.Fatalf("got %q, %v\nwant %q", next, err, want)
 	}
-	if back, _, _, _ := Rewrite(next, nil); string(back) != "127.0.0.1 localhost\n10.0.0.1 written-later\n" {
+	if back, _, _, _ := Rewrite(next, me, nil); string(back) != "127.0.0.1 localhost\n10.0.0.1 written-later\n" {
 		t.Errorf("taken back it is %q", back)
 	}
 }
 
 // What was appended while the block stood stays a line of its own.
 func TestRewriteAppendedToAFileWithoutLastNewline(t *testing.T) {
-	next, _, _, err := Rewrite([]byte("127.0.0.1 localhost"), table)
+	next, _, _, err := Rewrite([]byte("127.0.0.1 localhost"), me, table)
 	if err != nil {
 		t.Fatal(err)
 	}
-	back, _, _, err := Rewrite(append(next, "10.0.0.1 appended\n"...), nil)
+	back, _, _, err := Rewrite(append(next, "10.0.0.1 appended\n"...), me, nil)
 	if want := "127.0.0.1 localhost\n10.0.0.1 appended\n"; string(back) != want || err != nil {
 		t.Errorf("taken back it is %q, %v; want %q", back, err, want)
 	}
@@ -79,12 +83,12 @@ func TestRewriteAppendedToAFileWithoutLastNewline(t *testing.T) {
 
 // A line that the user put in before the block keeps its end.
 func TestRewriteInsertedAfterAFileWithoutLastNewline(t *testing.T) {
-	next, _, _, err := Rewrite([]byte("127.0.0.1 localhost"), table)
+	next, _, _, err := Rewrite([]byte("127.0.0.1 localhost"), me, table)
 	if err != nil {
 		t.Fatal(err)
 	}
 	edited := strings.Replace(string(next), "localhost\n", "localhost\n10.0.0.1 inserted\n", 1)
-	back, _, _, err := Rewrite([]byte(edited), nil)
+	back, _, _, err := Rewrite([]byte(edited), me, nil)
 	if want := "127.0.0.1 localhost\n10.0.0.1 inserted\n"; string(back) != want || err != nil {
 		t.Errorf("taken back it is %q, %v; want %q", back, err, want)
 	}
@@ -92,7 +96,7 @@ func TestRewriteInsertedAfterAFileWithoutLastNewline(t *testing.T) {
 
 func TestRewriteNothingToDo(t *testing.T) {
 	for _, prev := range []string{"", "127.0.0.1 localhost\n", "no newline"} {
-		if next, changed, _, err := Rewrite([]byte(prev), nil); changed || err != nil {
+		if next, changed, _, err := Rewrite([]byte(prev), me, nil); changed || err != nil {
 			t.Errorf("%q: got %q, %v", prev, next, err)
 		}
 	}
@@ -105,8 +109,8 @@ func TestRewriteRefusesNames(t *testing.T) {
 		"UPPER", "under_score", strings.Repeat("a", 64), strings.Repeat("a.", 130) + "a",
 	}
 	names := append([]string{"good", "commented"}, bad...)
-	next, _, refused, err := Rewrite([]byte(prev), map[netip.Addr][]string{addr1: names})
-	want := prev + beginMarker + "\n127.64.0.1       good commented\n" + endMarker + "\n"
+	next, _, refused, err := Rewrite([]byte(prev), me, map[netip.Addr][]string{addr1: names})
+	want := prev + beginMarker(me) + "\n127.64.0.1       good commented\n" + endMarker(me) + "\n"
 	if string(next) != want || err != nil {
 		t.Errorf("got %q, %v\nwant %q", next, err, want)
 	}
@@ -120,16 +124,55 @@ func TestRewriteRefusesNames(t *testing.T) {
 	}
 }
 
+// Of a damaged block those lines are known that look like it and stand next to what
+// is left of it. All else is left alone.
 func TestRewriteDamagedBlock(t *testing.T) {
-	for _, prev := range []string{
-		beginMarker + "\n127.64.0.1 a\n",
-		"127.64.0.1 a\n" + endMarker + "\n",
-		blockLines + blockLines,
-		beginMarker + "\n" + blockLines,
+	begin, end := beginMarker(me)+"\n", endMarker(me)+"\n"
+	other := strings.ReplaceAll(blockLines, me, "1001")
+	const entry, mine = "127.64.0.1 a\n", "127.0.1.1 laptop\n"
+	for name, c := range map[string]struct{ prev, want string }{
+		"no end":                    {mine + begin + entry + entry + "10.0.0.1 later\n" + entry, mine + "10.0.0.1 later\n" + entry},
+		"no begin":                  {mine + entry + "# a comment\n" + entry + entry + end + mine, mine + entry + "# a comment\n" + mine},
+		"neither":                   {mine + entry, mine + entry},
+		"no end, then the system's": {begin + entry + mine, mine},
+		"twice":                     {blockLines + mine + blockLines, mine},
+		"begun twice":               {begin + blockLines, ""},
+		"another's line inside":     {begin + entry + "10.0.0.1 vpn\n" + entry + end, "10.0.0.1 vpn\n"},
+		"local ones":                {begin + "127.0.0.1 api\n" + end, ""},
+		"another owner's":           {blockLines + other + begin + entry, other},
+		"no end before another's":   {begin + entry + other, other},
+		"end cut off":               {mine + begin + entry + "# END kubeshore", mine + "# END kubeshore"},
 	} {
-		if next, changed, _, err := Rewrite([]byte(prev), table); changed || err == nil {
-			t.Errorf("%q: got %q, %v; want an error", prev, next, err)
-		}
+		t.Run(name, func(t *testing.T) {
+			if back, _, _, err := Rewrite([]byte(c.prev), me, nil); string(back) != c.want || err != nil {
+				t.Errorf("taken back it is %q, %v; want %q", back, err, c.want)
+			}
+			next, _, _, err := Rewrite([]byte(c.prev), me, table)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if back, _, _, err := Rewrite(next, me, nil); string(back) != c.want || err != nil {
+				t.Errorf("with a new block in its place, and without that, it is %q, %v; want %q", back, err, c.want)
+			}
+		})
+	}
+}
+
+// Two owners have a block each, and no name twice.
+func TestRewriteTwoOwners(t *testing.T) {
+	first, _, _, err := Rewrite([]byte("127.0.0.1 localhost"), "1001", table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	both, _, refused, err := Rewrite(first, me, map[netip.Addr][]string{addr1: {"go-ok", "mine"}})
+	if err != nil || len(refused) != 1 || refused["go-ok"] == nil {
+		t.Fatal(refused, err)
+	}
+	if back, _, _, err := Rewrite(both, me, nil); !bytes.Equal(back, first) || err != nil {
+		t.Errorf("without the second it is %q, %v; want %q", back, err, first)
+	}
+	if got := owners(both); !slices.Equal(got, []string{"1001", me}) {
+		t.Errorf("owners %v", got)
 	}
 }
 
@@ -142,20 +185,18 @@ func FuzzRewrite(f *testing.F) {
 	f.Add([]byte("1"+blockLines+"\x00"), "a\nb")
 	f.Fuzz(func(t *testing.T, prev []byte, name string) {
 		table := map[netip.Addr][]string{addr1: {name, "sure.example"}}
-		next, changed, _, err := Rewrite(prev, table)
+		next, changed, _, err := Rewrite(prev, me, table)
 		if err != nil || !changed {
 			return // damaged, or refused, or as it should be already
 		}
-		if again, changed, _, err := Rewrite(next, table); changed || err != nil {
+		if again, changed, _, err := Rewrite(next, me, table); changed || err != nil {
 			t.Fatalf("not idempotent: %q, %v", again, err)
 		}
-		bare := prev
-		if b, _ := findBlock(prev); b != nil {
-			if bare, _, _, err = Rewrite(prev, nil); err != nil {
-				t.Fatal(err)
-			}
+		bare, _, _, err := Rewrite(prev, me, nil)
+		if err != nil {
+			t.Fatal(err)
 		}
-		if back, changed, _, err := Rewrite(next, nil); !bytes.Equal(back, bare) || !changed || err != nil {
+		if back, changed, _, err := Rewrite(next, me, nil); !bytes.Equal(back, bare) || !changed || err != nil {
 			t.Fatalf("taken back: %q, %v, %v; want %q", back, changed, err, bare)
 		}
 	})

@@ -1,12 +1,16 @@
 package listen_test
 
 import (
+	"context"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/kubeshore/kubeshore/pkg/listen"
 )
 
 // clientOf is the variable that makes the test binary a client that connects,
@@ -25,10 +29,30 @@ func runClient(at string) {
 	_, _ = io.Copy(io.Discard, os.Stdin)
 }
 
+// takerOf is the variable that makes the test binary one that takes a port, says so,
+// and waits to be killed.
+const takerOf = "LISTEN_TEST_TAKER_OF"
+
+func runTaker(text string) {
+	at := netip.MustParseAddrPort(text)
+	taker, err := listen.Open(context.Background(), listen.ModeLookup)
+	if err != nil {
+		panic(err)
+	}
+	if faults := listen.New(taker).Set(context.Background(), []netip.AddrPort{at}); len(faults) > 0 {
+		panic(faults)
+	}
+	_, _ = os.Stdout.WriteString("taken\n")
+	select {}
+}
+
 func TestMain(m *testing.M) {
 	if at := os.Getenv(clientOf); at != "" {
 		runClient(at)
 		return
+	}
+	if at := os.Getenv(takerOf); at != "" {
+		runTaker(at)
 	}
 	goleak.VerifyTestMain(m)
 }

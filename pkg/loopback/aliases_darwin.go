@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os/exec"
+	"slices"
 	"strings"
 )
 
@@ -48,6 +49,27 @@ func (a *Aliases) Set(ctx context.Context, addrs []netip.Addr) error {
 			continue
 		}
 		delete(a.have, addr)
+	}
+	return errors.Join(errs...)
+}
+
+// CleanAliases takes the aliases within the ranges away that are in nobody's use.
+func CleanAliases(ctx context.Context, ranges []netip.Prefix, used map[netip.Addr]bool) error {
+	out, err := exec.CommandContext(ctx, "/sbin/ifconfig", "lo0").Output()
+	if err != nil {
+		return fmt.Errorf("ifconfig lo0: %w", err)
+	}
+	var errs []error
+	for line := range strings.Lines(string(out)) {
+		fields := strings.Fields(line)
+		if len(fields) < 2 || fields[0] != "inet" {
+			continue
+		}
+		addr, err := netip.ParseAddr(fields[1])
+		inRange := func(r netip.Prefix) bool { return r.Contains(addr) }
+		if err == nil && !used[addr] && slices.ContainsFunc(ranges, inRange) {
+			errs = append(errs, ifconfig(ctx, "lo0", "-alias", addr.String()))
+		}
 	}
 	return errors.Join(errs...)
 }

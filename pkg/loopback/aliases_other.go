@@ -13,3 +13,6 @@ type Aliases struct{}
 
 // Set makes addrs the whole set of the aliases that are ours.
 func (*Aliases) Set(context.Context, []netip.Addr) error { return nil }
+
+// CleanAliases has nothing to take away.
+func CleanAliases(context.Context, []netip.Prefix, map[netip.Addr]bool) error { return nil }

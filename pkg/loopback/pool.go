@@ -5,6 +5,7 @@ package loopback
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -32,7 +33,8 @@ const quarantine = 10 * time.Minute
 // one that came later, or else sorts later, has the next that is free, and the
 // memory remembers that. A Pool is not safe for concurrent use.
 type Pool struct {
-	prefix netip.Prefix
+	prefix netip.Prefix // where those of the pool's own choice are
+	ranges []netip.Prefix
 	size   uint32 // usable addresses; the first and the last of the prefix are not
 	owner  string
 	memory *Memory
@@ -40,16 +42,22 @@ type Pool struct {
 	gone   map[string]time.Time // keys of byKey that aren't used any more, and since when
 }
 
-// NewPool returns a pool of the addresses in prefix, which must pass
-// CheckPrefix. Different owners have different addresses for the same key.
-// memory may be nil: then it is as if it were always empty.
-func NewPool(prefix netip.Prefix, owner string, memory *Memory) (*Pool, error) {
-	if err := CheckPrefix(prefix); err != nil {
-		return nil, err
+// NewPool returns a pool of the addresses in ranges, each of which must pass
+// CheckPrefix; the first one has those of the pool's own choice. Different owners
+// have different addresses for the same key. memory may be nil: then it is as if
+// it were always empty.
+func NewPool(ranges []netip.Prefix, owner string, memory *Memory) (*Pool, error) {
+	if len(ranges) == 0 {
+		return nil, errors.New("no address range")
 	}
-	prefix = prefix.Masked()
+	for _, prefix := range ranges {
+		if err := CheckPrefix(prefix); err != nil {
+			return nil, err
+		}
+	}
+	prefix := ranges[0].Masked()
 	return &Pool{
-		prefix: prefix, size: 1<<(32-prefix.Bits()) - 2, owner: owner, memory: memory,
+		prefix: prefix, ranges: slices.Clone(ranges), size: 1<<(32-prefix.Bits()) - 2, owner: owner, memory: memory,
 		byKey: make(map[string]netip.Addr), gone: make(map[string]time.Time),
 	}, nil
 }
@@ -77,6 +85,17 @@ func CheckAddress(address netip.Addr) error {
 	return nil
 }
 
+// Usable returns the ranges of all addresses that services may have.
+func Usable() []netip.Prefix {
+	var ranges []netip.Prefix
+	for bits := system.Bits(); bits > loopback.Bits(); bits-- { // the other half of each larger range
+		half := system.Addr().As4()
+		half[1] = 1 << (system.Bits() - bits)
+		ranges = append(ranges, netip.PrefixFrom(netip.AddrFrom4(half), bits))
+	}
+	return ranges
+}
+
 // Assign returns an address for each key, different for different keys, and
 // the same for a key as the last time: the one that it is given with, or, if
 // that is the zero Addr, one of the pool's own choice; and why for those that
@@ -96,7 +115,12 @@ func (p *Pool) Assign(keys map[string]netip.Addr) (assigned map[string]netip.Add
 	}
 	names := slices.Sorted(maps.Keys(keys))
 	for _, key := range names {
-		if wanted := keys[key]; wanted.IsValid() && !give(key, wanted) {
+		switch wanted := keys[key]; {
+		case !wanted.IsValid():
+		case !slices.ContainsFunc(p.ranges, func(r netip.Prefix) bool { return r.Contains(wanted) }):
+			faults[key] = fmt.Errorf("address %v is not in %v, which kubeshore was started with: add a range that has it, as --cidr %v,%v",
+				wanted, p.ranges, p.prefix, netip.PrefixFrom(wanted, 24).Masked())
+		case !give(key, wanted):
 			faults[key] = fmt.Errorf("address %v is reserved for another service too: %s", wanted, taken[wanted])
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -24,7 +25,7 @@ func keys(from, to int) map[string]netip.Addr {
 
 func pool(t *testing.T, prefix string) *Pool {
 	t.Helper()
-	p, err := NewPool(netip.MustParsePrefix(prefix), "me", nil)
+	p, err := NewPool([]netip.Prefix{netip.MustParsePrefix(prefix)}, "me", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,6 +107,7 @@ func TestAssignKeepsAddressesAWhile(t *testing.T) {
 
 func TestAssignReserved(t *testing.T) {
 	p := pool(t, "127.64.0.0/24")
+	p.ranges = append(p.ranges, netip.MustParsePrefix("127.1.27.0/24"))
 	derived := assign(t, p, keys(0, 1))["ns/svc-0//ctx"]
 	want := map[string]netip.Addr{"ns/svc-0//ctx": {}, "inside": derived, "outside": netip.MustParseAddr("127.1.27.1")}
 	got, faults := p.Assign(want)
@@ -118,6 +120,11 @@ func TestAssignReserved(t *testing.T) {
 	if got := assign(t, p, keys(0, 1)); !p.prefix.Contains(got["ns/svc-0//ctx"]) {
 		t.Errorf("got %v", got)
 	}
+	want["beyond"] = netip.MustParseAddr("127.1.28.1")
+	if got, faults := p.Assign(want); len(got) != 3 || !strings.Contains(fmt.Sprint(faults), "--cidr 127.64.0.0/24,127.1.28.0/24") {
+		t.Errorf("got %v, %v for an address that is in no range", got, faults)
+	}
+	delete(want, "beyond")
 	want["ns/svc-0//ctx"] = derived
 	if got, faults := p.Assign(want); len(got) != 2 || len(faults) != 1 || !strings.Contains(fmt.Sprint(faults), "reserved for another service too") {
 		t.Errorf("got %v, %v for an address that two have", got, faults)
@@ -130,7 +137,7 @@ func TestAssignRemembers(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state", "addresses.json")
 	run := func(owner string, want map[string]netip.Addr) map[string]netip.Addr {
 		t.Helper()
-		p, err := NewPool(netip.MustParsePrefix("127.64.0.0/24"), owner, OpenMemory(path, func(err error) { t.Error(err) }))
+		p, err := NewPool([]netip.Prefix{netip.MustParsePrefix("127.64.0.0/24")}, owner, OpenMemory(path, func(err error) { t.Error(err) }))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -166,7 +173,7 @@ func testDamaged(t *testing.T, text string) {
 	}
 	var said []error
 	open := func() *Pool {
-		p, err := NewPool(netip.MustParsePrefix("127.64.0.0/24"), "me", OpenMemory(path, func(err error) { said = append(said, err) }))
+		p, err := NewPool([]netip.Prefix{netip.MustParsePrefix("127.64.0.0/24")}, "me", OpenMemory(path, func(err error) { said = append(said, err) }))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -188,8 +195,31 @@ func testDamaged(t *testing.T, text string) {
 
 func TestNewPoolRefuses(t *testing.T) {
 	for _, prefix := range []string{"10.0.0.0/8", "127.0.0.0/7", "127.1.1.0/25", "127.0.0.0/8", "127.0.0.0/24", "::1/128", "0.0.0.0/0"} {
-		if _, err := NewPool(netip.MustParsePrefix(prefix), "me", nil); err == nil {
+		if _, err := NewPool([]netip.Prefix{netip.MustParsePrefix(prefix)}, "me", nil); err == nil {
 			t.Errorf("%s is taken", prefix)
+		}
+	}
+}
+
+// The usable ranges are all of the loopback range but for the system's part.
+func TestUsable(t *testing.T) {
+	in := func(text string) bool {
+		addr := netip.MustParseAddr(text)
+		return slices.ContainsFunc(Usable(), func(r netip.Prefix) bool { return r.Contains(addr) })
+	}
+	for _, addr := range []string{"127.1.0.0", "127.1.27.1", "127.3.3.1", "127.64.0.1", "127.128.0.1", "127.255.255.255"} {
+		if !in(addr) {
+			t.Errorf("%s is in none", addr)
+		}
+	}
+	for _, addr := range []string{"127.0.0.1", "127.0.255.255", "126.255.255.255", "128.0.0.1"} {
+		if in(addr) {
+			t.Errorf("%s is in one", addr)
+		}
+	}
+	for _, r := range Usable() {
+		if err := CheckPrefix(r); err != nil {
+			t.Error(err)
 		}
 	}
 }

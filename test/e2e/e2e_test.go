@@ -396,15 +396,20 @@ func (d *daemon) saysOnce(t *testing.T, from int, text string) string {
 // said returns how long the log is.
 func (d *daemon) said() int { return len(d.log.String()) }
 
+// restored tells whether the hosts file is as it was before the daemon.
+func (d *daemon) restored() error {
+	after, err := os.ReadFile(hostsFile)
+	if err == nil && !bytes.Equal(after, d.before) {
+		err = fmt.Errorf("%s was\n%s\nand is\n%s", hostsFile, d.before, after)
+	}
+	return err
+}
+
 // cleaned checks that the hosts file is as it was before the daemon.
 func (d *daemon) cleaned(t *testing.T) {
 	t.Helper()
-	after, err := os.ReadFile(hostsFile)
-	if err != nil {
+	if err := d.restored(); err != nil {
 		t.Error(err)
-	}
-	if !bytes.Equal(after, d.before) {
-		t.Errorf("%s was\n%s\nand is\n%s", hostsFile, d.before, after)
 	}
 	if left, _ := filepath.Glob("/etc/.hosts*"); len(left) > 0 {
 		t.Errorf("left behind: %v", left)

@@ -364,7 +364,7 @@ spec: {rules: [{host: local.example.test, http: {paths: [{path: /, pathType: Pre
 	}
 }
 
-// Addresses are the same on the next run, and another user's are others.
+// Addresses are the same on the next run.
 func TestAddressesLast(t *testing.T) {
 	ns := namespace(t)
 	apply(t, service(ns, "web", 80, ""), service(ns, "db", 5432, ""))
@@ -387,10 +387,6 @@ func TestAddressesLast(t *testing.T) {
 	first := run()
 	if again := run(); fmt.Sprint(again) != fmt.Sprint(first) {
 		t.Errorf("the addresses were %q and are %q", first, again)
-	}
-	t.Setenv("SUDO_UID", "4242")
-	if other := run(); fmt.Sprint(other) == fmt.Sprint(first) {
-		t.Errorf("another user has the same addresses, %q", other)
 	}
 	for _, address := range run("--cidr", "127.200.0.0/16") {
 		if !strings.HasPrefix(address, "127.200.") {

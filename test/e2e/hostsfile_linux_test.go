@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -83,6 +84,54 @@ func TestHostsFileOnAFullDisk(t *testing.T) {
 	}
 }
 
+// What a killed run has left is taken away by the guard; where that was killed too, by
+// the next start.
+func TestKilledRun(t *testing.T) {
+	ns := namespace(t)
+	apply(t, service(ns, "web", 80, ""))
+	d := up(t, "-n", ns)
+	if err := d.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	<-d.ended
+	eventually(t, "the guard puts it right", d.restored)
+	d = up(t, "-n", ns)
+	all := append(childrenOf(t, d.Process.Pid), d.Process.Pid)
+	for _, signal := range []syscall.Signal{syscall.SIGSTOP, syscall.SIGKILL} { // none sees another's end
+		for _, process := range all {
+			if err := syscall.Kill(process, signal); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	<-d.ended
+	if _, err := resolve("web." + ns); err != nil {
+		t.Fatalf("the kill left nothing to put right: %v", err)
+	}
+	again := up(t, "-n", ns)
+	again.before = d.before
+	again.stop(t, syscall.SIGTERM)
+}
+
+// childrenOf returns the processes that a process has started.
+func childrenOf(t *testing.T, pid int) []int {
+	t.Helper()
+	text, err := exec.Command("ps", "-o", "pid=", "--ppid", strconv.Itoa(pid)).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := strings.Fields(string(text))
+	all := make([]int, 0, len(fields))
+	for _, field := range fields {
+		child, err := strconv.Atoi(field)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, child)
+	}
+	return all
+}
+
 // Without root it says so, and what to do.
 func TestNotRoot(t *testing.T) {
 	copied := filepath.Join(t.TempDir(), "kubeshore") // where nobody may run it
@@ -108,7 +157,7 @@ func TestNotRoot(t *testing.T) {
 	if exit := new(exec.ExitError); !errors.As(err, &exit) || exit.ExitCode() != 1 {
 		t.Errorf("%v, want status 1", err)
 	}
-	if said := string(out); !strings.Contains(said, "kubeshore needs root: sudo kubeshore up") || strings.Count(said, "\n") != 1 {
+	if said := string(out); !strings.Contains(said, "kubeshore needs root for the hosts file and for ports") || strings.Count(said, "\n") != 1 {
 		t.Errorf("it says %q", said)
 	}
 }

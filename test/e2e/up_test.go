@@ -200,23 +200,6 @@ func TestSignals(t *testing.T) {
 	}
 }
 
-// What a killed run left behind, the next one puts right.
-func TestKilledRun(t *testing.T) {
-	ns := namespace(t)
-	apply(t, service(ns, "web", 80, ""))
-	d := up(t, "-n", ns)
-	if err := d.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	<-d.ended
-	if _, err := resolve("web." + ns); err != nil {
-		t.Fatalf("the kill left nothing to put right: %v", err)
-	}
-	again := up(t, "-n", ns)
-	again.before = d.before
-	again.stop(t, syscall.SIGTERM)
-}
-
 func TestSecondUpIsRefused(t *testing.T) {
 	ns := namespace(t)
 	d := up(t, "-n", ns)

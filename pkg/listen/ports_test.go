@@ -2,8 +2,10 @@ package listen_test
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -29,14 +31,37 @@ func places(t *testing.T, n int) []netip.AddrPort {
 	return result
 }
 
-func newEach(t *testing.T) *listen.Each {
+// withEach runs a test with each way to take ports. The test binary may run without
+// root: then there is one way only, and the test says so.
+func withEach(t *testing.T, test func(*testing.T, listen.Taker)) {
 	t.Helper()
-	e := listen.NewEach()
-	t.Cleanup(func() { _ = e.Close() })
-	return e
+	for _, mode := range []listen.Mode{listen.ModeEach, listen.ModeLookup} {
+		t.Run(string(mode), func(t *testing.T) {
+			taker, err := listen.Open(t.Context(), mode)
+			if err != nil && mode == listen.ModeLookup && os.Geteuid() != 0 {
+				t.Skip(err)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				if err := taker.Close(); err != nil {
+					t.Error(err)
+				}
+			}()
+			test(t, taker)
+		})
+	}
 }
 
-func set(t *testing.T, e *listen.Each, want ...netip.AddrPort) {
+func newPorts(t *testing.T, taker listen.Taker) *listen.Ports {
+	t.Helper()
+	p := listen.New(taker)
+	t.Cleanup(func() { _ = p.Close() })
+	return p
+}
+
+func set(t *testing.T, e *listen.Ports, want ...netip.AddrPort) {
 	t.Helper()
 	if faults := e.Set(t.Context(), want); len(faults) > 0 {
 		t.Fatal(faults)
@@ -44,7 +69,7 @@ func set(t *testing.T, e *listen.Each, want ...netip.AddrPort) {
 }
 
 // reach connects to a place and returns where the accepted end says it is.
-func reach(t *testing.T, e *listen.Each, at netip.AddrPort) string {
+func reach(t *testing.T, e *listen.Ports, at netip.AddrPort) string {
 	t.Helper()
 	client, err := net.Dial("tcp", at.String())
 	if err != nil {
@@ -70,8 +95,10 @@ func refused(at netip.AddrPort) bool {
 	return errors.Is(err, syscall.ECONNREFUSED)
 }
 
-func TestEachFollowsTheSet(t *testing.T) {
-	e, at := newEach(t), places(t, 3)
+func TestPortsFollowTheSet(t *testing.T) { withEach(t, testFollow) }
+
+func testFollow(t *testing.T, taker listen.Taker) {
+	e, at := newPorts(t, taker), places(t, 3)
 	set(t, e, at[0], at[1])
 	for _, p := range at[:2] {
 		if got := reach(t, e, p); got != p.String() {
@@ -92,16 +119,18 @@ func TestEachFollowsTheSet(t *testing.T) {
 	}
 }
 
+// A port in use is named with who has it, the others work, and it is taken when it
+// comes free.
 func TestEachNamesWhatIsInUse(t *testing.T) {
-	e, at := newEach(t), places(t, 2)
+	e, at := newPorts(t, listen.NewEach("test")), places(t, 2)
 	other, err := net.Listen("tcp", at[0].String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer other.Close()
 	faults := e.Set(t.Context(), at)
-	if len(faults) != 1 || !strings.Contains(faults[at[0]].Error(), "in use") {
-		t.Fatalf("faults %v, want that %v is in use", faults, at[0])
+	if len(faults) != 1 || !strings.Contains(faults[at[0]].Error(), fmt.Sprintf("in use by listen.test (process %d)", os.Getpid())) {
+		t.Fatalf("faults %v, want that %v is in use by this process", faults, at[0])
 	}
 	if got := reach(t, e, at[1]); got != at[1].String() {
 		t.Errorf("LocalAddr %s, want %s", got, at[1])
@@ -113,8 +142,10 @@ func TestEachNamesWhatIsInUse(t *testing.T) {
 	}
 }
 
-func TestEachKeepsAcceptedConnections(t *testing.T) {
-	e, at := newEach(t), places(t, 1)
+func TestPortsKeepAcceptedConnections(t *testing.T) { withEach(t, testKeep) }
+
+func testKeep(t *testing.T, taker listen.Taker) {
+	e, at := newPorts(t, taker), places(t, 1)
 	set(t, e, at[0])
 	client, err := net.Dial("tcp", at[0].String())
 	if err != nil {
@@ -135,8 +166,10 @@ func TestEachKeepsAcceptedConnections(t *testing.T) {
 	}
 }
 
-func TestEachClose(t *testing.T) {
-	e, at := listen.NewEach(), places(t, 2)
+func TestPortsClose(t *testing.T) { withEach(t, testClose) }
+
+func testClose(t *testing.T, taker listen.Taker) {
+	e, at := listen.New(taker), places(t, 2)
 	set(t, e, at...)
 	var waiting sync.WaitGroup
 	for range 2 {

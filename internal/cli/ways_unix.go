@@ -1,0 +1,214 @@
+//go:build !windows
+
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strconv"
+	"syscall"
+
+	"github.com/sirupsen/logrus"
+	"golang.org/x/sys/unix"
+
+	"github.com/kubeshore/kubeshore/pkg/keeper"
+)
+
+// keeperEnv tells a daemon which of its descriptors is the way to the keeper that
+// has started it.
+const keeperEnv = "KUBESHORE_KEEPER"
+
+// start forwards, with the rights that the process was started with or, failing
+// that, gets by sudo.
+func start(ctx context.Context, f upFlags, log *logrus.Logger) error {
+	p := f.privileges()
+	if text := os.Getenv(keeperEnv); text != "" {
+		conn, err := inherited(text)
+		if err != nil {
+			return err
+		}
+		return up(ctx, f, log, func(context.Context) (machine, error) { return kept(conn) })
+	}
+	caller, err := f.caller()
+	switch {
+	case err != nil:
+		return err
+	case f.rootless:
+		return up(ctx, f, log, func(ctx context.Context) (machine, error) { return openRootless(ctx, p) })
+	case os.Geteuid() != 0:
+		return up(ctx, f, log, func(ctx context.Context) (machine, error) {
+			conn, err := summon(ctx, p)
+			if err != nil {
+				return machine{}, err
+			}
+			return kept(conn)
+		})
+	case caller != nil:
+		p.owner = caller.Uid
+		return keepFor(ctx, caller, p, log)
+	}
+	return up(ctx, f, log, func(ctx context.Context) (machine, error) {
+		m, err := openOwn(ctx, p, log)
+		if err != nil {
+			return machine{}, err
+		}
+		m.lacks = "all of kubeshore runs as root, credential plugins too; --user NAME has it run as that user"
+		return guarded(m, p)
+	})
+}
+
+// inherited returns the connection that is a descriptor of this process.
+func inherited(descriptor string) (*net.UnixConn, error) {
+	fd, err := strconv.ParseUint(descriptor, 10, 16)
+	if err != nil {
+		return nil, fmt.Errorf("%s=%s: not a descriptor", keeperEnv, descriptor)
+	}
+	// What this process starts has nothing to do with it.
+	if err := os.Unsetenv(keeperEnv); err != nil {
+		return nil, err
+	}
+	conn, err := unixConn(os.NewFile(uintptr(fd), "keeper"))
+	if err != nil {
+		return nil, fmt.Errorf("%s=%s: %w", keeperEnv, descriptor, err)
+	}
+	return conn, nil
+}
+
+// unixConn returns a file, which it closes, as the connection that it is.
+func unixConn(file *os.File) (*net.UnixConn, error) {
+	defer file.Close() // the connection has its own
+	conn, err := net.FileConn(file)
+	if err != nil {
+		return nil, err
+	}
+	unixConn, ok := conn.(*net.UnixConn)
+	if !ok {
+		return nil, errors.Join(errors.New("not a unix socket"), conn.Close())
+	}
+	return unixConn, nil
+}
+
+// kept returns what the keeper at the other end of conn does.
+func kept(conn *net.UnixConn) (machine, error) {
+	client, err := keeper.NewClient(conn, version())
+	if err != nil {
+		return machine{}, err
+	}
+	return machine{
+		ports: client, names: client.Names(), aliases: client.Aliases(),
+		run: client.Run,
+		close: func() error {
+			if err := conn.Close(); !errors.Is(err, net.ErrClosed) { // run closes it too
+				return err
+			}
+			return nil
+		},
+	}, nil
+}
+
+// guarded has the machine put back if this process is killed.
+func guarded(m machine, p privileges) (machine, error) {
+	guard, err := startGuard(p)
+	if err != nil {
+		return machine{}, errors.Join(err, m.close())
+	}
+	run, closeOwn := m.run, m.close
+	m.run = func(ctx context.Context) error {
+		ctx, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		go func() {
+			select {
+			case <-ctx.Done():
+			case <-guard.Died():
+				cancel(errGuardDied)
+			}
+		}()
+		err := run(ctx)
+		if errors.Is(context.Cause(ctx), errGuardDied) {
+			return errGuardDied
+		}
+		return err
+	}
+	m.close = func() error { return errors.Join(closeOwn(), guard.End()) }
+	return m, nil
+}
+
+var errGuardDied = errors.New("the guard, which would put the machine back if kubeshore were killed, has ended; kubeshore can't go on without it")
+
+// keepFor is the keeper of a daemon that it starts as the user, and ends as that
+// does.
+func keepFor(ctx context.Context, caller *caller, p privileges, log *logrus.Logger) error {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGHUP)
+	defer signal.Stop(signals)
+
+	ours, theirs, err := socketPair()
+	if err != nil {
+		return err
+	}
+	defer theirs.Close()
+	k, err := newKeeper(ctx, p, log)
+	if err != nil {
+		return errors.Join(err, ours.Close())
+	}
+	daemon, err := caller.command(os.Args[1:])
+	if err != nil {
+		return err
+	}
+	daemon.ExtraFiles = []*os.File{theirs}
+	daemon.Env = append(daemon.Env, keeperEnv+"=3")
+	if err := daemon.Start(); err != nil {
+		return errors.Join(fmt.Errorf("can't run as %s: %w", caller.Username, err), ours.Close(), k.close())
+	}
+	_ = theirs.Close() // else the daemon's end would not be seen
+	relayed := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case s := <-signals:
+				_ = daemon.Process.Signal(s) // it may have ended
+			case <-relayed:
+				return
+			}
+		}
+	}()
+	kept := k.serve(ctx, ours)
+	ended := daemon.Wait()
+	close(relayed)
+	return errors.Join(kept, outcome(ended))
+}
+
+// outcome returns what the daemon's end means for the process that has started
+// it. What it had to say it has said.
+func outcome(err error) error {
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit) && exit.ExitCode() >= 0:
+		return exitStatus(exit.ExitCode())
+	case err != nil:
+		return fmt.Errorf("kubeshore was killed (%w); everything is taken back", err)
+	}
+	return nil
+}
+
+// socketPair returns the two ends of a connection, the second one for another
+// process.
+func socketPair() (ours *net.UnixConn, theirs *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err != nil {
+		return nil, nil, os.NewSyscallError("socketpair", err)
+	}
+	unix.CloseOnExec(fds[0])
+	unix.CloseOnExec(fds[1])
+	theirs = os.NewFile(uintptr(fds[1]), "keeper")
+	ours, err = unixConn(os.NewFile(uintptr(fds[0]), "daemon"))
+	if err != nil {
+		return nil, nil, errors.Join(err, theirs.Close())
+	}
+	return ours, theirs, nil
+}

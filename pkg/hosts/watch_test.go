@@ -1,0 +1,132 @@
+package hosts
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// running runs a file until the test ends.
+func running(t *testing.T, f *File) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- f.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	<-f.Changed() // it looks at the file once it watches
+}
+
+// A block that another program drops, and names that it frees or takes, are told of,
+// and our own writes are not.
+func TestChanged(t *testing.T) {
+	f, path := open(t)
+	running(t, f)
+	set(t, f, table)
+	for name, write := range map[string]func(text string) error{
+		"in place": func(text string) error { return os.WriteFile(path, []byte(text), 0o644) },
+		"renamed": func(text string) error {
+			other := filepath.Join(filepath.Dir(path), "other")
+			if err := os.WriteFile(other, []byte(text), 0o644); err != nil {
+				return err
+			}
+			return os.Rename(other, path)
+		},
+	} {
+		if err := write("127.0.0.1 by-another\n10.0.0.1 db.data\n"); err != nil {
+			t.Fatal(err)
+		}
+		<-f.Changed()
+		refused, err := f.Set(t.Context(), table)
+		if err != nil || len(refused) != 1 || refused["db.data"] == nil {
+			t.Errorf("%s: %v, %v", name, refused, err)
+		}
+		if got := content(t, path); !strings.Contains(got, "go-ok.shop.svc go-ok.shop go-ok\n") {
+			t.Errorf("%s: it has %q", name, got)
+		}
+		if err := write(original); err != nil {
+			t.Fatal(err)
+		}
+		<-f.Changed()
+		set(t, f, table)
+		if got := content(t, path); got != original+blockLines {
+			t.Errorf("%s: it has %q", name, got)
+		}
+	}
+	set(t, f, nil)
+	set(t, f, table)
+	select {
+	case <-f.Changed():
+		t.Error("our own writes are told of")
+	case <-time.After(5 * quiet):
+	}
+}
+
+// The link that leads to the file is followed anew: systems replace it.
+func TestChangedLink(t *testing.T) {
+	f, first := open(t)
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(t.TempDir(), "hosts")
+	if err := os.Symlink(first, link); err != nil {
+		t.Fatal(err)
+	}
+	f, err := Open(link, me)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	running(t, f)
+	set(t, f, table)
+	second := filepath.Join(t.TempDir(), "hosts")
+	if err := os.WriteFile(second, []byte(original), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(second, link+".new"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(link+".new", link); err != nil {
+		t.Fatal(err)
+	}
+	<-f.Changed()
+	set(t, f, table)
+	if got := content(t, second); got != original+blockLines {
+		t.Errorf("it has %q", got)
+	}
+}
+
+// The cache of names is emptied after each change, the last one included, and never
+// without one.
+func TestFlush(t *testing.T) {
+	f, _ := open(t)
+	var flushed atomic.Int32
+	told := make(chan struct{}, 10)
+	f.Flush = func(context.Context) {
+		flushed.Add(1)
+		told <- struct{}{}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- f.Run(ctx) }()
+	<-f.Changed()
+	set(t, f, table)
+	set(t, f, table)
+	<-told
+	set(t, f, nil)
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if n := flushed.Load(); n != 2 {
+		t.Errorf("it was emptied %d times, want 2", n)
+	}
+}

@@ -1,0 +1,215 @@
+//go:build linux || darwin
+
+package keeper
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/kubeshore/kubeshore/pkg/listen"
+)
+
+// byeTime is how long the keeper may take to end once the daemon has.
+const byeTime = 5 * time.Second
+
+// ErrGone says that the keeper has ended on its own. What it did to the machine
+// is taken back, by itself or by its guard.
+var ErrGone = errors.New("the part of kubeshore that runs as root (its keeper) has ended; kubeshore can't go on without it")
+
+// Client is the daemon's end: what the engine needs of the machine, done by a
+// keeper. Its methods may be called by several goroutines at once.
+type Client struct {
+	conn    *net.UnixConn
+	how     string
+	answers chan received
+	changed chan struct{}
+	ended   chan struct{} // closed when Run has returned
+
+	asking   sync.Mutex // for one request at a time
+	sequence uint64
+}
+
+// received is an answer with the descriptors that came with it.
+type received struct {
+	answer
+	files []*os.File
+}
+
+// NewClient returns the client of the keeper at the other end of conn, which it
+// owns from then on, once that has begun. Its error is what keeps the keeper
+// from it.
+func NewClient(conn *net.UnixConn, version string) (*Client, error) {
+	a, err := readAnswer(conn)
+	switch {
+	case err != nil:
+		err = fmt.Errorf("the keeper doesn't begin: %w", err)
+	case a.Error != "":
+		err = errors.New(a.Error)
+	case a.Hello == nil:
+		err = errors.New("the keeper doesn't begin with a hello")
+	case a.Hello.Version != version:
+		err = fmt.Errorf("the keeper is kubeshore %s, and this is %s", a.Hello.Version, version)
+	}
+	if err != nil {
+		_ = conn.Close() // there is nothing to say
+		return nil, err
+	}
+	return &Client{
+		conn: conn, how: a.Hello.How,
+		answers: make(chan received), changed: make(chan struct{}, 1), ended: make(chan struct{}),
+	}, nil
+}
+
+// Run receives what the keeper says until ctx ends; then it lets the keeper end
+// and waits for that. Nothing is done for the other methods unless Run runs. It
+// returns ErrGone if the keeper ends first. It must be called once.
+func (c *Client) Run(ctx context.Context) error {
+	defer c.conn.Close()
+	defer close(c.ended)
+	defer context.AfterFunc(ctx, func() {
+		_ = c.conn.CloseWrite()
+		_ = c.conn.SetReadDeadline(time.Now().Add(byeTime))
+	})()
+	for {
+		r, err := c.receive()
+		if err != nil && ctx.Err() != nil {
+			return nil // it has ended, as it was to
+		}
+		if err != nil {
+			return ErrGone
+		}
+		if r.Changed {
+			select {
+			case c.changed <- struct{}{}:
+			default:
+			}
+		}
+		if r.Sequence == 0 {
+			continue
+		}
+		select {
+		case c.answers <- r:
+		case <-ctx.Done():
+			closeAll(r.files)
+		}
+	}
+}
+
+func (c *Client) receive() (received, error) {
+	a, err := readAnswer(c.conn)
+	if err != nil {
+		return received{}, err
+	}
+	files, err := receiveFiles(c.conn, len(a.Sockets))
+	return received{answer: a, files: files}, err
+}
+
+func readAnswer(conn *net.UnixConn) (answer, error) {
+	var a answer
+	message, err := readMessage(conn)
+	if err == nil {
+		err = json.Unmarshal(message, &a)
+	}
+	return a, err
+}
+
+// ask sends a request and waits for its reply. The error is that of asking, or
+// what the keeper says.
+func (c *Client) ask(ctx context.Context, r request) (received, error) {
+	c.asking.Lock()
+	defer c.asking.Unlock()
+	c.sequence++
+	r.Sequence = c.sequence
+	if err := writeMessage(c.conn, r); err != nil {
+		return received{}, ErrGone
+	}
+	for {
+		select {
+		case reply := <-c.answers:
+			if reply.Sequence != r.Sequence {
+				closeAll(reply.files) // somebody had no patience
+				continue
+			}
+			if reply.Error != "" {
+				return reply, errors.New(reply.Error)
+			}
+			return reply, nil
+		case <-ctx.Done():
+			return received{}, ctx.Err()
+		case <-c.ended:
+			return received{}, ErrGone
+		}
+	}
+}
+
+// How says how ports are taken.
+func (c *Client) How() string { return c.how }
+
+// Take is that of a listen.Taker.
+func (c *Client) Take(ctx context.Context, want []netip.AddrPort) ([]listen.Socket, map[netip.AddrPort]error, error) {
+	if want == nil {
+		want = []netip.AddrPort{}
+	}
+	reply, err := c.ask(ctx, request{Ports: &want})
+	defer closeAll(reply.files) // a listener has its own
+	var taken []listen.Socket
+	for i, file := range reply.files {
+		socket, e := listen.NewSocket(reply.Sockets[i], file)
+		if e != nil {
+			err = errors.Join(err, e)
+			continue
+		}
+		taken = append(taken, socket)
+	}
+	return taken, errs(reply.Faults), err
+}
+
+// Close has nothing to do: the keeper lets go of what it has when Run is told
+// to end.
+func (*Client) Close() error { return nil }
+
+// Names returns the names of the machine, as fwd.Names has them.
+func (c *Client) Names() *ClientNames { return &ClientNames{c} }
+
+// ClientNames are the names of the machine.
+type ClientNames struct{ client *Client }
+
+// Set is that of hosts.File. Where the keeper is gone so are all names.
+func (n *ClientNames) Set(ctx context.Context, table map[netip.Addr][]string) (map[string]error, error) {
+	if table == nil {
+		table = map[netip.Addr][]string{}
+	}
+	reply, err := n.client.ask(ctx, request{Names: &table})
+	if errors.Is(err, ErrGone) && len(table) == 0 {
+		err = nil
+	}
+	return errs(reply.Refused), err
+}
+
+// Changed is that of hosts.File.
+func (n *ClientNames) Changed() <-chan struct{} { return n.client.changed }
+
+// Aliases returns the addresses of the machine, as fwd.Aliases has them.
+func (c *Client) Aliases() *ClientAliases { return &ClientAliases{c} }
+
+// ClientAliases are the addresses of the machine.
+type ClientAliases struct{ client *Client }
+
+// Set is that of loopback.Aliases. Where the keeper is gone so are all addresses.
+func (a *ClientAliases) Set(ctx context.Context, addrs []netip.Addr) error {
+	if addrs == nil {
+		addrs = []netip.Addr{}
+	}
+	_, err := a.client.ask(ctx, request{Addrs: &addrs})
+	if errors.Is(err, ErrGone) && len(addrs) == 0 {
+		err = nil
+	}
+	return err
+}

@@ -1,0 +1,257 @@
+//go:build linux || darwin
+
+// Package keeper divides kubeshore in two. The keeper runs as root and does the
+// three things that need it: it takes ports, writes names into the hosts file,
+// and makes addresses answer. It knows nothing of clusters, reads no file of the
+// user's and opens no connection. The daemon runs as the user and does all else;
+// it has a [Client]. When the daemon is gone, however it went, the keeper puts the
+// machine back; when the keeper is gone, its [Guard] does.
+package keeper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/kubeshore/kubeshore/pkg/listen"
+)
+
+// cleanupTime is what each part is given to put the machine back.
+const cleanupTime = 10 * time.Second
+
+// Names is what the keeper needs of the hosts file (hosts.File).
+type Names interface {
+	Set(ctx context.Context, table map[netip.Addr][]string) (refused map[string]error, err error)
+	Changed() <-chan struct{}
+}
+
+// Aliases is what the keeper needs of the machine's addresses (loopback.Aliases).
+type Aliases interface {
+	Set(ctx context.Context, addrs []netip.Addr) error
+}
+
+// Keeper does for one daemon what needs root. All fields must be set before
+// Serve, and not changed after.
+type Keeper struct {
+	// Version is the program's.
+	Version string
+	// Allowed are the ranges that addresses must be in.
+	Allowed []netip.Prefix
+	Ports   listen.Taker
+	Names   Names
+	Aliases Aliases
+	// Refused is told what was asked for and not done, in a line.
+	Refused func(error)
+
+	writing sync.Mutex // for one answer at a time
+}
+
+// Serve does what the daemon at the other end of conn asks for, until that end
+// is closed or ctx ends; then it puts the machine back. The caller closes conn.
+// It must be called once. Its error is nil if the other end was closed and the
+// machine is as it was.
+func (k *Keeper) Serve(ctx context.Context, conn *net.UnixConn) error {
+	err := k.answer(conn, answer{Hello: &hello{Version: k.Version, How: k.Ports.How()}})
+	if err == nil {
+		err = k.serve(ctx, conn)
+	}
+	return errors.Join(err, k.restore(ctx))
+}
+
+// Refuse tells the daemon why there is no keeper for it.
+func Refuse(conn *net.UnixConn, why error) error {
+	return errors.Join(writeMessage(conn, answer{Hello: &hello{}, Error: why.Error()}), conn.Close())
+}
+
+// serve answers until there is nobody to answer.
+func (k *Keeper) serve(ctx context.Context, conn *net.UnixConn) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var telling sync.WaitGroup
+	defer telling.Wait()
+	defer cancel(nil)
+	telling.Go(func() { k.tell(ctx, conn) })
+	// What is being read ends with ctx.
+	defer context.AfterFunc(ctx, func() { _ = conn.CloseRead() })()
+
+	for {
+		message, err := readMessage(conn)
+		switch {
+		case context.Cause(ctx) != nil:
+			return fmt.Errorf("told to end: %w", context.Cause(ctx))
+		case errors.Is(err, io.EOF):
+			return nil // the daemon has closed its end, or is dead
+		case err != nil:
+			k.Refused(err)
+			return err
+		}
+		r, err := decode(message)
+		if err != nil {
+			k.Refused(err)
+			return err
+		}
+		if err := k.handle(ctx, conn, r); err != nil {
+			return err
+		}
+	}
+}
+
+// tell says that the names may have to be set again, as often as that is so.
+func (k *Keeper) tell(ctx context.Context, conn *net.UnixConn) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-k.Names.Changed():
+			if err := k.answer(conn, answer{Changed: true}); err != nil {
+				return // serve finds out too
+			}
+		}
+	}
+}
+
+// handle does what is asked for, unless it may not be. Its error means that the
+// daemon can't be answered.
+func (k *Keeper) handle(ctx context.Context, conn *net.UnixConn, r request) error {
+	if err := k.check(r); err != nil {
+		k.Refused(err)
+		return k.answer(conn, answer{Sequence: r.Sequence, Error: err.Error()})
+	}
+	a := answer{Sequence: r.Sequence}
+	var sockets []*os.File
+	var err error
+	switch {
+	case r.Ports != nil:
+		sockets, err = k.take(ctx, *r.Ports, &a)
+	case r.Names != nil:
+		var refused map[string]error
+		refused, err = k.Names.Set(ctx, *r.Names)
+		a.Refused = texts(refused)
+	default:
+		err = k.Aliases.Set(ctx, *r.Addrs)
+	}
+	if err != nil {
+		a.Error = err.Error()
+	}
+	defer closeAll(sockets) // they are the daemon's alone
+	return k.answer(conn, a, sockets...)
+}
+
+// take takes ports and returns descriptors of the new sockets.
+func (k *Keeper) take(ctx context.Context, want []netip.AddrPort, a *answer) (files []*os.File, err error) {
+	taken, faults, err := k.Ports.Take(ctx, want)
+	a.Faults = texts(faults)
+	for _, socket := range taken {
+		file, e := socket.File()
+		err = errors.Join(err, e, socket.Close())
+		if e == nil {
+			files = append(files, file)
+			a.Sockets = append(a.Sockets, socket.For)
+		}
+	}
+	return files, err
+}
+
+// answer sends an answer, and descriptors behind it.
+func (k *Keeper) answer(conn *net.UnixConn, a answer, files ...*os.File) error {
+	k.writing.Lock()
+	defer k.writing.Unlock()
+	if err := writeMessage(conn, a); err != nil {
+		return err
+	}
+	return sendFiles(conn, files)
+}
+
+// check finds what a request may not ask for. Names are looked at by the hosts
+// file, one by one.
+func (k *Keeper) check(r request) error {
+	switch {
+	case r.Ports != nil:
+		if len(*r.Ports) > maxPorts {
+			return fmt.Errorf("refused: %d ports, more than %d", len(*r.Ports), maxPorts)
+		}
+		for _, at := range *r.Ports {
+			if err := k.checkAddr(at.Addr()); err != nil {
+				return err
+			}
+			if at.Port() == 0 {
+				return fmt.Errorf("refused: port 0 of %v", at.Addr())
+			}
+		}
+	case r.Names != nil:
+		count := 0
+		for addr, names := range *r.Names {
+			if err := k.checkAddr(addr); err != nil && addr != localhost {
+				return err
+			}
+			count += len(names)
+		}
+		if count > maxNames {
+			return fmt.Errorf("refused: %d names, more than %d", count, maxNames)
+		}
+	default:
+		if len(*r.Addrs) > maxAddrs {
+			return fmt.Errorf("refused: %d addresses, more than %d", len(*r.Addrs), maxAddrs)
+		}
+		for _, addr := range *r.Addrs {
+			if err := k.checkAddr(addr); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// localhost is where names of services that run on this machine point.
+var localhost = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+
+func (k *Keeper) checkAddr(addr netip.Addr) error {
+	if !addr.Is4() || !slices.ContainsFunc(k.Allowed, func(p netip.Prefix) bool { return p.Contains(addr) }) {
+		return fmt.Errorf("refused: address %v is not in %v, which kubeshore was started with (--cidr)", addr, k.Allowed)
+	}
+	return nil
+}
+
+// restore puts the machine back, in the order in which a program meets it.
+func (k *Keeper) restore(ctx context.Context) error {
+	within := func(part func(context.Context) error) error {
+		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
+		defer cancel()
+		return part(limited)
+	}
+	return errors.Join(
+		within(func(ctx context.Context) error {
+			_, err := k.Names.Set(ctx, nil)
+			return err
+		}),
+		k.Ports.Close(),
+		within(func(ctx context.Context) error { return k.Aliases.Set(ctx, nil) }),
+	)
+}
+
+// texts returns errors as they go over the wire.
+func texts[K comparable](errs map[K]error) map[K]string {
+	if len(errs) == 0 {
+		return nil
+	}
+	result := make(map[K]string, len(errs))
+	for key, err := range errs {
+		result[key] = err.Error()
+	}
+	return result
+}
+
+// errs is the reverse of texts.
+func errs[K comparable](texts map[K]string) map[K]error {
+	result := make(map[K]error, len(texts))
+	for key, text := range texts {
+		result[key] = errors.New(text)
+	}
+	return result
+}

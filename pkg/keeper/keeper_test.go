@@ -1,0 +1,449 @@
+//go:build linux || darwin
+
+package keeper
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+
+	"github.com/kubeshore/kubeshore/pkg/hosts"
+	"github.com/kubeshore/kubeshore/pkg/listen"
+	"github.com/kubeshore/kubeshore/pkg/loopback"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const original = "127.0.0.1 localhost\n192.0.2.1 mine\n"
+
+// pair returns the two ends of a connection.
+func pair(t *testing.T) (ours, theirs *net.UnixConn) {
+	t.Helper()
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ends [2]*net.UnixConn
+	for i, fd := range fds {
+		file := os.NewFile(uintptr(fd), "end")
+		conn, err := net.FileConn(file)
+		if err := errors.Join(err, file.Close()); err != nil {
+			t.Fatal(err)
+		}
+		ends[i] = conn.(*net.UnixConn)
+		t.Cleanup(func() { _ = ends[i].Close() })
+	}
+	return ends[0], ends[1]
+}
+
+// served is a keeper that serves, with a hosts file of its own.
+type served struct {
+	path    string
+	peer    *net.UnixConn // the daemon's end
+	ended   chan error
+	mu      sync.Mutex
+	refused []string
+}
+
+// serve has a keeper serve until the test ends.
+func serve(ctx context.Context, t *testing.T) *served {
+	t.Helper()
+	s := &served{path: filepath.Join(t.TempDir(), "hosts"), ended: make(chan error, 1)}
+	if err := os.WriteFile(s.path, []byte(original), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	file, err := hosts.Open(s.path, "1000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, theirs := pair(t)
+	s.peer = theirs
+	k := &Keeper{
+		Version: "test", Allowed: []netip.Prefix{loopback.DefaultPrefix},
+		Ports: listen.NewEach("test"), Names: file, Aliases: &loopback.Aliases{},
+		Refused: func(err error) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.refused = append(s.refused, err.Error())
+		},
+	}
+	watching, stop := context.WithCancel(t.Context())
+	watched := make(chan error, 1)
+	go func() { watched <- file.Run(watching) }()
+	go func() {
+		err := k.Serve(ctx, ours)
+		stop()
+		s.ended <- errors.Join(err, <-watched, file.Close(), ours.Close())
+	}()
+	t.Cleanup(func() { _ = theirs.Close() })
+	return s
+}
+
+func (s *served) hosts(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(s.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// client returns the client of a keeper, running until the test ends it.
+func (s *served) client(t *testing.T) (c *Client, stop func() error) {
+	t.Helper()
+	c, err := NewClient(s.peer, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- c.Run(ctx) }()
+	return c, func() error {
+		cancel()
+		return <-done
+	}
+}
+
+var (
+	web = netip.MustParseAddr("127.64.9.1")
+	db  = netip.MustParseAddr("127.64.9.2")
+)
+
+// free returns a port that is free on all addresses.
+func free(t *testing.T) uint16 {
+	t.Helper()
+	l, err := net.Listen("tcp4", "0.0.0.0:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return netip.MustParseAddrPort(l.Addr().String()).Port()
+}
+
+// Names and ports are had through a keeper as without one, and all is put back when
+// the daemon ends.
+func TestKeeper(t *testing.T) {
+	s := serve(t.Context(), t)
+	c, stop := s.client(t)
+	ports := listen.New(c)
+	at := netip.AddrPortFrom(web, free(t))
+	if faults := ports.Set(t.Context(), []netip.AddrPort{at}); len(faults) > 0 {
+		t.Fatal(faults)
+	}
+	refused, err := c.Names().Set(t.Context(), map[netip.Addr][]string{web: {"web.shop", "mine", "localhost", "a\nb"}, netip.MustParseAddr("127.0.0.1"): {"api.shop"}})
+	if err != nil || len(refused) != 3 {
+		t.Errorf("refused %v, %v", refused, err)
+	}
+	if text := s.hosts(t); !strings.Contains(text, "127.64.9.1       web.shop\n") || !strings.Contains(text, "127.0.0.1        api.shop\n") {
+		t.Errorf("the hosts file has %q", text)
+	}
+	if err := c.Aliases().Set(t.Context(), []netip.Addr{web}); err != nil {
+		t.Error(err)
+	}
+	client, err := net.Dial("tcp", at.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	conn, err := ports.Accept()
+	if err != nil || conn.LocalAddr().String() != at.String() {
+		t.Fatal(conn, err)
+	}
+	defer conn.Close()
+	// The keeper has no copy of the socket: without ours nobody listens.
+	if err := ports.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := net.Dial("tcp", at.String()); !errors.Is(err, unix.ECONNREFUSED) {
+		t.Errorf("after it was closed: %v", err)
+	}
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	if err := <-s.ended; err != nil {
+		t.Error(err)
+	}
+	if text := s.hosts(t); text != original {
+		t.Errorf("the hosts file has %q", text)
+	}
+}
+
+// Many sockets come in several messages, each for what it is for.
+func TestKeeperManySockets(t *testing.T) {
+	s := serve(t.Context(), t)
+	c, stop := s.client(t)
+	port := free(t)
+	want := make([]netip.AddrPort, 0, 3*rightsPerByte+7)
+	for i := range cap(want) {
+		want = append(want, netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 64, byte(10 + i>>8), byte(i)}), port))
+	}
+	taken, faults, err := c.Take(t.Context(), append(slices.Clone(want[:200]), want[200:]...))
+	if err != nil || len(faults) > 0 || len(taken) != len(want) {
+		t.Fatal(len(taken), faults, err)
+	}
+	for _, socket := range taken {
+		if got := socket.Addr().String(); got != socket.For.String() {
+			t.Errorf("the socket of %s listens at %s", socket.For, got)
+		}
+		if err := socket.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if taken, _, err := c.Take(t.Context(), want); err != nil || len(taken) != 0 {
+		t.Errorf("a second time it gives %d, %v", len(taken), err)
+	}
+	if err := errors.Join(stop(), <-s.ended); err != nil {
+		t.Error(err)
+	}
+}
+
+// What another program does to the hosts file the daemon is told.
+func TestKeeperTellsOfChanges(t *testing.T) {
+	s := serve(t.Context(), t)
+	c, stop := s.client(t)
+	names := c.Names()
+	<-names.Changed()
+	table := map[netip.Addr][]string{web: {"web.shop"}}
+	if _, err := names.Set(t.Context(), table); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(s.path, []byte(original), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	<-names.Changed()
+	if _, err := names.Set(t.Context(), table); err != nil || !strings.Contains(s.hosts(t), "web.shop") {
+		t.Error(s.hosts(t), err)
+	}
+	if err := errors.Join(stop(), <-s.ended); err != nil {
+		t.Error(err)
+	}
+}
+
+// A keeper that ends first is ErrGone, and what it did is taken back.
+func TestKeeperEndsFirst(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	s := serve(ctx, t)
+	c, err := NewClient(s.peer, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := make(chan error, 1)
+	go func() { gone <- c.Run(t.Context()) }()
+	if _, err := c.Names().Set(t.Context(), map[netip.Addr][]string{web: {"web.shop"}}); err != nil {
+		t.Fatal(err)
+	}
+	why := errors.New("the guard is dead")
+	cancel(why)
+	if err := <-s.ended; !errors.Is(err, why) {
+		t.Errorf("the keeper ends with %v", err)
+	}
+	if err := <-gone; !errors.Is(err, ErrGone) {
+		t.Errorf("the client ends with %v", err)
+	}
+	if text := s.hosts(t); text != original {
+		t.Errorf("the hosts file has %q", text)
+	}
+	if _, err := c.Names().Set(t.Context(), map[netip.Addr][]string{db: {"db"}}); !errors.Is(err, ErrGone) {
+		t.Errorf("setting names says %v", err)
+	}
+	if _, err := c.Names().Set(t.Context(), nil); err != nil {
+		t.Errorf("there is nothing to take back, but %v", err)
+	}
+	if err := c.Aliases().Set(t.Context(), nil); err != nil {
+		t.Errorf("there is nothing to take back, but %v", err)
+	}
+}
+
+func TestNewClientRefuses(t *testing.T) {
+	for want, a := range map[string]answer{
+		"no hosts file":  {Hello: &hello{}, Error: "no hosts file"},
+		"without a":      {Sequence: 1},
+		"kubeshore 2":    {Hello: &hello{Version: "2"}},
+		"doesn't begin:": {},
+	} {
+		ours, theirs := pair(t)
+		if want == "doesn't begin:" {
+			_ = theirs.Close()
+		} else if err := writeMessage(theirs, a); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := NewClient(ours, "1"); err == nil || !strings.Contains(strings.Replace(err.Error(), "doesn't begin with a", "without a", 1), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+}
+
+// hostile are requests that a keeper refuses, with what it says.
+var hostile = map[string]string{
+	`{"sequence":1,"ports":["8.8.8.8:80"]}`:                                                        "refused: address 8.8.8.8",
+	`{"sequence":1,"ports":["0.0.0.0:80"]}`:                                                        "refused: address 0.0.0.0",
+	`{"sequence":1,"ports":["[::1]:80"]}`:                                                          "refused: address ::1",
+	`{"sequence":1,"ports":["[::ffff:127.64.0.1]:80"]}`:                                            "refused: address ::ffff:127.64.0.1",
+	`{"sequence":1,"ports":["127.0.0.1:80"]}`:                                                      "refused: address 127.0.0.1",
+	`{"sequence":1,"ports":["127.128.0.1:80"]}`:                                                    "refused: address 127.128.0.1",
+	`{"sequence":1,"ports":["127.64.0.1:0"]}`:                                                      "refused: port 0",
+	`{"sequence":1,"names":{"8.8.8.8":["a"]}}`:                                                     "refused: address 8.8.8.8",
+	`{"sequence":1,"names":{"::1":["a"]}}`:                                                         "refused: address ::1",
+	`{"sequence":1,"addrs":["10.0.0.1"]}`:                                                          "refused: address 10.0.0.1",
+	`{"sequence":1,"ports":["127.64.0.1:80"` + strings.Repeat(`,"127.64.0.1:80"`, maxPorts) + `]}`: "refused: 65537 ports",
+	`{"sequence":1,"addrs":["127.64.0.1"` + strings.Repeat(`,"127.64.0.1"`, maxAddrs) + `]}`:       "refused: 65537 addresses",
+	`{"sequence":1,"names":{"127.64.0.1":["a"` + strings.Repeat(`,"a"`, maxNames) + `]}}`:          "refused: 262145 names",
+}
+
+// A keeper refuses what it may not do, says so, and goes on.
+func TestKeeperRefuses(t *testing.T) {
+	s := serve(t.Context(), t)
+	if _, err := readAnswer(s.peer); err != nil { // the hello
+		t.Fatal(err)
+	}
+	for text, want := range hostile {
+		if err := send(s.peer, text); err != nil {
+			t.Fatal(err)
+		}
+		if a := reply(t, s.peer); !strings.HasPrefix(a.Error, want) || len(a.Sockets) > 0 {
+			t.Errorf("%.60s: %+v", text, a)
+		}
+	}
+	bad := []string{"localhost", "a b", "a\nb", "a#b", "a\x00b", "8.8.8.8\tbank", strings.Repeat("a.", 10_000), strings.Repeat("a", 64), "", "mine"}
+	if err := writeMessage(s.peer, request{Sequence: 9, Names: &map[netip.Addr][]string{web: bad}}); err != nil {
+		t.Fatal(err)
+	}
+	if a := reply(t, s.peer); len(a.Refused) != len(bad) {
+		t.Errorf("refused %v", a.Refused)
+	}
+	if text := s.hosts(t); text != original {
+		t.Errorf("the hosts file has %q", text)
+	}
+	if len(s.refused) != len(hostile) {
+		t.Errorf("it logged %d of %d", len(s.refused), len(hostile))
+	}
+	if err := s.peer.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-s.ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// A keeper that doesn't understand its peer ends, with everything put back.
+func TestKeeperMalformed(t *testing.T) {
+	huge := binary.BigEndian.AppendUint32(nil, 1<<31)
+	for name, bytes := range map[string][]byte{
+		"a huge length":  huge,
+		"not JSON":       message("nonsense"),
+		"two values":     message(`{"sequence":1,"addrs":[]} {}`),
+		"unknown field":  message(`{"sequence":1,"addrs":[],"path":"/etc/passwd"}`),
+		"two requests":   message(`{"sequence":1,"addrs":[],"ports":[]}`),
+		"no request":     message(`{"sequence":1}`),
+		"no sequence":    message(`{"addrs":[]}`),
+		"not an address": message(`{"sequence":1,"ports":["web:80"]}`),
+		"an early end":   message(`{"sequence":1,"addrs":[]}`)[:9],
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := serve(t.Context(), t)
+			if _, err := readAnswer(s.peer); err != nil { // the hello
+				t.Fatal(err)
+			}
+			if err := writeMessage(s.peer, request{Sequence: 1, Names: &map[netip.Addr][]string{web: {"web.shop"}}}); err != nil {
+				t.Fatal(err)
+			}
+			if a := reply(t, s.peer); a.Error != "" || !strings.Contains(s.hosts(t), "web.shop") {
+				t.Fatal(a)
+			}
+			if _, err := s.peer.Write(bytes); err != nil {
+				t.Fatal(err)
+			}
+			if name == "an early end" {
+				_ = s.peer.CloseWrite()
+			}
+			if err := <-s.ended; err == nil || !strings.Contains(err.Error(), "malformed") {
+				t.Errorf("it ends with %v", err)
+			}
+			if text := s.hosts(t); text != original || len(s.refused) != 1 {
+				t.Errorf("the hosts file has %q, and it logged %v", text, s.refused)
+			}
+		})
+	}
+}
+
+func message(text string) []byte {
+	return append(binary.BigEndian.AppendUint32(nil, uint32(len(text))), text...)
+}
+
+func send(conn io.Writer, text string) error {
+	_, err := conn.Write(message(text))
+	return err
+}
+
+// reply reads the next reply: the keeper may tell of changes before it.
+func reply(t *testing.T, conn *net.UnixConn) answer {
+	t.Helper()
+	if err := conn.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		a, err := readAnswer(conn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a.Sequence > 0 {
+			return a
+		}
+	}
+}
+
+// Whatever a peer writes, a keeper understands a request that it can write itself, or
+// none.
+func FuzzDecode(f *testing.F) {
+	for text := range hostile {
+		if len(text) < 200 {
+			f.Add([]byte(text))
+		}
+	}
+	f.Add([]byte(`{"sequence":1,"names":{"127.64.0.1":["a","b"]}}`))
+	k := &Keeper{Allowed: []netip.Prefix{loopback.DefaultPrefix}}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		r, err := decode(text)
+		if err != nil || k.check(r) != nil {
+			return
+		}
+		for _, at := range deref(r.Ports) {
+			if !loopback.DefaultPrefix.Contains(at.Addr()) || at.Port() == 0 {
+				t.Errorf("it takes %v", at)
+			}
+		}
+		for _, addr := range deref(r.Addrs) {
+			if !loopback.DefaultPrefix.Contains(addr) {
+				t.Errorf("it takes %v", addr)
+			}
+		}
+		if r.Names != nil {
+			for addr := range *r.Names {
+				if !loopback.DefaultPrefix.Contains(addr) && fmt.Sprint(addr) != "127.0.0.1" {
+					t.Errorf("it names %v", addr)
+				}
+			}
+		}
+	})
+}
+
+func deref[T any](p *[]T) []T {
+	if p == nil {
+		return nil
+	}
+	return *p
+}

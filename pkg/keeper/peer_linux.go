@@ -1,0 +1,25 @@
+package keeper
+
+import (
+	"net"
+
+	"golang.org/x/sys/unix"
+)
+
+// PeerUID returns who the process is that made the other end of conn (unix(7),
+// SO_PEERCRED).
+func PeerUID(conn *net.UnixConn) (int, error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var peer *unix.Ucred
+	var e error
+	if err := raw.Control(func(fd uintptr) { peer, e = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
+		return 0, err
+	}
+	if e != nil {
+		return 0, e
+	}
+	return int(peer.Uid), nil
+}

@@ -1,0 +1,401 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// insideEnv has the test binary run where inside has made it a folder /etc of its own.
+const insideEnv = "KUBESHORE_E2E_INSIDE"
+
+// inside runs the rest of the test where /etc is the test's own: users can be made
+// there, and what sudo lets them do can be said. It returns false in the process in
+// which that isn't so, when the test is over there.
+func inside(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv(insideEnv) != "" {
+		own := t.TempDir()
+		if err := syscall.Mount("tmpfs", own, "tmpfs", 0, ""); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"upper", "work"} {
+			if err := os.Mkdir(filepath.Join(own, name), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := syscall.Mount("overlay", "/etc", "overlay", 0, fmt.Sprintf("lowerdir=/etc,upperdir=%s/upper,workdir=%[1]s/work", own)); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			_ = syscall.Unmount("/etc", syscall.MNT_DETACH)
+			_ = syscall.Unmount(own, syscall.MNT_DETACH)
+		})
+		return true
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.count=1")
+	cmd.Env = append(os.Environ(), insideEnv+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS} // Go makes its mounts private
+	out, err := cmd.CombinedOutput()
+	t.Logf("%s", out)
+	if err != nil || !bytes.Contains(out, []byte("--- PASS: "+t.Name())) {
+		t.Errorf("inside: %v", err)
+	}
+	return false
+}
+
+// person is a user of the machine, made for a test, who may call sudo.
+type person struct {
+	name string
+	uid  int
+	home string
+}
+
+// newPerson makes a user with a kubeconfig. rule is what sudoers(5) says of them.
+func newPerson(t *testing.T, name, rule string) person {
+	t.Helper()
+	p := person{name: name, home: filepath.Join("/home", name)}
+	run(t, "useradd", "--create-home", "--shell", "/bin/bash", "--user-group", name)
+	t.Cleanup(func() { _ = os.RemoveAll(p.home) }) // /home is the machine's
+	run(t, "groupadd", "-f", "developers")
+	run(t, "usermod", "-aG", "developers", name)
+	uid, err := strconv.Atoi(run(t, "id", "-u", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.uid = uid
+	p.file(t, ".kube/config", kubectl(t, "", "config", "view", "--raw", "--minify", "--flatten"), 0o600)
+	content, err := os.ReadFile(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.file(t, "kubeshore", string(content), 0o755)
+	if err := os.WriteFile(filepath.Join("/etc/sudoers.d", name), []byte(name+" ALL=(ALL) "+rule+"\n"), 0o440); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// file writes a file of the person's.
+func (p person) file(t *testing.T, name, content string, mode os.FileMode) string {
+	t.Helper()
+	path := filepath.Join(p.home, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(content), mode); err != nil {
+		t.Fatal(err)
+	}
+	run(t, "chown", "-R", p.name, p.home)
+	return path
+}
+
+func run(t *testing.T, program string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(program, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %s: %v: %s", program, strings.Join(args, " "), err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// does runs a command line as the person, without a terminal.
+func (p person) does(line string) *exec.Cmd {
+	cmd := exec.Command("setpriv", "--reuid", p.name, "--regid", p.name, "--init-groups", "setsid", "-w", "env", "-i",
+		"HOME="+p.home, "USER="+p.name, "LOGNAME="+p.name, "SHELL=/bin/bash", "PATH=/usr/local/bin:/usr/bin:/bin", "bash", "-c", "cd; exec "+line)
+	return cmd
+}
+
+// ready starts kubeshore as the person and waits until it is ready.
+func (p person) ready(t *testing.T, line string) *daemon {
+	t.Helper()
+	before, err := os.ReadFile(hostsFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &daemon{Cmd: p.does(line), ended: make(chan struct{}), before: before}
+	d.Stderr = &d.log
+	if err := d.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		d.err = d.Wait()
+		close(d.ended)
+	}()
+	t.Cleanup(func() {
+		select {
+		case <-d.ended:
+		default:
+			_ = d.Process.Signal(syscall.SIGTERM)
+			<-d.ended
+		}
+		if t.Failed() {
+			t.Logf("it says\n%s", d.log.String())
+		}
+	})
+	d.says(t, "msg=ready")
+	return d
+}
+
+// halves are the processes of a kubeshore that runs for a person.
+type halves struct{ daemon, keeper, guard int }
+
+// find finds the processes.
+func (p person) find(t *testing.T) (h halves) {
+	t.Helper()
+	out := run(t, "ps", "-eo", "pid=,ruid=,args=")
+	line := regexp.MustCompile(`^\s*(\d+)\s+(\d+)\s+(\S*kubeshore) (\w+)`)
+	for text := range strings.Lines(out) {
+		m := line.FindStringSubmatch(text)
+		if m == nil {
+			continue
+		}
+		pid, _ := strconv.Atoi(m[1])
+		switch root := m[2] == "0"; {
+		case m[4] == "up" && !root:
+			h.daemon = pid
+		case m[4] == "guard" && root:
+			h.guard = pid
+		case (m[4] == "keeper" || m[4] == "up") && root:
+			h.keeper = pid
+		}
+	}
+	return h
+}
+
+// nothingLeft waits until no process is left and the hosts file is as it was.
+func (p person) nothingLeft(t *testing.T, d *daemon) time.Duration {
+	t.Helper()
+	return eventually(t, "nothing is left", func() error {
+		if err := d.restored(); err != nil {
+			return err
+		}
+		if h := p.find(t); h != (halves{}) {
+			return fmt.Errorf("there are %+v", h)
+		}
+		if left, _ := filepath.Glob("/etc/.hosts*"); len(left) > 0 {
+			return fmt.Errorf("left behind: %v", left)
+		}
+		if left, _ := filepath.Glob("/tmp/kubeshore-[0-9]*"); len(left) > 0 {
+			return fmt.Errorf("left behind: %v", left)
+		}
+		return nil
+	})
+}
+
+// Every way to start: what needs root runs as root, and the rest as the user.
+func TestWaysToStart(t *testing.T) {
+	if !inside(t) {
+		return
+	}
+	ns := namespace(t)
+	apply(t, deployment(ns, "web", 1), service(ns, "web", 80, ""))
+	readyPods(t, ns, "web", 1)
+	ann := newPerson(t, "ann", "NOPASSWD: ALL")
+	for _, line := range []string{"./kubeshore up", "sudo ./kubeshore up", "sudo -E ./kubeshore up"} {
+		t.Run(line, func(t *testing.T) {
+			d := ann.ready(t, line+" -n "+ns)
+			h := ann.find(t)
+			if h.daemon == 0 || h.keeper == 0 || h.guard == 0 {
+				t.Errorf("there are %+v", h)
+			}
+			mustGet(t, "http://web."+ns)
+			status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", h.daemon))
+			if err != nil || !strings.Contains(string(status), fmt.Sprintf("Uid:\t%d\t%[1]d\t%[1]d\t%[1]d\n", ann.uid)) ||
+				!regexp.MustCompile(`CapEff:\s0+\n`).Match(status) {
+				t.Errorf("the daemon's status is %s, %v", status, err)
+			}
+			if err := syscall.Kill(h.daemon, syscall.SIGINT); err != nil {
+				t.Fatal(err)
+			}
+			<-d.ended
+			if d.err != nil {
+				t.Error(d.err)
+			}
+			t.Logf("nothing is left after %v", ann.nothingLeft(t, d))
+			if strange := run(t, "find", ann.home, "!", "-user", "ann"); strange != "" {
+				t.Errorf("not the user's in the home: %s", strange)
+			}
+		})
+	}
+	t.Run("--user", func(t *testing.T) {
+		d := up(t, "--user", "ann", "--kubeconfig", filepath.Join(ann.home, ".kube/config"), "-n", ns)
+		if h := ann.find(t); h.daemon == 0 || h.keeper == 0 {
+			t.Errorf("there are %+v", h)
+		}
+		d.stop(t, syscall.SIGTERM) // the keeper passes it on
+		ann.nothingLeft(t, d)
+	})
+	t.Run("--rootless", func(t *testing.T) {
+		own := ann.file(t, "hosts", "127.0.0.1 localhost\n", 0o644)
+		d := ann.ready(t, "./kubeshore up --rootless -m 80:8080 --hosts-file hosts -n "+ns)
+		d.says(t, "without root: ")
+		address := regexp.MustCompile(`web\S*  (127\.\S+:8080)`).FindStringSubmatch(d.log.String())
+		if address == nil {
+			t.Fatalf("it says %s", d.log.String())
+		}
+		mustGet(t, "http://"+address[1])
+		if text, err := os.ReadFile(own); err != nil || !strings.Contains(string(text), "web."+ns) {
+			t.Errorf("its hosts file has %s, %v", text, err)
+		}
+	})
+	t.Run("--rootless without a hosts file", func(t *testing.T) {
+		d := ann.ready(t, "./kubeshore up --rootless -n "+ns)
+		d.says(t, "no names are written")
+		d.says(t, "needs root")
+	})
+	t.Run("a password without a terminal", func(t *testing.T) {
+		bob := newPerson(t, "bob", "ALL")
+		out, err := bob.does("./kubeshore up -n " + ns).CombinedOutput()
+		if exit := new(exec.ExitError); !errors.As(err, &exit) || exit.ExitCode() != 1 || bytes.Count(out, []byte("\n")) != 1 ||
+			!bytes.Contains(out, []byte("sudo can't ask for a password without a terminal")) {
+			t.Errorf("%v: %s", err, out)
+		}
+	})
+}
+
+// A credential plugin runs as the user, with the user's groups and home.
+func TestPluginRunsAsTheUser(t *testing.T) {
+	if !inside(t) {
+		return
+	}
+	ns := namespace(t)
+	apply(t, service(ns, "web", 80, ""))
+	ann := newPerson(t, "ann", "NOPASSWD: ALL")
+	_, token := userMay(t, ns, mayReadServices, mayReadEndpoints)
+	plugin := ann.file(t, "plugin", fmt.Sprintf(`#!/bin/sh
+echo "$(id -un), $(id -Gn) $HOME $USER $SHELL $SUDO_USER" > "$HOME/said"
+echo '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":{"token":"%s"}}'
+`, token), 0o755)
+	config := filepath.Join(ann.home, ".kube/config")
+	user := kubectl(t, "", "--kubeconfig", config, "config", "view", "-o", "jsonpath={.users[0].name}")
+	kubectl(t, "", "--kubeconfig", config, "config", "unset", "users."+user)
+	kubectl(t, "", "--kubeconfig", config, "config", "set-credentials", user, "--exec-command="+plugin, "--exec-api-version=client.authentication.k8s.io/v1",
+		"--exec-interactive-mode=Never")
+	run(t, "chown", "-R", "ann", ann.home)
+	for _, line := range []string{"./kubeshore up", "sudo ./kubeshore up"} {
+		d := ann.ready(t, line+" -n "+ns)
+		said, err := os.ReadFile(filepath.Join(ann.home, "said"))
+		if want := "ann, ann developers /home/ann ann /bin/bash \n"; string(said) != want || err != nil {
+			t.Errorf("%s: the plugin says %q, %v; want %q", line, said, err, want)
+		}
+		if strings.Contains(d.log.String(), token) {
+			t.Error("the log has the token")
+		}
+		if err := syscall.Kill(ann.find(t).daemon, syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		<-d.ended
+		ann.nothingLeft(t, d)
+	}
+}
+
+// Whichever of the processes is killed, and when: the machine is as it was two
+// seconds later.
+func TestKilledHalves(t *testing.T) {
+	if !inside(t) {
+		return
+	}
+	ns := namespace(t)
+	apply(t, service(ns, "web", 80, ""))
+	ann := newPerson(t, "ann", "NOPASSWD: ALL")
+	var worst time.Duration
+	for i := range 21 {
+		line := []string{"./kubeshore up", "sudo ./kubeshore up"}[i%2]
+		d := ann.ready(t, line+" -n "+ns)
+		h := ann.find(t)
+		victim := []int{h.daemon, h.keeper, h.guard}[i%3]
+		pause(t, rand.N(100*time.Millisecond))
+		at, err := resolve("web." + ns)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Kill(victim, syscall.SIGKILL); err != nil {
+			t.Fatalf("%s: %+v: %v", line, h, err)
+		}
+		took := ann.nothingLeft(t, d)
+		worst = max(worst, took)
+		if took > 2*time.Second {
+			t.Errorf("%s, %s killed: it took %v", line, []string{"daemon", "keeper", "guard"}[i%3], took)
+		}
+		if _, err := net.Dial("tcp", at+":80"); !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Errorf("the port says %v", err)
+		}
+		<-d.ended
+		if d.err == nil {
+			t.Errorf("%s: it ends as if nothing had happened: %s", line, d.log.String())
+		}
+		if i%3 == 1 && i%2 == 0 && !strings.Contains(d.log.String(), "keeper) has ended") {
+			t.Errorf("it says %s", d.log.String())
+		}
+	}
+	t.Logf("nothing was left after %v at most", worst)
+
+	d := ann.ready(t, "./kubeshore up -n "+ns)
+	h := ann.find(t)
+	for _, pid := range []int{h.guard, h.keeper, h.daemon} { // stopped first, so that none of them sees another's end
+		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, pid := range []int{h.guard, h.keeper, h.daemon} {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-d.ended
+	if said := run(t, program, "clean"); !strings.Contains(said, fmt.Sprintf("took away the names of user %d", ann.uid)) {
+		t.Errorf("clean says %s", said)
+	}
+	ann.nothingLeft(t, d)
+	if said := run(t, program, "clean"); said != "nothing to clean" {
+		t.Errorf("clean says %s", said)
+	}
+}
+
+// Two users at once have names and addresses of their own, and what one has the other
+// is refused.
+func TestTwoUsers(t *testing.T) {
+	if !inside(t) {
+		return
+	}
+	ns := namespace(t)
+	apply(t, service(ns, "web", 80, ""))
+	ann, bob := newPerson(t, "ann", "NOPASSWD: ALL"), newPerson(t, "bob", "NOPASSWD: ALL")
+	before := ann.ready(t, "./kubeshore up -n "+ns)
+	second := bob.ready(t, "./kubeshore up --domain bobs.test -n "+ns)
+	second.says(t, "the hosts file has the name web."+ns+" already")
+	first, err := resolve("web." + ns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := resolve("web." + ns + ".bobs.test")
+	if err != nil || other == first {
+		t.Errorf("at %s and at %s, %v", first, other, err)
+	}
+	if err := syscall.Kill(-before.Process.Pid, syscall.SIGTERM); err != nil {
+		if err := before.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "the other one takes the name up", func() error {
+		at, err := resolve("web." + ns)
+		if err == nil && at != other {
+			err = fmt.Errorf("it is at %s, not at %s", at, other)
+		}
+		return err
+	})
+}
