@@ -33,6 +33,10 @@ help: ## print the targets
 build: ## write bin/kubeshore
 	go build -trimpath -ldflags '-s -w' -o bin/kubeshore ./cmd/kubeshore
 
+.PHONY: install
+install: build ## put bin/kubeshore into /usr/local/bin, where sudo finds it
+	$(if $(filter-out 0,$(shell id -u)),sudo) install -m 755 bin/kubeshore /usr/local/bin/kubeshore
+
 .PHONY: demo
 demo: build cluster ## forward the sample application of a cluster of its own, and ask it
 	bash test/sample/demo.sh $(CLUSTER_KUBECONFIG)

@@ -48,12 +48,15 @@ SIGTERM, SIGQUIT or SIGHUP; then take everything back. The services of the first
 namespace answer to their bare names too.
 
 A project's file, kubeshore.yaml, in this folder or above it, says the same and
-more; flags go before it. It needs root, for the hosts file and for ports below
-1024.`,
-		Example: `  sudo kubeshore up                         # the current context's namespace
-  sudo kubeshore up -n shop,data            # then: curl http://go-ok, curl http://db-0.db.data:5432
-  sudo -E kubeshore up -A -x dev,staging    # all namespaces of two clusters; -E keeps your KUBECONFIG
-  sudo kubeshore up --include 'web*,db.data' -m 80:8080`,
+more; flags go before it.
+
+It needs root for the hosts file and for ports, and asks for it by sudo; all else,
+credential plugins too, runs as you.`,
+		Example: `  kubeshore up                         # the current context's namespace
+  kubeshore up -n shop,data            # then: curl http://go-ok, curl http://db-0.db.data:5432
+  kubeshore up -A -x dev,staging       # all namespaces of two clusters
+  kubeshore up --include 'web*,db.data' -m 80:8080
+  sudo -E kubeshore up                 # the same, as sudo's command; -E keeps your KUBECONFIG`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := f.check(cmd.Flags()); err != nil {
