@@ -86,7 +86,7 @@ func (f *upFlags) define(flags *pflag.FlagSet) {
 	flags.StringVar(&f.config, "config", "", "project's file (default: kubeshore.yaml, here or above)")
 	flags.StringSliceVar(&f.ranges, "cidr", []string{loopback.DefaultPrefix.String()}, "ranges of 127.0.0.0/8 that services' addresses are in; of the first are those that nobody has chosen")
 	flags.StringVar(&f.hostsFile, "hosts-file", hosts.DefaultPath(), "hosts file to write the names to")
-	flags.Var(&f.listen, "listen", "how ports are taken: lookup for one socket for all of them, each for a socket each, or auto for the first that can be had")
+	flags.Var(&f.listen, "listen", "how ports are taken: by one socket for all of them, one for each, or the first of these that can be had")
 	flags.StringVar(&f.user, "user", "", "run as this user, but for what needs root (default: who called sudo)")
 	flags.BoolVar(&f.rootless, "rootless", false, "do without root, and without what needs it")
 	flags.DurationVar(&f.hold, "hold", 10*time.Second, "how long a connection waits for a pod that can take it; 0: not at all")

@@ -87,8 +87,8 @@ func (m *Mode) Set(name string) error {
 	return fmt.Errorf("must be %s, %s or %s", ModeAuto, ModeLookup, ModeEach)
 }
 
-// Type names the type of the flag.
-func (*Mode) Type() string { return "mode" }
+// Type names the modes, for the flag's help.
+func (*Mode) Type() string { return "auto|lookup|each" }
 
 // Open returns what takes ports in that mode. An error means that the mode can't
 // be had here.

@@ -3,7 +3,12 @@
 package e2e
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -160,4 +165,106 @@ func TestNotRoot(t *testing.T) {
 	if said := string(out); !strings.Contains(said, "kubeshore needs root for the hosts file and for ports") || strings.Count(said, "\n") != 1 {
 		t.Errorf("it says %q", said)
 	}
+}
+
+// A block that another program drops comes back, and a name that the user's own line
+// has is taken up when that line goes.
+func TestHostsFileIsRewritten(t *testing.T) {
+	ns := namespace(t)
+	apply(t, service(ns, "web", 80, ""), service(ns, "db", 5432, ""))
+	d := up(t, "-n", ns)
+	if err := os.WriteFile(hostsFile, append(bytes.Clone(d.before), "192.0.2.7 db."+ns+"\n"...), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	took := eventually(t, "the block is back", func() error {
+		_, err := resolve("web." + ns)
+		return err
+	})
+	t.Logf("the block was back after %v", took)
+	d.says(t, "the hosts file has the name db."+ns+" already, for 192.0.2.7")
+	if at, err := resolve("db." + ns); at != "192.0.2.7" {
+		t.Errorf("the user's own name is at %s, %v", at, err)
+	}
+	with, err := os.ReadFile(hostsFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	without := bytes.Replace(with, []byte("192.0.2.7 db."+ns+"\n"), nil, 1)
+	if err := os.WriteFile(hostsFile, without, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	took = eventually(t, "the name is taken up", func() error {
+		at, err := resolve("db." + ns)
+		if err == nil && at == "192.0.2.7" {
+			err = errors.New("it is still the user's")
+		}
+		return err
+	})
+	t.Logf("the name was taken up after %v", took)
+}
+
+// A user's server listens on all addresses on a port that a service has, from before and
+// from later, and neither is in the other's way. With a socket for each port the fault
+// is said, with the server's name, and the port is taken over when it is free.
+func TestUsersServerOnAllAddresses(t *testing.T) {
+	ns := namespace(t)
+	apply(t, deployment(ns, "web", 1), service(ns, "web", 8099, ""))
+	readyPods(t, ns, "web", 1)
+	serve := func() net.Listener {
+		l, err := net.Listen("tcp", ":8099")
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "mine") })}
+		go func() { _ = server.Serve(l) }()
+		t.Cleanup(func() { _ = server.Close() })
+		return l
+	}
+	mine := func() error {
+		answer, err := http.Get("http://127.0.0.1:8099")
+		if err != nil {
+			return err
+		}
+		defer answer.Body.Close()
+		if text, err := io.ReadAll(answer.Body); string(text) != "mine" {
+			return fmt.Errorf("it says %q, %w", text, err)
+		}
+		return nil
+	}
+	before := serve()
+	d := up(t, "-n", ns)
+	d.says(t, "ports: one socket for all ports (sk_lookup)")
+	mustGet(t, "http://web."+ns+":8099")
+	if err := mine(); err != nil {
+		t.Error(err)
+	}
+	if err := before.Close(); err != nil {
+		t.Fatal(err)
+	}
+	later := serve()
+	mustGet(t, "http://web."+ns+":8099")
+	if err := mine(); err != nil {
+		t.Error(err)
+	}
+	at, err := resolve("web." + ns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := net.Listen("tcp", ":8098")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if err := refused("http://" + at + ":8098"); err != nil {
+		t.Errorf("a port that the service doesn't have: %v", err)
+	}
+	d.stop(t, syscall.SIGTERM)
+
+	d = up(t, "-n", ns, "--listen", "each")
+	d.says(t, "ports: a socket for each port (as asked for)")
+	d.says(t, fmt.Sprintf("port 8099 of %s is in use by e2e.test (process %d)", at, os.Getpid()))
+	if err := later.Close(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the port is taken over", answers("http://web."+ns+":8099"))
 }

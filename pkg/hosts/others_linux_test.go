@@ -1,0 +1,250 @@
+package hosts
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// writerOf is the variable that makes the test binary another program, which adds
+// lines to a hosts file in the ways that programs have.
+const writerOf = "HOSTS_TEST_WRITER_OF"
+
+const writes = 200
+
+// immutable is FS_IMMUTABLE_FL (linux/fs.h).
+const immutable = 0x10
+
+func TestMain(m *testing.M) {
+	if path := os.Getenv(writerOf); path != "" {
+		runWriter(path)
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// runWriter adds a line for each byte that it reads, and says so.
+func runWriter(path string) {
+	in := bufio.NewReader(os.Stdin)
+	for i := range writes {
+		if _, err := in.ReadByte(); err != nil {
+			panic(err)
+		}
+		line := fmt.Sprintf("10.0.0.%d theirs-%d\n", i, i)
+		var err error
+		if i%2 == 0 {
+			err = appendTo(path, line)
+		} else {
+			err = renameWith(path, line)
+		}
+		if err != nil {
+			panic(err)
+		}
+		fmt.Println(i)
+	}
+}
+
+func appendTo(path, line string) error {
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	_, err = file.WriteString(line)
+	return errors.Join(err, file.Close())
+}
+
+// renameWith does what sed -i does. It takes our lock for the moment in which it would
+// else undo what was written since it read: no program can be kept from that.
+func renameWith(path, line string) error {
+	l, err := wait(context.Background(), hidden(path, "lock"))
+	if err != nil {
+		return err
+	}
+	content, err := os.ReadFile(path)
+	if err == nil {
+		err = os.WriteFile(path+".sed", append(content, line...), 0o644)
+	}
+	if err == nil {
+		err = os.Rename(path+".sed", path)
+	}
+	return errors.Join(err, l.release())
+}
+
+// Another program writes the file 200 times while names come and go: no line of its
+// own is lost, and in the end none of ours is left.
+func TestFileWithAnotherProgram(t *testing.T) {
+	f, path := open(t)
+	command := exec.Command(os.Args[0])
+	command.Env = append(os.Environ(), writerOf+"="+path)
+	command.Stderr = os.Stderr
+	in, err := command.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := command.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	written := make(chan error, 1)
+	go func() {
+		lines := bufio.NewScanner(out)
+		for range writes {
+			if _, err := in.Write([]byte{'.'}); err != nil {
+				written <- err
+				return
+			}
+			lines.Scan()
+		}
+		written <- command.Wait()
+	}()
+	sets := 0
+	for done := false; !done; sets++ {
+		names := map[netip.Addr][]string{addr1: {fmt.Sprintf("web-%d.shop", sets)}, addr2: {"db"}}
+		if _, err := f.Set(t.Context(), names); err != nil && !errors.Is(err, errChanged) {
+			t.Error(err)
+		}
+		select {
+		case err := <-written:
+			if err != nil {
+				t.Fatal(err)
+			}
+			done = true
+		default:
+		}
+	}
+	t.Logf("%d writes of ours between %d of its", sets, writes)
+	set(t, f, nil)
+	got := content(t, path)
+	for i := range writes {
+		if !strings.Contains(got, fmt.Sprintf("10.0.0.%d theirs-%d\n", i, i)) {
+			t.Errorf("its line %d is lost", i)
+		}
+	}
+	if !strings.HasPrefix(got, original) || strings.Count(got, "\n") != writes+1 {
+		t.Errorf("it has\n%s", got)
+	}
+}
+
+// What a program appends through a descriptor that it opened before the file was
+// replaced is taken over.
+func TestFileTakesWhatComesLate(t *testing.T) {
+	f, path := open(t)
+	late, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer late.Close()
+	f.step = func(what string) error {
+		if what == "rename" { // after the last comparison
+			_, err := late.WriteString("10.0.0.1 late\n")
+			f.step = func(string) error { return nil }
+			return err
+		}
+		return nil
+	}
+	set(t, f, table)
+	if got, want := content(t, path), original+"10.0.0.1 late\n"+blockLines; got != want {
+		t.Errorf("it has %q, want %q", got, want)
+	}
+}
+
+// Extended attributes and the owner stay.
+func TestFileKeepsAttributes(t *testing.T) {
+	f, path := open(t)
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to give a file away")
+	}
+	if err := errors.Join(os.Chown(path, 1234, 2345), os.Chmod(path, 0o604), unix.Setxattr(path, "trusted.kubeshore-test", []byte("label"), 0)); err != nil {
+		t.Fatal(err)
+	}
+	set(t, f, table)
+	var stat unix.Stat_t
+	if err := unix.Stat(path, &stat); err != nil || stat.Uid != 1234 || stat.Gid != 2345 || stat.Mode&0o777 != 0o604 {
+		t.Errorf("it is %+v, %v", stat, err)
+	}
+	value := make([]byte, 10)
+	if n, err := unix.Getxattr(path, "trusted.kubeshore-test", value); string(value[:max(n, 0)]) != "label" {
+		t.Errorf("its attribute is %q, %v", value[:max(n, 0)], err)
+	}
+}
+
+// An immutable file is left alone, with a line that says what to look for.
+func TestFileIsImmutable(t *testing.T) {
+	f, path := open(t)
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to make a file immutable")
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if err := unix.IoctlSetPointerInt(int(file.Fd()), unix.FS_IOC_SETFLAGS, immutable); err != nil {
+		t.Fatalf("%s: this file system has no immutable files: %v", filepath.Dir(path), err)
+	}
+	defer func() { _ = unix.IoctlSetPointerInt(int(file.Fd()), unix.FS_IOC_SETFLAGS, 0) }()
+	if _, err := f.Set(t.Context(), table); err == nil || !strings.Contains(err.Error(), "immutable") {
+		t.Errorf("setting names says %v", err)
+	}
+	if got := content(t, path); got != original {
+		t.Errorf("it has %q", got)
+	}
+	if _, err := Open(path, "1001"); err == nil || !strings.Contains(err.Error(), "immutable") {
+		t.Errorf("opening it says %v", err)
+	}
+}
+
+// A full disk costs no byte, whichever way the file is written.
+func TestFileOnAFullDisk(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to mount a file system")
+	}
+	folder := t.TempDir()
+	if err := unix.Mount("tmpfs", folder, "tmpfs", 0, "size=64k"); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Unmount(folder, unix.MNT_DETACH) }()
+	path := filepath.Join(folder, "hosts")
+	prev := append([]byte(original), bytes.Repeat([]byte("# theirs\n"), 440)...) // nearly a page
+	if err := os.WriteFile(path, prev, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f, err := Open(path, me)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := os.WriteFile(filepath.Join(folder, "filler"), make([]byte, 64<<10), 0o644); !errors.Is(err, unix.ENOSPC) {
+		t.Fatalf("the disk isn't full: %v", err)
+	}
+	next := slices.Concat(prev, bytes.Repeat([]byte(blockLines), 20))
+	for name, write := range map[string]func() error{
+		"Set": func() error {
+			_, err := f.Set(t.Context(), table)
+			return err
+		},
+		"in place": func() error { return f.overwrite(prev, next) },
+	} {
+		if err := write(); !errors.Is(err, unix.ENOSPC) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if got := content(t, path); got != string(prev) {
+			t.Errorf("%s: it has lost bytes, and has %d of %d", name, len(got), len(prev))
+		}
+	}
+	set(t, f, nil) // nothing to take back, and no room needed
+}
