@@ -88,7 +88,19 @@ for as long as kubeshore runs. When it ends, the machine is as it was before.`,
 	root.SetErr(streams.Err)
 	root.AddCommand(newUp(streams), newSvc(streams), newClean(streams), newVersion(streams), newFlush())
 	root.AddCommand(rootCommands(streams)...)
+	root.InitDefaultHelpCmd()
+	if help, _, err := root.Find([]string{"help"}); err == nil {
+		help.Args = knownCommand // cobra's own shows the root's help, with status 0
+	}
 	return root
+}
+
+// knownCommand refuses arguments that name no command.
+func knownCommand(cmd *cobra.Command, args []string) error {
+	if _, unknown, _ := cmd.Root().Find(args); len(unknown) > 0 {
+		return fmt.Errorf("unknown command %q", unknown[0])
+	}
+	return nil
 }
 
 // noArguments refuses arguments; on the root command they are unknown commands.
