@@ -149,6 +149,9 @@ func (a *Address) UnmarshalYAML(node *yaml.Node) error {
 		if err != nil || !a.Is4() {
 			return errors.New(strconv.Quote(text) + " is no IPv4 address")
 		}
+		if a.Addr == netip.AddrFrom4([4]byte{127, 0, 0, 1}) {
+			return fmt.Errorf("address %v is this machine's own; for a service that runs on it write local: true instead", a.Addr)
+		}
 		return loopback.CheckAddress(a.Addr)
 	})
 }
