@@ -37,9 +37,6 @@ type selection struct {
 
 // check finds what is wrong with it by itself.
 func (s *selection) check() error {
-	if slices.Contains(s.contexts, "") {
-		return errors.New("--context: one has no name")
-	}
 	for _, namespace := range s.namespaces {
 		if problems := validation.ValidateNamespaceName(namespace, false); len(problems) > 0 {
 			return fmt.Errorf("namespace %q is not a valid name: lower-case letters, digits and '-', 63 at most", namespace)

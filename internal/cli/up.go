@@ -72,15 +72,15 @@ credential plugins too, runs as you.`,
 // define defines the flags.
 func (f *upFlags) define(flags *pflag.FlagSet) {
 	flags.SortFlags = false
-	flags.StringSliceVarP(&f.namespaces, "namespace", "n", nil, "namespaces to forward, separated by commas (default: the context's)")
+	flags.VarP((*list)(&f.namespaces), "namespace", "n", "namespaces to forward, separated by commas (default: the context's)")
 	flags.BoolVarP(&f.all, "all-namespaces", "A", false, "forward all namespaces")
-	flags.StringSliceVarP(&f.contexts, "context", "x", nil, "contexts of the kubeconfig, separated by commas (default: the current one)")
+	flags.VarP((*list)(&f.contexts), "context", "x", "contexts of the kubeconfig, separated by commas (default: the current one)")
 	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig file (default: KUBECONFIG or ~/.kube/config)")
 	flags.StringVarP(&f.selector, "selector", "l", "", "forward services with these labels only, as kubectl's --selector")
 	flags.StringVarP(&f.fieldSelector, "field-selector", "f", "", "forward services with these fields only, as metadata.name=web")
-	flags.StringSliceVar(&f.include, "include", nil, "forward these services only: patterns of name, or of name.namespace")
-	flags.StringSliceVar(&f.exclude, "exclude", nil, "don't forward these services")
-	flags.StringSliceVarP(&f.mapping, "mapping", "m", nil, "have a port of services on another one here, as 80:8080")
+	flags.Var((*list)(&f.include), "include", "forward these services only: patterns of name, or of name.namespace")
+	flags.Var((*list)(&f.exclude), "exclude", "don't forward these services")
+	flags.VarP((*list)(&f.mapping), "mapping", "m", "have a port of services on another one here, as 80:8080")
 	flags.StringVar(&f.domain, "domain", "", "one more suffix for every short name")
 	flags.BoolVar(&f.ingress, "ingress", false, "make the hosts of Ingresses names of their controller's service")
 	flags.StringVar(&f.config, "config", "", "project's file (default: kubeshore.yaml, here or above)")
