@@ -183,13 +183,13 @@ func TestReserved(t *testing.T) {
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	got, err := reserved(path, []string{"web:127.3.3.9"})
+	got, _, err := reserved(path, []string{"web:127.3.3.9"})
 	want := map[string]netip.Addr{"db.data": netip.MustParseAddr("127.3.3.1"), "web": netip.MustParseAddr("127.3.3.9")}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v, %v, want %v", got, err, want)
 	}
 	for _, c := range []struct{ conf, flag string }{{filepath.Join(path, "none"), ""}, {"", "web"}, {"", ":127.0.0.1"}, {"", "web:host"}} {
-		if _, err := reserved(c.conf, []string{c.flag}); err == nil || strings.Contains(err.Error(), "\n") || errors.Is(err, errors.ErrUnsupported) {
+		if _, _, err := reserved(c.conf, []string{c.flag}); err == nil || strings.Contains(err.Error(), "\n") || errors.Is(err, errors.ErrUnsupported) {
 			t.Errorf("%v: %v", c, err)
 		}
 	}

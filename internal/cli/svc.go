@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"strings"
@@ -12,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/kubeshore/kubeshore/internal/project"
 	"github.com/kubeshore/kubeshore/pkg/hosts"
 	"github.com/kubeshore/kubeshore/pkg/loopback"
 )
@@ -45,7 +48,7 @@ svc. Flags that have no meaning here are accepted, and a line says so.`,
 		Example: "  sudo -E kubeshore svc -n shop -l app=web -m 80:8080 -d internal",
 		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			if f.reserved, err = reserved(conf, reservations); err != nil {
+			if f.reserved, f.notes, err = reserved(conf, reservations); err != nil {
 				return usage(err)
 			}
 			if len(f.reserved) > 0 {
@@ -62,13 +65,12 @@ svc. Flags that have no meaning here are accepted, and a line says so.`,
 			if err := f.check(cmd.Flags()); err != nil {
 				return usage(err)
 			}
-			log := newLog(streams.Err, f.verbose)
 			cmd.Flags().Visit(func(flag *pflag.Flag) {
 				if reason, ok := meaningless[flag.Name]; ok {
-					log.Infof("--%s has no meaning here: %s", flag.Name, reason)
+					f.notes = append(f.notes, fmt.Sprintf("--%s has no meaning here: %s", flag.Name, reason))
 				}
 			})
-			return start(cmd.Context(), f, log)
+			return start(cmd.Context(), f, newLog(streams.Err, f.verbose))
 		},
 	}
 	flags := cmd.Flags()
@@ -117,9 +119,9 @@ type fwdConf struct {
 }
 
 // reserved returns the addresses of services that kubefwd's file and flags say;
-// flags go before it.
-func reserved(conf string, reservations []string) (map[string]netip.Addr, error) {
-	addresses := make(map[string]netip.Addr)
+// flags go before it. notes are what of the file has no effect, a line each.
+func reserved(conf string, reservations []string) (addresses map[string]netip.Addr, notes []string, err error) {
+	addresses = make(map[string]netip.Addr)
 	add := func(name, address string) error {
 		at, err := netip.ParseAddr(address)
 		if err != nil || name == "" {
@@ -129,25 +131,44 @@ func reserved(conf string, reservations []string) (map[string]netip.Addr, error)
 		return nil
 	}
 	if conf != "" {
-		data, err := os.ReadFile(conf)
-		if err != nil {
-			return nil, fmt.Errorf("--fwd-conf: %w", err)
-		}
 		var file fwdConf
-		if err := yaml.Unmarshal(data, &file); err != nil {
-			return nil, fmt.Errorf("--fwd-conf %s: %s", conf, strings.Join(strings.Fields(err.Error()), " "))
+		if file, notes, err = readConf(conf); err != nil {
+			return nil, nil, fmt.Errorf("--fwd-conf: %w", err)
 		}
 		for _, s := range file.Services {
 			if err := add(s.Name, s.IP); err != nil {
-				return nil, fmt.Errorf("--fwd-conf %s: %q at %q: a service needs a name and an IPv4 address", conf, s.Name, s.IP)
+				return nil, nil, fmt.Errorf("--fwd-conf %s: %q at %q: a service needs a name and an IPv4 address", conf, s.Name, s.IP)
 			}
 		}
 	}
 	for _, text := range reservations {
 		name, address, _ := strings.Cut(text, ":")
 		if err := add(name, address); err != nil {
-			return nil, fmt.Errorf("--reserve %q: %w", text, err)
+			return nil, nil, fmt.Errorf("--reserve %q: %w", text, err)
 		}
 	}
-	return addresses, nil
+	return addresses, notes, nil
+}
+
+// readConf reads kubefwd's file, and notes what of it has no effect.
+func readConf(path string) (file fwdConf, notes []string, err error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return file, nil, err
+	}
+	if err := yaml.Unmarshal(data, &file); err != nil {
+		return file, nil, errors.New(strings.Join(project.Faults(path, err), "; "))
+	}
+	if file.Base != "" {
+		notes = append(notes, "--fwd-conf "+path+": baseUnreservedIP has no meaning here: the other services' addresses follow from their names")
+	}
+	// That it can be read is known: what it has besides is what is wrong.
+	strict := yaml.NewDecoder(bytes.NewReader(data))
+	strict.KnownFields(true)
+	if err := strict.Decode(new(fwdConf)); err != nil && !errors.Is(err, io.EOF) {
+		for _, fault := range project.Faults(path, err) {
+			notes = append(notes, "--fwd-conf "+fault+"; it is ignored")
+		}
+	}
+	return file, notes, nil
 }

@@ -36,6 +36,7 @@ type upFlags struct {
 	balance    fwd.Balance
 	drain      time.Duration
 	verbose    int
+	notes      []string // what there is to say of the flags themselves, a line each
 }
 
 func newUp(streams Streams) *cobra.Command {
@@ -134,6 +135,9 @@ func up(ctx context.Context, f upFlags, log *logrus.Logger, open func(context.Co
 	signals := notify(log)
 	defer signals.stop()
 
+	for _, note := range f.notes { // here, as a keeper reads the flags too
+		log.Warn(note)
+	}
 	if err := noticeSilence(); err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -106,7 +107,7 @@ func Load(path string) (File, error) {
 	}
 	file, err := parse(data)
 	if err != nil {
-		return File{}, fmt.Errorf("project's file %w", located(path, err))
+		return File{}, fmt.Errorf("project's file %s", strings.Join(Faults(path, err), "; "))
 	}
 	return file, nil
 }
@@ -157,17 +158,18 @@ func (f File) check() error {
 var lineOf = regexp.MustCompile(`^(?:yaml: )?(?:unmarshal errors: +)?line (\d+): (.*)$`)
 
 // unknown is how it says that it doesn't know a field.
-var unknown = regexp.MustCompile(`^field (\S+) not found in type \S+$`)
+var unknown = regexp.MustCompile(`^field (\S+) not found in type .+$`)
 
 // wrongType is how it says that a value is none of the right type.
 var wrongType = regexp.MustCompile("^cannot unmarshal !!(\\w+)(?: `(.*)`)? into (.*)$")
 
-// located says in one line what is wrong with the file, and where.
-func located(path string, err error) error {
+// Faults says what is wrong with a YAML file by the error of reading it, a line
+// each, with the file's line.
+func Faults(path string, err error) []string {
 	var wrong *yaml.TypeError
 	texts := []string{err.Error()}
 	if errors.As(err, &wrong) {
-		texts = wrong.Errors
+		texts = slices.Clone(wrong.Errors)
 	}
 	for i, text := range texts {
 		at, text := path, strings.Join(strings.Fields(text), " ")
@@ -185,7 +187,7 @@ func located(path string, err error) error {
 		}
 		texts[i] = at + ": " + text
 	}
-	return errors.New(strings.Join(texts, "; "))
+	return texts
 }
 
 // kinds are YAML's tags, in words.
