@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -121,34 +123,72 @@ func parse(data []byte) (file File, err error) {
 	if err := decoder.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
 		return File{}, errors.New("it has more than one document")
 	}
-	return file, file.check()
+	var root yaml.Node
+	if err := yaml.Unmarshal(data, &root); err != nil {
+		return File{}, err
+	}
+	return file, file.check(&root)
 }
 
-// check finds what is wrong with the whole, where each part is right.
-func (f File) check() error {
+// check finds what is wrong with the whole, where each part is right. root is the
+// document that the file was read from.
+func (f File) check(root *yaml.Node) error {
 	contexts, aliases, reserved := make(map[string]bool), make(map[Label]bool), make(map[netip.Addr]ServiceName)
-	for _, c := range f.Contexts {
+	for i, c := range f.Contexts {
+		at := strconv.Itoa(i)
 		switch {
 		case c.Name == "":
-			return errors.New("contexts: one has no name")
+			return faultAt(root, "contexts: one has no name", "contexts", at)
 		case contexts[c.Name]:
-			return fmt.Errorf("contexts: %s is there twice", c.Name)
+			return faultAt(root, fmt.Sprintf("contexts: %s is there twice", c.Name), "contexts", at, "name")
 		case c.Alias != "" && aliases[c.Alias]:
-			return fmt.Errorf("contexts: two have the alias %s", c.Alias)
+			return faultAt(root, fmt.Sprintf("contexts: two have the alias %s", c.Alias), "contexts", at, "alias")
 		}
 		aliases[c.Alias] = true
 		contexts[c.Name] = true
 	}
-	for name, s := range f.Services {
+	for _, name := range slices.Sorted(maps.Keys(f.Services)) {
+		s := f.Services[name]
 		at := s.Address.Addr
 		switch other, taken := reserved[at]; {
 		case !at.IsValid():
 		case s.Local:
-			return fmt.Errorf("services: %s runs on this machine, so it has no address of its own", name)
+			return faultAt(root, fmt.Sprintf("services: %s runs on this machine, so it has no address of its own", name), "services", string(name), "address")
 		case taken:
-			return fmt.Errorf("services: %s and %s have the same address %v", min(name, other), max(name, other), at)
+			return faultAt(root, fmt.Sprintf("services: %s and %s have the same address %v", other, name, at), "services", string(name), "address")
 		default:
 			reserved[at] = name
+		}
+	}
+	return nil
+}
+
+// faultAt is a fault of what a path of keys, and of indexes of lists, leads to, as
+// far as it leads.
+func faultAt(root *yaml.Node, text string, path ...string) error {
+	at := root.Content[0]
+	for _, part := range path {
+		next := child(at, part)
+		if next == nil {
+			break
+		}
+		at = next
+	}
+	return fmt.Errorf("line %d: %s", at.Line, text)
+}
+
+// child returns the value of a mapping's key, or a list's value by its index; nil
+// if there is none.
+func child(of *yaml.Node, part string) *yaml.Node {
+	if of.Kind == yaml.AliasNode {
+		of = of.Alias
+	}
+	for i, n := range of.Content {
+		switch {
+		case of.Kind == yaml.SequenceNode && strconv.Itoa(i) == part:
+			return n
+		case of.Kind == yaml.MappingNode && i%2 == 0 && n.Value == part:
+			return of.Content[i+1]
 		}
 	}
 	return nil
