@@ -57,7 +57,7 @@ func (s *selection) check() error {
 		}
 	}
 	if s.domain != "" {
-		if err := project.CheckDomain(s.domain); err != nil {
+		if _, err := project.ParseDomain(s.domain); err != nil {
 			return fmt.Errorf("--domain: %w", err)
 		}
 	}
@@ -102,7 +102,7 @@ func (s *selection) settle(file project.File, cluster func(context string) (*kub
 	}
 	result := settings{options: fwd.Options{
 		Mapping:  mapping,
-		Domain:   cmp.Or(s.domain, string(file.Domain)),
+		Domain:   cmp.Or(strings.ToLower(s.domain), string(file.Domain)),
 		Services: make(map[fwd.ServiceID]fwd.ServiceOptions),
 	}}
 	for _, said := range s.contextsOf(file) {

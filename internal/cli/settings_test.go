@@ -26,7 +26,7 @@ domain: test
 ports: {80: 8080}
 ingress: true
 services:
-  web.shop: {address: 127.64.0.80, ports: {80: 8081}, names: [shop.example.com]}
+  web.shop: {address: 127.64.0.80, ports: {80: 8081}, names: [Shop.Example.com]}
   api.shop.eu: {local: true}
   gone.shop.us: {local: true}
 `
@@ -118,6 +118,7 @@ func TestSettle(t *testing.T) {
 func TestSettleServices(t *testing.T) {
 	got, err := settled(t, everything, selection{
 		mapping:  []string{"443:8443"},
+		domain:   "Test.Local",
 		reserved: map[string]netip.Addr{"web": netip.MustParseAddr("127.3.3.1"), "db.data.svc": netip.MustParseAddr("127.3.3.2"), "x.y.eu": netip.MustParseAddr("127.3.3.3")},
 	})
 	if err != nil {
@@ -135,7 +136,7 @@ func TestSettleServices(t *testing.T) {
 	if !reflect.DeepEqual(got.options.Services, want) {
 		t.Errorf("the services are\n%+v, want\n%+v", got.options.Services, want)
 	}
-	if got.options.Mapping[443] != 8443 || len(got.options.Mapping) != 1 || got.options.Domain != "test" {
+	if got.options.Mapping[443] != 8443 || len(got.options.Mapping) != 1 || got.options.Domain != "test.local" {
 		t.Errorf("the options are %+v", got.options)
 	}
 }

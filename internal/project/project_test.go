@@ -122,8 +122,12 @@ const dnsLabel = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 
 func (Pattern) JSONSchema() *jsonschema.Schema   { return text(".") }
 func (Namespace) JSONSchema() *jsonschema.Schema { return text(`^(\*|` + dnsLabel + `)$`) }
-func (Domain) JSONSchema() *jsonschema.Schema    { return text(`^` + dnsLabel + `(\.` + dnsLabel + `)*$`) }
 func (Label) JSONSchema() *jsonschema.Schema     { return text(`^` + dnsLabel + `$`) }
+
+func (Domain) JSONSchema() *jsonschema.Schema {
+	anyCase := strings.ReplaceAll(dnsLabel, "a-z", "a-zA-Z")
+	return text(`^` + anyCase + `(\.` + anyCase + `)*$`)
+}
 
 func (ServiceName) JSONSchema() *jsonschema.Schema {
 	return text(`^` + dnsLabel + `(\.` + dnsLabel + `)+$`)

@@ -20,7 +20,7 @@ type Pattern string
 // Namespace is the name of one, or "*" for all.
 type Namespace string
 
-// Domain is a DNS name (RFC 1123).
+// Domain is a DNS name (RFC 1123), in lower case: as names, they are the same.
 type Domain string
 
 // Label is a DNS label (RFC 1123).
@@ -42,20 +42,29 @@ func CheckPattern(text string) error {
 	if _, err := path.Match(text, ""); err != nil || text == "" {
 		return fmt.Errorf("%q is no pattern of names: use * and ? in it, or [a-z]", text)
 	}
-	if !strings.ContainsAny(text, `*?[\`) && (CheckDomain(text) != nil || strings.Count(text, ".") > 1) {
+	if !strings.ContainsAny(text, `*?[\`) && (!isDomain(text) || strings.Count(text, ".") > 1) {
 		return fmt.Errorf("%q is no name of a service: write name, or name.namespace", text)
 	}
 	return nil
 }
 
-// CheckDomain tells what is wrong with a DNS name.
-func CheckDomain(text string) error {
+// ParseDomain reads a DNS name.
+func ParseDomain(text string) (Domain, error) {
+	lower := strings.ToLower(text)
+	if !isDomain(lower) {
+		return "", fmt.Errorf("%q is no DNS name: letters, digits and '-' between dots", text)
+	}
+	return Domain(lower), nil
+}
+
+// isDomain tells whether a text is a DNS name as Kubernetes has them.
+func isDomain(text string) bool {
 	for part := range strings.SplitSeq(text, ".") {
-		if !label.MatchString(part) || len(text) > 253 {
-			return fmt.Errorf("%q is no DNS name: lower-case letters, digits and '-' between dots", text)
+		if !label.MatchString(part) {
+			return false
 		}
 	}
-	return nil
+	return len(text) <= 253
 }
 
 // ParsePort reads a port's number.
@@ -104,11 +113,11 @@ func (n *Namespace) UnmarshalYAML(node *yaml.Node) error {
 	})
 }
 
-// UnmarshalYAML takes what CheckDomain does.
+// UnmarshalYAML takes what ParseDomain does.
 func (d *Domain) UnmarshalYAML(node *yaml.Node) error {
-	return scalar(node, func(text string) error {
-		*d = Domain(text)
-		return CheckDomain(text)
+	return scalar(node, func(text string) (err error) {
+		*d, err = ParseDomain(text)
+		return err
 	})
 }
 
@@ -127,7 +136,7 @@ func (l *Label) UnmarshalYAML(node *yaml.Node) error {
 func (s *ServiceName) UnmarshalYAML(node *yaml.Node) error {
 	return scalar(node, func(text string) error {
 		*s = ServiceName(text)
-		if CheckDomain(text) != nil || !strings.Contains(text, ".") {
+		if !isDomain(text) || !strings.Contains(text, ".") {
 			return fmt.Errorf("%q is no service: write name.namespace", text)
 		}
 		return nil
