@@ -130,6 +130,7 @@ func (p *plan) claimExternal(external map[ServiceID]string) {
 			continue
 		}
 		h.AliasOf = p.hosts[to].ID
+		p.claimAll(to, given, p.options.Services[h.ID.Service].Names)
 		p.claimAll(to, ofExternal, p.options.names(h.ID))
 	}
 }
