@@ -88,6 +88,7 @@ func parseMapping(texts []string) (map[uint16]uint16, error) {
 type settings struct {
 	follow  []kube.Follow
 	options fwd.Options
+	notes   []string // what isn't quite as it was said, a line each
 }
 
 // settle puts what the command line and the project's file say together: the
@@ -145,7 +146,7 @@ func (s *selection) addContext(to *settings, file project.File, said project.Con
 	}
 	options := fwd.ContextOptions{
 		Context:   found.Context,
-		Alias:     to.alias(cmp.Or(string(said.Alias), kube.Label(found.Context))),
+		Alias:     to.alias(found.Context, cmp.Or(string(said.Alias), kube.Label(found.Context))),
 		Namespace: found.Namespace,
 		Include:   first(s.include, texts(said.Include), texts(file.Include)),
 		Exclude:   first(s.exclude, texts(said.Exclude), texts(file.Exclude)),
@@ -200,12 +201,21 @@ func named(pattern string, namespaces []string) []string {
 	return services
 }
 
-// alias returns the alias that was wanted, or one like it that no other context
-// has.
-func (s *settings) alias(wanted string) string {
-	alias := wanted
-	for n := 2; slices.ContainsFunc(s.options.Contexts, func(c fwd.ContextOptions) bool { return c.Alias == alias }); n++ {
+// alias returns the alias that was wanted for a context, or, with a note, one like
+// it that no other context has.
+func (s *settings) alias(context, wanted string) string {
+	alias, other := wanted, ""
+	for n := 2; ; n++ {
+		i := slices.IndexFunc(s.options.Contexts, func(c fwd.ContextOptions) bool { return c.Alias == alias })
+		if i < 0 {
+			break
+		}
+		other = cmp.Or(other, s.options.Contexts[i].Context)
 		alias = fmt.Sprintf("%.60s-%d", wanted, n)
+	}
+	if other != "" {
+		s.notes = append(s.notes, fmt.Sprintf("context %s is called %s in names, as %s stands for context %s; give it an alias in %s",
+			context, alias, wanted, other, project.Name))
 	}
 	return alias
 }

@@ -162,8 +162,8 @@ func TestSettleFaults(t *testing.T) {
 func TestAliases(t *testing.T) {
 	var s settings
 	for _, context := range []string{"user@cluster:6443", "user-cluster/6443", "user.cluster.6443", "§"} {
-		alias := s.alias(kube.Label(context))
-		s.options.Contexts = append(s.options.Contexts, fwd.ContextOptions{Alias: alias})
+		alias := s.alias(context, kube.Label(context))
+		s.options.Contexts = append(s.options.Contexts, fwd.ContextOptions{Context: context, Alias: alias})
 	}
 	got := make([]string, 0, len(s.options.Contexts))
 	for _, c := range s.options.Contexts {
@@ -171,6 +171,10 @@ func TestAliases(t *testing.T) {
 	}
 	if want := []string{"user-cluster-6443", "user-cluster-6443-2", "user-cluster-6443-3", "context"}; !reflect.DeepEqual(got, want) {
 		t.Errorf("got %q, want %q", got, want)
+	}
+	const note = "context user.cluster.6443 is called user-cluster-6443-3 in names, as user-cluster-6443 stands for context user@cluster:6443; give it an alias in kubeshore.yaml"
+	if len(s.notes) != 2 || s.notes[1] != note {
+		t.Errorf("it says %q, want two notes, the second %s", s.notes, note)
 	}
 	if label := kube.Label(strings.Repeat("long", 20) + "/end"); len(label) > 63 || !strings.HasSuffix(label, "-end") {
 		t.Errorf("the label is %q", label)

@@ -110,7 +110,8 @@ func (w *wanted) find(context string) (tunnel.Cluster, bool) {
 
 // announce logs what is forwarded.
 func (w *wanted) announce() {
-	for _, follow := range w.now.Load().follow {
+	now := w.now.Load()
+	for _, follow := range now.follow {
 		where := "all namespaces"
 		if follow.Namespaces != nil {
 			where = "namespaces " + strings.Join(follow.Namespaces, ", ")
@@ -120,6 +121,9 @@ func (w *wanted) announce() {
 			server = cluster.Server()
 		}
 		w.log.Infof("context %s (%s), %s", follow.Context, server, where)
+	}
+	for _, note := range now.notes {
+		w.log.Warn(note)
 	}
 }
 
