@@ -108,13 +108,16 @@ func (w *wanted) find(context string) (tunnel.Cluster, bool) {
 	return tunnel.Cluster{Config: cluster.Config, Gate: cluster.Gate}, true
 }
 
-// announce logs what is forwarded.
+// announce logs what is forwarded, and whose services have bare names.
 func (w *wanted) announce() {
 	now := w.now.Load()
-	for _, follow := range now.follow {
+	for i, follow := range now.follow {
 		where := "all namespaces"
 		if follow.Namespaces != nil {
 			where = "namespaces " + strings.Join(follow.Namespaces, ", ")
+		}
+		if i == 0 && len(follow.Namespaces) != 1 {
+			where += "; bare names are those of " + now.options.Contexts[0].Namespace
 		}
 		server := "unknown"
 		if cluster, err := w.cluster(follow.Context); err == nil { // else its Status says so

@@ -1,0 +1,78 @@
+package cli
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/sirupsen/logrus/hooks/test"
+
+	"github.com/kubeshore/kubeshore/internal/project"
+)
+
+const oneContext = `
+apiVersion: v1
+kind: Config
+clusters: [{name: k, cluster: {server: "https://127.0.0.1:1"}}]
+users: [{name: u, user: {token: t}}]
+contexts: [{name: dev, context: {cluster: k, user: u, namespace: shop}}]
+current-context: dev
+`
+
+// inProject returns what is wanted in a new working directory, which may have a
+// project's file, and its log.
+func inProject(t *testing.T, said selection, file string) (*wanted, *test.Hook) {
+	t.Helper()
+	t.Chdir(t.TempDir())
+	if file != "" {
+		writeFile(t, project.Name, file)
+	}
+	kubeconfig := filepath.Join(t.TempDir(), "config")
+	writeFile(t, kubeconfig, oneContext)
+	log, lines := test.NewNullLogger()
+	w, err := newWanted(said, kubeconfig, "", log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w, lines
+}
+
+func writeFile(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// logged returns what a log has got since the last time.
+func logged(lines *test.Hook) string {
+	var b strings.Builder
+	for _, entry := range lines.AllEntries() {
+		b.WriteString(entry.Message + "\n")
+	}
+	lines.Reset()
+	return b.String()
+}
+
+// What is forwarded is said, and where bare names lead when the order of
+// namespaces changes.
+func TestAnnounce(t *testing.T) {
+	w, lines := inProject(t, selection{}, "namespaces: [shop, data]")
+	const server = "context dev (https://127.0.0.1:1), "
+	for _, c := range []struct{ file, want string }{
+		{"namespaces: [shop, data]", "namespaces shop, data; bare names are those of shop\n"},
+		{"namespaces: [data, shop]", "namespaces data, shop; bare names are those of data\n"},
+		{"namespaces: [data]", "namespaces data\n"},
+		{"namespaces: ['*']", "all namespaces; bare names are those of shop\n"},
+	} {
+		writeFile(t, project.Name, c.file)
+		if err := w.read(); err != nil {
+			t.Fatal(err)
+		}
+		w.announce()
+		if got := logged(lines); got != server+c.want {
+			t.Errorf("%s: it says %s", c.file, got)
+		}
+	}
+}
