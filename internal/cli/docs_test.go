@@ -34,8 +34,8 @@ const configurationHead = "# Configuration\n" +
 
 const projectHead = "\n## The project's file\n\n" +
 	"`kubeshore.yaml`, in the working directory or the nearest folder above it, or what `--config` names. " +
-	"A field that isn't known, or a wrong value, is an error with its line. Changes of a file that was there at the start are taken up while kubeshore runs; " +
-	"a file that is wrong is reported, and what it said before stands. " +
+	"A field that isn't known, or a wrong value, is an error with its line. Changes of it are taken up while kubeshore runs, and so is, where there was none, one that " +
+	"the working directory gets (the folders above it are looked at only at the start); a file that is wrong, or gone, is reported, and what it said before stands. " +
 	"[kubeshore.schema.json](kubeshore.schema.json) tells editors what may stand in it: begin the file with\n\n" +
 	"```yaml\n# yaml-language-server: $schema=https://raw.githubusercontent.com/kubeshore/kubeshore/main/docs/kubeshore.schema.json\n```\n\nAll of it:\n\n```yaml\n"
 

@@ -88,6 +88,7 @@ func parseMapping(texts []string) (map[uint16]uint16, error) {
 type settings struct {
 	follow  []kube.Follow
 	options fwd.Options
+	project bool     // there is a project's file
 	notes   []string // what isn't quite as it was said, a line each
 }
 

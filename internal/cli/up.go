@@ -239,7 +239,7 @@ func run(ctx, abort context.Context, wanted *wanted, dialer *tunnel.Dialer, m ma
 			}
 			return err
 		}
-		if wanted.project != "" {
+		if wanted.now.Load().project {
 			engine.Log.Infof("project's file %s", wanted.project)
 		}
 		wanted.announce()

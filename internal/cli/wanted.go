@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -26,7 +27,8 @@ import (
 type wanted struct {
 	said       selection
 	kubeconfig string // as the command line has it
-	project    string // the file's path; empty if there is none
+	project    string // the file's path
+	awaited    bool   // it isn't there yet, and need not be; read's alone
 	source     *kube.Source
 	now        atomic.Pointer[settings]
 	log        logrus.FieldLogger
@@ -37,7 +39,8 @@ type wanted struct {
 }
 
 // newWanted reads the files. projectFile is the path of the project's file; if
-// empty, it is looked for in the working directory and above.
+// empty, it is looked for in the working directory and above. If there is none,
+// the working directory may get one yet.
 func newWanted(said selection, kubeconfig, projectFile string, log logrus.FieldLogger) (*wanted, error) {
 	w := &wanted{said: said, kubeconfig: kubeconfig, project: projectFile, log: log, namespaces: make(map[string]string)}
 	w.source = kube.NewSource(w.cluster)
@@ -48,6 +51,9 @@ func newWanted(said selection, kubeconfig, projectFile string, log logrus.FieldL
 		}
 		if w.project, err = project.Find(folder); err != nil {
 			return nil, err
+		}
+		if w.project == "" {
+			w.project, w.awaited = filepath.Join(folder, project.Name), true
 		}
 	}
 	return w, w.read()
@@ -80,17 +86,17 @@ func (w *wanted) cluster(context string) (*kube.Cluster, error) {
 
 // read takes what the files say now. On an error what they said before stands.
 func (w *wanted) read() error {
-	var file project.File
-	var err error
-	if w.project != "" {
-		if file, err = project.Load(w.project); err != nil {
-			return err
-		}
+	file, err := project.Load(w.project)
+	missing := errors.Is(err, fs.ErrNotExist)
+	if err != nil && (!missing || !w.awaited) {
+		return err
 	}
 	next, err := w.said.settle(file, w.cluster)
 	if err != nil {
 		return err
 	}
+	next.project = !missing
+	w.awaited = missing
 	w.now.Store(&next)
 	w.source.Set(next.follow)
 	return nil
@@ -132,10 +138,7 @@ func (w *wanted) announce() {
 
 // watch takes up the changes of the files until ctx ends.
 func (w *wanted) watch(ctx context.Context) error {
-	paths := kube.Files(w.kubeconfig)
-	if w.project != "" {
-		paths = append(paths, w.project)
-	}
+	paths := append(kube.Files(w.kubeconfig), w.project)
 	fault := ""
 	err := watchFiles(ctx, paths, func(changed []string) {
 		if slices.ContainsFunc(changed, func(path string) bool { return path != w.project }) {

@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sirupsen/logrus/hooks/test"
 
@@ -74,5 +76,38 @@ func TestAnnounce(t *testing.T) {
 		if got := logged(lines); got != server+c.want {
 			t.Errorf("%s: it says %s", c.file, got)
 		}
+	}
+}
+
+// A project's file is taken up when it comes, when it changes and when it comes
+// back; what it said stands while it is away.
+func TestProjectFileComesLater(t *testing.T) {
+	w, lines := inProject(t, selection{}, "")
+	domain := func() string { return w.options().Domain }
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- w.watch(ctx) }()
+	become := func(what string, change func(), is func() bool) {
+		t.Helper()
+		for deadline := time.After(20 * time.Second); !is(); {
+			change() // it may not watch yet
+			select {
+			case <-time.After(5 * settleTime):
+			case <-deadline:
+				t.Fatalf("%s: it isn't taken up; the log has %s", what, logged(lines))
+			}
+		}
+	}
+	become("made", func() { writeFile(t, project.Name, "domain: a") }, func() bool { return domain() == "a" })
+	become("changed", func() { writeFile(t, project.Name, "domain: b") }, func() bool { return domain() == "b" })
+	logged(lines)
+	become("removed", func() { _ = os.Remove(project.Name) }, func() bool { return strings.Contains(logged(lines), "what it said before stands") })
+	if domain() != "b" {
+		t.Errorf("without the file the domain is %q", domain())
+	}
+	become("made again", func() { writeFile(t, project.Name, "domain: c") }, func() bool { return domain() == "c" })
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
