@@ -36,8 +36,6 @@ var meaningless = map[string]string{
 // newSvc returns the command that takes a kubefwd user's command line.
 func newSvc(streams Streams) *cobra.Command {
 	f := upFlags{drain: time.Second, hold: 10 * time.Second, ranges: []string{loopback.DefaultPrefix.String()}}
-	var reservations []string
-	var conf string
 	var verbose bool
 	cmd := &cobra.Command{
 		Use:     "svc",
@@ -47,11 +45,9 @@ func newSvc(streams Streams) *cobra.Command {
 svc. Flags that have no meaning here are accepted, and a line says so.`,
 		Example: "  sudo -E kubeshore svc -n shop -l app=web -m 80:8080 -d internal",
 		Args:    noArguments,
-		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			if f.reserved, f.notes, err = reserved(conf, reservations); err != nil {
-				return usage(err)
-			}
-			if len(f.reserved) > 0 {
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			// The file is read later, by the user's own process.
+			if f.conf != "" || len(f.reservations) > 0 {
 				for _, usable := range loopback.Usable() {
 					f.ranges = append(f.ranges, usable.String())
 				}
@@ -83,8 +79,8 @@ svc. Flags that have no meaning here are accepted, and a line says so.`,
 	flags.StringVarP(&f.fieldSelector, "field-selector", "f", "", "forward services with these fields only")
 	flags.StringVarP(&f.domain, "domain", "d", "", "one more suffix for every short name")
 	flags.VarP((*list)(&f.mapping), "mapping", "m", "have a port of services on another one here, as 80:8080")
-	flags.VarP((*list)(&reservations), "reserve", "r", "address of a service, as name.namespace:127.3.3.1")
-	flags.StringVarP(&conf, "fwd-conf", "z", "", "file with services' addresses, as kubefwd has it")
+	flags.VarP((*list)(&f.reservations), "reserve", "r", "address of a service, as name.namespace:127.3.3.1")
+	flags.StringVarP(&f.conf, "fwd-conf", "z", "", "file with services' addresses, as kubefwd has it")
 	flags.StringVar(&f.hostsFile, "hosts-path", hosts.DefaultPath(), "hosts file to write the names to")
 	flags.BoolVarP(&verbose, "verbose", "v", false, "log each connection")
 	defineMeaningless(flags)

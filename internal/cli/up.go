@@ -37,6 +37,9 @@ type upFlags struct {
 	drain      time.Duration
 	verbose    int
 	notes      []string // what there is to say of the flags themselves, a line each
+
+	conf         string   // kubefwd's file of addresses
+	reservations []string // addresses, as kubefwd's flag has them
 }
 
 func newUp(streams Streams) *cobra.Command {
@@ -135,7 +138,12 @@ func up(ctx context.Context, f upFlags, log *logrus.Logger, open func(context.Co
 	signals := notify(log)
 	defer signals.stop()
 
-	for _, note := range f.notes { // here, as a keeper reads the flags too
+	reserved, notes, err := reserved(f.conf, f.reservations)
+	if err != nil {
+		return usage(err)
+	}
+	f.reserved = reserved
+	for _, note := range append(f.notes, notes...) { // here, as a keeper reads the flags too
 		log.Warn(note)
 	}
 	if err := noticeSilence(); err != nil {
