@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -88,7 +90,7 @@ func apiServer(t *testing.T, answer func(namespace, resource string) int) *httpt
 		_ = json.NewEncoder(w).Encode(metav1.Status{
 			TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
 			Status:   metav1.StatusFailure, Message: http.StatusText(code),
-			Reason: map[int]metav1.StatusReason{401: metav1.StatusReasonUnauthorized, 403: metav1.StatusReasonForbidden}[code],
+			Reason: map[int]metav1.StatusReason{401: metav1.StatusReasonUnauthorized, 403: metav1.StatusReasonForbidden, 429: metav1.StatusReasonTooManyRequests}[code],
 			Code:   int32(code),
 		})
 	}))
@@ -208,5 +210,33 @@ current-context: ctx
 	}
 	if lines, err := os.ReadFile(runs); string(lines) != "\n" || err != nil {
 		t.Errorf("the plugin ran %d times, %v", len(lines), err)
+	}
+}
+
+// An API server that has too much to do is asked again, and it isn't fatal if it
+// still has when the first snapshot is taken.
+func TestReadyWithABusyServer(t *testing.T) {
+	for want, busyFor := range map[string]int32{
+		"no services in namespace a of context ctx": 6,
+		"context ctx: Too Many Requests":            math.MaxInt32,
+	} {
+		t.Run(want, func(t *testing.T) {
+			t.Parallel()
+			var requests atomic.Int32
+			server := apiServer(t, func(string, string) int {
+				if requests.Add(1) <= busyFor {
+					return http.StatusTooManyRequests
+				}
+				return http.StatusOK
+			})
+			cluster := &Cluster{Context: "ctx", Config: &rest.Config{Host: server.URL, TLSClientConfig: rest.TLSClientConfig{Insecure: true}}}
+			source, err := follow(t, func(string) (*Cluster, error) { return cluster, nil }, Follow{Context: "ctx", Namespaces: []string{"a"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if said := source.Snapshot().Clusters[0].Problems; len(said) != 1 || !strings.HasPrefix(said[0], want) {
+				t.Errorf("it says %q", said)
+			}
+		})
 	}
 }

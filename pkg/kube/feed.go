@@ -60,6 +60,7 @@ type feed[T metav1.Object] struct {
 
 	mu      sync.Mutex
 	away    error             // why the API server doesn't answer; nil if it does
+	busy    bool              // that is as it has too much to do
 	refused map[string]string // what may not be done, a line for each verb
 }
 
@@ -68,6 +69,7 @@ type state struct {
 	read   bool     // it has been
 	asked  bool     // or it is known why not
 	away   error    // why the API server doesn't answer; nil if it does
+	busy   bool     // that is as it has too much to do, which passes
 	denied []string // what may not be done, a line each
 }
 
@@ -75,6 +77,7 @@ type state struct {
 func (s *state) and(other state) {
 	s.asked = s.asked && other.asked
 	s.away = cmp.Or(s.away, other.away)
+	s.busy = s.busy || other.busy
 	s.denied = append(s.denied, other.denied...)
 }
 
@@ -96,7 +99,7 @@ func (f *feed[T]) state() state {
 	var s state
 	_, s.read = f.read()
 	f.mu.Lock()
-	s.away = f.away
+	s.away, s.busy = f.away, f.busy
 	text, listless := f.refused["list"]
 	if !listless {
 		text = f.refused["watch"]
@@ -106,7 +109,7 @@ func (f *feed[T]) state() state {
 	}
 	f.mu.Unlock()
 	s.denied = append(s.denied, f.from.lacks()...)
-	s.asked = s.read || s.away != nil || listless
+	s.asked = s.read || s.away != nil && !s.busy || listless
 	if listless && f.instead != nil {
 		s.and(f.instead.state())
 	}
@@ -204,7 +207,7 @@ func (f *feed[T]) note(ctx context.Context, verb string, err error) {
 	}
 	f.mu.Lock()
 	was, away := f.refused[verb], f.away
-	f.away = nil
+	f.away, f.busy = nil, false
 	delete(f.refused, verb)
 	switch {
 	case apierrors.IsNotFound(err):
@@ -212,7 +215,7 @@ func (f *feed[T]) note(ctx context.Context, verb string, err error) {
 	case isDenied(err):
 		f.refused[verb] = f.from.denied(verb) + f.consequence(verb)
 	case err != nil:
-		f.away = f.explain(err)
+		f.away, f.busy = f.explain(err), apierrors.IsTooManyRequests(err)
 	}
 	news := f.refused[verb] != was || (f.away == nil) != (away == nil)
 	f.mu.Unlock()

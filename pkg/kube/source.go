@@ -89,8 +89,8 @@ func (s *Source) Reload() {
 func (s *Source) Changed() <-chan struct{} { return s.changed }
 
 // Ready waits until everything was read that can be, or for ten seconds. It
-// returns an error, a line that says why, if nothing can be read at all. Run
-// must be running.
+// returns an error, a line that says why, if nothing can be read at all; an API
+// server that has too much to do is asked on. Run must be running.
 func (s *Source) Ready(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
@@ -102,7 +102,7 @@ func (s *Source) Ready(ctx context.Context) error {
 	var faults []string
 	for _, f := range s.followers {
 		state := f.state()
-		if state.read {
+		if state.read || state.busy {
 			return nil
 		}
 		problems := f.problems()
