@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
@@ -51,6 +52,7 @@ type feed[T metav1.Object] struct {
 	instead interface {       // stands in while listing is denied; may be nil
 		run(context.Context)
 		state() state
+		refusal() (text string, denied bool)
 		forget()
 	}
 	standIn string // what it does, for the line that says so
@@ -104,16 +106,32 @@ func (f *feed[T]) state() state {
 	if !listless {
 		text = f.refused["watch"]
 	}
+	f.mu.Unlock()
+	s.asked = s.read || s.away != nil && !s.busy || listless
+	if listless && f.instead != nil {
+		stead := f.instead.state()
+		if nor, vain := f.instead.refusal(); vain {
+			text += ", nor " + nor
+			stead.denied = nil
+		} else {
+			text += "; " + f.standIn
+		}
+		s.and(stead)
+	}
 	if text != "" {
 		s.denied = append(s.denied, text)
 	}
-	f.mu.Unlock()
 	s.denied = append(s.denied, f.from.lacks()...)
-	s.asked = s.read || s.away != nil && !s.busy || listless
-	if listless && f.instead != nil {
-		s.and(f.instead.state())
-	}
 	return s
+}
+
+// refusal says, without the place, that listing is denied.
+func (f *feed[T]) refusal() (text string, denied bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	text, denied = f.refused["list"]
+	text, _, _ = strings.Cut(strings.TrimPrefix(text, "may not "), " in ")
+	return text, denied
 }
 
 // lost tells whether what was read isn't followed any more, as listing is denied.
@@ -211,9 +229,9 @@ func (f *feed[T]) note(ctx context.Context, verb string, err error) {
 	delete(f.refused, verb)
 	switch {
 	case apierrors.IsNotFound(err):
-		f.refused[verb] = f.from.denied(verb) + " (the API server doesn't know them)" + f.consequence(verb)
+		f.refused[verb] = f.from.denied(verb) + " (the API server doesn't know them)" + consequence(verb)
 	case isDenied(err):
-		f.refused[verb] = f.from.denied(verb) + f.consequence(verb)
+		f.refused[verb] = f.from.denied(verb) + consequence(verb)
 	case err != nil:
 		f.away, f.busy = f.explain(err), apierrors.IsTooManyRequests(err)
 	}
@@ -224,13 +242,10 @@ func (f *feed[T]) note(ctx context.Context, verb string, err error) {
 	}
 }
 
-// consequence says what is done instead of what was denied.
-func (f *feed[T]) consequence(verb string) string {
-	switch {
-	case verb == "watch":
+// consequence says what is done instead of what was denied, but for what stands in.
+func consequence(verb string) string {
+	if verb == "watch" {
 		return fmt.Sprintf("; listing them every %v", pollEvery)
-	case verb == "list" && f.instead != nil:
-		return "; " + f.standIn
 	}
 	return ""
 }
