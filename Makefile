@@ -58,8 +58,9 @@ unit: cc ## run the tests that need no cluster
 # The tests start kubeshore through the real sudo.
 .PHONY: sudo
 sudo:
-	@command -v sudo useradd >/dev/null || { apt-get update -q && apt-get install -q -y --no-install-recommends sudo passwd; } || \
-		{ echo "the tests need sudo and useradd: install them" >&2; exit 1; }
+	@{ command -v sudo && command -v useradd && command -v ps && command -v setpriv; } >/dev/null || \
+		{ apt-get update -q && apt-get install -q -y --no-install-recommends sudo passwd procps util-linux; } || \
+		{ echo "the tests need sudo, useradd, ps and setpriv: install them" >&2; exit 1; }
 
 .PHONY: e2e
 e2e: cc sudo build $(E2E_CLUSTER) ## run the tests that need a cluster (KUBECONFIG=FILE: that one)

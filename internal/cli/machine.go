@@ -71,13 +71,24 @@ func openOwn(ctx context.Context, p privileges, log logrus.FieldLogger) (machine
 	}
 	return machine{
 		ports: ports, names: file, aliases: &loopback.Aliases{},
-		run:   file.Run,
+		run:   watchHosts(file, log),
 		close: func() error { return errors.Join(ports.Close(), file.Close()) },
 	}, nil
 }
 
+// watchHosts returns what watches a hosts file. That it can't be watched, as the
+// system has few watches, is no reason to end.
+func watchHosts(file *hosts.File, log logrus.FieldLogger) func(context.Context) error {
+	return func(ctx context.Context) error {
+		if err := file.Run(ctx); err != nil {
+			log.Warnf("%v; what other programs do to it is seen with the next change of a service", err)
+		}
+		return nil
+	}
+}
+
 // openRootless opens what can be changed without root, and says what can't.
-func openRootless(ctx context.Context, p privileges) (machine, error) {
+func openRootless(ctx context.Context, p privileges, log logrus.FieldLogger) (machine, error) {
 	ports, err := listen.Open(ctx, p.listen)
 	if err != nil {
 		return machine{}, err
@@ -97,7 +108,7 @@ func openRootless(ctx context.Context, p privileges) (machine, error) {
 		if _, err := file.Set(ctx, nil); err != nil {
 			return machine{}, errors.Join(err, file.Close(), ports.Close())
 		}
-		m.names, m.run = file, file.Run
+		m.names, m.run = file, watchHosts(file, log)
 		m.close = func() error { return errors.Join(ports.Close(), file.Close()) }
 	}
 	if len(missing) > 0 {

@@ -9,9 +9,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"os/signal"
 	"strconv"
-	"syscall"
 
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
@@ -39,7 +37,7 @@ func start(ctx context.Context, f upFlags, log *logrus.Logger) error {
 	case err != nil:
 		return err
 	case f.rootless:
-		return up(ctx, f, log, func(ctx context.Context) (machine, error) { return openRootless(ctx, p) })
+		return up(ctx, f, log, func(ctx context.Context) (machine, error) { return openRootless(ctx, p, log) })
 	case os.Geteuid() != 0:
 		return up(ctx, f, log, func(ctx context.Context) (machine, error) {
 			conn, err := summon(ctx, p)
@@ -143,9 +141,8 @@ var errGuardDied = errors.New("the guard, which would put the machine back if ku
 // keepFor is the keeper of a daemon that it starts as the user, and ends as that
 // does.
 func keepFor(ctx context.Context, caller *caller, p privileges, log *logrus.Logger) error {
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGHUP)
-	defer signal.Stop(signals)
+	signals := notify(log) // the daemon inherits which are ignored
+	defer signals.stop()
 
 	ours, theirs, err := socketPair()
 	if err != nil {
@@ -170,7 +167,7 @@ func keepFor(ctx context.Context, caller *caller, p privileges, log *logrus.Logg
 	go func() {
 		for {
 			select {
-			case s := <-signals:
+			case s := <-signals.received:
 				_ = daemon.Process.Signal(s) // it may have ended
 			case <-relayed:
 				return

@@ -16,7 +16,7 @@ func start(ctx context.Context, f upFlags, log *logrus.Logger) error {
 	}
 	return up(ctx, f, log, func(ctx context.Context) (machine, error) {
 		if f.rootless {
-			return openRootless(ctx, p)
+			return openRootless(ctx, p, log)
 		}
 		return openOwn(ctx, p, log)
 	})

@@ -73,12 +73,13 @@ func Refuse(conn *net.UnixConn, why error) error {
 // serve answers until there is nobody to answer.
 func (k *Keeper) serve(ctx context.Context, conn *net.UnixConn) error {
 	ctx, cancel := context.WithCancelCause(ctx)
+	// With ctx ends what is being read, and what is written to a daemon that doesn't
+	// read.
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now()) })()
 	var telling sync.WaitGroup
 	defer telling.Wait()
 	defer cancel(nil)
 	telling.Go(func() { k.tell(ctx, conn) })
-	// What is being read ends with ctx.
-	defer context.AfterFunc(ctx, func() { _ = conn.CloseRead() })()
 
 	for {
 		message, err := readMessage(conn)

@@ -447,3 +447,29 @@ func deref[T any](p *[]T) []T {
 	}
 	return *p
 }
+
+// A daemon that doesn't read holds up nobody who tells the keeper to end.
+func TestKeeperWhosePeerDoesNotRead(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	s := serve(ctx, t)
+	bad := make([]string, 50_000)
+	for i := range bad {
+		bad[i] = fmt.Sprintf("no_name_%d", i)
+	}
+	names := map[netip.Addr][]string{web: append(bad, "web.shop")}
+	if err := writeMessage(s.peer, request{Sequence: 1, Names: &names}); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(s.hosts(t), "web.shop"); {
+		if time.Now().After(deadline) {
+			t.Fatal("the names aren't set")
+		}
+	}
+	cancel()
+	if err := <-s.ended; err == nil {
+		t.Error("it ends as if it had been answered")
+	}
+	if text := s.hosts(t); text != original {
+		t.Errorf("the hosts file has %q", text)
+	}
+}
