@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -247,6 +248,7 @@ func run(ctx, abort context.Context, wanted *wanted, dialer *tunnel.Dialer, m ma
 			}
 			return err
 		}
+		engine.Log.Infof("kubeconfig %s", strings.Join(wanted.files(), ", "))
 		if wanted.now.Load().project {
 			engine.Log.Infof("project's file %s", wanted.project)
 		}

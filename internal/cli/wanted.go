@@ -114,6 +114,14 @@ func (w *wanted) find(context string) (tunnel.Cluster, bool) {
 	return tunnel.Cluster{Config: cluster.Config, Gate: cluster.Gate}, true
 }
 
+// files returns the files of the kubeconfig that are there.
+func (w *wanted) files() []string {
+	return slices.DeleteFunc(kube.Files(w.kubeconfig), func(path string) bool {
+		_, err := os.Stat(path)
+		return err != nil
+	})
+}
+
 // announce logs what is forwarded, and whose services have bare names.
 func (w *wanted) announce() {
 	now := w.now.Load()

@@ -285,11 +285,24 @@ func (l *logFile) String() string {
 // the test, and must then leave the hosts file as it was.
 func launch(t *testing.T, args ...string) *daemon {
 	t.Helper()
+	d := begin(t, exec.Command(program, append([]string{"up"}, args...)...))
+	t.Cleanup(func() {
+		d.stop(t, syscall.SIGTERM)
+		if t.Failed() {
+			t.Logf("the daemon's log:\n%s", d.log.String())
+		}
+	})
+	return d
+}
+
+// begin starts a daemon by a command. The caller ends it.
+func begin(t *testing.T, command *exec.Cmd) *daemon {
+	t.Helper()
 	before, err := os.ReadFile(hostsFile)
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &daemon{Cmd: exec.Command(program, append([]string{"up"}, args...)...), ended: make(chan struct{}), before: before}
+	d := &daemon{Cmd: command, ended: make(chan struct{}), before: before}
 	d.Stderr = &d.log
 	if err := d.Start(); err != nil {
 		t.Fatal(err)
@@ -298,12 +311,6 @@ func launch(t *testing.T, args ...string) *daemon {
 		d.err = d.Wait()
 		close(d.ended)
 	}()
-	t.Cleanup(func() {
-		d.stop(t, syscall.SIGTERM)
-		if t.Failed() {
-			t.Logf("the daemon's log:\n%s", d.log.String())
-		}
-	})
 	return d
 }
 

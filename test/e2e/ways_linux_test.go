@@ -122,19 +122,7 @@ func (p person) does(line string) *exec.Cmd {
 // ready starts kubeshore as the person and waits until it is ready.
 func (p person) ready(t *testing.T, line string) *daemon {
 	t.Helper()
-	before, err := os.ReadFile(hostsFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	d := &daemon{Cmd: p.does(line), ended: make(chan struct{}), before: before}
-	d.Stderr = &d.log
-	if err := d.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		d.err = d.Wait()
-		close(d.ended)
-	}()
+	d := begin(t, p.does(line))
 	t.Cleanup(func() {
 		select {
 		case <-d.ended:
