@@ -28,7 +28,8 @@ const configurationHead = "# Configuration\n" +
 	"The first context's services have the names that they have in their cluster, and those of its first namespace their\n" +
 	"bare names too. The services of a further context have its alias in their names, `web.shop.eu` and\n" +
 	"`web.shop.svc.eu`, and no others. The current context, and a context's own namespace, are those of the start,\n" +
-	"whatever `kubectl config` does later; where its cluster is, is read again when the kubeconfig changes.\n" +
+	"whatever `kubectl config` does later; where its cluster is, is read again when the kubeconfig changes. While there is\n" +
+	"none, which is said, what was known is used.\n" +
 	"\n" +
 	"## Commands\n"
 

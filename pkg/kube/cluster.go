@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net/url"
 	"reflect"
@@ -39,6 +40,13 @@ func (c *Cluster) same(other *Cluster) bool {
 	return reflect.DeepEqual(a, b)
 }
 
+// missingError is that there is no kubeconfig with a context at any of the paths.
+type missingError struct{ paths string }
+
+func (e missingError) Error() string {
+	return fmt.Sprintf("no kubeconfig with a context at %s; name one by --kubeconfig or KUBECONFIG (plain sudo drops KUBECONFIG: sudo -E keeps it)", e.paths)
+}
+
 // Load finds the named context, or the current one if the name is empty, in
 // the given kubeconfig, or where kubectl would look if that is empty. It
 // doesn't connect. userAgent is what the API server is told.
@@ -46,12 +54,11 @@ func Load(kubeconfig, context, userAgent string) (*Cluster, error) {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = kubeconfig
 	raw, err := rules.Load()
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrNotExist) || err == nil && len(raw.Contexts) == 0:
+		return nil, missingError{strings.Join(rules.GetLoadingPrecedence(), ", ")}
+	case err != nil:
 		return nil, fmt.Errorf("kubeconfig: %w", err)
-	}
-	if len(raw.Contexts) == 0 {
-		return nil, fmt.Errorf("no kubeconfig with a context at %s; name one by --kubeconfig or KUBECONFIG (plain sudo drops KUBECONFIG: sudo -E keeps it)",
-			strings.Join(rules.GetLoadingPrecedence(), ", "))
 	}
 	if context == "" {
 		context = raw.CurrentContext

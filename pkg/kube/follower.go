@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -192,13 +193,26 @@ func (f *follower) problems() []string {
 			lines = append(lines, f.empty(at.namespace))
 		}
 	}
-	for _, err := range []error{f.fault, f.away} {
-		if err != nil {
-			lines = append(lines, err.Error())
-		}
+	if f.fault != nil {
+		lines = append(lines, f.unloaded())
+	}
+	if f.away != nil {
+		lines = append(lines, f.away.Error())
 	}
 	slices.Sort(lines)
 	return slices.Compact(lines)
+}
+
+// unloaded says why the context can't be loaded, and what comes of that.
+func (f *follower) unloaded() string {
+	text := f.fault.Error()
+	if f.cluster == nil {
+		return text
+	}
+	if missing := (missingError{}); errors.As(f.fault, &missing) {
+		text = fmt.Sprintf("context %s: its kubeconfig (%s) is gone", f.context, missing.paths)
+	}
+	return text + "; what was known of the cluster is used until it can be read again"
 }
 
 // empty says that there is nothing in a namespace.

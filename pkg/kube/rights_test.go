@@ -1,11 +1,14 @@
 package kube
 
 import (
+	"encoding/base64"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -209,12 +212,41 @@ func TestBrokenKubeconfigIsReadAgain(t *testing.T) {
 	}
 	c.setToken("broken")
 	s.Reload()
-	becomes(t, s, "web.shop:80 old; the kubeconfig is broken")
+	becomes(t, s, "web.shop:80 old; the kubeconfig is broken; what was known of the cluster is used until it can be read again")
 	c.setToken("b")
 	becomes(t, s, "web.shop:80 old; ")
 	if cluster, _ := s.Cluster("ctx"); cluster.Config.BearerToken != "b" {
 		t.Errorf("the token is %s", cluster.Config.BearerToken)
 	}
+}
+
+// A kubeconfig that is deleted is said to be gone, until it is back; what was
+// known of its cluster is used meanwhile.
+func TestKubeconfigGoes(t *testing.T) {
+	c := newChanging(t)
+	path := filepath.Join(t.TempDir(), "config")
+	write := func() {
+		t.Helper()
+		text := strings.NewReplacer("https://127.0.0.1:1\"", c.url+`", certificate-authority-data: `+base64.StdEncoding.EncodeToString(c.ca)).Replace(twoContexts)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write()
+	load := func(context string) (*Cluster, error) { return Load(path, context, "agent") }
+	s, err := follow(t, load, Follow{Context: "dev", Namespaces: []string{"shop"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	becomes(t, s, "web.shop:80 old; ")
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	s.Reload()
+	becomes(t, s, "web.shop:80 old; context dev: its kubeconfig ("+path+") is gone; what was known of the cluster is used until it can be read again")
+	write()
+	s.Reload()
+	becomes(t, s, "web.shop:80 old; ")
 }
 
 // The same cluster by the same proxy is the same.
