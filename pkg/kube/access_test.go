@@ -215,6 +215,7 @@ current-context: ctx
 // An API server that has too much to do is asked again, and it isn't fatal if it
 // still has when the first snapshot is taken.
 func TestReadyWithABusyServer(t *testing.T) {
+	t.Parallel()
 	for want, busyFor := range map[string]int32{
 		"no services in namespace a of context ctx": 6,
 		"context ctx: Too Many Requests":            math.MaxInt32,
@@ -235,6 +236,41 @@ func TestReadyWithABusyServer(t *testing.T) {
 			}
 			if said := source.Snapshot().Clusters[0].Problems; len(said) != 1 || !strings.HasPrefix(said[0], want) {
 				t.Errorf("it says %q", said)
+			}
+		})
+	}
+}
+
+// Where all namespaces may be read, a Service that is named isn't read by itself
+// as well; where they may not, it is.
+func TestNamedServiceAmongAllNamespaces(t *testing.T) {
+	for name, c := range map[string]struct {
+		denied string // of all namespaces
+		alone  bool   // the Service is read by itself
+	}{
+		"all may be read":   {"", false},
+		"services may not":  {"services", true},
+		"endpoints may not": {"endpointslices pods", true},
+		"slices may not":    {"endpointslices", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var alone atomic.Bool
+			server := apiServer(t, func(namespace, resource string) int {
+				switch {
+				case namespace == "shop":
+					alone.Store(true)
+				case strings.Contains(c.denied, resource):
+					return http.StatusForbidden
+				}
+				return http.StatusOK
+			})
+			cluster := &Cluster{Context: "ctx", Config: &rest.Config{Host: server.URL, TLSClientConfig: rest.TLSClientConfig{Insecure: true}}}
+			_, err := follow(t, func(string) (*Cluster, error) { return cluster, nil }, Follow{Context: "ctx", Services: []string{"web.shop"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if alone.Load() != c.alone {
+				t.Errorf("that the service is read by itself is %v", alone.Load())
 			}
 		})
 	}

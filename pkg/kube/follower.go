@@ -101,9 +101,13 @@ func (f *follower) followBalancers(ctx context.Context, running *sync.WaitGroup,
 }
 
 // allScopes returns what is to be read: what is wanted, and the Services that the
-// Ingresses which were read so far are reached through.
+// Ingresses which were read so far are reached through. Where all namespaces are
+// read, single Services are only if that is denied, or leaves some out.
 func (f *follower) allScopes(read map[scope]*entry) map[scope][]string {
 	scopes := f.want.scopes()
+	if all := read[scope{}]; f.want.Namespaces == nil && f.want.Labels+f.want.Fields == "" && (all == nil || !all.lost()) {
+		return map[scope][]string{{}: nil}
+	}
 	if f.balancers == nil {
 		return scopes
 	}
@@ -123,6 +127,19 @@ func (f *follower) allScopes(read map[scope]*entry) map[scope][]string {
 		}
 	}
 	return scopes
+}
+
+// behind tells whether there is something to read that isn't read yet.
+func (f *follower) behind() bool {
+	if f.cluster == nil {
+		return false
+	}
+	for at := range f.allScopes(f.scopes) {
+		if f.scopes[at] == nil {
+			return true
+		}
+	}
+	return false
 }
 
 func (f *follower) end() {

@@ -108,6 +108,11 @@ func (f *following) state() state {
 	return s
 }
 
+// lost tells whether Services, or what is behind them, may not be listed.
+func (f *following) lost() bool {
+	return f.services.lost() || f.slices.lost() && f.pods.lost()
+}
+
 // known is what was read of a cluster.
 type known struct {
 	services  []*corev1.Service

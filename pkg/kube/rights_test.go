@@ -135,6 +135,7 @@ func becomes(t *testing.T, s *Source, want string) {
 
 // What may not be read any more is read in another way, and not as it was.
 func TestRightsAreLost(t *testing.T) {
+	t.Parallel()
 	for denied, want := range map[string]string{
 		"endpointslices": "web.shop:80 new; may not list endpointslices in namespace shop of context ctx; reading pods instead",
 		"services":       "web.shop:81 old; may not get services/secret in namespace shop of context ctx; may not list services in namespace shop of context ctx; asking for 2 by name every 10s",

@@ -171,10 +171,10 @@ func (s *Source) reconcile(ctx context.Context, running *sync.WaitGroup) bool {
 		}
 		s.mu.Lock()
 		changed := s.notify
-		if want.Ingresses {
+		if want.Ingresses || want.Namespaces == nil && len(want.Services) > 0 {
 			changed = func() {
 				s.notify()
-				poke(s.due) // an Ingress may lead to a Service that isn't followed yet
+				poke(s.due) // a Service may have to be read by itself: an Ingress's, or as listing is denied
 			}
 		}
 		f.update(ctx, running, want, loaded, err, changed)
@@ -210,7 +210,7 @@ func (s *Source) notify() {
 func (s *Source) complete() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.followers) > 0 && !slices.ContainsFunc(s.followers, func(f *follower) bool { return !f.state().asked })
+	return len(s.followers) > 0 && !slices.ContainsFunc(s.followers, func(f *follower) bool { return !f.state().asked || f.behind() })
 }
 
 // Snapshot returns what is known now.
