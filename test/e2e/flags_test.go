@@ -121,6 +121,9 @@ func TestDrain(t *testing.T) {
 	t.Run("not enough", func(t *testing.T) {
 		d := up(t, "-n", ns, "--drain", "2s")
 		idle := open(t, host, peer.Echo, "")
+		if _, err := exchange(idle, "x", "x"); err != nil { // it is carried, and doesn't just wait to be accepted
+			t.Fatal(err)
+		}
 		begin := time.Now()
 		if err := d.Process.Signal(syscall.SIGTERM); err != nil {
 			t.Fatal(err)
