@@ -90,6 +90,37 @@ func TestOrphaned(t *testing.T) {
 	})
 }
 
+// However the connection came to be accepted, its client is found.
+func TestOrphanedThroughTakers(t *testing.T) {
+	withEach(t, func(t *testing.T, taker listen.Taker) {
+		p, at := newPorts(t, taker), places(t, 1)
+		set(t, p, at[0])
+		client, err := net.Dial("tcp", at[0].String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		accepted, err := p.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer accepted.Close()
+		if err := client.(*net.TCPConn).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := accepted.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+			t.Fatal(err)
+		}
+		if listen.Orphaned(accepted) {
+			t.Error("a client that has ended its sending half counts as gone")
+		}
+		_ = client.Close()
+		if !orphaned(accepted) {
+			t.Error("a closed client counts as there")
+		}
+	})
+}
+
 func TestOrphanedOfAKilledProcess(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
