@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"net/netip"
 	"os"
 	"sync"
@@ -21,7 +22,12 @@ const maxTaken = 1 << 16
 
 // home is where the one socket is bound. Nobody reaches it there: like each
 // address of ours it refuses what is not taken.
-var home = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 255, 255, 254}), 0)
+var home = netip.AddrFrom4([4]byte{127, 255, 255, 254})
+
+// homePorts are tried in turn for the one socket. While it has a port, no program
+// can have that on all addresses: so these are ports that nobody listens on, and
+// only where several users have them all is it one of the system's choice.
+var homePorts = []uint16{1, 2, 3, 4, 5, 6, 0}
 
 // Lookup has one socket for all addresses and ports: a program in the kernel, at
 // the hook sk_lookup, decides for each new connection of this network namespace
@@ -39,7 +45,7 @@ type Lookup struct {
 	mu     sync.Mutex
 	taken  map[netip.AddrPort]bool // those that are in the maps, or may be
 	sure   bool                    // they are
-	handed bool                    // the socket was
+	socket *Socket                 // nil once handed over
 }
 
 // portKey is the key of the map of ports, as the kernel's program makes it.
@@ -50,7 +56,7 @@ type portKey struct {
 
 // newLookup loads and attaches the program. Its error says in words what is
 // missing for that.
-func newLookup(context.Context) (taker Taker, err error) {
+func newLookup(ctx context.Context) (taker Taker, err error) {
 	l := &Lookup{taken: make(map[netip.AddrPort]bool)}
 	defer func() {
 		if err != nil {
@@ -79,8 +85,11 @@ func newLookup(context.Context) (taker Taker, err error) {
 	if err != nil {
 		return nil, unavailable(err)
 	}
-	if err := l.addrs.Put(home.Addr().As4(), []byte{1}); err != nil {
+	if err := l.addrs.Put(home.As4(), []byte{1}); err != nil {
 		return nil, unavailable(err)
+	}
+	if l.socket, err = l.newSocket(ctx); err != nil {
+		return nil, err
 	}
 	namespace, err := os.Open("/proc/thread-self/ns/net")
 	if err != nil {
@@ -172,23 +181,23 @@ func (l *Lookup) instructions() asm.Instructions {
 func (*Lookup) How() string { return "one socket for all ports (sk_lookup)" }
 
 // Take is that of a Taker. The first call returns the one socket.
-func (l *Lookup) Take(ctx context.Context, want []netip.AddrPort) (taken []Socket, faults map[netip.AddrPort]error, err error) {
+func (l *Lookup) Take(_ context.Context, want []netip.AddrPort) (taken []Socket, faults map[netip.AddrPort]error, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	wanted := make(map[netip.AddrPort]bool, len(want))
+	faults = make(map[netip.AddrPort]error)
 	for _, at := range want {
+		if !at.Addr().Is4() {
+			faults[at] = fmt.Errorf("%v is no IPv4 address", at.Addr())
+			continue
+		}
 		wanted[at] = true
 	}
 	if len(wanted) > maxTaken {
 		return nil, nil, fmt.Errorf("%d ports are more than the %d that there is room for", len(wanted), maxTaken)
 	}
-	if !l.handed {
-		socket, err := l.newSocket(ctx)
-		if err != nil {
-			return nil, nil, err
-		}
-		l.handed = true
-		taken = []Socket{socket}
+	if l.socket != nil {
+		taken, l.socket = []Socket{*l.socket}, nil
 	}
 	was := l.taken
 	if !l.sure {
@@ -205,7 +214,7 @@ func (l *Lookup) Take(ctx context.Context, want []netip.AddrPort) (taken []Socke
 	if l.sure = err == nil; l.sure {
 		l.taken = wanted
 	}
-	return taken, nil, err
+	return taken, faults, err
 }
 
 // missing returns those of one set that aren't in the other.
@@ -257,7 +266,7 @@ func portKeys(ports []netip.AddrPort) []portKey {
 func addrKeys(addrs []netip.Addr) [][4]byte {
 	var keys [][4]byte
 	for _, addr := range addrs {
-		if addr != home.Addr() {
+		if addr != home {
 			keys = append(keys, addr.As4())
 		}
 	}
@@ -266,10 +275,14 @@ func addrKeys(addrs []netip.Addr) [][4]byte {
 
 // newSocket makes the socket that the program hands connections to. It is in the
 // map as long as it is open, by whomever.
-func (l *Lookup) newSocket(ctx context.Context) (Socket, error) {
-	listener, err := listenTCP(ctx, home)
+func (l *Lookup) newSocket(ctx context.Context) (*Socket, error) {
+	var listener *net.TCPListener
+	err := error(unix.EADDRINUSE)
+	for i := 0; i < len(homePorts) && err != nil; i++ {
+		listener, err = listenTCP(ctx, netip.AddrPortFrom(home, homePorts[i]))
+	}
 	if err != nil {
-		return Socket{}, err
+		return nil, err
 	}
 	raw, err := listener.SyscallConn()
 	if err == nil {
@@ -277,16 +290,22 @@ func (l *Lookup) newSocket(ctx context.Context) (Socket, error) {
 		err = errors.Join(err, e)
 	}
 	if err != nil {
-		return Socket{}, errors.Join(fmt.Errorf("socket for sk_lookup: %w", err), listener.Close())
+		return nil, errors.Join(fmt.Errorf("socket for sk_lookup: %w", err), listener.Close())
 	}
-	return Socket{TCPListener: listener}, nil
+	return &Socket{TCPListener: listener}, nil
 }
 
 // Close is that of a Taker.
 func (l *Lookup) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	var errs []error
 	if l.link != nil {
 		errs = append(errs, l.link.Close())
+	}
+	if l.socket != nil { // nobody has ever asked for it
+		errs = append(errs, l.socket.Close())
+		l.socket = nil
 	}
 	return errors.Join(append(errs, l.program.Close(), l.ports.Close(), l.addrs.Close(), l.sockets.Close())...)
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -126,6 +127,77 @@ func TestLookupBeforeBoundSockets(t *testing.T) {
 	set(t, p, at[0])
 	if got := reach(t, p, at[0]); got != at[0].String() {
 		t.Errorf("LocalAddr %s, want %s", got, at[0])
+	}
+}
+
+// Not even the one socket's own port is in the way of a server on all addresses.
+func TestLookupLeavesUsualPortsFree(t *testing.T) {
+	taken, _, err := newLookup(t).Take(t.Context(), places(t, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken[0].Close()
+	if port := netip.MustParseAddrPort(taken[0].Addr().String()).Port(); port > 6 {
+		t.Errorf("it has port %d, which programs of the user's may want", port)
+	}
+}
+
+// While another port of the address comes and goes, no connection to it falls through
+// to a user's server: it is accepted here, or refused.
+func TestLookupNeverFallsThrough(t *testing.T) {
+	const changes = 300
+	p, at := newPorts(t, newLookup(t)), places(t, 1)[0]
+	stays := netip.AddrPortFrom(at.Addr(), places(t, 1)[0].Port())
+	set(t, p, stays)
+	wildcard(t, "tcp4", at.Port())
+	var running sync.WaitGroup
+	running.Go(func() {
+		for {
+			conn, err := p.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Write([]byte("ours"))
+			_ = conn.Close()
+		}
+	})
+	done := make(chan struct{})
+	running.Go(func() {
+		defer close(done)
+		for range changes {
+			for _, want := range [][]netip.AddrPort{{stays, at}, {stays}} {
+				if faults := p.Set(t.Context(), want); len(faults) > 0 {
+					t.Error(faults)
+				}
+			}
+		}
+	})
+	asked := 0
+	for changing := true; changing; asked++ {
+		select {
+		case <-done:
+			changing = false
+		default:
+		}
+		if answersSoon(at.String()) == "mine" {
+			t.Error("the user's server got a connection to a service's address")
+		}
+	}
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+	running.Wait()
+	t.Logf("%d connections during %d changes", asked, 2*changes)
+}
+
+// An address that can't be had is no fault of the others.
+func TestLookupOfIPv6(t *testing.T) {
+	p, at, six := newPorts(t, newLookup(t)), places(t, 1)[0], netip.MustParseAddrPort("[::1]:80")
+	if faults := p.Set(t.Context(), []netip.AddrPort{six, at}); len(faults) != 1 || faults[six] == nil {
+		t.Errorf("faults %v, want one of %v", faults, six)
+	}
+	if got := reach(t, p, at); got != at.String() {
+		t.Errorf("LocalAddr %s, want %s", got, at)
 	}
 }
 
@@ -256,8 +328,8 @@ func BenchmarkTake(b *testing.B) {
 	var lookup, each time.Duration
 	var descriptors int
 	for range b.N {
-		taker := newLookup(b)
 		before := openFiles(b)
+		taker := newLookup(b)
 		began := time.Now()
 		sockets, faults, err := taker.Take(b.Context(), want)
 		lookup += time.Since(began)
