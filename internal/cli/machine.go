@@ -62,7 +62,7 @@ func openOwn(ctx context.Context, p privileges, log logrus.FieldLogger) (machine
 		return machine{}, err
 	}
 	file.Flush = flushNames(log)
-	if _, err := file.Set(ctx, nil); err != nil {
+	if err := putRight(ctx, file, p.hostsFile, log); err != nil {
 		return machine{}, errors.Join(err, file.Close())
 	}
 	ports, err := listen.Open(ctx, p.listen)
@@ -74,6 +74,19 @@ func openOwn(ctx context.Context, p privileges, log logrus.FieldLogger) (machine
 		run:   watchHosts(file, log),
 		close: func() error { return errors.Join(ports.Close(), file.Close()) },
 	}, nil
+}
+
+// putRight takes away what a killed run has left in a hosts file, and says what may be
+// its own and stays.
+func putRight(ctx context.Context, file *hosts.File, path string, log logrus.FieldLogger) error {
+	if _, err := file.Set(ctx, nil); err != nil {
+		return err
+	}
+	strays, err := file.Strays()
+	if n := len(strays); n > 0 {
+		log.Warnf("%s: %d lines that look like kubeshore's, but may be yours, are left alone: %s", path, n, strings.Join(strays[:min(n, 3)], ", "))
+	}
+	return err
 }
 
 // watchHosts returns what watches a hosts file. That it can't be watched, as the
@@ -105,7 +118,7 @@ func openRootless(ctx context.Context, p privileges, log logrus.FieldLogger) (ma
 	case err != nil:
 		return machine{}, errors.Join(err, ports.Close())
 	default:
-		if _, err := file.Set(ctx, nil); err != nil {
+		if err := putRight(ctx, file, p.hostsFile, log); err != nil {
 			return machine{}, errors.Join(err, file.Close(), ports.Close())
 		}
 		m.names, m.run = file, watchHosts(file, log)

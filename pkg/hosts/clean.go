@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -26,6 +25,9 @@ type Cleaned struct {
 func Clean(ctx context.Context, path string) (done Cleaned, err error) {
 	resolved, err := resolve(path)
 	if err != nil {
+		return done, err
+	}
+	if err := writable(resolved); err != nil {
 		return done, err
 	}
 	content, err := os.ReadFile(resolved)
@@ -56,7 +58,7 @@ func CleanOwner(ctx context.Context, path, owner string) error {
 	if err != nil {
 		return err
 	}
-	running, err := wait(ctx, hidden(resolved, "lock-"+owner))
+	running, err := wait(ctx, resolved, "lock-"+owner)
 	if err != nil {
 		return err
 	}
@@ -77,24 +79,24 @@ func cleanOwner(ctx context.Context, path, owner string) error {
 
 // removeFiles removes the files beside the hosts file that nobody uses any more.
 func removeFiles(ctx context.Context, resolved string) (removed []string, err error) {
-	writing, err := wait(ctx, hidden(resolved, "lock")) // then nobody has the temporary file
+	writing, err := wait(ctx, resolved, "lock") // then nobody has the temporary file
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, writing.release()) }()
 	temp := hidden(resolved, "new")
-	switch err := os.Remove(temp); {
-	case err == nil:
+	if _, err := os.Lstat(temp); err == nil {
+		if err := os.Remove(temp); err != nil {
+			return nil, err
+		}
 		removed = append(removed, temp)
-	case !errors.Is(err, fs.ErrNotExist):
-		return nil, err
 	}
 	locks, err := filepath.Glob(hidden(resolved, "lock-*"))
 	if err != nil {
 		return removed, err
 	}
 	for _, path := range locks {
-		stale, err := acquire(path)
+		stale, err := acquire(resolved, strings.TrimPrefix(path, hidden(resolved, "")))
 		if errors.Is(err, ErrInUse) {
 			continue
 		}
@@ -126,8 +128,18 @@ func Addresses(path string) (map[netip.Addr]bool, error) {
 	return addresses, nil
 }
 
+// Strays returns, quoted, the lines of the file that look like a block's, but may be
+// somebody else's: they are left alone.
+func (f *File) Strays() ([]string, error) {
+	content, err := os.ReadFile(f.given)
+	if err != nil {
+		return nil, fmt.Errorf("hosts file: %w", err)
+	}
+	return strays(content), nil
+}
+
 // strays returns the lines outside of all blocks that have the shape of a block's,
-// and a name that only a cluster's service has.
+// and a name that only a cluster's service has; or that were a block's outer ones.
 func strays(content []byte) (found []string) {
 	rest := content
 	for _, owner := range owners(content) {
@@ -135,8 +147,9 @@ func strays(content []byte) (found []string) {
 	}
 	for line := range bytes.Lines(rest) {
 		text := strings.TrimRight(string(line), "\r\n")
-		isOurs := func(name string) bool { return strings.HasSuffix(name, ".svc.cluster.local") }
-		if isEntry(text, false) && slices.ContainsFunc(strings.Fields(text), isOurs) {
+		isService := func(name string) bool { return strings.HasSuffix(name, serviceSuffix) }
+		outer := strings.HasPrefix(text, strings.TrimSpace(beginPrefix)) || strings.HasPrefix(text, strings.TrimSpace(endPrefix))
+		if outer || isEntry(text, false) && slices.ContainsFunc(strings.Fields(text), isService) {
 			found = append(found, fmt.Sprintf("%q", text))
 		}
 	}

@@ -6,13 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 )
 
 // File is a hosts file with an owner's block in it. Of the kubeshores of this
@@ -48,14 +48,10 @@ func Open(path, owner string) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	probe, err := os.OpenFile(resolved, os.O_RDWR, 0)
-	if err != nil {
-		return nil, fmt.Errorf("hosts file: %w", explain(err))
+	if err := writable(resolved); err != nil {
+		return nil, err
 	}
-	if err := probe.Close(); err != nil {
-		return nil, fmt.Errorf("hosts file: %w", err)
-	}
-	running, err := acquire(hidden(resolved, "lock-"+owner))
+	running, err := acquire(resolved, "lock-"+owner)
 	if err != nil {
 		return nil, fmt.Errorf("hosts file %s: %w", path, err)
 	}
@@ -82,6 +78,18 @@ func resolve(path string) (string, error) {
 	return resolved, nil
 }
 
+// writable says why a file can't be written.
+func writable(resolved string) error {
+	probe, err := os.OpenFile(resolved, os.O_RDWR, 0)
+	if err == nil {
+		err = probe.Close()
+	}
+	if err != nil {
+		return fmt.Errorf("hosts file: %w", explain(err))
+	}
+	return nil
+}
+
 // hidden returns the path of a file of ours beside the hosts file.
 func hidden(path, kind string) string {
 	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".kubeshore-"+kind)
@@ -97,20 +105,20 @@ func (f *File) Set(ctx context.Context, table map[netip.Addr][]string) (refused 
 		return f.refused, nil
 	}
 	f.written = nil
-	writing, err := wait(ctx, hidden(f.path, "lock"))
+	// The link is followed anew for each write: systems replace it.
+	if f.path, err = resolve(f.given); err != nil {
+		return nil, err
+	}
+	writing, err := wait(ctx, f.path, "lock")
 	if err == nil {
-		for range tries {
-			if refused, err = f.set(table); !errors.Is(err, errChanged) || ctx.Err() != nil {
-				break
-			}
-		}
+		refused, f.written, err = f.set(ctx, table)
 		err = errors.Join(err, writing.release())
 	}
 	if err != nil {
+		f.written = nil
 		return nil, fmt.Errorf("hosts file %s: %w", f.given, explain(err))
 	}
 	f.table, f.refused = table, refused
-	f.written, _ = os.Stat(f.path) // unknown is as good: the next Set looks for itself
 	return refused, nil
 }
 
@@ -133,30 +141,64 @@ func (f *File) untouched() bool {
 	return err == nil && os.SameFile(now, f.written) && now.Size() == f.written.Size() && now.ModTime().Equal(f.written.ModTime())
 }
 
-// set reads, rewrites and writes the file. What another program has written into
-// the file that was replaced is taken up, and written again.
-func (f *File) set(table map[netip.Addr][]string) (refused map[string]error, err error) {
-	if f.path, err = resolve(f.given); err != nil {
-		return nil, err
-	}
-	base, err := os.ReadFile(f.path)
-	if err != nil {
-		return nil, err
-	}
-	for there := base; ; {
+// set reads, rewrites and writes the file, and returns what it then is. What another
+// program has written into the file that was replaced is taken up, and written again.
+func (f *File) set(ctx context.Context, table map[netip.Addr][]string) (refused map[string]error, is os.FileInfo, err error) {
+	there, is, err := read(f.path)
+	base := there
+	for range tries {
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return nil, nil, err
+		}
 		next, _, refused, err := Rewrite(base, f.owner, table)
 		if err != nil || bytes.Equal(next, there) {
-			return refused, err
+			return refused, is, err
 		}
-		late, err := f.write(there, next)
-		if err == nil {
+		var late []byte
+		late, is, err = f.write(there, next)
+		switch {
+		case errors.Is(err, errChanged):
+			lines := added(takeOut(base, f.owner).rest, takeOut(there, f.owner).rest)
+			if there, is, err = read(f.path); err != nil {
+				return nil, nil, err
+			}
+			base = putBack(there, lines)
+		case err != nil:
+			return nil, nil, err
+		default:
 			soon(f.flush)
+			if late == nil {
+				return refused, is, nil
+			}
+			there, base = next, late
 		}
-		if err != nil || late == nil {
-			return refused, err
-		}
-		there, base = next, late
 	}
+	return nil, nil, errChanged
+}
+
+// read returns a file's content, and what the file was just before it was read. A
+// program that writes it is given a moment to get through.
+func read(path string) ([]byte, os.FileInfo, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer file.Close()
+	for begin := time.Now(); time.Since(begin) < aloneTime; {
+		if writing, known := hasWriter(file); !writing || !known {
+			break
+		}
+		<-time.After(latePause)
+	}
+	is, err := file.Stat()
+	if err != nil {
+		return nil, nil, err
+	}
+	content, err := io.ReadAll(file)
+	return content, is, err
 }
 
 // Close gives the owner's part of the file free for other kubeshores. It doesn't
@@ -168,137 +210,6 @@ const tries = 20
 
 // errChanged says that another program wrote the file in the meantime.
 var errChanged = errors.New("it keeps being changed by another program")
-
-// write replaces the content there by next: with a rename, so that nobody sees
-// half of it, or in place where a rename can't work, as with a bind mount. late is
-// what another program made of the replaced file meanwhile; nil if nothing.
-func (f *File) write(there, next []byte) (late []byte, err error) {
-	late, err = f.replace(there, next)
-	if err == nil || errors.Is(err, errChanged) || diskFull(err) && len(next) > len(there) {
-		return late, err
-	}
-	if inPlace := f.overwrite(there, next); inPlace != nil {
-		return nil, errors.Join(err, inPlace)
-	}
-	return nil, nil
-}
-
-// replace writes a file beside the hosts file that is like it in all but its
-// content, and renames it.
-func (f *File) replace(there, next []byte) (late []byte, err error) {
-	old, err := os.Open(f.path)
-	if err != nil {
-		return nil, err
-	}
-	defer old.Close()
-	temp := hidden(f.path, "new")
-	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) { // of a killed run
-		return nil, err
-	}
-	if err := f.step("create"); err != nil {
-		return nil, err
-	}
-	w, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	renamed := false
-	defer func() {
-		if !renamed {
-			err = errors.Join(err, os.Remove(temp))
-		}
-	}()
-	if err := errors.Join(f.fill(w, old, next), w.Close()); err != nil {
-		return nil, err
-	}
-	if err := errors.Join(f.step("compare"), f.unchanged(there)); err != nil {
-		return nil, err
-	}
-	if err := f.step("rename"); err != nil {
-		return nil, err
-	}
-	if err := os.Rename(temp, f.path); err != nil {
-		return nil, err
-	}
-	renamed = true
-	if err := f.step("look back"); err != nil {
-		return nil, err
-	}
-	// A program that had opened the file before it was replaced may have written
-	// into it since.
-	was, err := io.ReadAll(old)
-	if err == nil && !bytes.Equal(was, there) {
-		late = was
-	}
-	return late, errors.Join(err, syncDir(filepath.Dir(f.path)))
-}
-
-// fill makes a new file like an old one, with another content.
-func (f *File) fill(w, old *os.File, content []byte) error {
-	info, err := old.Stat()
-	if err == nil {
-		err = f.step("write")
-	}
-	if err == nil {
-		_, err = w.Write(content)
-	}
-	if err == nil {
-		err = errors.Join(f.step("attributes"), ownLike(w, info), w.Chmod(info.Mode().Perm()), copyAttributes(w, old))
-	}
-	if err == nil {
-		err = errors.Join(f.step("sync"), w.Sync())
-	}
-	return err
-}
-
-// overwrite writes over the file's content and then cuts what is too long. Room
-// for all of it is there before the first byte changes.
-func (f *File) overwrite(there, next []byte) (err error) {
-	if err := errors.Join(f.step("compare in place"), f.unchanged(there)); err != nil {
-		return err
-	}
-	w, err := os.OpenFile(f.path, os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, w.Close()) }()
-	if more := len(next) - len(there); more > 0 {
-		if err := errors.Join(f.step("reserve"), reserve(w, there, next)); err != nil {
-			return errors.Join(err, w.Truncate(int64(len(there))))
-		}
-	}
-	if err := f.step("overwrite"); err != nil {
-		return errors.Join(err, w.Truncate(int64(len(there))))
-	}
-	if _, err := w.WriteAt(next, 0); err != nil {
-		return err
-	}
-	if err := errors.Join(f.step("truncate"), w.Truncate(int64(len(next)))); err != nil {
-		return err
-	}
-	return w.Sync()
-}
-
-// reserve makes room for next where there is what is there. Where that can't be
-// asked for, the part behind the old end is written first.
-func reserve(w *os.File, there, next []byte) error {
-	err := allocate(w, int64(len(next)))
-	if !errors.Is(err, errors.ErrUnsupported) {
-		return err
-	}
-	if _, err := w.WriteAt(next[len(there):], int64(len(there))); err != nil {
-		return err
-	}
-	return w.Sync()
-}
-
-func (f *File) unchanged(there []byte) error {
-	now, err := os.ReadFile(f.path)
-	if err == nil && !bytes.Equal(now, there) {
-		err = errChanged
-	}
-	return err
-}
 
 // soon has a channel of one place receive.
 func soon(c chan struct{}) {

@@ -134,7 +134,7 @@ func TestFileFollowsSymlink(t *testing.T) {
 func TestFileOverwrite(t *testing.T) {
 	f, path := open(t)
 	for _, next := range []string{original + blockLines, original, ""} {
-		if err := f.overwrite([]byte(content(t, path)), []byte(next)); err != nil {
+		if _, err := f.overwrite([]byte(content(t, path)), []byte(next)); err != nil {
 			t.Fatal(err)
 		}
 		if got := content(t, path); got != next {
@@ -163,10 +163,14 @@ func TestFileWithoutRoomBeside(t *testing.T) {
 func TestFileKeepsWhatOthersWrite(t *testing.T) {
 	f, path := open(t)
 	replace := func(there, next []byte) error {
-		_, err := f.replace(there, next)
+		_, _, err := f.replace(there, next)
 		return err
 	}
-	for _, write := range []func(there, next []byte) error{replace, f.overwrite} {
+	overwrite := func(there, next []byte) error {
+		_, err := f.overwrite(there, next)
+		return err
+	}
+	for _, write := range []func(there, next []byte) error{replace, overwrite} {
 		if err := write([]byte("as it was once"), []byte("as we want it")); !errors.Is(err, errChanged) {
 			t.Errorf("got %v, want %v", err, errChanged)
 		}

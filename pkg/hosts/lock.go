@@ -15,17 +15,22 @@ import (
 // lock is a file that one process at a time holds. The operating system gives
 // it free when the process ends, however it ends.
 type lock struct {
-	file *os.File
-	once sync.Once
+	file   *os.File  // nil where no file can be made
+	socket io.Closer // then
+	once   sync.Once
 }
 
 // ErrInUse says that another kubeshore of the same owner has the hosts file.
 var ErrInUse = errors.New("another kubeshore has it")
 
-// acquire takes the lock at path, making the file if need be.
-func acquire(path string) (*lock, error) {
+// acquire takes the lock of that kind for the hosts file at path, making its file
+// beside it if need be.
+func acquire(path, kind string) (*lock, error) {
 	for {
-		file, err := openLock(path)
+		file, err := openLock(hidden(path, kind))
+		if notThere(err) {
+			return acquireSocket(path, kind)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -33,7 +38,7 @@ func acquire(path string) (*lock, error) {
 		if errors.Is(err, ErrInUse) {
 			err = fmt.Errorf("%w, process %s; end that one first", ErrInUse, holder(file))
 		}
-		if err == nil && !stillAt(file, path) { // its holder removed it just before we had it
+		if err == nil && !stillAt(file, file.Name()) { // its holder removed it just before we had it
 			if err := file.Close(); err != nil {
 				return nil, err
 			}
@@ -49,10 +54,10 @@ func acquire(path string) (*lock, error) {
 	}
 }
 
-// wait takes the lock at path, waiting for whoever has it.
-func wait(ctx context.Context, path string) (*lock, error) {
+// wait takes a lock, waiting for whoever has it.
+func wait(ctx context.Context, path, kind string) (*lock, error) {
 	for {
-		l, err := acquire(path)
+		l, err := acquire(path, kind)
 		if !errors.Is(err, ErrInUse) {
 			return l, err
 		}
@@ -70,7 +75,13 @@ const lockPause = 10 * time.Millisecond
 // release removes the file and gives the lock free. Only the first call does
 // anything: the file may be another's after that.
 func (l *lock) release() (err error) {
-	l.once.Do(func() { err = errors.Join(removeHeld(l.file), l.file.Close()) })
+	l.once.Do(func() {
+		if l.file == nil {
+			err = l.socket.Close()
+		} else {
+			err = errors.Join(removeHeld(l.file), l.file.Close())
+		}
+	})
 	return err
 }
 

@@ -47,7 +47,7 @@ func endMarker(owner string) string { return endPrefix + owner }
 // don't look so are another's, and stay.
 func Rewrite(prev []byte, owner string, table map[netip.Addr][]string) (next []byte, changed bool, refused map[string]error, err error) {
 	old := takeOut(prev, owner)
-	text, refused, err := render(table, old.rest)
+	text, refused, err := render(table, old.rest, 0)
 	if err != nil {
 		return prev, false, nil, err
 	}
@@ -133,7 +133,9 @@ func isMarker(line string) bool {
 }
 
 // isEntry tells whether a line looks like one of a block: a loopback address and
-// its names. Outside of a whole block it must not be one of the system's own.
+// its names. Outside of a whole block it must not be one of the system's own
+// addresses, where services on this machine are too, unless it is written as we do
+// and has the name of a service.
 func isEntry(line string, whole bool) bool {
 	if strings.HasPrefix(line, noEnd) {
 		return true
@@ -143,8 +145,15 @@ func isEntry(line string, whole bool) bool {
 		return false
 	}
 	addr, err := netip.ParseAddr(fields[0])
-	return err == nil && addr.Is4() && addr.IsLoopback() && (whole || addr.As4()[1] != 0)
+	if err != nil || !addr.Is4() || !addr.IsLoopback() {
+		return false
+	}
+	return whole || addr.As4()[1] != 0 ||
+		strings.HasSuffix(fields[1], serviceSuffix) && line == fmt.Sprintf("%-16s %s", addr, strings.Join(fields[1:], " "))
 }
+
+// serviceSuffix is what the first name of a service ends with.
+const serviceSuffix = ".svc.cluster.local"
 
 // eolOf returns how the first line ends.
 func eolOf(content []byte) string {
@@ -213,9 +222,9 @@ func isOwner(text string) bool {
 }
 
 // render returns the block's lines, ended by \n; empty if no name is left
-// beside those refused. txeh knows how many names a line may have on this
-// system.
-func render(table map[netip.Addr][]string, users []byte) (text string, refused map[string]error, err error) {
+// beside those refused. A line has perLine names at most; 0: as many as this system
+// reads, which txeh knows: nine on Windows, and any number elsewhere.
+func render(table map[netip.Addr][]string, users []byte, perLine int) (text string, refused map[string]error, err error) {
 	lines, err := txeh.ParseHostsFromString(string(users))
 	if err != nil {
 		return "", nil, err
@@ -242,7 +251,7 @@ func render(table map[netip.Addr][]string, users []byte) (text string, refused m
 		}
 		// One address at a time: txeh looks through all lines for each name.
 		var empty string
-		entry, err := txeh.NewHosts(&txeh.HostsConfig{RawText: &empty})
+		entry, err := txeh.NewHosts(&txeh.HostsConfig{RawText: &empty, MaxHostsPerLine: perLine})
 		if err != nil {
 			return "", nil, err
 		}

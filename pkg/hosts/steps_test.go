@@ -29,9 +29,10 @@ func write(t *testing.T, f *File, path, next string, inPlace bool) error {
 	t.Helper()
 	there := []byte(content(t, path))
 	if inPlace {
-		return f.overwrite(there, []byte(next))
+		_, err := f.overwrite(there, []byte(next))
+		return err
 	}
-	_, err := f.replace(there, []byte(next))
+	_, _, err := f.replace(there, []byte(next))
 	return err
 }
 

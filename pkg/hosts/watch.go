@@ -2,7 +2,10 @@ package hosts
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -43,8 +46,8 @@ func (f *File) Run(ctx context.Context) error {
 		return fmt.Errorf("watching the hosts file: %w", err)
 	}
 	defer watcher.Close()
-	watched, err := f.watch(watcher, nil)
-	if err != nil {
+	var on watched
+	if err := on.follow(watcher, f.given); err != nil {
 		return err
 	}
 	var pause time.Duration
@@ -63,10 +66,13 @@ func (f *File) Run(ctx context.Context) error {
 			}
 			return fmt.Errorf("watching the hosts file: %w", err)
 		case event := <-watcher.Events:
-			if slices.Contains(watched, event.Name) {
+			if slices.Contains(on.paths, event.Name) {
 				due.Reset(max(quiet, pause-time.Since(last)))
 			}
 		case <-due.C:
+			if err := on.follow(watcher, f.given); err != nil {
+				return err
+			}
 			if f.asLeft() {
 				continue
 			}
@@ -75,29 +81,42 @@ func (f *File) Run(ctx context.Context) error {
 			}
 			pause, last = min(max(2*pause, quiet), maxPause), time.Now()
 			soon(f.changed)
-			if watched, err = f.watch(watcher, watched); err != nil {
-				return err
-			}
 		}
 	}
 }
 
-// watch has the watcher watch the folders of the file, and of the symbolic link
-// that leads to it.
-func (f *File) watch(watcher *fsnotify.Watcher, watched []string) ([]string, error) {
-	paths := []string{f.given}
-	if path, err := filepath.EvalSymlinks(f.given); err == nil && path != f.given {
-		paths = append(paths, path)
+// watched is what a watcher has been told of a hosts file.
+type watched struct {
+	paths []string    // the link and what it leads to
+	file  os.FileInfo // the file that is watched by itself
+}
+
+// follow has the watcher watch the folders of the file, and of the symbolic link that
+// leads to it; and the file itself, where what is written into it may not be seen by
+// its folder.
+func (w *watched) follow(watcher *fsnotify.Watcher, given string) error {
+	paths := []string{given}
+	target, err := filepath.EvalSymlinks(given)
+	if err == nil && target != given {
+		paths = append(paths, target)
 	}
 	for _, path := range paths {
-		if slices.Contains(watched, path) {
+		if slices.Contains(w.paths, path) {
 			continue
 		}
 		if err := watcher.Add(filepath.Dir(path)); err != nil {
-			return nil, fmt.Errorf("watching the hosts file: %w", err)
+			return fmt.Errorf("watching the hosts file: %w", err)
 		}
 	}
-	return paths, nil
+	w.paths = paths
+	if file, _ := os.Stat(target); !seenByFolder && file != nil && (w.file == nil || !os.SameFile(file, w.file)) {
+		_ = watcher.Remove(target) // the one that was there before
+		if err := watcher.Add(target); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("watching the hosts file: %w", err)
+		}
+		w.file = file
+	}
+	return nil
 }
 
 // asLeft tells whether the file is as the last Set left it.

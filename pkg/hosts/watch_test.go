@@ -70,6 +70,29 @@ func TestChanged(t *testing.T) {
 	}
 }
 
+// With a program that drops the block whenever it is there nobody fights.
+func TestChangedAgainAndAgain(t *testing.T) {
+	f, path := open(t)
+	running(t, f)
+	set(t, f, table)
+	told := 0
+	for over := time.After(30 * quiet); ; told++ {
+		if err := os.WriteFile(path, []byte(original), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-f.Changed():
+			set(t, f, table)
+			continue
+		case <-over:
+		}
+		break
+	}
+	if told == 0 || told > 6 {
+		t.Errorf("within %v it is told of %d times", 30*quiet, told)
+	}
+}
+
 // The link that leads to the file is followed anew: systems replace it.
 func TestChangedLink(t *testing.T) {
 	f, first := open(t)

@@ -1,0 +1,82 @@
+package hosts
+
+import (
+	"bytes"
+	"os"
+	"slices"
+	"time"
+)
+
+const (
+	// lateTime is how long a program is waited for that has the file open for
+	// writing after it was replaced.
+	lateTime = time.Second
+	// aloneTime is how long those are waited for that have it open before that.
+	aloneTime = 200 * time.Millisecond
+	// latePause is between two looks at it.
+	latePause = 5 * time.Millisecond
+	// still is how long such a file must stay the same where it isn't known who has
+	// it open.
+	still = 50 * time.Millisecond
+)
+
+// lookBack returns what other programs have made of a file since it was replaced; nil
+// if nothing. They had opened it before. One that has emptied it, to write it anew, is
+// waited for: half of what it writes is not what it wants.
+func lookBack(old *os.File, there []byte) (late []byte, err error) {
+	last, since := there, time.Now()
+	for begin := since; ; {
+		writing, known := hasWriter(old) // asked first: nobody opens it any more
+		now, err := wholeOf(old)
+		if err != nil {
+			return nil, err
+		}
+		if !bytes.Equal(now, last) {
+			last, since = now, time.Now()
+		}
+		over := time.Since(begin) > lateTime
+		switch {
+		case over && writing && bytes.HasPrefix(there, now):
+			return nil, nil // it has nothing new yet
+		case over, known && !writing, !known && (bytes.Equal(now, there) || time.Since(since) > still):
+			if bytes.Equal(now, there) {
+				return nil, nil
+			}
+			return append([]byte{}, now...), nil // not nil if it is empty
+		}
+		<-time.After(latePause)
+	}
+}
+
+// added returns the lines of a file that another one lacks, without their ends.
+func added(content, other []byte) [][]byte {
+	has := make(map[string]int)
+	for line := range bytes.Lines(other) {
+		has[string(bytes.TrimRight(line, "\r\n"))]++
+	}
+	var found [][]byte
+	for line := range bytes.Lines(content) {
+		line = bytes.TrimRight(line, "\r\n")
+		if has[string(line)]--; has[string(line)] < 0 {
+			found = append(found, line)
+		}
+	}
+	return found
+}
+
+// putBack appends those lines that the content lacks.
+func putBack(content []byte, lines [][]byte) []byte {
+	if len(lines) == 0 {
+		return content
+	}
+	eol := []byte(eolOf(content))
+	missing := added(bytes.Join(lines, []byte("\n")), content)
+	next := slices.Clone(content)
+	if len(missing) > 0 && len(next) > 0 && next[len(next)-1] != '\n' {
+		next = append(next, eol...)
+	}
+	for _, line := range missing {
+		next = slices.Concat(next, line, eol)
+	}
+	return next
+}
