@@ -2,8 +2,10 @@ package hosts
 
 import (
 	"bytes"
+	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -141,6 +143,8 @@ func TestRewriteDamagedBlock(t *testing.T) {
 		"local ones":                {begin + "127.0.0.1 api\n" + end, ""},
 		"another owner's":           {blockLines + other + begin + entry, other},
 		"no end before another's":   {begin + entry + other, other},
+		"local ones, no end":        {begin + "127.0.0.1        api.shop.svc.cluster.local api\n" + entry + mine, mine},
+		"local ones, no begin":      {"127.0.0.1        localhost\n127.0.0.1        api.shop.svc.cluster.local api\n" + entry + end, "127.0.0.1        localhost\n"},
 		"end cut off":               {mine + begin + entry + "# END kubeshore", mine + "# END kubeshore"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -176,6 +180,40 @@ func TestRewriteTwoOwners(t *testing.T) {
 	}
 }
 
+// A system that reads a number of names of a line only has more lines.
+func TestRenderLines(t *testing.T) {
+	names := make([]string, 20)
+	for i := range names {
+		names[i] = fmt.Sprintf("n%d", i)
+	}
+	for perLine, want := range map[int]string{9: "9 9 2", -1: "20"} {
+		text, _, err := render(map[netip.Addr][]string{addr1: names}, nil, perLine)
+		var got, all []string
+		for line := range strings.Lines(text) {
+			fields := strings.Fields(line)
+			got, all = append(got, strconv.Itoa(len(fields)-1)), append(all, fields[1:]...)
+		}
+		if err != nil || strings.Join(got, " ") != want || !slices.Equal(all, names) {
+			t.Errorf("%d a line: lines of %v names, %v, %v", perLine, got, all, err)
+		}
+	}
+}
+
+// survives tells whether all lines of a file that can't be ours are in another one, in
+// their order, and whether that has nothing else but lines that are.
+func survives(prev, next []byte) bool {
+	theirs := func(content []byte) (lines []string) {
+		for line := range bytes.Lines(content) {
+			text := string(bytes.TrimRight(line, "\r\n"))
+			if !isEntry(text, true) && text != beginMarker(me) && text != endMarker(me) {
+				lines = append(lines, text)
+			}
+		}
+		return lines
+	}
+	return slices.Equal(theirs(prev), theirs(next))
+}
+
 // Whatever the file holds: what is put in can be taken out again, byte for
 // byte, and nothing outside the block changes.
 func FuzzRewrite(f *testing.F) {
@@ -183,11 +221,20 @@ func FuzzRewrite(f *testing.F) {
 	f.Add([]byte("a\r\nb\r"), "x")
 	f.Add([]byte(blockLines), "db")
 	f.Add([]byte("1"+blockLines+"\x00"), "a\nb")
+	f.Add([]byte("\xef\xbb\xbf127.0.0.1\tlocalhost # caf\xe9\r\n"+strings.ReplaceAll(blockLines, me, "1001")), "db")
+	f.Add([]byte(strings.Repeat("# long ", 20000)+"\n"+beginMarker(me)+"\n127.64.0.1 a\n"), "db")
+	f.Add([]byte("127.64.0.1 a\n"+endMarker(me)+"\n127.0.1.1 laptop"), "laptop")
 	f.Fuzz(func(t *testing.T, prev []byte, name string) {
 		table := map[netip.Addr][]string{addr1: {name, "sure.example"}}
 		next, changed, _, err := Rewrite(prev, me, table)
-		if err != nil || !changed {
-			return // damaged, or refused, or as it should be already
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !survives(prev, next) {
+			t.Fatalf("lines that aren't ours: %q became %q", prev, next)
+		}
+		if !changed {
+			return // as it should be already
 		}
 		if again, changed, _, err := Rewrite(next, me, table); changed || err != nil {
 			t.Fatalf("not idempotent: %q, %v", again, err)
@@ -195,6 +242,9 @@ func FuzzRewrite(f *testing.F) {
 		bare, _, _, err := Rewrite(prev, me, nil)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if !survives(prev, bare) {
+			t.Fatalf("lines that aren't ours, without a block: %q became %q", prev, bare)
 		}
 		if back, changed, _, err := Rewrite(next, me, nil); !bytes.Equal(back, bare) || !changed || err != nil {
 			t.Fatalf("taken back: %q, %v, %v; want %q", back, changed, err, bare)
