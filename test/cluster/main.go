@@ -26,6 +26,8 @@ const usage = `usage: cluster COMMAND
   up [-bin DIR]      start the cluster, or reuse the one that runs, and import DIR/images/*.tar
   down               end the cluster and remove all that belongs to it
   kill PROGRAM       kill one program of the cluster, such as kube-apiserver; it is started again
+  further            run a second API server beside it, print the path of its kubeconfig once
+                     it is ready, and end it when the standard input ends
   kubeconfig         print the path of the kubeconfig
   image OUT REF PROGRAM
                      write a docker-archive with one static program as its entrypoint
@@ -68,6 +70,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 			return errUsage
 		}
 		return kill(args[0])
+	case "further":
+		return further(ctx, os.Stdin, out)
 	case "supervise": // how up starts the supervisor; not for people
 		return supervise(ctx)
 	case "kubeconfig":

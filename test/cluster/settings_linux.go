@@ -24,20 +24,7 @@ func controlPlane() []component {
 			"--unsafe-no-fsync", // the data lives as long as the cluster
 		}},
 		{"containerd", []string{"--config=" + stateDir + "/containerd.toml"}},
-		{"kube-apiserver", []string{
-			"--etcd-servers=" + etcdURL,
-			"--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--secure-port=" + apiPort,
-			"--endpoint-reconciler-type=none", // its own address is loopback, which no endpoint may have
-			"--service-cluster-ip-range=10.96.0.0/16",
-			"--tls-cert-file=" + pkiDir + "/apiserver.crt", "--tls-private-key-file=" + pkiDir + "/apiserver.key",
-			"--client-ca-file=" + pkiDir + "/ca.crt",
-			"--service-account-issuer=https://kubernetes.default.svc",
-			"--service-account-key-file=" + pkiDir + "/sa.pub", "--service-account-signing-key-file=" + pkiDir + "/sa.key",
-			"--kubelet-client-certificate=" + pkiDir + "/kubelet-client.crt", "--kubelet-client-key=" + pkiDir + "/kubelet-client.key",
-			"--kubelet-certificate-authority=" + pkiDir + "/ca.crt",
-			"--kubelet-preferred-address-types=Hostname",
-			"--authorization-mode=Node,RBAC",
-		}},
+		{"kube-apiserver", theAPIServer().args()},
 	}
 }
 

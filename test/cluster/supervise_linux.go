@@ -47,7 +47,7 @@ func supervise(ctx context.Context) error {
 			if err := s.restart(); err != nil {
 				return err
 			}
-			if len(pending) == 0 || containerdReady(ctx) != nil || apiReady(ctx) != nil {
+			if len(pending) == 0 || containerdReady(ctx) != nil || theAPIServer().ready(ctx) != nil {
 				continue
 			}
 			for _, c := range pending {

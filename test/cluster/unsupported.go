@@ -12,8 +12,9 @@ var errLinuxOnly = errors.New("the test cluster runs on Linux only; on this mach
 
 const adminKubeconfig = ""
 
-func check() error                                { return errLinuxOnly }
-func up(context.Context, string, io.Writer) error { return errLinuxOnly }
-func down(io.Writer) error                        { return errLinuxOnly }
-func kill(string) error                           { return errLinuxOnly }
-func supervise(context.Context) error             { return errLinuxOnly }
+func check() error                                        { return errLinuxOnly }
+func up(context.Context, string, io.Writer) error         { return errLinuxOnly }
+func down(io.Writer) error                                { return errLinuxOnly }
+func kill(string) error                                   { return errLinuxOnly }
+func supervise(context.Context) error                     { return errLinuxOnly }
+func further(context.Context, io.Reader, io.Writer) error { return errLinuxOnly }

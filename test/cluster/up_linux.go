@@ -27,8 +27,6 @@ const (
 	bridge          = "kubeshore0"
 	bridgeAddr      = "10.219.0.1/20"
 	podSubnet       = "10.219.0.0/20"
-	apiPort         = "16443"
-	apiServer       = "https://127.0.0.1:" + apiPort
 	etcdURL         = "http://127.0.0.1:16479"
 	etcdPeerURL     = "http://127.0.0.1:16480"
 	startTimeout    = 3 * time.Minute
@@ -86,7 +84,7 @@ func running(ctx context.Context, program string) bool {
 	}
 	mine, err1 := os.ReadFile(program)
 	theirs, err2 := os.ReadFile(stateDir + "/bin/kubernetes")
-	return err1 == nil && err2 == nil && bytes.Equal(mine, theirs) && nodeReady(ctx) == nil
+	return err1 == nil && err2 == nil && bytes.Equal(mine, theirs) && theAPIServer().nodeReady(ctx) == nil
 }
 
 // prepare writes all that the programs read: certificates, kubeconfigs,
@@ -158,7 +156,7 @@ func writeCredentials() error {
 		stateDir + "/scheduler.kubeconfig":          "scheduler",
 		stateDir + "/node.kubeconfig":               "node",
 	} {
-		if err := ca.kubeconfig(path, contextName, cert, apiServer); err != nil {
+		if err := ca.kubeconfig(path, contextName, cert, theAPIServer().url()); err != nil {
 			return err
 		}
 	}
@@ -198,7 +196,7 @@ func start(ctx context.Context, bin string) error {
 			imported = waiting == nil
 		}
 		if waiting == nil {
-			if waiting = nodeReady(ctx); waiting == nil {
+			if waiting = theAPIServer().nodeReady(ctx); waiting == nil {
 				return nil
 			}
 		}
