@@ -206,7 +206,14 @@ func testSilence(t *testing.T, proxy *netem.Proxy, host string, silence time.Dur
 func slowWay(t *testing.T, roundTrip time.Duration) (proxy *netem.Proxy, kubeconfig string) {
 	t.Helper()
 	kubeconfig = copyKubeconfig(t)
-	server, err := url.Parse(kubectl(t, "", "config", "view", "--minify", "-o", "jsonpath={.clusters[0].cluster.server}"))
+	return slowWayOf(t, kubeconfig, roundTrip), kubeconfig
+}
+
+// slowWayOf returns a proxy to the API server of a kubeconfig with one
+// cluster, which then leads there.
+func slowWayOf(t *testing.T, kubeconfig string, roundTrip time.Duration) *netem.Proxy {
+	t.Helper()
+	server, err := url.Parse(kubectl(t, "", "--kubeconfig", kubeconfig, "config", "view", "-o", "jsonpath={.clusters[0].cluster.server}"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,7 +225,7 @@ func slowWay(t *testing.T, roundTrip time.Duration) (proxy *netem.Proxy, kubecon
 	if port == "" {
 		port = "443"
 	}
-	proxy = netem.New(net.JoinHostPort(server.Hostname(), port), roundTrip)
+	proxy := netem.New(net.JoinHostPort(server.Hostname(), port), roundTrip)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan error, 1)
 	go func() { ended <- proxy.Serve(ctx, l) }()
@@ -229,7 +236,7 @@ func slowWay(t *testing.T, roundTrip time.Duration) (proxy *netem.Proxy, kubecon
 		}
 	})
 	setCluster(t, kubeconfig, "--server=https://"+l.Addr().String()+server.Path, "--tls-server-name="+server.Hostname())
-	return proxy, kubeconfig
+	return proxy
 }
 
 // copyKubeconfig returns a file with the current context of the kubeconfig.

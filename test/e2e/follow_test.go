@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -150,69 +149,6 @@ func TestServiceChanges(t *testing.T) {
 	d.says(t, "another name of other."+ns)
 	kubectl(t, "", "-n", ns, "patch", "service", "web", "--patch", `{"spec": {"externalName": "example.com"}}`)
 	eventually(t, "which goes when it stands for something else", unknown("web."+ns))
-}
-
-// Two clusters; one is away at the start, comes, and goes again.
-func TestTwoContexts(t *testing.T) {
-	ns := namespace(t)
-	apply(t, deployment(ns, "web", 1), service(ns, "web", 80, ""))
-	readyPods(t, ns, "web", 1)
-	proxy, kubeconfig := slowWay(t, 0)
-	near := strings.TrimSpace(kubectl(t, "", "config", "current-context"))
-	data, err := os.ReadFile(kubeconfig)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, what := range []string{"contexts", "clusters", "users"} { // in one kubeconfig they need names of their own
-		name := strings.TrimSpace(kubectl(t, "", "--kubeconfig", kubeconfig, "config", "view", "-o", "jsonpath={."+what+"[0].name}"))
-		data = bytes.ReplaceAll(data, []byte(": "+name+"\n"), []byte(": me@far/away:443\n"))
-	}
-	if err := os.WriteFile(kubeconfig, data, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("KUBECONFIG", os.Getenv("KUBECONFIG")+string(filepath.ListSeparator)+kubeconfig)
-	proxy.Silence()
-	d := launch(t, "-n", ns, "-x", near+",me@far/away:443")
-	d.says(t, "msg=ready")
-	if _, err := get("http://web." + ns); err != nil {
-		t.Error(err)
-	}
-	if err := unknown("web." + ns + ".me-far-away-443")(); err != nil {
-		t.Error(err)
-	}
-	proxy.Resume()
-	proxy.Cut()
-	eventually(t, "the further cluster answers", answers("http://web."+ns+".me-far-away-443"))
-	eventually(t, "by its longer name too", answers("http://web."+ns+".svc.me-far-away-443"))
-	d.says(t, "+ web."+ns+".me-far-away-443")
-	one, err1 := resolve("web." + ns)
-	other, err2 := resolve("web." + ns + ".me-far-away-443")
-	if one == other || err1 != nil || err2 != nil {
-		t.Errorf("they are at %s and %s, %v, %v", one, other, err1, err2)
-	}
-	from := d.said()
-	proxy.Silence()
-	proxy.Cut()
-	eventually(t, "it says that the further cluster is away", func() error {
-		for _, line := range d.lines(from) {
-			if strings.Contains(line, "context me@far/away:443: the API server") && strings.Contains(line, "can't be reached") {
-				return nil
-			}
-		}
-		return fmt.Errorf("it says\n%s", strings.Join(d.lines(from), "\n"))
-	})
-	if _, err := get("http://web." + ns); err != nil {
-		t.Errorf("the first cluster's service: %v", err)
-	}
-	proxy.Resume()
-	proxy.Cut()
-	took := eventually(t, "the further cluster answers again", func() error {
-		if !strings.Contains(strings.Join(d.lines(from), "\n"), "no longer so: context me@far/away:443") {
-			return fmt.Errorf("it says\n%s", strings.Join(d.lines(from), "\n"))
-		}
-		return answers("http://web." + ns + ".me-far-away-443")()
-	})
-	t.Logf("it was back after %v", took)
 }
 
 // A cluster that gets another address is followed there; which context is the
