@@ -36,6 +36,22 @@ func TestFileTakesWhatComesLateToBoth(t *testing.T) {
 	}
 }
 
+// A file that another program puts there in the moment before ours is renamed is taken
+// up, whole.
+func TestFileTakesWhatWasRenamedMeanwhile(t *testing.T) {
+	f, path := open(t)
+	f.at("rename", func() error {
+		return errors.Join(os.WriteFile(path+".sed", []byte("10.0.0.1 theirs\n"), 0o640), os.Rename(path+".sed", path))
+	})
+	set(t, f, table)
+	if got, want := content(t, path), "10.0.0.1 theirs\n"+blockLines; got != want {
+		t.Errorf("it has %q, want %q", got, want)
+	}
+	if _, err := os.Stat(hidden(path, "new")); err == nil {
+		t.Error("the replaced file is left")
+	}
+}
+
 // A program that has emptied the file to write it anew is waited for: what it has is
 // not yet what it wants.
 func TestFileWaitsForAProgramThatWrites(t *testing.T) {

@@ -44,9 +44,9 @@ func (f *File) replace(there, next []byte) (late []byte, is os.FileInfo, err err
 	if err != nil {
 		return nil, nil, err
 	}
-	renamed := false
+	isGone := false // at temp there is nothing of ours
 	defer func() {
-		if !renamed {
+		if !isGone {
 			err = errors.Join(err, os.Remove(temp))
 		}
 	}()
@@ -60,12 +60,21 @@ func (f *File) replace(there, next []byte) (late []byte, is os.FileInfo, err err
 	if err := f.step("rename"); err != nil {
 		return nil, nil, err
 	}
-	if err := os.Rename(temp, f.path); err != nil {
+	exchanged, err := replaceBy(temp, f.path)
+	if err != nil {
 		return nil, nil, err
 	}
-	renamed = true
+	isGone = !exchanged
 	if err := f.step("look back"); err != nil {
 		return nil, nil, err
+	}
+	if exchanged { // it may be another one than what was read
+		was, err := os.Open(temp)
+		if err != nil {
+			return nil, nil, err
+		}
+		defer was.Close()
+		old = was
 	}
 	if late, err = lookBack(old, there); err == nil && late != nil {
 		return late, is, nil // it is written, and the folder flushed, once more
