@@ -7,15 +7,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // In a container the hosts file is a bind mount, which can't be renamed over.
@@ -201,6 +204,77 @@ func TestHostsFileIsRewritten(t *testing.T) {
 		return err
 	})
 	t.Logf("the name was taken up after %v", took)
+}
+
+// Another program writes the hosts file 200 times, in each way that programs have, while
+// Services come and go: none of its lines is lost, and in the end none of ours is left.
+func TestHostsFileWhileServicesChurn(t *testing.T) {
+	ns := namespace(t)
+	apply(t, service(ns, "web", 80, ""))
+	d := up(t, "-n", ns)
+	churn(t, ns)
+
+	ways := []func(line string) error{
+		func(line string) error { // echo >>
+			file, err := os.OpenFile(hostsFile, os.O_WRONLY|os.O_APPEND, 0)
+			if err != nil {
+				return err
+			}
+			_, err = file.WriteString(line)
+			return errors.Join(err, file.Close())
+		},
+		func(line string) error { // an editor that keeps the inode
+			content, err := os.ReadFile(hostsFile)
+			if err != nil {
+				return err
+			}
+			return os.WriteFile(hostsFile, append(content, line...), 0o644)
+		},
+		func(line string) error { // sed -i
+			content, err := os.ReadFile(hostsFile)
+			if err != nil {
+				return err
+			}
+			return errors.Join(os.WriteFile(hostsFile+".new", append(content, line...), 0o644), os.Rename(hostsFile+".new", hostsFile))
+		},
+	}
+	want := make([]string, 0, 200)
+	for i := range cap(want) {
+		line := fmt.Sprintf("192.0.2.%d theirs-%d\n", i, i)
+		if err := ways[i%len(ways)](line); err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, strings.TrimSpace(line))
+		pause(t, rand.N(20*time.Millisecond))
+	}
+	slices.Sort(want)
+	mine := func(text []byte) []string {
+		lines := slices.DeleteFunc(strings.Split(string(text), "\n"), func(line string) bool { return !strings.Contains(line, "theirs-") })
+		slices.Sort(lines)
+		return lines
+	}
+	has, err := os.ReadFile(hostsFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if lines := mine(has); !slices.Equal(lines, want) {
+		t.Errorf("of 200 lines it has %d:\n%s", len(lines), has)
+	}
+	eventually(t, "the block is there", func() error {
+		_, err := resolve("web." + ns)
+		return err
+	})
+	if err := d.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	<-d.ended
+	after, err := os.ReadFile(hostsFile)
+	if err != nil || !slices.Equal(mine(after), want) || strings.Contains(string(after), "kubeshore") {
+		t.Errorf("it is left as\n%s, %v", after, err)
+	}
+	if err := os.WriteFile(hostsFile, d.before, 0o644); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // A user's server listens on all addresses on a port that a service has, from before and

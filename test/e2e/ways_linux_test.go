@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -153,11 +154,11 @@ func (p person) find(t *testing.T) (h halves) {
 		}
 		pid, _ := strconv.Atoi(m[1])
 		switch root := m[2] == "0"; {
-		case m[4] == "up" && !root:
+		case m[4] == "up" && !root && h.daemon == 0:
 			h.daemon = pid
 		case m[4] == "guard" && root:
 			h.guard = pid
-		case (m[4] == "keeper" || m[4] == "up") && root:
+		case (m[4] == "keeper" || m[4] == "up") && root && h.keeper == 0: // a later one is about to become another program
 			h.keeper = pid
 		}
 	}
@@ -291,8 +292,39 @@ echo '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","s
 	}
 }
 
-// Whichever of the processes is killed, and when: the machine is as it was two
-// seconds later.
+// churn has Services of a namespace come and go until the test is over.
+func churn(t *testing.T, ns string) {
+	t.Helper()
+	const services = 20
+	manifests := make([]string, services)
+	for i := range manifests {
+		manifests[i] = service(ns, fmt.Sprintf("churn-%d", i), 80, "")
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	ended := make(chan error, 1)
+	go func() {
+		for i := 0; ; i++ {
+			cmd := exec.CommandContext(ctx, kubectlProgram, []string{"apply", "delete"}[i%2], "-f", "-")
+			cmd.Stdin = strings.NewReader(strings.Join(manifests, "\n---\n"))
+			if out, err := cmd.CombinedOutput(); ctx.Err() != nil {
+				ended <- nil
+				return
+			} else if err != nil {
+				ended <- fmt.Errorf("%w: %s", err, out)
+				return
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("churn: %v", err)
+		}
+	})
+}
+
+// Whichever of the processes is killed, and when, while names come and go: the machine
+// is as it was two seconds later.
 func TestKilledHalves(t *testing.T) {
 	if !inside(t) {
 		return
@@ -300,13 +332,14 @@ func TestKilledHalves(t *testing.T) {
 	ns := namespace(t)
 	apply(t, service(ns, "web", 80, ""))
 	ann := newPerson(t, "ann", "NOPASSWD: ALL")
+	churn(t, ns)
 	var worst time.Duration
 	for i := range 21 {
 		line := []string{"./kubeshore up", "sudo ./kubeshore up"}[i%2]
 		d := ann.ready(t, line+" -n "+ns)
 		h := ann.find(t)
 		victim := []int{h.daemon, h.keeper, h.guard}[i%3]
-		pause(t, rand.N(100*time.Millisecond))
+		pause(t, rand.N(500*time.Millisecond))
 		at, err := resolve("web." + ns)
 		if err != nil {
 			t.Fatal(err)
@@ -345,6 +378,12 @@ func TestKilledHalves(t *testing.T) {
 		}
 	}
 	<-d.ended
+	eventually(t, "no process is left", func() error {
+		if h := ann.find(t); h != (halves{}) {
+			return fmt.Errorf("there are %+v", h)
+		}
+		return nil
+	})
 	if said := run(t, program, "clean"); !strings.Contains(said, fmt.Sprintf("took away the names of user %d", ann.uid)) {
 		t.Errorf("clean says %s", said)
 	}
