@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -27,9 +28,12 @@ type connection struct {
 	log      *logrus.Entry
 	up       *upload
 
-	route route       // at the last try
-	to    destination // of the last try
-	met   bool        // a process may have seen the connection
+	route route         // at the last try
+	to    destination   // of the last try
+	met   bool          // a process may have seen the connection
+	held  time.Duration // for how long it has waited for a pod
+
+	answering atomic.Pointer[Stream] // the one that has answered
 }
 
 // run carries the connection until both sides have ended, and closes it. What
@@ -39,6 +43,9 @@ func (c *connection) run(ctx context.Context) error {
 	ctx, breakOff := context.WithCancelCause(ctx)
 	defer breakOff(nil)
 	c.up = newUpload(c.client, c.engine.Gone, breakOff)
+	counter := &c.route.record.counter // the route's is the same as long as its host is there
+	counter.begin(c)
+	defer counter.end(c)
 	stop := onEnd(ctx, func() {
 		reset(c.client)
 		c.up.close()
@@ -59,9 +66,14 @@ func (c *connection) run(ctx context.Context) error {
 // connection, which is the end of it: the runtime has then ended both halves.
 func (c *connection) download(ctx context.Context) error {
 	a, err := c.reach(ctx)
+	if c.held > 0 {
+		c.engine.meter().Held(c.held)
+	}
 	if err != nil {
 		return err
 	}
+	c.answering.Store(&a.stream)
+	c.engine.meter().Answered(time.Since(c.accepted))
 	release := sync.OnceFunc(a.release)
 	defer release()
 	c.met = true

@@ -4,9 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
-	"sync/atomic"
+	"slices"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -51,17 +52,29 @@ type Engine struct {
 	// false where that isn't known. If nil, that is never known.
 	Gone func(net.Conn) bool
 
+	// Meter is told what comes of connections. It may be nil.
+	Meter Meter
+	// Report is told of each new Status, and of the one before it. If nil, [Report]
+	// is, with Log.
+	Report func(before, after Status)
+
 	table  table // what connections are carried by
-	status atomic.Pointer[Status]
-	poked  chan struct{} // receives when the routes have other problems than the status says
+	status published
+	poked  chan struct{}           // receives when the routes have other problems than the status says
+	named  map[netip.Addr][]string // the names that were set last; the reconcile loop's
 }
 
 // Status returns what stands now. Anyone may call it at any time.
 func (e *Engine) Status() Status {
-	if s := e.status.Load(); s != nil {
-		return *s
-	}
-	return Status{}
+	now, _ := e.status.load()
+	return now
+}
+
+// Changed returns a channel that is closed when the Status is other than now. Anyone may
+// call it at any time; who doesn't want to miss anything calls it before Status.
+func (e *Engine) Changed() <-chan struct{} {
+	_, changed := e.status.load()
+	return changed
 }
 
 // Run makes the machine as the plan wants it and keeps it so until ctx ends;
@@ -181,7 +194,8 @@ func (e *Engine) apply(ctx context.Context, want Desired) (complete bool, err er
 	addresses := e.assign(want.Hosts)
 	old := e.table.load().routes
 	readySince := time.Now()
-	if e.status.Load() == nil {
+	before := e.Status()
+	if before.At.IsZero() {
 		readySince = time.Time{} // nobody knows for how long
 	}
 	next := newRoutes(want.Hosts, addresses, old, readySince)
@@ -193,6 +207,7 @@ func (e *Engine) apply(ctx context.Context, want Desired) (complete bool, err er
 	faults := e.Ports.Set(ctx, both.ports())
 
 	status := newStatus(want, addresses, faults, next)
+	status.At = time.Now()
 	status.Listening = e.Ports.How()
 	if e.Names == nil {
 		status.unnamed()
@@ -209,8 +224,12 @@ func (e *Engine) apply(ctx context.Context, want Desired) (complete bool, err er
 		}
 	}
 	e.table.store(next)
-	report(e.Log, e.Status(), status)
-	e.status.Store(&status)
+	if e.Report != nil {
+		e.Report(before, status)
+	} else {
+		Report(e.Log, before, status)
+	}
+	e.status.store(status)
 	return len(faults) == 0 && len(refused) == 0, nil
 }
 
@@ -219,7 +238,12 @@ func (e *Engine) name(ctx context.Context, table map[netip.Addr][]string) (refus
 	if e.Names == nil {
 		return nil, nil
 	}
-	return e.Names.Set(ctx, table)
+	refused, err = e.Names.Set(ctx, table)
+	if err == nil && !maps.EqualFunc(table, e.named, slices.Equal) {
+		e.named = table
+		e.meter().Named()
+	}
+	return refused, err
 }
 
 // assign gives an address to each host that answers on any port. What keeps one

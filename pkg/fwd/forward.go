@@ -65,8 +65,9 @@ func (e *Engine) account(c *connection, err error) {
 		c.log.Debug("the client has gone")
 		return
 	}
-	level, text := logrus.WarnLevel, "a connection was reset: "+oneLine(err)
 	met := c.met || !c.up.canRepeat() && !errors.As(err, new(*UnreachedError))
+	e.meter().Failed(faultOf(met, err))
+	level, text := logrus.WarnLevel, "a connection was reset: "+oneLine(err)
 	switch {
 	case met:
 		level, text = logrus.InfoLevel, fmt.Sprintf("a connection to pod %v broke off: %s", c.to.Pod, oneLine(err))

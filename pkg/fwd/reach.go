@@ -77,7 +77,10 @@ func (c *connection) reach(ctx context.Context) (answer, error) {
 		s.see(r)
 		usable := s.untried(r)
 		if len(usable) == 0 {
-			if err := c.wait(ctx, &s, now.replaced); err != nil {
+			begin := time.Now()
+			err := c.wait(ctx, &s, now.replaced)
+			c.held += time.Since(begin)
+			if err != nil {
 				return answer{}, err
 			}
 			continue
@@ -94,6 +97,7 @@ func (c *connection) reach(ctx context.Context) (answer, error) {
 		if !s.fails(c.to, dialled, err) || ctx.Err() != nil || !c.up.canRepeat() {
 			return answer{}, err
 		}
+		c.engine.meter().Retried()
 		c.log.Debugf("pod %v: %s", c.to.Pod, oneLine(err))
 	}
 }
@@ -104,10 +108,12 @@ func (c *connection) reach(ctx context.Context) (answer, error) {
 func (c *connection) try(ctx context.Context, limit time.Duration) (a answer, dialled bool, err error) {
 	open := c.to.past
 	limited, cancel := context.WithTimeoutCause(ctx, limit, &UnreachedError{Why: PodGone, Err: fmt.Errorf("no connection within %v", limit)})
+	begin := time.Now()
 	stream, err := c.engine.Dialer.Dial(limited, c.to.Pod, c.to.Port)
 	if err != nil && ctx.Err() == nil && limited.Err() != nil {
 		err = context.Cause(limited)
 	}
+	c.engine.meter().Dialed(time.Since(begin), err)
 	cancel()
 	if err != nil {
 		open.open.Add(-1)
@@ -120,8 +126,8 @@ func (c *connection) try(ctx context.Context, limit time.Duration) (a answer, di
 		open.open.Add(-1)
 	}
 	c.up.attach(stream)
-	begin := make([]byte, firstSize)
-	n, err := readSome(stream, begin)
+	first := make([]byte, firstSize)
+	n, err := readSome(stream, first)
 	if n == 0 && err != nil && !errors.Is(err, io.EOF) {
 		c.up.detach(stream)
 		release()
@@ -132,7 +138,7 @@ func (c *connection) try(ctx context.Context, limit time.Duration) (a answer, di
 	}
 	c.to.past.closed.Store(false)
 	c.up.settle()
-	return answer{stream: stream, begin: begin[:n], err: err, release: release}, true, nil
+	return answer{stream: stream, begin: first[:n], err: err, release: release}, true, nil
 }
 
 // readSome reads until there is something or an error.

@@ -14,6 +14,8 @@ const sayAfter = time.Minute
 
 // record is what is remembered of a host's port.
 type record struct {
+	counter counter
+
 	mu     sync.Mutex
 	turn   int       // whose turn it is among the targets
 	lastTo *past     // where the last connection went

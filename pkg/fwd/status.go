@@ -3,14 +3,42 @@ package fwd
 import (
 	"net/netip"
 	"slices"
+	"sync"
+	"time"
 )
 
 // Status is what stands on this machine at one moment. Nobody changes a status
 // once it was published.
 type Status struct {
+	At        time.Time // when it came to be; zero if nothing was yet
 	Clusters  []Cluster
 	Hosts     []HostStatus // sorted by ID
 	Listening string       // how ports are taken, in words
+}
+
+// published is the Status that stands now.
+type published struct {
+	mu      sync.Mutex
+	now     Status
+	changed chan struct{} // closed when it is another one
+}
+
+func (p *published) load() (Status, <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.changed == nil {
+		p.changed = make(chan struct{})
+	}
+	return p.now, p.changed
+}
+
+func (p *published) store(s Status) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.changed != nil {
+		close(p.changed)
+	}
+	p.now, p.changed = s, make(chan struct{})
 }
 
 // HostStatus is what became of one host of the plan.

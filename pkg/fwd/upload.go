@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -32,6 +33,8 @@ type upload struct {
 	breakOff context.CancelCauseFunc
 	left     chan struct{} // closed when the client has gone; what it has said last is still on its way
 	over     chan struct{} // closed when the pod has ended the connection in good order
+
+	heard atomic.Uint64 // how many bytes the client has said
 
 	mu     sync.Mutex
 	moved  *sync.Cond // stream, final or closed are other than before
@@ -109,6 +112,7 @@ func (u *upload) keep() error {
 		}
 		n, err := u.client.Read(room)
 		if n > 0 {
+			u.heard.Add(uint64(n))
 			final, fault := u.take(room[:n])
 			if fault != nil || final && err == nil {
 				return fault
@@ -212,6 +216,7 @@ type listener struct {
 func (l *listener) Read(p []byte) (int, error) {
 	n, err := l.up.client.Read(p)
 	if n > 0 {
+		l.up.heard.Add(uint64(n))
 		l.up.said = true
 		l.up.before, _ = l.stream.Received()
 	}

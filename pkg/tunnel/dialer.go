@@ -77,6 +77,19 @@ func (c *clusters) get(context string) (upgrader, error) {
 // read while others waited. Anyone may call it at any time.
 func (d *Dialer) Stalled() uint64 { return d.stalled.Load() }
 
+// Connections returns how many connections to API servers there are. Anyone may call it
+// at any time.
+func (d *Dialer) Connections() (n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, p := range d.pools {
+		p.mu.Lock()
+		n += len(p.users)
+		p.mu.Unlock()
+	}
+	return n
+}
+
 // Run runs the connections to the API servers until ctx ends, and then closes
 // them. It must be called once.
 func (d *Dialer) Run(ctx context.Context) error {

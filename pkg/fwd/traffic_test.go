@@ -1,0 +1,113 @@
+package fwd_test
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/kubeshore/kubeshore/pkg/fwd"
+)
+
+// noted is a Meter that notes what it is told.
+type noted struct {
+	mu   sync.Mutex
+	told []string
+}
+
+func (n *noted) note(format string, args ...any) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.told = append(n.told, fmt.Sprintf(format, args...))
+}
+
+func (n *noted) Dialed(took time.Duration, err error) { n.note("dialed %v %v", took, err) }
+func (n *noted) Answered(took time.Duration)          { n.note("answered %v", took) }
+func (n *noted) Retried()                             { n.note("retried") }
+func (n *noted) Held(took time.Duration)              { n.note("held %v", took) }
+func (n *noted) Failed(kind fwd.Fault)                { n.note("failed %s", kind) }
+func (n *noted) Named()                               { n.note("named") }
+
+func (n *noted) String() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return strings.Join(n.told, ", ")
+}
+
+func (b *bubble) traffic() fwd.Traffic {
+	b.Helper()
+	all := b.engine.Traffic()
+	if hosts := slices.Collect(maps.Keys(all)); len(hosts) != 1 {
+		b.Fatalf("there is traffic of %v", hosts)
+	}
+	return all[b.engine.Status().Hosts[0].ID]
+}
+
+// What goes over a connection counts while it is open, and after its end, once.
+func TestTraffic(t *testing.T) {
+	inBubble(t, service("web", "a"), map[string]behaviour{"a": echoes()}, nil, func(b *bubble) {
+		if got := b.traffic(); got != (fwd.Traffic{}) {
+			t.Errorf("at first there is %+v", got)
+		}
+		client := b.connect()
+		for _, said := range []string{"four", "fifth"} {
+			_, _ = io.WriteString(client, said)
+			if _, err := io.ReadFull(client, make([]byte, len(said))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		synctest.Wait()
+		if got, want := b.traffic(), (fwd.Traffic{Open: 1, Total: 1, Up: 9, Down: 9}); got != want {
+			t.Errorf("there is %+v, want %+v", got, want)
+		}
+		_ = client.Close()
+		b.after(time.Minute)
+		b.set(service("web", "a", "b")) // it outlives a plan
+		if got, want := b.traffic(), (fwd.Traffic{Total: 1, Up: 9, Down: 9}); got != want {
+			t.Errorf("then there is %+v, want %+v", got, want)
+		}
+	})
+}
+
+func TestMeter(t *testing.T) {
+	told := &noted{}
+	meter := func(e *fwd.Engine) { e.Meter = told }
+	inBubble(t, service("web", "a", "b"), map[string]behaviour{"a": fails(fwd.PodGone), "b": speaks("b")}, meter, func(b *bubble) {
+		b.wantAnswer("b")
+		empty := service("web")
+		b.set(empty)
+		b.wantReset(10 * time.Second)
+		held := b.connect()
+		b.after(2 * time.Second)
+		svc := service("web", "b")
+		b.set(svc)
+		_, _ = io.ReadAll(held)
+		b.set(svc, service("other", "b"))
+	})
+	if got, want := told.String(), "named, dialed 0s unreached, retried, dialed 0s <nil>, answered 0s, "+
+		"held 10s, failed no_pod, dialed 0s <nil>, held 2.05s, answered 2.05s, named, named"; got != want {
+		t.Errorf("it was told\n%s, want\n%s", got, want)
+	}
+}
+
+// Who waits for a change of the Status gets each.
+func TestChanged(t *testing.T) {
+	inBubble(t, service("web", "a"), named("a"), nil, func(b *bubble) {
+		changed := b.engine.Changed()
+		select {
+		case <-changed:
+			t.Error("it has changed by itself")
+		default:
+		}
+		b.set(service("web", "a", "b"))
+		<-changed
+		if pods := b.engine.Status().Hosts[0].Pods; pods != 2 {
+			t.Errorf("it has %d pods", pods)
+		}
+	})
+}
