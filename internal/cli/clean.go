@@ -43,7 +43,7 @@ stays. It needs root, as the hosts file does.`,
 				return err
 			}
 			if len(done.Owners) > 0 {
-				flushNames(newLog(streams.Err, 0))(cmd.Context())
+				flushNames(newLog(streams.Err, formatText, 0))(cmd.Context())
 			}
 			return nil
 		},

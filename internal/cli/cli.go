@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/kubeshore/kubeshore/pkg/control"
 )
 
 // Exit statuses.
@@ -82,12 +84,29 @@ for as long as kubeshore runs. When it ends, the machine is as it was before.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return cmd.Help()
 		},
-		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
 	root.SetOut(streams.Out)
 	root.SetErr(streams.Err)
-	root.AddCommand(newUp(streams), newSvc(streams), newClean(streams), newVersion(streams), newFlush())
+	root.AddGroup(&cobra.Group{ID: "forward", Title: "Forward:"}, &cobra.Group{ID: "run", Title: "While it runs:"}, &cobra.Group{ID: "more", Title: "More:"})
+	for group, commands := range map[string][]*cobra.Command{
+		"forward": {newUp(streams), newSvc(streams)},
+		"run": {
+			newPs(streams), newWait(), newLogs(streams), newDown(streams),
+			newNamespaces(streams, "add", "Forward further namespaces", (*control.Client).AddNamespaces),
+			newRemove(streams),
+		},
+		"more": {newClean(streams), newVersion(streams)},
+	} {
+		for _, command := range commands {
+			command.GroupID = group
+			root.AddCommand(command)
+		}
+	}
+	root.AddCommand(newFlush())
 	root.AddCommand(rootCommands(streams)...)
+	root.SetHelpCommandGroupID("more")
+	root.SetCompletionCommandGroupID("more")
+	root.InitDefaultCompletionCmd()
 	root.InitDefaultHelpCmd()
 	if help, _, err := root.Find([]string{"help"}); err == nil {
 		help.Args = knownCommand // cobra's own shows the root's help, with status 0

@@ -62,8 +62,10 @@ const module = "github.com/kubeshore/kubeshore/"
 func TestImports(t *testing.T) {
 	may := map[string][]string{
 		"cmd/kubeshore":    {"internal/cli"},
-		"internal/cli":     {"internal/project", "pkg/fwd", "pkg/hosts", "pkg/keeper", "pkg/kube", "pkg/listen", "pkg/loopback", "pkg/tunnel"},
+		"internal/cli":     {"internal/peer", "internal/project", "pkg/control", "pkg/fwd", "pkg/hosts", "pkg/keeper", "pkg/kube", "pkg/listen", "pkg/loopback", "pkg/tunnel"},
+		"internal/peer":    {},
 		"internal/project": {"pkg/loopback"},
+		"pkg/control":      {"internal/peer", "pkg/fwd"},
 		"pkg/credential":   {"pkg/fwd"},
 		"pkg/fwd":          {},
 		"pkg/hosts":        {},

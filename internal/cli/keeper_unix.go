@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/kubeshore/kubeshore/internal/peer"
 	"github.com/kubeshore/kubeshore/pkg/hosts"
 	"github.com/kubeshore/kubeshore/pkg/keeper"
 )
@@ -49,7 +50,7 @@ func rootCommands(streams Streams) []*cobra.Command {
 			if socket != "" {
 				return callDaemon(socket, p)
 			}
-			return keep(cmd.Context(), p, newLog(streams.Err, 0))
+			return keep(cmd.Context(), p, newLog(streams.Err, formatText, 0))
 		},
 	}
 	p.define(keep.Flags())
@@ -157,24 +158,30 @@ func callDaemon(socket string, p privileges) error {
 		return fmt.Errorf("keeper: %w", err)
 	}
 	defer conn.Close()
-	peer, err := keeper.PeerUID(conn)
+	caller, err := peer.UID(conn)
 	if err != nil {
 		return fmt.Errorf("keeper: %w", err)
 	}
-	if peer != uid {
-		return fmt.Errorf("keeper: it is user %d who waits at %s, not user %d", peer, socket, uid)
+	if caller != uid {
+		return fmt.Errorf("keeper: it is user %d who waits at %s, not user %d", caller, socket, uid)
 	}
 	file, err := conn.File()
 	if err != nil {
 		return err
 	}
 	defer file.Close()
+	return startKeeper(file, p)
+}
+
+// startKeeper starts a keeper for the daemon at the other end of a connection, in a
+// session of its own. It ends with the daemon.
+func startKeeper(daemon *os.File, p privileges) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
 	command := exec.CommandContext(context.Background(), self, p.arguments("keeper")...)
-	command.ExtraFiles = []*os.File{file}
+	command.ExtraFiles = []*os.File{daemon}
 	command.Env = rootEnv()
 	command.Dir = "/"
 	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

@@ -4,22 +4,33 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/sirupsen/logrus"
 	"k8s.io/klog/v2"
 )
 
+// The formats of the log.
+const (
+	formatText = "text"
+	formatJSON = "json"
+)
+
+// newFormatter returns what makes lines of a format.
+func newFormatter(format string) logrus.Formatter {
+	if format == formatJSON {
+		return &logrus.JSONFormatter{TimestampFormat: time.RFC3339Nano}
+	}
+	return &logrus.TextFormatter{FullTimestamp: true, TimestampFormat: "15:04:05", DisableColors: os.Getenv("NO_COLOR") != ""}
+}
+
 // newLog returns the log that everything writes to: one line each, with more
 // detail the higher verbose is. From 2 on client-go is heard too.
-func newLog(out io.Writer, verbose int) *logrus.Logger {
+func newLog(out io.Writer, format string, verbose int) *logrus.Logger {
 	log := logrus.New()
 	log.SetOutput(out)
-	log.SetFormatter(&logrus.TextFormatter{
-		FullTimestamp:   true,
-		TimestampFormat: "15:04:05",
-		DisableColors:   os.Getenv("NO_COLOR") != "",
-	})
+	log.SetFormatter(newFormatter(format))
 	if verbose > 0 {
 		log.SetLevel(logrus.DebugLevel)
 	}

@@ -33,14 +33,41 @@ type selection struct {
 	domain        string
 	ingress       bool
 	reserved      map[string]netip.Addr // by name, name.namespace or name.namespace.context
+
+	// What was said while it runs, by context.
+	added, removed map[string][]string
+}
+
+// with returns the selection with some namespaces of a context more, and without some.
+func (s selection) with(context string, add, remove []string) (selection, error) {
+	if err := checkNamespaces(slices.Concat(add, remove)); err != nil {
+		return s, err
+	}
+	change := func(to map[string][]string, add, remove []string) map[string][]string {
+		to = maps.Clone(to)
+		if to == nil {
+			to = make(map[string][]string)
+		}
+		to[context] = slices.DeleteFunc(slices.Concat(to[context], add), func(n string) bool { return slices.Contains(remove, n) })
+		return to
+	}
+	s.added, s.removed = change(s.added, add, remove), change(s.removed, remove, add)
+	return s, nil
+}
+
+func checkNamespaces(namespaces []string) error {
+	for _, namespace := range namespaces {
+		if problems := validation.ValidateNamespaceName(namespace, false); len(problems) > 0 {
+			return fmt.Errorf("namespace %q is not a valid name: lower-case letters, digits and '-', 63 at most", namespace)
+		}
+	}
+	return nil
 }
 
 // check finds what is wrong with it by itself.
 func (s *selection) check() error {
-	for _, namespace := range s.namespaces {
-		if problems := validation.ValidateNamespaceName(namespace, false); len(problems) > 0 {
-			return fmt.Errorf("namespace %q is not a valid name: lower-case letters, digits and '-', 63 at most", namespace)
-		}
+	if err := checkNamespaces(s.namespaces); err != nil {
+		return err
 	}
 	if s.all && len(s.namespaces) > 0 {
 		return errors.New("--all-namespaces and --namespace can't be had together")
@@ -181,9 +208,15 @@ func (s *selection) namespacesOf(file project.File, said project.Context, found 
 	case slices.Contains(namespaces, "*"):
 		return nil
 	case len(namespaces) == 0:
-		return []string{found.Namespace}
+		namespaces = []string{found.Namespace}
 	}
-	return distinct(namespaces)
+	left := slices.DeleteFunc(slices.Concat(namespaces, s.added[found.Context]), func(n string) bool {
+		return slices.Contains(s.removed[found.Context], n)
+	})
+	if len(left) == 0 { // none would mean all
+		left = namespaces
+	}
+	return distinct(left)
 }
 
 // named returns the Services that a pattern names one by one, as

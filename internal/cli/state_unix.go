@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"syscall"
 )
 
 // userID returns who the program runs for: the user who called sudo, or else
@@ -18,6 +19,39 @@ func userID() string {
 	}
 	return strconv.Itoa(os.Geteuid())
 }
+
+// controlFolders returns where the socket of a running kubeshore of the user's may be,
+// the one for a new one first: the user's folder for such things, which sudo doesn't say,
+// or else where the program keeps what it remembers.
+func controlFolders() (folders []string, err error) {
+	for _, folder := range []string{os.Getenv("XDG_RUNTIME_DIR"), filepath.Join("/run/user", userID())} {
+		if isOf(folder, userID()) {
+			folders = append(folders, filepath.Join(folder, "kubeshore"))
+		}
+	}
+	state, err := stateFolder()
+	if err != nil {
+		return nil, err
+	}
+	folders = append(folders, state)
+	if me, err := user.LookupId(userID()); err == nil && os.Geteuid() == 0 { // root asks for the user who called sudo
+		folders = append(folders, filepath.Join(me.HomeDir, stateInHome))
+	}
+	return distinct(folders), nil
+}
+
+// isOf tells whether a folder is of a user, and of nobody else.
+func isOf(folder, uid string) bool {
+	info, err := os.Stat(folder)
+	if err != nil || !filepath.IsAbs(folder) || !info.IsDir() || info.Mode().Perm()&0o077 != 0 {
+		return false
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && strconv.Itoa(int(stat.Uid)) == uid
+}
+
+// stateInHome is where in the home what is remembered is, if nothing says otherwise.
+const stateInHome = ".local/state/kubeshore"
 
 // stateFolder returns where the program keeps what it remembers: a user's own
 // (XDG Base Directory Specification), or, for root, the system's, a folder for
@@ -37,5 +71,5 @@ func stateFolder() (string, error) {
 		}
 		home = me.HomeDir
 	}
-	return filepath.Join(home, ".local", "state", "kubeshore"), nil
+	return filepath.Join(home, stateInHome), nil
 }

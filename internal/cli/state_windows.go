@@ -15,6 +15,13 @@ func userID() string {
 	return me.Uid
 }
 
+// controlFolders returns where the socket of a running kubeshore may be, the one for a
+// new one first.
+func controlFolders() ([]string, error) {
+	folder, err := stateFolder()
+	return []string{folder}, err
+}
+
 // stateFolder returns where the program keeps what it remembers.
 func stateFolder() (string, error) {
 	folder, err := os.UserCacheDir() // %LocalAppData%

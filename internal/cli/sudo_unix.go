@@ -14,7 +14,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kubeshore/kubeshore/pkg/keeper"
+	"github.com/kubeshore/kubeshore/internal/peer"
 )
 
 // callTime is how long a keeper may take to call once sudo has started it.
@@ -50,7 +50,7 @@ func summon(ctx context.Context, p privileges) (*net.UnixConn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the keeper doesn't call: %w", err)
 	}
-	uid, err := keeper.PeerUID(conn)
+	uid, err := peer.UID(conn)
 	if err == nil && uid != 0 {
 		err = fmt.Errorf("it is user %d who calls, not root", uid)
 	}

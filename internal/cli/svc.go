@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -29,13 +28,13 @@ var meaningless = map[string]string{
 	"auto-reconnect":  "it always does",
 	"tui":             "the log has a line for each change",
 	"theme":           "the log has a line for each change",
-	"api":             "there is no API yet",
+	"api":             "there always is one, on a unix socket: kubeshore ps --help",
 	"mcp":             "there is no such server",
 }
 
 // newSvc returns the command that takes a kubefwd user's command line.
 func newSvc(streams Streams) *cobra.Command {
-	f := upFlags{drain: time.Second, hold: 10 * time.Second, ranges: []string{loopback.DefaultPrefix.String()}}
+	f := defaults()
 	var verbose bool
 	cmd := &cobra.Command{
 		Use:     "svc",
@@ -66,7 +65,7 @@ svc. Flags that have no meaning here are accepted, and a line says so.`,
 					f.notes = append(f.notes, fmt.Sprintf("--%s has no meaning here: %s", flag.Name, reason))
 				}
 			})
-			return start(cmd.Context(), f, newLog(streams.Err, f.verbose))
+			return start(cmd.Context(), f, newLog(streams.Err, formatText, f.verbose))
 		},
 	}
 	flags := cmd.Flags()
@@ -84,6 +83,7 @@ svc. Flags that have no meaning here are accepted, and a line says so.`,
 	flags.StringVar(&f.hostsFile, "hosts-path", hosts.DefaultPath(), "hosts file to write the names to")
 	flags.BoolVarP(&verbose, "verbose", "v", false, "log each connection")
 	defineMeaningless(flags)
+	completeFlags(cmd)
 	return cmd
 }
 

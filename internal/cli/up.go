@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/kubeshore/kubeshore/pkg/control"
 	"github.com/kubeshore/kubeshore/pkg/fwd"
 	"github.com/kubeshore/kubeshore/pkg/hosts"
 	"github.com/kubeshore/kubeshore/pkg/listen"
@@ -37,14 +38,28 @@ type upFlags struct {
 	balance    fwd.Balance
 	drain      time.Duration
 	verbose    int
-	notes      []string // what there is to say of the flags themselves, a line each
+	logFormat  string
+	detach     bool
+	wait       time.Duration                         // for readiness, before it detaches
+	metrics    string                                // where metrics are served by TCP; empty: nowhere
+	logFile    string                                // empty: the log is a terminal's
+	ready      func(context.Context, *running) error // does what is to be done once services can answer; may be nil
+	notes      []string                              // what there is to say of the flags themselves, a line each
 
 	conf         string   // kubefwd's file of addresses
 	reservations []string // addresses, as kubefwd's flag has them
 }
 
+// defaults returns what is so unless it is said otherwise.
+func defaults() upFlags {
+	return upFlags{
+		hostsFile: hosts.DefaultPath(), ranges: []string{loopback.DefaultPrefix.String()},
+		hold: 10 * time.Second, drain: time.Second, logFormat: formatText, wait: 30 * time.Second,
+	}
+}
+
 func newUp(streams Streams) *cobra.Command {
-	var f upFlags
+	f := defaults()
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Forward services until stopped",
@@ -67,38 +82,72 @@ credential plugins too, runs as you.`,
 			if err := f.check(cmd.Flags()); err != nil {
 				return usage(err)
 			}
-			return start(cmd.Context(), f, newLog(streams.Err, f.verbose))
+			if os.Getenv(detachedEnv) != "" {
+				return startDetached(cmd.Context(), f, streams)
+			}
+			log := newLog(streams.Err, f.logFormat, f.verbose)
+			if f.detach {
+				return detach(cmd.Context(), f, streams, log)
+			}
+			return start(cmd.Context(), f, log)
 		},
 	}
-	f.define(cmd.Flags())
+	groups := f.groups()
+	cmd.Flags().SortFlags = false
+	for _, group := range groups {
+		group.flags.SortFlags = false
+		cmd.Flags().AddFlagSet(group.flags)
+	}
+	cmd.SetUsageFunc(func(cmd *cobra.Command) error { return writeUsage(cmd, groups) })
+	completeFlags(cmd)
 	return cmd
 }
 
-// define defines the flags.
-func (f *upFlags) define(flags *pflag.FlagSet) {
-	flags.SortFlags = false
-	flags.VarP((*list)(&f.namespaces), "namespace", "n", "namespaces to forward, separated by commas (default: the context's)")
-	flags.BoolVarP(&f.all, "all-namespaces", "A", false, "forward all namespaces")
-	flags.VarP((*list)(&f.contexts), "context", "x", "contexts of the kubeconfig, separated by commas (default: the current one)")
-	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig file (default: KUBECONFIG or ~/.kube/config)")
-	flags.StringVarP(&f.selector, "selector", "l", "", "forward services with these labels only, as kubectl's --selector")
-	flags.StringVarP(&f.fieldSelector, "field-selector", "f", "", "forward services with these fields only, as metadata.name=web")
-	flags.Var((*list)(&f.include), "include", "forward these services only: patterns of name, or of name.namespace")
-	flags.Var((*list)(&f.exclude), "exclude", "don't forward these services")
-	flags.VarP((*list)(&f.mapping), "mapping", "m", "have a port of services on another one here, as 80:8080")
-	flags.StringVar(&f.domain, "domain", "", "one more suffix for every short name")
-	flags.BoolVar(&f.ingress, "ingress", false, "make the hosts of Ingresses names of their controller's service")
-	flags.StringVar(&f.config, "config", "", "project's file (default: kubeshore.yaml, here or above)")
-	flags.StringSliceVar(&f.ranges, "cidr", []string{loopback.DefaultPrefix.String()}, "ranges of 127.0.0.0/8 that services' addresses are in; of the first are those that nobody has chosen")
-	flags.StringVar(&f.hostsFile, "hosts-file", hosts.DefaultPath(), "hosts file to write the names to")
-	flags.Var(&f.listen, "listen", "how ports are taken: by one socket for all of them, one for each, or the first of these that can be had")
-	flags.StringVar(&f.user, "user", "", "run as this user, but for what needs root (default: who called sudo)")
-	flags.BoolVar(&f.rootless, "rootless", false, "do without root, and without what needs it")
-	flags.DurationVar(&f.hold, "hold", 10*time.Second, "how long a connection waits for a pod that can take it; 0: not at all")
-	flags.Var(&f.balance, "balance", "which ready pod takes a connection: each in turn, the one with the fewest, or the first by name")
-	flags.Var(&f.transport, "transport", "to the API server: spdy, websocket, or auto for the faster that gets through")
-	flags.DurationVar(&f.drain, "drain", time.Second, "how long open connections may go on when kubeshore is stopped; 0: not at all")
-	flags.CountVarP(&f.verbose, "verbose", "v", "log each connection; twice: client-go too")
+// flagGroup is some flags, which the help shows together.
+type flagGroup struct {
+	title string
+	flags *pflag.FlagSet
+}
+
+// groups defines the flags.
+func (f *upFlags) groups() []flagGroup {
+	what := pflag.NewFlagSet("", pflag.ContinueOnError)
+	what.VarP((*list)(&f.namespaces), "namespace", "n", "namespaces to forward, separated by commas (default: the context's)")
+	what.BoolVarP(&f.all, "all-namespaces", "A", false, "forward all namespaces")
+	what.VarP((*list)(&f.contexts), "context", "x", "contexts of the kubeconfig, separated by commas (default: the current one)")
+	what.StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig file (default: KUBECONFIG or ~/.kube/config)")
+	what.StringVarP(&f.selector, "selector", "l", "", "forward services with these labels only, as kubectl's --selector")
+	what.StringVarP(&f.fieldSelector, "field-selector", "f", "", "forward services with these fields only, as metadata.name=web")
+	what.Var((*list)(&f.include), "include", "forward these services only: patterns of name, or of name.namespace")
+	what.Var((*list)(&f.exclude), "exclude", "don't forward these services")
+	what.StringVar(&f.config, "config", "", "project's file (default: kubeshore.yaml, here or above)")
+
+	where := pflag.NewFlagSet("", pflag.ContinueOnError)
+	where.VarP((*list)(&f.mapping), "mapping", "m", "have a port of services on another one here, as 80:8080")
+	where.StringVar(&f.domain, "domain", "", "one more suffix for every short name")
+	where.BoolVar(&f.ingress, "ingress", false, "make the hosts of Ingresses names of their controller's service")
+	where.StringSliceVar(&f.ranges, "cidr", f.ranges, "ranges of 127.0.0.0/8 that services' addresses are in; of the first are those that nobody has chosen")
+	where.StringVar(&f.hostsFile, "hosts-file", f.hostsFile, "hosts file to write the names to")
+	where.Var(&f.listen, "listen", "how ports are taken: by one socket for all of them, one for each, or the first of these that can be had")
+
+	run := pflag.NewFlagSet("", pflag.ContinueOnError)
+	run.BoolVarP(&f.detach, "detach", "d", false, "go to the background once all services can answer")
+	run.DurationVar(&f.wait, "wait", f.wait, "with --detach: how long to wait for that")
+	run.StringVar(&f.user, "user", "", "run as this user, but for what needs root (default: who called sudo)")
+	run.BoolVar(&f.rootless, "rootless", false, "do without root, and without what needs it")
+
+	connections := pflag.NewFlagSet("", pflag.ContinueOnError)
+	connections.DurationVar(&f.hold, "hold", f.hold, "how long a connection waits for a pod that can take it; 0: not at all")
+	connections.Var(&f.balance, "balance", "which ready pod takes a connection: each in turn, the one with the fewest, or the first by name")
+	connections.Var(&f.transport, "transport", "to the API server: spdy, websocket, or auto for the faster that gets through")
+	connections.DurationVar(&f.drain, "drain", f.drain, "how long open connections may go on when kubeshore is stopped; 0: not at all")
+
+	look := pflag.NewFlagSet("", pflag.ContinueOnError)
+	look.StringVar(&f.metrics, "metrics", "", "serve metrics for Prometheus at this address too, as 127.0.0.1:9090")
+	look.StringVar(&f.logFormat, "log-format", f.logFormat, "text or json")
+	look.CountVarP(&f.verbose, "verbose", "v", "log each connection; twice: client-go too")
+
+	return []flagGroup{{"What is forwarded", what}, {"Names, addresses and ports", where}, {"How it runs", run}, {"Connections", connections}, {"Log and metrics", look}}
 }
 
 // check finds what is wrong with the flags by themselves. One without a value is
@@ -112,6 +161,15 @@ func (f *upFlags) check(flags *pflag.FlagSet) error {
 	})
 	if empty != nil {
 		return empty
+	}
+	if f.logFormat != formatText && f.logFormat != formatJSON {
+		return fmt.Errorf("--log-format %s: it is text or json", f.logFormat)
+	}
+	if flags.Changed("wait") && !f.detach {
+		return errors.New("--wait is for --detach; kubeshore wait waits for one that runs")
+	}
+	if f.wait < 0 {
+		return fmt.Errorf("--wait %v is negative; 0 means not to wait", f.wait)
 	}
 	if f.hold < 0 {
 		return fmt.Errorf("--hold %v is negative; 0 means that no connection waits", f.hold)
@@ -136,6 +194,7 @@ func (f *upFlags) privileges() privileges {
 // up forwards until it is told to end, and returns when the machine is as it
 // was. Faults that are found before anything was changed end it at once.
 func up(ctx context.Context, f upFlags, log *logrus.Logger, open func(context.Context) (machine, error)) (err error) {
+	started := time.Now()
 	signals := notify(log)
 	defer signals.stop()
 
@@ -154,6 +213,11 @@ func up(ctx context.Context, f upFlags, log *logrus.Logger, open func(context.Co
 	if err != nil {
 		return err
 	}
+	api, err := openAPI(ctx, f.metrics, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, api.close()) }()
 	m, err := open(ctx)
 	if err != nil {
 		return err
@@ -176,20 +240,12 @@ func up(ctx context.Context, f upFlags, log *logrus.Logger, open func(context.Co
 	})
 	peers.Go(func() error {
 		defer close(finished)
-		dialer := tunnel.New(wanted.find, f.transport)
-		return run(ctx, abort, wanted, dialer, m, &fwd.Engine{
-			Options:   wanted.options,
-			Source:    wanted.source,
-			Dialer:    dialer,
-			Addresses: pool,
-			Aliases:   m.aliases,
-			Ports:     listen.New(m.ports),
-			Names:     m.names,
-			Log:       log,
-			Hold:      f.hold,
-			Balance:   f.balance,
-			Drain:     f.drain,
-			Gone:      listen.Orphaned,
+		daemon := &running{flags: &f, wanted: wanted, dialer: tunnel.New(wanted.find, f.transport), started: started, end: cancel}
+		metrics := control.NewMetrics(version(), daemon.Status)
+		daemon.engine = f.newEngine(daemon, m, pool, metrics, log)
+		return run(ctx, abort, daemon, m, func(ctx context.Context) error {
+			api.serve(ctx, daemon, metrics)
+			return nil
 		})
 	})
 	if err := peers.Wait(); err != nil {
@@ -197,6 +253,25 @@ func up(ctx context.Context, f upFlags, log *logrus.Logger, open func(context.Co
 	}
 	log.Info("everything is taken back")
 	return nil
+}
+
+// newEngine returns what forwards.
+func (f *upFlags) newEngine(daemon *running, m machine, pool *loopback.Pool, metrics *control.Metrics, log *logrus.Logger) *fwd.Engine {
+	return &fwd.Engine{
+		Options:   daemon.wanted.options,
+		Source:    daemon.wanted.source,
+		Dialer:    daemon.dialer,
+		Addresses: pool,
+		Aliases:   m.aliases,
+		Ports:     listen.New(m.ports),
+		Names:     m.names,
+		Log:       log,
+		Hold:      f.hold,
+		Balance:   f.balance,
+		Drain:     f.drain,
+		Gone:      listen.Orphaned,
+		Meter:     metrics,
+	}
 }
 
 // newPool returns what gives services their addresses.
@@ -231,12 +306,17 @@ func noticeSilence() error {
 // run lets the parts run until ctx ends or one of them fails. The dialer goes
 // and what changes the machine go last: the engine drains connections and takes
 // everything back by them.
-func run(ctx, abort context.Context, wanted *wanted, dialer *tunnel.Dialer, m machine, engine *fwd.Engine) error {
+func run(ctx, abort context.Context, daemon *running, m machine, serve func(context.Context) error) error {
+	wanted, dialer, engine := daemon.wanted, daemon.dialer, daemon.engine
 	running, ctx := errgroup.WithContext(ctx)
 	dialing, hangUp := context.WithCancel(context.WithoutCancel(ctx))
 	running.Go(func() error { return wanted.source.Run(ctx) })
 	running.Go(func() error { return wanted.watch(ctx) })
 	running.Go(func() error { return dialer.Run(dialing) })
+	running.Go(func() error { return serve(dialing) })
+	if daemon.flags.ready != nil {
+		running.Go(func() error { return daemon.flags.ready(ctx, daemon) })
+	}
 	if m.run != nil {
 		running.Go(func() error { return m.run(dialing) })
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/json"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -9,15 +10,27 @@ import (
 )
 
 func newVersion(streams Streams) *cobra.Command {
-	return &cobra.Command{
+	var format string
+	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
 		Args:  noArguments,
 		RunE: func(*cobra.Command, []string) error {
+			switch format {
+			case "":
+			case "json":
+				return json.NewEncoder(streams.Out).Encode(map[string]string{
+					"version": version(), "goVersion": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH,
+				})
+			default:
+				return usage(fmt.Errorf("--output %s: it is json", format))
+			}
 			_, err := fmt.Fprintf(streams.Out, "kubeshore %s %s %s/%s\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return err
 		},
 	}
+	cmd.Flags().StringVarP(&format, "output", "o", "", "json")
+	return cmd
 }
 
 // version is the module's version, or the commit that it was built from.

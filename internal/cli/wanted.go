@@ -25,6 +25,7 @@ import (
 // wanted is what is to be forwarded, as the command line and the files that it
 // names say now.
 type wanted struct {
+	reading    sync.Mutex // of the files, and of said
 	said       selection
 	kubeconfig string // as the command line has it
 	project    string // the file's path
@@ -86,19 +87,69 @@ func (w *wanted) cluster(context string) (*kube.Cluster, error) {
 
 // read takes what the files say now. On an error what they said before stands.
 func (w *wanted) read() error {
+	w.reading.Lock()
+	defer w.reading.Unlock()
+	return w.readAs(w.said)
+}
+
+// readAs does that with another selection, which is in force from then on. reading must
+// be held.
+func (w *wanted) readAs(said selection) error {
 	file, err := project.Load(w.project)
 	missing := errors.Is(err, fs.ErrNotExist)
 	if err != nil && (!missing || !w.awaited) {
 		return err
 	}
-	next, err := w.said.settle(file, w.cluster)
+	next, err := said.settle(file, w.cluster)
 	if err != nil {
 		return err
 	}
+	w.said = said
 	next.project = !missing
 	w.awaited = missing
 	w.now.Store(&next)
 	w.source.Set(next.follow)
+	return nil
+}
+
+// changeNamespaces follows some namespaces of a context more, and some no more. The
+// empty context is the first.
+func (w *wanted) changeNamespaces(context string, add, remove []string) error {
+	w.reading.Lock()
+	defer w.reading.Unlock()
+	now := w.now.Load()
+	i := 0
+	if context != "" {
+		i = slices.IndexFunc(now.options.Contexts, func(c fwd.ContextOptions) bool { return c.Context == context || c.Alias == context })
+	}
+	if i < 0 {
+		return fmt.Errorf("context %s isn't one of those that are forwarded", context)
+	}
+	of := now.follow[i]
+	if of.Namespaces == nil {
+		return fmt.Errorf("all namespaces of context %s are forwarded", of.Context)
+	}
+	for _, namespace := range add {
+		if slices.Contains(of.Namespaces, namespace) {
+			return fmt.Errorf("namespace %s of context %s is forwarded already", namespace, of.Context)
+		}
+	}
+	for _, namespace := range remove {
+		if !slices.Contains(of.Namespaces, namespace) {
+			return fmt.Errorf("namespace %s of context %s isn't forwarded", namespace, of.Context)
+		}
+	}
+	said, err := w.said.with(of.Context, add, remove)
+	if err != nil {
+		return err
+	}
+	if len(of.Namespaces)+len(add) <= len(distinct(remove)) {
+		return errors.New("it is the last namespace: end kubeshore with kubeshore down instead")
+	}
+	if err := w.readAs(said); err != nil {
+		return err
+	}
+	w.announce()
 	return nil
 }
 

@@ -52,9 +52,9 @@ func (id HostID) String() string {
 	return id.Pod + "." + id.Service.String()
 }
 
-// in returns the host by its name among those of several contexts: with the
+// In returns the host by its name among those of several contexts: with the
 // alias of its own, if that isn't the first.
-func (id HostID) in(clusters []Cluster) string {
+func (id HostID) In(clusters []Cluster) string {
 	for _, c := range clusters {
 		if c.Context == id.Service.Context && c.Alias != "" {
 			return id.String() + "." + c.Alias

@@ -80,7 +80,7 @@ func (p *plan) settleNames() {
 			owner[c.name] = c.host
 			h.Names = append(h.Names, c.name)
 		case first != c.host:
-			h.Problems = append(h.Problems, fmt.Sprintf("the name %s goes to %s instead", c.name, p.hosts[first].ID.in(p.clusters)))
+			h.Problems = append(h.Problems, fmt.Sprintf("the name %s goes to %s instead", c.name, p.hosts[first].ID.In(p.clusters)))
 		}
 	}
 	for i := range p.hosts {

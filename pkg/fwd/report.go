@@ -29,7 +29,7 @@ func Report(log logrus.FieldLogger, before, after Status) {
 	}
 	for _, h := range before.Hosts {
 		if _, gone := old[h.ID]; gone {
-			log.Infof("- %s", h.ID.in(before.Clusters))
+			log.Infof("- %s", h.ID.In(before.Clusters))
 		}
 	}
 }
@@ -73,12 +73,12 @@ func mark(known bool) string {
 // can answer.
 func describe(h HostStatus, clusters []Cluster) string {
 	var b strings.Builder
-	b.WriteString(h.ID.in(clusters))
+	b.WriteString(h.ID.In(clusters))
 	switch {
 	case h.Local:
 		b.WriteString("  runs on this machine")
 	case h.AliasOf != (HostID{}):
-		fmt.Fprintf(&b, "  another name of %s", h.AliasOf.in(clusters))
+		fmt.Fprintf(&b, "  another name of %s", h.AliasOf.In(clusters))
 	case h.Address.IsValid():
 		fmt.Fprintf(&b, "  %s", h.Address)
 		separator := byte(':')

@@ -1,4 +1,4 @@
-package keeper
+package peer
 
 import (
 	"net"
@@ -6,9 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// PeerUID returns who the process is that made the other end of conn (unix(4),
+// UID returns who the process is that made the other end of conn (unix(4),
 // LOCAL_PEERCRED).
-func PeerUID(conn *net.UnixConn) (int, error) {
+func UID(conn *net.UnixConn) (int, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return 0, err

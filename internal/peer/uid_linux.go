@@ -1,4 +1,5 @@
-package keeper
+// Package peer tells who is at the other end of a unix socket.
+package peer
 
 import (
 	"net"
@@ -6,9 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// PeerUID returns who the process is that made the other end of conn (unix(7),
+// UID returns who the process is that made the other end of conn (unix(7),
 // SO_PEERCRED).
-func PeerUID(conn *net.UnixConn) (int, error) {
+func UID(conn *net.UnixConn) (int, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return 0, err

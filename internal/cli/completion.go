@@ -1,0 +1,113 @@
+package cli
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kubeshore/kubeshore/pkg/kube"
+)
+
+// completeTime is how long a shell may wait for the cluster.
+const completeTime = 3 * time.Second
+
+// completeServices completes services of the running kubeshore.
+func completeServices(cmd *cobra.Command, given []string, _ string) ([]string, cobra.ShellCompDirective) {
+	ctx, cancel := context.WithTimeout(cmd.Context(), completeTime)
+	defer cancel()
+	client, err := newClient()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	status, err := client.Status(ctx)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	names := make([]string, 0, len(status.Services))
+	for _, s := range status.Services {
+		if !slices.Contains(given, s.Name) {
+			names = append(names, cobra.CompletionWithDesc(s.Name, string(s.State)))
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeForwarded completes namespaces that the running kubeshore forwards.
+func completeForwarded(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+	ctx, cancel := context.WithTimeout(cmd.Context(), completeTime)
+	defer cancel()
+	client, err := newClient()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	status, err := client.Status(ctx)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var names []string
+	for _, c := range status.Contexts {
+		names = append(names, c.Namespaces...)
+	}
+	return inList(typed, distinct(names))
+}
+
+// completeContexts completes contexts of the kubeconfig.
+func completeContexts(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+	kubeconfig, _ := cmd.Flags().GetString("kubeconfig")
+	names, err := kube.Contexts(kubeconfig)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return inList(typed, names)
+}
+
+// completeNamespaces completes namespaces of the cluster.
+func completeNamespaces(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+	ctx, cancel := context.WithTimeout(cmd.Context(), completeTime)
+	defer cancel()
+	kubeconfig, _ := cmd.Flags().GetString("kubeconfig")
+	said := ""
+	if flag := cmd.Flags().Lookup("context"); flag != nil {
+		said, _, _ = strings.Cut(flag.Value.String(), ",")
+	}
+	cluster, err := kube.Load(kubeconfig, said, userAgent())
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	names, err := cluster.NamespaceNames(ctx)
+	if err != nil { // it may not be allowed; the context's own is known
+		names = []string{cluster.Namespace}
+	}
+	return inList(typed, names)
+}
+
+// completeFlags has flags completed that name contexts and namespaces of clusters.
+func completeFlags(cmd *cobra.Command) {
+	for name, complete := range map[string]cobra.CompletionFunc{"context": completeContexts, "namespace": completeNamespaces} {
+		_ = cmd.RegisterFlagCompletionFunc(name, complete) // it fails for a flag that isn't there
+	}
+	for name, values := range map[string][]string{
+		"log-format": {formatText, formatJSON}, "listen": {"auto", "lookup", "each"}, "transport": {"auto", "spdy", "websocket"}, "balance": {"round-robin", "least", "first"},
+	} {
+		_ = cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+	}
+}
+
+// inList completes the last value of a list.
+func inList(typed string, values []string) ([]string, cobra.ShellCompDirective) {
+	before := ""
+	if i := strings.LastIndexByte(typed, ','); i >= 0 {
+		before = typed[:i+1]
+	}
+	given := strings.Split(before, ",")
+	found := make([]string, 0, len(values))
+	for _, value := range values {
+		if !slices.Contains(given, value) {
+			found = append(found, before+value)
+		}
+	}
+	return found, cobra.ShellCompDirectiveNoFileComp
+}

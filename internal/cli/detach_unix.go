@@ -1,0 +1,288 @@
+//go:build !windows
+
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"golang.org/x/sys/unix"
+
+	"github.com/kubeshore/kubeshore/pkg/control"
+)
+
+// detachedEnv tells a daemon that it is in the background: the one that has started it
+// reads its stderr until there is an end of message.
+const detachedEnv = "KUBESHORE_DETACHED"
+
+// logInTime is how long a person may take to log in.
+const logInTime = 2 * time.Minute
+
+// endOfMessage is what a daemon writes last to who has started it, once that may go.
+const endOfMessage = 0
+
+// detach starts a daemon in the background, asks for what must be asked for, and shows
+// what the daemon says until it can be left alone.
+func detach(ctx context.Context, f upFlags, streams Streams, log *logrus.Logger) error {
+	p := f.privileges()
+	caller, err := f.caller()
+	if err != nil {
+		return err
+	}
+	if caller != nil && os.Getenv(keeperEnv) == "" {
+		p.owner = caller.Uid
+		return detachFor(caller, p, log)
+	}
+	folders, err := controlFolders()
+	if err != nil {
+		return err
+	}
+	if err := already(ctx, folders); err != nil {
+		return err
+	}
+	if err := logIn(ctx, f, log); err != nil {
+		return err
+	}
+	keeper, err := f.keeperFor(ctx, p)
+	if err != nil {
+		return err
+	}
+	if keeper != nil {
+		defer keeper.Close()
+	}
+	if err := startInBackground(keeper, streams, log); err != nil {
+		return err
+	}
+	status, err := control.NewClient(folders...).Status(ctx)
+	if err != nil {
+		return fmt.Errorf("the background process doesn't answer: %w", err)
+	}
+	works := 0
+	for _, s := range status.Services {
+		if s.State.Works() {
+			works++
+		}
+	}
+	fmt.Fprintf(streams.Err, "kubeshore runs in the background (process %d): %d of %d services can answer. See kubeshore ps, logs, down.\n",
+		status.PID, works, len(status.Services))
+	return nil
+}
+
+// detachFor is detach under sudo: it starts the keeper, and the rest of it as the user.
+func detachFor(caller *caller, p privileges, log *logrus.Logger) error {
+	signals := notify(log) // they reach the other by themselves; this waits for it
+	defer signals.stop()
+	ours, theirs, err := socketPair()
+	if err != nil {
+		return err
+	}
+	defer ours.Close()
+	defer theirs.Close()
+	file, err := ours.File()
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if err := startKeeper(file, p); err != nil {
+		return fmt.Errorf("keeper: %w", err)
+	}
+	command, err := caller.command(os.Args[1:])
+	if err != nil {
+		return err
+	}
+	command.ExtraFiles = []*os.File{theirs}
+	command.Env = append(command.Env, keeperEnv+"=3")
+	if err := command.Run(); err != nil {
+		return outcome(err)
+	}
+	return nil
+}
+
+// keeperFor returns the connection to the keeper of a new daemon, as a file; nil if it
+// needs none.
+func (f upFlags) keeperFor(ctx context.Context, p privileges) (*os.File, error) {
+	text := os.Getenv(keeperEnv)
+	if text == "" && (f.rootless || os.Geteuid() == 0) {
+		return nil, nil //nolint:nilnil // it needs none
+	}
+	conn, err := inherited(text)
+	if text == "" {
+		conn, err = summon(ctx, p)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close() // the file is another descriptor
+	return conn.File()
+}
+
+// logIn has the clusters' credential plugins ask what they may ask, while there is a
+// terminal. What else is wrong with a cluster the daemon says.
+func logIn(ctx context.Context, f upFlags, log logrus.FieldLogger) error {
+	wanted, err := newWanted(f.selection, f.kubeconfig, f.config, log)
+	if err != nil {
+		return err
+	}
+	for _, follow := range wanted.now.Load().follow {
+		cluster, err := wanted.cluster(follow.Context)
+		if err != nil {
+			return err
+		}
+		if cluster.Config.ExecProvider == nil {
+			continue
+		}
+		limited, cancel := context.WithTimeout(ctx, logInTime)
+		err = cluster.LogIn(limited)
+		cancel()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// startInBackground starts this program anew in a session of its own, and shows what it
+// says until it can be left alone. It fails if that ends before.
+func startInBackground(keeper *os.File, streams Streams, log *logrus.Logger) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	said, says, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer said.Close()
+	daemon := exec.CommandContext(context.Background(), self, os.Args[1:]...) //nolint:gosec // what the user has called
+	daemon.Stderr = says
+	daemon.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	daemon.Env = append(os.Environ(), detachedEnv+"=1")
+	if keeper != nil {
+		daemon.ExtraFiles = []*os.File{keeper}
+		daemon.Env = append(daemon.Env, keeperEnv+"=3")
+	}
+	signals := notify(log)
+	defer signals.stop()
+	err = daemon.Start()
+	_ = says.Close() // else its end would not be seen
+	if err != nil {
+		return fmt.Errorf("to the background: %w", err)
+	}
+	if keeper != nil {
+		_ = keeper.Close()
+	}
+	over := make(chan struct{})
+	defer close(over)
+	go func() {
+		for {
+			select {
+			case <-over:
+				return
+			case <-signals.received:
+				_ = daemon.Process.Signal(syscall.SIGTERM) // it may have ended
+			}
+		}
+	}()
+	if left, err := show(streams.Err, said); err != nil || left {
+		return errors.Join(err, daemon.Process.Release())
+	}
+	if err := outcome(daemon.Wait()); err != nil {
+		return err
+	}
+	return exitStatus(exitFault) // stopped, as was asked, before it was ready
+}
+
+// show copies what a daemon says. It tells whether the daemon can be left alone now; else
+// it has ended.
+func show(to io.Writer, said io.Reader) (left bool, err error) {
+	chunk := make([]byte, 4096)
+	for {
+		n, err := said.Read(chunk)
+		text, _, found := bytes.Cut(chunk[:n], []byte{endOfMessage})
+		if _, err := to.Write(text); err != nil {
+			return false, err
+		}
+		if found {
+			return true, nil
+		}
+		if errors.Is(err, io.EOF) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+}
+
+// startDetached is the daemon in the background.
+func startDetached(ctx context.Context, f upFlags, streams Streams) error {
+	if err := os.Unsetenv(detachedEnv); err != nil { // what it starts isn't
+		return err
+	}
+	signal.Ignore(syscall.SIGHUP) // no terminal is its own
+	var err error
+	if f.logFile, err = logPath(); err != nil {
+		return err
+	}
+	file, err := openLogFile(f.logFile)
+	if err != nil {
+		return fmt.Errorf("log file: %w", err)
+	}
+	defer file.Close()
+	log := newLog(io.MultiWriter(file, streams.Err), f.logFormat, f.verbose)
+	f.ready = func(ctx context.Context, daemon *running) error {
+		if !daemon.await(ctx, f.wait) {
+			return nil // it has been told to end before
+		}
+		if _, err := streams.Err.Write([]byte{endOfMessage}); err != nil {
+			log.Debugf("who has started it is gone: %v", err)
+		}
+		log.SetOutput(file)
+		return file.takeStderr()
+	}
+	err = start(ctx, f, log)
+	if err != nil {
+		log.Error(err) // Main says it too, to nobody if it was left alone
+		return exitStatus(exitFault)
+	}
+	return nil
+}
+
+// takeStderr has what the process writes to stderr, as the runtime does when it can't go
+// on, go into the file.
+func (l *logFile) takeStderr() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return os.NewSyscallError("dup2", unix.Dup2(int(l.file.Fd()), 2))
+}
+
+// await waits until all services can answer, or the time is over, and says what can't
+// then. It is false if ctx ended before.
+func (r *running) await(ctx context.Context, limit time.Duration) bool {
+	over := time.After(limit)
+	for {
+		changed := r.Changed()
+		status := r.Status()
+		readiness := control.ReadinessOf(status, nil)
+		if readiness.Ready {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-changed:
+		case <-over:
+			r.engine.Log.Warnf("not all of it is ready after %v (--wait): %s", limit, describeReadiness(readiness))
+			return true
+		}
+	}
+}

@@ -1,0 +1,86 @@
+package cli
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"sync"
+)
+
+// logPath returns where the log of a daemon in the background is.
+func logPath() (string, error) {
+	folder, err := stateFolder()
+	return filepath.Join(folder, "kubeshore.log"), err
+}
+
+// lastLog returns that path, if there is a log.
+func lastLog() (path string, ok bool) {
+	path, err := logPath()
+	if err != nil {
+		return "", false
+	}
+	_, err = os.Stat(path)
+	return path, err == nil
+}
+
+// logFileSize is how large a log file grows before it becomes the old one.
+const logFileSize = 10 << 20
+
+// logFile is a file that is written at its end. When it is full it becomes the old one,
+// of which there is one at a time.
+type logFile struct {
+	path string
+	max  int64
+
+	mu   sync.Mutex
+	file *os.File
+	size int64
+}
+
+// openLogFile opens a log file for its user alone, and makes its folder if need be.
+func openLogFile(path string) (*logFile, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, err
+	}
+	l := &logFile{path: path, max: logFileSize}
+	return l, l.open()
+}
+
+// open must be called with mu held, or before anybody else has l.
+func (l *logFile) open() error {
+	file, err := os.OpenFile(l.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return errors.Join(err, file.Close())
+	}
+	l.file, l.size = file, info.Size()
+	return nil
+}
+
+// Write writes a line. Where there is no room for it, it is lost, and those that come
+// later are tried.
+func (l *logFile) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.size > 0 && l.size+int64(len(line)) > l.max {
+		full := l.file
+		if err := os.Rename(l.path, l.path+".1"); err == nil && l.open() == nil {
+			_ = full.Close()
+		} else {
+			l.size = 0 // not with each line again
+		}
+	}
+	n, err := l.file.Write(line)
+	l.size += int64(n)
+	return n, err
+}
+
+// Close closes the file.
+func (l *logFile) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.file.Close()
+}

@@ -1,0 +1,283 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+	"sigs.k8s.io/yaml"
+
+	"github.com/kubeshore/kubeshore/pkg/control"
+)
+
+// The formats of ps.
+var psFormats = []string{"", "wide", "name", "json", "yaml"}
+
+func newPs(streams Streams) *cobra.Command {
+	var format string
+	var watch bool
+	cmd := &cobra.Command{
+		Use:   "ps",
+		Short: "Show what is forwarded",
+		Long: `Show what the running kubeshore forwards: a service's address and ports, the pods
+behind it (ready/all), open connections, the bytes that clients and pods have
+said, and whether it can answer. What can't comes first.`,
+		Example: `  kubeshore ps
+  kubeshore ps -o wide                 # with the names, and the connections so far
+  kubeshore ps -w                      # and a line for each change
+  kubeshore ps -o json | jq -r '.services[] | select(.state != "ready").name'`,
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			switch {
+			case !slices.Contains(psFormats, format):
+				return usage(fmt.Errorf("--output %s: it is wide, name, json or yaml", format))
+			case watch && format == "yaml":
+				return usage(errors.New("--watch can't be had with --output yaml; json has an event in each line"))
+			}
+			client, err := newClient()
+			if err != nil {
+				return err
+			}
+			return explainClient(ps(cmd.Context(), client, streams.Out, format, watch))
+		},
+	}
+	cmd.Flags().StringVarP(&format, "output", "o", "", "wide, name, json or yaml")
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "go on with what changes")
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(psFormats[1:], cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+// ps writes what stands and, if it is to watch, what changes.
+func ps(ctx context.Context, client *control.Client, out io.Writer, format string, watch bool) error {
+	if !watch {
+		status, err := client.Status(ctx)
+		if err != nil {
+			return err
+		}
+		return writeStatus(out, status, format)
+	}
+	table := newTable(out, format == "wide")
+	return client.Events(ctx, func(e control.Event) error {
+		switch {
+		case format == "json":
+			return json.NewEncoder(out).Encode(e)
+		case e.Status != nil && format == "name":
+			return writeStatus(out, *e.Status, format)
+		case e.Status != nil:
+			return table.status(*e.Status)
+		case e.Service != nil && format == "name":
+			_, err := fmt.Fprintln(out, e.Service.Name)
+			return err
+		case e.Service != nil:
+			return table.change(*e.Service)
+		case e.Gone != "" && format == "":
+			_, err := fmt.Fprintf(out, "%s  is gone\n", e.Gone)
+			return err
+		}
+		return nil
+	})
+}
+
+func writeStatus(out io.Writer, status control.Status, format string) error {
+	switch format {
+	case "json":
+		encoder := json.NewEncoder(out)
+		encoder.SetIndent("", "    ")
+		return encoder.Encode(status)
+	case "yaml":
+		text, err := yaml.Marshal(status)
+		if err != nil {
+			return err
+		}
+		_, err = out.Write(text)
+		return err
+	case "name":
+		var b strings.Builder
+		for _, s := range status.Services {
+			b.WriteString(s.Name + "\n")
+		}
+		_, err := io.WriteString(out, b.String())
+		return err
+	}
+	return newTable(out, format == "wide").status(status)
+}
+
+// table writes services in columns, as kubectl has them.
+type table struct {
+	out     io.Writer
+	wide    bool
+	colours bool
+	widths  []int
+}
+
+func newTable(out io.Writer, wide bool) *table {
+	return &table{out: out, wide: wide, colours: hasColours(out)}
+}
+
+func (t *table) head() []string {
+	if t.wide {
+		return []string{"SERVICE", "ADDRESS", "PORTS", "PODS", "CONNECTIONS", "TOTAL", "TRAFFIC", "CONTEXT", "NAMES", "STATE"}
+	}
+	return []string{"SERVICE", "ADDRESS", "PORTS", "PODS", "CONNECTIONS", "TRAFFIC", "STATE"}
+}
+
+// row returns a service's cells; the last is its state with the reason.
+func (t *table) row(s control.Service) []string {
+	ports := make([]string, 0, len(s.Ports))
+	for _, p := range s.Ports {
+		ports = append(ports, strconv.Itoa(int(p.Port)))
+	}
+	pods := fmt.Sprintf("%d/%d", s.ReadyPods, s.Pods)
+	address := s.Address
+	if s.Local || s.AliasOf != "" {
+		pods = ""
+	}
+	if s.AliasOf != "" {
+		address = "= " + s.AliasOf
+	}
+	traffic := ""
+	if s.BytesUp+s.BytesDown > 0 {
+		traffic = "↑" + bytesText(s.BytesUp) + " ↓" + bytesText(s.BytesDown)
+	}
+	state := string(s.State)
+	switch {
+	case s.Reason != "":
+		state += ": " + s.Reason
+	case s.Local:
+		state += ": runs on this machine"
+	}
+	cells := []string{s.Name, address, strings.Join(ports, ","), pods, strconv.Itoa(s.Connections)}
+	if t.wide {
+		cells = append(cells, strconv.FormatUint(s.TotalConnections, 10), traffic, s.Context, strings.Join(s.Names, ","))
+	} else {
+		cells = append(cells, traffic)
+	}
+	for i, cell := range cells {
+		if cell == "" {
+			cells[i] = "-"
+		}
+	}
+	return append(cells, state)
+}
+
+// status writes a table: what can't answer, or not quite, under a heading of its own.
+func (t *table) status(status control.Status) error {
+	var wrong, right [][]string
+	t.fit(t.head())
+	states := make(map[string]control.State, len(status.Services))
+	for _, s := range status.Services {
+		cells := t.row(s)
+		t.fit(cells)
+		states[s.Name] = s.State
+		if s.State == control.Ready {
+			right = append(right, cells)
+		} else {
+			wrong = append(wrong, cells)
+		}
+	}
+	var b strings.Builder
+	problems := 0
+	for _, c := range status.Contexts {
+		for _, problem := range c.Problems {
+			if problems == 0 {
+				b.WriteString("PROBLEMS\n")
+			}
+			problems++
+			b.WriteString(problem + "\n")
+		}
+	}
+	if len(wrong) > 0 && problems == 0 {
+		b.WriteString("PROBLEMS\n")
+	}
+	for i, section := range [][][]string{wrong, right} {
+		if len(section) == 0 {
+			continue
+		}
+		if i == 1 && b.Len() > 0 {
+			b.WriteString("\nREADY\n")
+		}
+		t.write(&b, t.head(), "")
+		for _, cells := range section {
+			t.write(&b, cells, states[cells[0]])
+		}
+	}
+	if len(status.Services) == 0 {
+		b.WriteString("no services: " + describeContexts(status.Contexts) + "\n")
+	}
+	_, err := io.WriteString(t.out, b.String())
+	return err
+}
+
+// change writes a service's row.
+func (t *table) change(s control.Service) error {
+	var b strings.Builder
+	t.write(&b, t.row(s), s.State)
+	_, err := io.WriteString(t.out, b.String())
+	return err
+}
+
+// fit makes columns as wide as the cells.
+func (t *table) fit(cells []string) {
+	if t.widths == nil {
+		t.widths = make([]int, len(cells))
+	}
+	for i, cell := range cells {
+		t.widths[i] = max(t.widths[i], utf8.RuneCountInString(cell))
+	}
+}
+
+func (t *table) write(b *strings.Builder, cells []string, state control.State) {
+	last := len(cells) - 1
+	for i, cell := range cells[:last] {
+		b.WriteString(cell + strings.Repeat(" ", max(t.widths[i]-utf8.RuneCountInString(cell), 0)+3))
+	}
+	text := cells[last]
+	if colour := colourOf(state); t.colours && colour != "" {
+		rest := strings.TrimPrefix(text, string(state))
+		text = "\x1b[" + colour + "m" + string(state) + "\x1b[0m" + rest
+	}
+	b.WriteString(text + "\n")
+}
+
+// colourOf returns how a terminal is told to show a state (ECMA-48, SGR).
+func colourOf(state control.State) string {
+	switch state {
+	case control.Ready:
+		return "32"
+	case control.Degraded, control.Waiting:
+		return "33"
+	case control.Failed:
+		return "31"
+	}
+	return ""
+}
+
+// bytesText returns a number of bytes as people read it.
+func bytesText(n uint64) string {
+	if n < 1000 {
+		return strconv.FormatUint(n, 10) + "B"
+	}
+	value, unit := float64(n)/1000, 0
+	for value >= 999.5 && unit < 4 {
+		value, unit = value/1000, unit+1
+	}
+	if value < 9.95 {
+		return fmt.Sprintf("%.1f%cB", value, "kMGTP"[unit])
+	}
+	return fmt.Sprintf("%.0f%cB", value, "kMGTP"[unit])
+}
+
+func describeContexts(contexts []control.Context) string {
+	texts := make([]string, 0, len(contexts))
+	for _, c := range contexts {
+		texts = append(texts, describeContext(c))
+	}
+	return strings.Join(texts, "; ")
+}

@@ -1,0 +1,131 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/shirou/gopsutil/v4/process"
+	"github.com/spf13/cobra"
+
+	"github.com/kubeshore/kubeshore/pkg/control"
+)
+
+func newDown(streams Streams) *cobra.Command {
+	timeout := 30 * time.Second
+	cmd := &cobra.Command{
+		Use:     "down",
+		Short:   "Stop the kubeshore that runs, and take everything back",
+		Example: "  kubeshore down",
+		Args:    noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := newClient()
+			if err != nil {
+				return err
+			}
+			status, err := down(cmd.Context(), client, timeout)
+			if err != nil {
+				return explainClient(err)
+			}
+			_, err = fmt.Fprintf(streams.Out, "kubeshore (process %d) has ended; everything is taken back\n", status.PID)
+			return err
+		},
+	}
+	cmd.Flags().DurationVar(&timeout, "timeout", timeout, "how long it may take")
+	return cmd
+}
+
+// down stops a kubeshore, and returns when it has taken everything back.
+func down(ctx context.Context, client *control.Client, timeout time.Duration) (status control.Status, err error) {
+	limited, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	err = client.Events(limited, func(e control.Event) error { // which end as it does
+		if e.Status == nil {
+			return nil
+		}
+		status, err = client.Stop(limited)
+		return err
+	})
+	for err == nil && limited.Err() == nil { // its last steps can't be followed
+		alive, unknown := process.PidExistsWithContext(limited, int32(status.PID))
+		if unknown != nil || !alive {
+			return status, nil
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+	if err == nil {
+		err = fmt.Errorf("kubeshore (process %d) doesn't end within %v; its log says why: kubeshore logs", status.PID, timeout)
+	}
+	return status, err
+}
+
+func newLogs(streams Streams) *cobra.Command {
+	var follow bool
+	var tail int
+	cmd := &cobra.Command{
+		Use:     "logs",
+		Short:   "Show the log of the kubeshore that runs",
+		Example: "  kubeshore logs -f --tail 20",
+		Args:    noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := newClient()
+			if err != nil {
+				return err
+			}
+			err = client.Log(cmd.Context(), streams.Out, tail, follow)
+			if errors.Is(err, control.ErrNotRunning) {
+				if path, ok := lastLog(); ok {
+					return fmt.Errorf("%w; the log of the last one in the background is %s", err, path)
+				}
+			}
+			return explainClient(err)
+		},
+	}
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what comes")
+	cmd.Flags().IntVar(&tail, "tail", -1, "how many of the last lines (default: all of the last megabyte)")
+	return cmd
+}
+
+func newRemove(streams Streams) *cobra.Command {
+	cmd := newNamespaces(streams, "remove", "Forward namespaces no more", (*control.Client).RemoveNamespaces)
+	_ = cmd.RegisterFlagCompletionFunc("namespace", completeForwarded)
+	return cmd
+}
+
+// newNamespaces returns the command that adds namespaces, or removes them.
+func newNamespaces(streams Streams, use, short string, change func(*control.Client, context.Context, control.NamespaceChange) (control.Status, error)) *cobra.Command {
+	var c control.NamespaceChange
+	cmd := &cobra.Command{
+		Use:     use,
+		Short:   short,
+		Example: "  kubeshore " + use + " -n data",
+		Args:    noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if len(c.Namespaces) == 0 {
+				return usage(errors.New("--namespace is needed"))
+			}
+			client, err := newClient()
+			if err != nil {
+				return err
+			}
+			status, err := change(client, cmd.Context(), c)
+			if err != nil {
+				return explainClient(err)
+			}
+			following := make([]string, 0, len(status.Contexts))
+			for _, c := range status.Contexts {
+				following = append(following, describeContext(c))
+			}
+			_, err = fmt.Fprintf(streams.Out, "forwarding %s\n", strings.Join(following, "; "))
+			return err
+		},
+	}
+	cmd.Flags().VarP((*list)(&c.Namespaces), "namespace", "n", "namespaces, separated by commas")
+	cmd.Flags().StringVarP(&c.Context, "context", "x", "", "their context, if it isn't the first one that is forwarded")
+	if use == "add" {
+		completeFlags(cmd)
+	}
+	return cmd
+}

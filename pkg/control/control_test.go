@@ -1,0 +1,414 @@
+package control
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// daemon is a Daemon whose status the test says.
+type daemon struct {
+	mu      sync.Mutex
+	status  Status
+	changed chan struct{}
+	stopped chan struct{}
+	asked   []string
+}
+
+func newDaemon(services ...Service) *daemon {
+	return &daemon{
+		status:  Status{Version: "v1", PID: 7, Ready: true, Contexts: []Context{{Name: "dev", Namespaces: []string{"shop"}}}, Services: services},
+		changed: make(chan struct{}), stopped: make(chan struct{}, 9),
+	}
+}
+
+func (d *daemon) Status() Status {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.status
+}
+
+func (d *daemon) Changed() <-chan struct{} {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.changed
+}
+
+func (d *daemon) set(services ...Service) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.status.Services = services
+	close(d.changed)
+	d.changed = make(chan struct{})
+}
+
+func (d *daemon) AddNamespaces(c NamespaceChange) error {
+	if len(c.Namespaces) == 0 {
+		return errors.New("name some")
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.asked = append(d.asked, fmt.Sprintf("add %+v", c))
+	return nil
+}
+
+func (d *daemon) RemoveNamespaces(c NamespaceChange) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.asked = append(d.asked, fmt.Sprintf("remove %+v", c))
+	return nil
+}
+
+func (d *daemon) Stop() { d.stopped <- struct{}{} }
+
+func service(name string, state State) Service {
+	return Service{Name: name + ".shop", Service: name, Namespace: "shop", Context: "dev", State: state, Names: []string{name + ".shop", name}}
+}
+
+// serve serves a daemon until the test is over.
+func serve(t *testing.T, d *daemon) (*Client, *Server, string) {
+	t.Helper()
+	folder, err := os.MkdirTemp("", "control") // a socket's path is short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(folder) })
+	l, err := Listen(t.Context(), folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Server{Version: "v1", Daemon: d, Journal: new(Journal), Metrics: NewMetrics("v1", d.Status).Handler()}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(ctx, l) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Stat(SocketIn(folder)); err == nil {
+			t.Error("the socket is left")
+		}
+	})
+	return NewClient(filepath.Join(folder, "nothing here"), folder), s, folder
+}
+
+func TestClientAsks(t *testing.T) {
+	d := newDaemon(service("web", Ready), service("db", Waiting))
+	c, _, _ := serve(t, d)
+	ctx := t.Context()
+	if status, err := c.Status(ctx); err != nil || status.PID != 7 || len(status.Services) != 2 {
+		t.Errorf("%+v, %v", status, err)
+	}
+	for _, name := range []string{"web", "web.shop", "WEB.shop."} {
+		if s, err := c.Service(ctx, name); err != nil || s.Name != "web.shop" {
+			t.Errorf("%s: %+v, %v", name, s, err)
+		}
+	}
+	if _, err := c.Service(ctx, "nope"); err == nil || !strings.Contains(err.Error(), `no service is called "nope"`) {
+		t.Error(err)
+	}
+	if r, err := c.Ready(ctx); err != nil || r.Ready || len(r.Waiting) != 1 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if r, err := c.Ready(ctx, "web"); err != nil || !r.Ready {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if r, err := c.Ready(ctx, "web", "other"); err != nil || r.Ready || len(r.Unknown) != 1 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if _, err := c.AddNamespaces(ctx, NamespaceChange{Namespaces: []string{"data"}}); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.AddNamespaces(ctx, NamespaceChange{}); err == nil || err.Error() != "name some" {
+		t.Error(err)
+	}
+	if _, err := c.RemoveNamespaces(ctx, NamespaceChange{Context: "dev", Namespaces: []string{"data"}}); err != nil {
+		t.Error(err)
+	}
+	if got, want := strings.Join(d.asked, ", "), "add {Context: Namespaces:[data]}, remove {Context:dev Namespaces:[data]}"; got != want {
+		t.Errorf("it was asked %s, want %s", got, want)
+	}
+	if status, err := c.Stop(ctx); err != nil || !status.Stopping {
+		t.Errorf("%+v, %v", status, err)
+	}
+	<-d.stopped
+}
+
+// errSeen ends a stream of events.
+var errSeen = errors.New("seen")
+
+func TestEvents(t *testing.T) {
+	d := newDaemon(service("web", Waiting))
+	c, _, _ := serve(t, d)
+	var got []string
+	err := c.Events(t.Context(), func(e Event) error {
+		switch {
+		case e.Status != nil:
+			got = append(got, "status")
+			d.set(service("web", Ready), service("db", Ready))
+		case e.Service != nil:
+			got = append(got, string(e.Service.State)+" "+e.Service.Name)
+			if e.Service.Name == "db.shop" {
+				d.set(service("db", Ready))
+			}
+		case e.Gone != "":
+			got = append(got, "gone "+e.Gone)
+			return errSeen
+		}
+		return nil
+	})
+	if !errors.Is(err, errSeen) {
+		t.Error(err)
+	}
+	if got, want := strings.Join(got, ", "), "status, ready web.shop, ready db.shop, gone web.shop"; got != want {
+		t.Errorf("events %s, want %s", got, want)
+	}
+}
+
+// Traffic is heard of by itself.
+func TestEventsOfTraffic(t *testing.T) {
+	web := service("web", Ready)
+	d := newDaemon(web)
+	c, _, _ := serve(t, d)
+	err := c.Events(t.Context(), func(e Event) error {
+		if e.Service != nil && e.Service.BytesUp == 5 {
+			return errSeen
+		}
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		web.BytesUp = 5
+		d.status.Services = []Service{web}
+		return nil
+	})
+	if !errors.Is(err, errSeen) {
+		t.Error(err)
+	}
+}
+
+// Fifty clients that read nothing hold nobody up, and are cut off.
+func TestSlowReaders(t *testing.T) {
+	many := make([]Service, 500)
+	for i := range many {
+		many[i] = service(fmt.Sprintf("web-%d", i), Ready)
+	}
+	d := newDaemon(slices.Clone(many)...)
+	c, s, folder := serve(t, d)
+	for i := range 50 {
+		conn, err := net.Dial("unix", SocketIn(folder))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		path := []string{"/v1/events", "/v1/log?follow=true"}[i%2]
+		if _, err := io.WriteString(conn, "GET "+path+" HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Read(make([]byte, 12)); err != nil { // it is answered, and then not read
+			t.Fatal(err)
+		}
+	}
+	seen := make(chan struct{})
+	go func() {
+		defer close(seen)
+		_ = c.Events(t.Context(), func(e Event) error {
+			if e.Service != nil && e.Service.State == Failed {
+				return errSeen
+			}
+			return nil
+		})
+	}()
+	for round := range 40 {
+		for i := range many {
+			many[i].TotalConnections = uint64(round)
+		}
+		d.set(slices.Clone(many)...)
+		fmt.Fprintf(s.Journal, "%s\n", strings.Repeat("x", 100<<10))
+		if _, err := c.Status(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	last := slices.Clone(many)
+	last[0].State = Failed
+	d.set(last...)
+	select {
+	case <-seen:
+	case <-time.After(20 * time.Second):
+		t.Error("who reads doesn't hear of it")
+	}
+}
+
+func TestListen(t *testing.T) {
+	d := newDaemon()
+	c, _, folder := serve(t, d)
+	if _, err := Listen(t.Context(), folder); !errors.Is(err, ErrRunning) {
+		t.Errorf("a second one: %v", err)
+	}
+	if info, err := os.Stat(SocketIn(folder)); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+	if _, err := c.Status(t.Context()); err != nil {
+		t.Error(err)
+	}
+	t.Run("stale", func(t *testing.T) {
+		stale, err := os.MkdirTemp("", "control")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = os.RemoveAll(stale) })
+		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: SocketIn(stale), Net: "unix"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.SetUnlinkOnClose(false)
+		_ = l.Close()
+		if _, err := NewClient(stale).Status(t.Context()); !errors.Is(err, ErrNotRunning) {
+			t.Errorf("the client says %v", err)
+		}
+		again, err := Listen(t.Context(), stale)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = again.Close()
+	})
+}
+
+// Of many that start at once, one listens.
+func TestListenAtOnce(t *testing.T) {
+	folder, err := os.MkdirTemp("", "control")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(folder) })
+	var all sync.WaitGroup
+	listeners := make(chan net.Listener, 20)
+	for range cap(listeners) {
+		all.Go(func() {
+			l, err := Listen(t.Context(), folder)
+			if err == nil {
+				listeners <- l
+			} else if !errors.Is(err, ErrRunning) {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if len(listeners) != 1 {
+		t.Errorf("%d listen", len(listeners))
+	}
+	close(listeners)
+	for l := range listeners {
+		_ = l.Close()
+	}
+}
+
+func TestJournal(t *testing.T) {
+	var j Journal
+	for i := range 5 {
+		fmt.Fprintf(&j, "line %d\n", i)
+	}
+	var b bytes.Buffer
+	if err := j.CopyTo(t.Context(), &b, 2, false); err != nil || b.String() != "line 3\nline 4\n" {
+		t.Errorf("%q, %v", b.String(), err)
+	}
+	for range 3 * journalSize / 1000 {
+		_, _ = j.Write(bytes.Repeat([]byte("x"), 1000))
+	}
+	b.Reset()
+	if err := j.CopyTo(t.Context(), &b, -1, false); err != nil || b.Len() > journalSize || b.Len() < journalSize-1000 {
+		t.Errorf("it keeps %d bytes, %v", b.Len(), err)
+	}
+}
+
+func TestLogIsFollowed(t *testing.T) {
+	d := newDaemon()
+	c, s, _ := serve(t, d)
+	fmt.Fprintln(s.Journal, "before")
+	r, w := io.Pipe()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- c.Log(ctx, w, -1, true) }()
+	buffer := make([]byte, 100)
+	if n, err := r.Read(buffer); err != nil || string(buffer[:n]) != "before\n" {
+		t.Errorf("%q, %v", buffer[:n], err)
+	}
+	fmt.Fprintln(s.Journal, "after")
+	if n, err := r.Read(buffer); err != nil || string(buffer[:n]) != "after\n" {
+		t.Errorf("%q, %v", buffer[:n], err)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// A kubeshore of another version is said to be one.
+func TestAnotherVersion(t *testing.T) {
+	folder, err := os.MkdirTemp("", "control")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(folder) })
+	l, err := Listen(t.Context(), folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		w.Header().Set(VersionHeader, "v9")
+		if req.URL.Path == "/v1/status" {
+			_, _ = io.WriteString(w, `{"services": "none"}`)
+			return
+		}
+		http.NotFound(w, req)
+	})}
+	go func() { _ = server.Serve(l) }()
+	t.Cleanup(func() { _ = server.Close() })
+	c := NewClient(folder)
+	_, err1 := c.Status(t.Context())
+	_, err2 := c.Stop(t.Context())
+	err3 := c.Events(t.Context(), func(Event) error { return nil })
+	for _, err := range []error{err1, err2, err3} {
+		if err == nil || !strings.Contains(err.Error(), "is of another version (v9): end it") {
+			t.Error(err)
+		}
+	}
+}
+
+func TestHostileRequests(t *testing.T) {
+	d := newDaemon()
+	_, _, folder := serve(t, d)
+	for _, c := range []struct{ request, status string }{
+		{"POST /v1/namespaces/add HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{\"x\": 1}\n", "400"},
+		{"POST /v1/namespaces/add HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + strings.Repeat("[", 100000), "400"},
+		{"GET /v1/nothing HTTP/1.1\r\nHost: x\r\n\r\n", "404"},
+		{"GET /v1/stop HTTP/1.1\r\nHost: x\r\n\r\n", "404"},
+		{"GET /v1/log?tail=x HTTP/1.1\r\nHost: x\r\n\r\n", "400"},
+		{"GET /v1/status HTTP/1.1\r\nX: " + strings.Repeat("y", 200<<10) + "\r\n\r\n", "431"},
+		{"rubbish\r\n\r\n", "400"},
+	} {
+		conn, err := net.Dial("unix", SocketIn(folder))
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() { _, _ = io.WriteString(conn, c.request) }()
+		answer := make([]byte, 12)
+		if _, err := io.ReadFull(conn, answer); err != nil || string(answer[9:]) != c.status {
+			t.Errorf("%.40q: %q, %v; want %s", c.request, answer, err, c.status)
+		}
+		_ = conn.Close()
+	}
+	if len(d.stopped) > 0 {
+		t.Error("it was stopped")
+	}
+}

@@ -1,0 +1,141 @@
+package control
+
+import (
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/kubeshore/kubeshore/pkg/fwd"
+)
+
+// Metrics measures a running kubeshore, for Prometheus. It is a fwd.Meter.
+type Metrics struct {
+	registry  *prometheus.Registry
+	dial      *prometheus.HistogramVec
+	firstByte prometheus.Histogram
+	held      prometheus.Histogram
+	retries   prometheus.Counter
+	faults    *prometheus.CounterVec
+	named     prometheus.Counter
+}
+
+var _ fwd.Meter = (*Metrics)(nil)
+
+// NewMetrics returns metrics with nothing measured yet. status is asked for what stands,
+// each time that they are read.
+func NewMetrics(version string, status func() Status) *Metrics {
+	seconds := prometheus.ExponentialBuckets(0.001, 2, 15) // to 16 s
+	m := &Metrics{
+		registry: prometheus.NewRegistry(),
+		dial: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "kubeshore_dial_seconds", Help: "How long it took to have a stream to a pod, by what came of it.", Buckets: seconds,
+		}, []string{"result"}),
+		firstByte: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "kubeshore_first_byte_seconds", Help: "How long after a connection was accepted its pod's first byte was there.", Buckets: seconds,
+		}),
+		held: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "kubeshore_hold_seconds", Help: "How long connections were held that had to wait for a pod.", Buckets: seconds,
+		}),
+		retries: prometheus.NewCounter(prometheus.CounterOpts{Name: "kubeshore_retries_total", Help: "Tries after the first one of a connection."}),
+		faults:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kubeshore_faults_total", Help: "Connections that were reset, by why."}, []string{"kind"}),
+		named:   prometheus.NewCounter(prometheus.CounterOpts{Name: "kubeshore_hosts_writes_total", Help: "How often the names on this machine were changed."}),
+	}
+	for _, kind := range fwd.Faults() {
+		m.faults.WithLabelValues(string(kind))
+	}
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "kubeshore_build_info", Help: "Always 1; the label has the version.", ConstLabels: prometheus.Labels{"version": version},
+	})
+	build.Set(1)
+	m.registry.MustRegister(build, m.dial, m.firstByte, m.held, m.retries, m.faults, m.named, &statusCollector{status},
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// Handler answers with the metrics.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+}
+
+// Dialed implements fwd.Meter.
+func (m *Metrics) Dialed(took time.Duration, err error) {
+	result := "done"
+	if err != nil {
+		result = "failed"
+	}
+	m.dial.WithLabelValues(result).Observe(took.Seconds())
+}
+
+// Answered implements fwd.Meter.
+func (m *Metrics) Answered(took time.Duration) { m.firstByte.Observe(took.Seconds()) }
+
+// Retried implements fwd.Meter.
+func (m *Metrics) Retried() { m.retries.Inc() }
+
+// Held implements fwd.Meter.
+func (m *Metrics) Held(took time.Duration) { m.held.Observe(took.Seconds()) }
+
+// Failed implements fwd.Meter.
+func (m *Metrics) Failed(kind fwd.Fault) { m.faults.WithLabelValues(string(kind)).Inc() }
+
+// Named implements fwd.Meter.
+func (m *Metrics) Named() { m.named.Inc() }
+
+// What a status is measured by.
+var (
+	ofService = []string{"context", "namespace", "service", "pod"}
+
+	servicesDesc = prometheus.NewDesc("kubeshore_services", "Services and pods with an address of their own, by state.", []string{"state"}, nil)
+	upstreamDesc = prometheus.NewDesc("kubeshore_upstream_connections", "Connections to API servers that carry streams.", nil, nil)
+	podsDesc     = prometheus.NewDesc("kubeshore_endpoints", "Pods behind a service, by whether they are ready.", append(slices.Clip(ofService), "ready"), nil)
+	portsDesc    = prometheus.NewDesc("kubeshore_ports", "Ports of a service, by whether connections are accepted.", append(slices.Clip(ofService), "accepted"), nil)
+	openDesc     = prometheus.NewDesc("kubeshore_connections_open", "Open connections to a service.", ofService, nil)
+	totalDesc    = prometheus.NewDesc("kubeshore_connections_total", "Connections to a service.", ofService, nil)
+	bytesDesc    = prometheus.NewDesc("kubeshore_bytes_total", "Bytes of a service's connections: up, to the pods, and down.", append(slices.Clip(ofService), "direction"), nil)
+)
+
+// statusCollector is a prometheus.Collector of what stands.
+type statusCollector struct{ status func() Status }
+
+func (c *statusCollector) Describe(to chan<- *prometheus.Desc) {
+	for _, desc := range []*prometheus.Desc{servicesDesc, upstreamDesc, podsDesc, portsDesc, openDesc, totalDesc, bytesDesc} {
+		to <- desc
+	}
+}
+
+func (c *statusCollector) Collect(to chan<- prometheus.Metric) {
+	gauge := func(desc *prometheus.Desc, value int, labels ...string) {
+		to <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(value), labels...)
+	}
+	counter := func(desc *prometheus.Desc, value uint64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(value), labels...)
+	}
+	status := c.status()
+	states := map[State]int{Ready: 0, Degraded: 0, Waiting: 0, Failed: 0}
+	for _, s := range status.Services {
+		states[s.State]++
+		accepted := 0
+		for _, p := range s.Ports {
+			if p.Problem == "" {
+				accepted++
+			}
+		}
+		labels := []string{s.Context, s.Namespace, s.Service, s.Pod}
+		gauge(podsDesc, s.ReadyPods, append(slices.Clip(labels), "true")...)
+		gauge(podsDesc, s.Pods-s.ReadyPods, append(slices.Clip(labels), "false")...)
+		gauge(portsDesc, accepted, append(slices.Clip(labels), "true")...)
+		gauge(portsDesc, len(s.Ports)-accepted, append(slices.Clip(labels), "false")...)
+		gauge(openDesc, s.Connections, labels...)
+		counter(totalDesc, s.TotalConnections, labels...)
+		counter(bytesDesc, s.BytesUp, append(slices.Clip(labels), "up")...)
+		counter(bytesDesc, s.BytesDown, append(slices.Clip(labels), "down")...)
+	}
+	for state, n := range states {
+		gauge(servicesDesc, n, string(state))
+	}
+	gauge(upstreamDesc, status.UpstreamConnections)
+}

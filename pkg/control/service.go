@@ -1,0 +1,133 @@
+package control
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/kubeshore/kubeshore/pkg/fwd"
+)
+
+// Services returns what the API says of the hosts of a status, with their traffic.
+func Services(status fwd.Status, traffic map[fwd.HostID]fwd.Traffic) []Service {
+	services := make([]Service, 0, len(status.Hosts))
+	states := make(map[fwd.HostID]State, len(status.Hosts))
+	for _, h := range status.Hosts {
+		if h.AliasOf == (fwd.HostID{}) {
+			states[h.ID] = stateOf(h)
+		}
+	}
+	for _, h := range status.Hosts {
+		t := traffic[h.ID]
+		s := Service{
+			Name: h.ID.In(status.Clusters), Context: h.ID.Service.Context, Namespace: h.ID.Service.Namespace, Service: h.ID.Service.Name, Pod: h.ID.Pod,
+			Names: slices.Clip(h.Names), Ports: make([]Port, 0, len(h.Ports)), Local: h.Local, ReadyPods: h.Ready, Pods: h.Pods,
+			Connections: t.Open, TotalConnections: t.Total, BytesUp: t.Up, BytesDown: t.Down,
+			State: states[h.ID], Problems: h.Problems,
+		}
+		if s.Names == nil {
+			s.Names = []string{}
+		}
+		if h.Address.IsValid() {
+			s.Address = h.Address.String()
+		}
+		if h.AliasOf != (fwd.HostID{}) {
+			s.AliasOf = h.AliasOf.In(status.Clusters)
+			s.State = cmp.Or(states[h.AliasOf], Failed)
+			if s.State.Works() && len(h.Problems) > 0 {
+				s.State = Degraded
+			}
+		}
+		for _, p := range h.Ports {
+			port := Port{Port: p.Number}
+			if p.Err != nil {
+				port.Problem = p.Err.Error()
+			}
+			s.Ports = append(s.Ports, port)
+		}
+		s.Reason = s.reason()
+		services = append(services, s)
+	}
+	return services
+}
+
+// stateOf returns the state of a host that is no other's name.
+func stateOf(h fwd.HostStatus) State {
+	accepts := slices.ContainsFunc(h.Ports, func(p fwd.PortStatus) bool { return p.Err == nil })
+	switch {
+	case !h.Local && !accepts:
+		return Failed
+	case !h.Local && h.Ready == 0:
+		return Waiting
+	case len(h.Problems) > 0:
+		return Degraded
+	}
+	return Ready
+}
+
+// reason says why a service isn't ready.
+func (s Service) reason() string {
+	switch {
+	case len(s.Problems) > 0:
+		return strings.Join(s.Problems, "; ")
+	case s.State == Ready:
+		return ""
+	case s.AliasOf != "":
+		return "another name of " + s.AliasOf + ", which is " + string(s.State)
+	case s.State == Failed:
+		return "it has no port that can be forwarded"
+	case s.Pods == 0:
+		return "it has no pods"
+	case s.Pod != "":
+		return "the pod is not ready"
+	}
+	return "no pod is ready"
+}
+
+// IsCalled tells whether a name is the service's own, or one of those that lead to it.
+func (s Service) IsCalled(name string) bool {
+	name = strings.ToLower(strings.TrimSuffix(name, "."))
+	return s.Name == name || slices.Contains(s.Names, name)
+}
+
+// Find returns the service that a user means by a name: by any of its names, or by that
+// of the Service, if no other has it.
+func Find(services []Service, name string) (Service, bool) {
+	if i := slices.IndexFunc(services, func(s Service) bool { return s.IsCalled(name) }); i >= 0 {
+		return services[i], true
+	}
+	isOne := func(s Service) bool { return s.Service == name && s.Pod == "" }
+	i := slices.IndexFunc(services, isOne)
+	if i < 0 || slices.ContainsFunc(services[i+1:], isOne) {
+		return Service{}, false
+	}
+	return services[i], true
+}
+
+// ReadinessOf says whether the services of those names can answer; without names, all.
+func ReadinessOf(status Status, names []string) Readiness {
+	var r Readiness
+	asked := status.Services
+	if len(names) > 0 {
+		asked = nil
+		for _, name := range names {
+			if s, ok := Find(status.Services, name); ok {
+				asked = append(asked, s)
+			} else {
+				r.Unknown = append(r.Unknown, name)
+			}
+		}
+	}
+	for _, s := range asked {
+		if !s.State.Works() {
+			r.Waiting = append(r.Waiting, s)
+		}
+	}
+	if len(names) == 0 {
+		for _, c := range status.Contexts {
+			r.Problems = append(r.Problems, c.Problems...)
+		}
+	}
+	r.Ready = status.Ready && len(r.Waiting)+len(r.Unknown)+len(r.Problems) == 0
+	return r
+}

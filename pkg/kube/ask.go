@@ -1,0 +1,50 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// Contexts returns the names of the kubeconfig's contexts, sorted.
+func Contexts(kubeconfig string) ([]string, error) {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = kubeconfig
+	raw, err := rules.Load()
+	if err != nil {
+		return nil, fmt.Errorf("kubeconfig: %w", err)
+	}
+	return slices.Sorted(maps.Keys(raw.Contexts)), nil
+}
+
+// NamespaceNames asks the cluster for the names of its namespaces.
+func (c *Cluster) NamespaceNames(ctx context.Context) ([]string, error) {
+	clients, err := newClients(c)
+	if err != nil {
+		return nil, err
+	}
+	var all corev1.NamespaceList
+	if err := clients.core.Get().Resource("namespaces").Do(ctx).Into(&all); err != nil {
+		return nil, fmt.Errorf("context %s: namespaces: %w", c.Context, err)
+	}
+	names := make([]string, 0, len(all.Items))
+	for i := range all.Items {
+		names = append(names, all.Items[i].Name)
+	}
+	return names, nil
+}
+
+// LogIn makes one request, so that a credential plugin asks now what it has to ask. That
+// the cluster can't be reached, or refuses, is no error.
+func (c *Cluster) LogIn(ctx context.Context) error {
+	clients, err := newClients(c)
+	if err != nil {
+		return fmt.Errorf("context %s: %w", c.Context, err)
+	}
+	_ = clients.core.Get().AbsPath("/version").Do(ctx)
+	return nil
+}
