@@ -60,11 +60,11 @@ func (f *File) Run(ctx context.Context) error {
 			return nil
 		case <-f.flush:
 			f.emptyCache(ctx)
-		case err, ok := <-watcher.Errors:
+		case _, ok := <-watcher.Errors:
 			if !ok {
 				return nil
 			}
-			return fmt.Errorf("watching the hosts file: %w", err)
+			due.Reset(quiet) // something was missed, or was about a file that is no more
 		case event := <-watcher.Events:
 			if slices.Contains(on.paths, event.Name) {
 				due.Reset(max(quiet, pause-time.Since(last)))
