@@ -109,7 +109,7 @@ func openAPI(ctx context.Context, metrics string, log *logrus.Logger) (_ *api, e
 		}
 		log.Infof("metrics at http://%s/metrics", a.metrics.Addr())
 	}
-	log.AddHook(&journalHook{a.journal, newFormatter(formatText)})
+	log.AddHook(&writeHook{a.journal, newFormatter(formatText)})
 	return a, nil
 }
 
@@ -119,12 +119,8 @@ func already(ctx context.Context, folders []string) error {
 	if err != nil {
 		return nil //nolint:nilerr // none answers; or it isn't certain, and then Listen sees
 	}
-	following := make([]string, 0, len(status.Contexts))
-	for _, c := range status.Contexts {
-		following = append(following, describeContext(c))
-	}
 	return fmt.Errorf("%w: process %d, since %s, %s; end it with kubeshore down, or give it more with kubeshore add",
-		control.ErrRunning, status.PID, status.Started.Format(time.DateTime), strings.Join(following, "; "))
+		control.ErrRunning, status.PID, status.Started.Format(time.DateTime), describeContexts(status.Contexts))
 }
 
 // describeContext says what is followed of a context.
@@ -174,22 +170,4 @@ func (a *api) serve(ctx context.Context, daemon *running, metrics *control.Metri
 		}
 	}
 	<-served
-}
-
-// journalHook writes what is logged into the journal.
-type journalHook struct {
-	journal   *control.Journal
-	formatter logrus.Formatter
-}
-
-// Levels implements logrus.Hook.
-func (*journalHook) Levels() []logrus.Level { return logrus.AllLevels }
-
-// Fire implements logrus.Hook.
-func (h *journalHook) Fire(entry *logrus.Entry) error {
-	line, err := h.formatter.Format(entry)
-	if err == nil {
-		_, err = h.journal.Write(line)
-	}
-	return err
 }

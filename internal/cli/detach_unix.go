@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 
@@ -26,6 +27,13 @@ const detachedEnv = "KUBESHORE_DETACHED"
 
 // logInTime is how long a person may take to log in.
 const logInTime = 2 * time.Minute
+
+// detachedEnv says how what is said is to look.
+const (
+	lookPlain    = "plain"
+	lookTerminal = "terminal"
+	lookColours  = "colours"
+)
 
 // endOfMessage is what a daemon writes last to who has started it, once that may go.
 const endOfMessage = 0
@@ -165,7 +173,14 @@ func startInBackground(keeper *os.File, streams Streams, log *logrus.Logger) err
 	daemon := exec.CommandContext(context.Background(), self, os.Args[1:]...) //nolint:gosec // what the user has called
 	daemon.Stderr = says
 	daemon.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	daemon.Env = append(os.Environ(), detachedEnv+"=1")
+	look := lookPlain
+	switch {
+	case hasColours(streams.Err):
+		look = lookColours
+	case isTerminal(streams.Err):
+		look = lookTerminal
+	}
+	daemon.Env = append(os.Environ(), detachedEnv+"="+look)
 	if keeper != nil {
 		daemon.ExtraFiles = []*os.File{keeper}
 		daemon.Env = append(daemon.Env, keeperEnv+"=3")
@@ -225,6 +240,7 @@ func show(to io.Writer, said io.Reader) (left bool, err error) {
 
 // startDetached is the daemon in the background.
 func startDetached(ctx context.Context, f upFlags, streams Streams) error {
+	look := os.Getenv(detachedEnv)
 	if err := os.Unsetenv(detachedEnv); err != nil { // what it starts isn't
 		return err
 	}
@@ -238,15 +254,21 @@ func startDetached(ctx context.Context, f upFlags, streams Streams) error {
 		return fmt.Errorf("log file: %w", err)
 	}
 	defer file.Close()
-	log := newLog(io.MultiWriter(file, streams.Err), f.logFormat, f.verbose)
+	log := newLog(file, f.logFormat, f.verbose)
+	starter := &gate{to: streams.Err}
+	if look == lookPlain {
+		log.AddHook(&writeHook{starter, newFormatter(f.logFormat)})
+	} else {
+		log.AddHook(&view{out: starter, colours: look == lookColours, width: func() int { return 0 }})
+	}
 	f.ready = func(ctx context.Context, daemon *running) error {
 		if !daemon.await(ctx, f.wait) {
 			return nil // it has been told to end before
 		}
-		if _, err := streams.Err.Write([]byte{endOfMessage}); err != nil {
-			log.Debugf("who has started it is gone: %v", err)
+		if view := viewOf(log); view != nil {
+			view.draw("")
 		}
-		log.SetOutput(file)
+		starter.close()
 		return file.takeStderr()
 	}
 	err = start(ctx, f, log)
@@ -255,6 +277,30 @@ func startDetached(ctx context.Context, f upFlags, streams Streams) error {
 		return exitStatus(exitFault)
 	}
 	return nil
+}
+
+// gate lets through what is written until it is closed; that somebody is gone who would
+// read it is no fault.
+type gate struct {
+	mu sync.Mutex
+	to io.Writer // nil once closed
+}
+
+func (g *gate) Write(line []byte) (int, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.to != nil {
+		_, _ = g.to.Write(line)
+	}
+	return len(line), nil
+}
+
+// close writes the end of message.
+func (g *gate) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	_, _ = g.to.Write([]byte{endOfMessage})
+	g.to = nil
 }
 
 // takeStderr has what the process writes to stderr, as the runtime does when it can't go

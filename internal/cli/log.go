@@ -25,6 +25,24 @@ func newFormatter(format string) logrus.Formatter {
 	return &logrus.TextFormatter{FullTimestamp: true, TimestampFormat: "15:04:05", DisableColors: os.Getenv("NO_COLOR") != ""}
 }
 
+// writeHook writes what is logged to one more place.
+type writeHook struct {
+	to        io.Writer
+	formatter logrus.Formatter
+}
+
+// Levels implements logrus.Hook.
+func (*writeHook) Levels() []logrus.Level { return logrus.AllLevels }
+
+// Fire implements logrus.Hook.
+func (h *writeHook) Fire(entry *logrus.Entry) error {
+	line, err := h.formatter.Format(entry)
+	if err == nil {
+		_, err = h.to.Write(line)
+	}
+	return err
+}
+
 // newLog returns the log that everything writes to: one line each, with more
 // detail the higher verbose is. From 2 on client-go is heard too.
 func newLog(out io.Writer, format string, verbose int) *logrus.Logger {
@@ -36,6 +54,10 @@ func newLog(out io.Writer, format string, verbose int) *logrus.Logger {
 	}
 	if verbose > 1 {
 		log.SetLevel(logrus.TraceLevel)
+	}
+	if terminal, ok := out.(*os.File); ok && format == formatText && isTerminal(out) {
+		log.SetOutput(io.Discard)
+		log.AddHook(newView(terminal))
 	}
 	klog.SetLoggerWithOptions(logr.New(klogSink{log: log}), klog.ContextualLogger(true))
 	return log

@@ -208,8 +208,11 @@ func (t *table) status(status control.Status) error {
 			t.write(&b, cells, states[cells[0]])
 		}
 	}
-	if len(status.Services) == 0 {
-		b.WriteString("no services: " + describeContexts(status.Contexts) + "\n")
+	switch where := describeContexts(status.Contexts); {
+	case !status.Ready:
+		b.WriteString("it is just starting: " + where + "\n")
+	case len(status.Services) == 0:
+		b.WriteString("no services: " + where + "\n")
 	}
 	_, err := io.WriteString(t.out, b.String())
 	return err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/shirou/gopsutil/v4/process"
@@ -114,11 +113,7 @@ func newNamespaces(streams Streams, use, short string, change func(*control.Clie
 			if err != nil {
 				return explainClient(err)
 			}
-			following := make([]string, 0, len(status.Contexts))
-			for _, c := range status.Contexts {
-				following = append(following, describeContext(c))
-			}
-			_, err = fmt.Fprintf(streams.Out, "forwarding %s\n", strings.Join(following, "; "))
+			_, err = fmt.Fprintf(streams.Out, "forwarding %s\n", describeContexts(status.Contexts))
 			return err
 		},
 	}

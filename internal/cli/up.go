@@ -232,17 +232,26 @@ func up(ctx context.Context, f upFlags, log *logrus.Logger, open func(context.Co
 	defer cancel()
 	abort, cutShort := context.WithCancel(context.WithoutCancel(ctx))
 	defer cutShort()
+	daemon := &running{flags: &f, wanted: wanted, dialer: tunnel.New(wanted.find, f.transport), started: started, end: cancel}
+	metrics := control.NewMetrics(version(), daemon.Status)
+	daemon.engine = f.newEngine(daemon, m, pool, metrics, log)
 	var peers errgroup.Group
 	finished := make(chan struct{})
 	peers.Go(func() error {
-		signals.relay(finished, cancel, cutShort)
+		signals.relay(finished, func() {
+			daemon.stopping.Store(true)
+			cancel()
+		}, cutShort)
 		return nil
 	})
+	if view := viewOf(log); view != nil {
+		peers.Go(func() error {
+			view.run(finished, daemon)
+			return nil
+		})
+	}
 	peers.Go(func() error {
 		defer close(finished)
-		daemon := &running{flags: &f, wanted: wanted, dialer: tunnel.New(wanted.find, f.transport), started: started, end: cancel}
-		metrics := control.NewMetrics(version(), daemon.Status)
-		daemon.engine = f.newEngine(daemon, m, pool, metrics, log)
 		return run(ctx, abort, daemon, m, func(ctx context.Context) error {
 			api.serve(ctx, daemon, metrics)
 			return nil

@@ -54,9 +54,6 @@ type Engine struct {
 
 	// Meter is told what comes of connections. It may be nil.
 	Meter Meter
-	// Report is told of each new Status, and of the one before it. If nil, [Report]
-	// is, with Log.
-	Report func(before, after Status)
 
 	table  table // what connections are carried by
 	status published
@@ -224,11 +221,7 @@ func (e *Engine) apply(ctx context.Context, want Desired) (complete bool, err er
 		}
 	}
 	e.table.store(next)
-	if e.Report != nil {
-		e.Report(before, status)
-	} else {
-		Report(e.Log, before, status)
-	}
+	report(e.Log, before, status)
 	e.status.store(status)
 	return len(faults) == 0 && len(refused) == 0, nil
 }

@@ -8,9 +8,9 @@ import (
 	"github.com/sirupsen/logrus"
 )
 
-// Report logs a line for each host that came, changed or went between two
+// report logs a line for each host that came, changed or went between two
 // statuses, both sorted by ID, and for each problem of a cluster that did.
-func Report(log logrus.FieldLogger, before, after Status) {
+func report(log logrus.FieldLogger, before, after Status) {
 	reportClusters(log, before.Clusters, after.Clusters)
 	old := make(map[HostID]HostStatus, len(before.Hosts))
 	for _, h := range before.Hosts {

@@ -1,0 +1,131 @@
+package cli
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/kubeshore/kubeshore/pkg/control"
+)
+
+// inView returns a log that a view shows, and what is shown, without times.
+func inView(width int) (*logrus.Logger, *view, func() string) {
+	var shown bytes.Buffer
+	v := &view{out: &shown, width: func() int { return width }}
+	log := logrus.New()
+	log.SetOutput(io.Discard)
+	log.SetFormatter(&logrus.TextFormatter{})
+	log.AddHook(v)
+	return log, v, func() string {
+		var b strings.Builder
+		for line := range strings.Lines(shown.String()) {
+			_, after, _ := strings.Cut(line, "\r\x1b[K")
+			if len(after) > 9 && after[2] == ':' {
+				after = after[9:]
+			}
+			b.WriteString(after)
+		}
+		return b.String()
+	}
+}
+
+// Many lines of a kind are counted; what is wrong always stands there.
+func TestViewIsCalm(t *testing.T) {
+	log, v, shown := inView(80)
+	for range maxAlike + 5 {
+		log.Info("+ web.shop  127.64.0.1:80")
+	}
+	log.Warn("+ db.data; port 80: in use")
+	for range maxAlike + 7 {
+		log.Info("- web.shop")
+	}
+	v.draw("the last line")
+	log.WithError(errors.New("why")).Error("wrong")
+	want := strings.Repeat("+ web.shop  127.64.0.1:80\n", maxAlike) + "+ 5 more: kubeshore ps\n+ db.data; port 80: in use\n" +
+		strings.Repeat("- web.shop\n", maxAlike) + "- 7 more: kubeshore ps\nthe last line"
+	if got := shown(); !strings.HasPrefix(got, want) || !strings.Contains(got, "wrong error=why\n") {
+		t.Errorf("it shows\n%s\nwant\n%s", got, want)
+	}
+}
+
+// The last line is one line, however narrow the terminal is.
+func TestViewFits(t *testing.T) {
+	for _, width := range []int{1, 2, 10, 60, 80, 200} {
+		_, v, _ := inView(width)
+		v.draw(strings.Repeat("ä", 100))
+		if n := len([]rune(v.last)); n >= width && width > 1 || n > 100 {
+			t.Errorf("of %d columns it takes %d", width, n)
+		}
+	}
+}
+
+func TestSummary(t *testing.T) {
+	status := control.Status{
+		Ready:    true,
+		Contexts: []control.Context{{Name: "dev", Namespaces: []string{"shop", "data"}}, {Name: "eu", Problems: []string{"it can't be reached"}}},
+		Services: []control.Service{
+			{State: control.Ready, Connections: 2, BytesUp: 1200, BytesDown: 3_400_000},
+			{State: control.Waiting},
+			{State: control.Degraded, BytesDown: 45_600_000},
+		},
+	}
+	if got, want := summary(status), "2/3 services ready · eu: problems: 1 · 2 open · ↑1.2kB ↓49MB · dev/shop,data eu/all namespaces"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
+func TestBytesText(t *testing.T) {
+	for n, want := range map[uint64]string{0: "0B", 999: "999B", 1000: "1.0kB", 9949: "9.9kB", 9999: "10kB", 999_499: "999kB", 999_999: "1.0MB", 1_500_000_000: "1.5GB", 2_000_000_000_000_000_000: "2000PB"} {
+		if got := bytesText(n); got != want {
+			t.Errorf("%d: %s, want %s", n, got, want)
+		}
+	}
+}
+
+const psWant = `PROBLEMS
+the API server of context eu can't be reached
+SERVICE      ADDRESS      PORTS    PODS   CONNECTIONS   TRAFFIC       STATE
+db.data      127.64.0.2   5432     0/2    0             -             waiting: no pod is ready
+old.shop     -            -        0/0    0             -             failed: it has no port that can be forwarded
+
+READY
+SERVICE      ADDRESS      PORTS    PODS   CONNECTIONS   TRAFFIC       STATE
+alias.shop   = web.shop   -        -      0             -             ready
+mine.shop    127.0.0.1    80       -      0             -             ready: runs on this machine
+web.shop     127.64.0.1   80,443   2/2    3             ↑10B ↓2.0kB   ready
+`
+
+func TestPs(t *testing.T) {
+	status := control.Status{
+		Ready: true, Contexts: []control.Context{{Name: "dev"}, {Name: "eu", Problems: []string{"the API server of context eu can't be reached"}}},
+		Services: []control.Service{
+			{Name: "db.data", Address: "127.64.0.2", Ports: []control.Port{{Port: 5432}}, Pods: 2, State: control.Waiting, Reason: "no pod is ready"},
+			{Name: "alias.shop", AliasOf: "web.shop", State: control.Ready},
+			{Name: "mine.shop", Address: "127.0.0.1", Local: true, Ports: []control.Port{{Port: 80}}, State: control.Ready},
+			{Name: "old.shop", State: control.Failed, Reason: "it has no port that can be forwarded"},
+			{
+				Name: "web.shop", Address: "127.64.0.1", Ports: []control.Port{{Port: 80}, {Port: 443}}, ReadyPods: 2, Pods: 2, State: control.Ready,
+				Connections: 3, BytesUp: 10, BytesDown: 2000, Names: []string{"web.shop", "web"},
+			},
+		},
+	}
+	var b strings.Builder
+	if err := writeStatus(&b, status, ""); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.String(); got != psWant {
+		t.Errorf("it says\n%s\nwant\n%s", got, psWant)
+	}
+	for format, want := range map[string]string{
+		"name": "db.data\nalias.shop\nmine.shop\nold.shop\nweb.shop\n", "wide": "web.shop,web", "json": `"name": "web.shop"`, "yaml": "name: web.shop",
+	} {
+		b.Reset()
+		if err := writeStatus(&b, status, format); err != nil || !strings.Contains(b.String(), want) {
+			t.Errorf("%s: %s, %v", format, b.String(), err)
+		}
+	}
+}

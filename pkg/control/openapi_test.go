@@ -1,0 +1,140 @@
+package control
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/invopop/jsonschema"
+)
+
+var update = flag.Bool("update", false, "write the description of the API")
+
+const description = "The API of a running kubeshore: HTTP with JSON on a unix socket that is its user's alone, " +
+	"kubeshore/kubeshore.sock in XDG_RUNTIME_DIR, or kubeshore.sock where kubeshore keeps what it remembers (~/.local/state/kubeshore). " +
+	"Within v1 fields are added, and none is taken away or changes its meaning."
+
+// object is a JSON object.
+type object map[string]any
+
+// docs/openapi.json is what the routes and the types say (OpenAPI 3.1, whose schemas are
+// JSON Schema's of 2020-12).
+func TestOpenAPI(t *testing.T) {
+	const path = "../../docs/openapi.json"
+	reflector := &jsonschema.Reflector{Anonymous: true, AllowAdditionalProperties: true, Mapper: func(of reflect.Type) *jsonschema.Schema {
+		if of == reflect.TypeFor[State]() {
+			return &jsonschema.Schema{Type: "string", Enum: []any{Ready, Degraded, Waiting, Failed}}
+		}
+		return nil
+	}}
+	if err := reflector.AddGoComments("github.com/kubeshore/kubeshore/pkg/control", ".", jsonschema.WithFullComment()); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range reflector.CommentMap {
+		reflector.CommentMap[name] = strings.Join(strings.Fields(text), " ")
+	}
+	schemas := make(map[string]*jsonschema.Schema)
+	paths := make(map[string]object)
+	for _, r := range routes() {
+		if paths[r.path] == nil {
+			paths[r.path] = object{}
+		}
+		paths[r.path][strings.ToLower(r.method)] = r.describe(reflector, schemas)
+	}
+	for name, schema := range schemas {
+		for pair := schema.Properties.Oldest(); pair != nil; pair = pair.Next() {
+			if pair.Value.Description == "" {
+				t.Errorf("%s.%s isn't described", name, pair.Key)
+			}
+		}
+	}
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(object{
+		"openapi": "3.1.0", "info": object{"title": "kubeshore", "version": "v1", "description": description},
+		"servers": []object{{"url": "http://kubeshore"}},
+		"paths":   paths, "components": object{"schemas": schemas},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	text := strings.ReplaceAll(b.String(), "#/$defs/", "#/components/schemas/")
+	if *update {
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want, err := os.ReadFile(path); string(want) != text {
+		t.Errorf("%s is stale (%v): make docs", path, err)
+	}
+}
+
+func (r route) describe(reflector *jsonschema.Reflector, schemas map[string]*jsonschema.Schema) object {
+	schemaOf := func(value any) object {
+		schema := reflector.Reflect(value)
+		maps.Copy(schemas, schema.Definitions)
+		return object{"schema": object{"$ref": "#/components/schemas/" + reflect.TypeOf(value).Name()}}
+	}
+	parameters := make([]object, 0, len(r.query)+1)
+	if _, rest, ok := strings.Cut(r.path, "{"); ok {
+		name, _, _ := strings.Cut(rest, "}")
+		parameters = append(parameters, object{"name": name, "in": "path", "required": true, "schema": object{"type": "string"}})
+	}
+	for _, p := range r.query {
+		parameters = append(parameters, object{"name": p.name, "in": "query", "description": p.summary, "schema": object{"type": p.kind}})
+	}
+	responses := object{}
+	for _, status := range slices.Sorted(maps.Keys(r.answers)) {
+		a := r.answers[status]
+		content := object{"schema": object{"type": "string"}}
+		if a.body != nil {
+			content = schemaOf(a.body)
+		}
+		kind := a.contentType
+		if kind == "" {
+			kind = "application/json"
+		}
+		responses[strconv.Itoa(status)] = object{"description": a.summary, "content": object{kind: content}}
+	}
+	operation := object{"summary": r.summary, "responses": responses}
+	if len(parameters) > 0 {
+		operation["parameters"] = parameters
+	}
+	if r.body != nil {
+		operation["requestBody"] = object{"required": true, "content": object{"application/json": schemaOf(r.body)}}
+	}
+	return operation
+}
+
+// Every path of the description is there.
+func TestRoutesAnswer(t *testing.T) {
+	d := newDaemon(service("web", Ready))
+	c, _, _ := serve(t, d)
+	for _, r := range routes() {
+		if r.method != "GET" || r.path == "/v1/events" {
+			continue
+		}
+		resp, err := c.do(t.Context(), r.method, strings.Replace(r.path, "{name}", "web", 1), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		a, described := r.answers[resp.StatusCode]
+		kind := a.contentType
+		if kind == "" {
+			kind = "application/json"
+		}
+		if !described || !strings.HasPrefix(resp.Header.Get("Content-Type"), kind) || resp.Header.Get(VersionHeader) != "v1" {
+			t.Error(fmt.Errorf("%s answers %s, %v", r.path, resp.Status, resp.Header))
+		}
+	}
+}

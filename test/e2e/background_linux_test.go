@@ -1,0 +1,324 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// says runs a command line as the person, and returns its status and what it says.
+func (p person) says(t *testing.T, line string) (status int, out string) {
+	t.Helper()
+	said, err := p.does(line).CombinedOutput()
+	if exit := new(exec.ExitError); errors.As(err, &exit) {
+		return exit.ExitCode(), string(said)
+	} else if err != nil {
+		t.Fatalf("%s: %v", line, err)
+	}
+	return 0, string(said)
+}
+
+// wants runs a command line that is to end with a status and to say a text.
+func (p person) wants(t *testing.T, line string, status int, text string) string {
+	t.Helper()
+	got, out := p.says(t, line)
+	if got != status || !strings.Contains(out, text) {
+		t.Errorf("%s: status %d, want %d and %q: %s", line, got, status, text, out)
+	}
+	return out
+}
+
+// clean checks that nothing of a person's kubeshore is left.
+func (p person) clean(t *testing.T, before string) {
+	t.Helper()
+	eventually(t, "nothing is left", func() error {
+		if h := p.find(t); h != (halves{}) {
+			return fmt.Errorf("there are %+v", h)
+		}
+		after, err := os.ReadFile(hostsFile)
+		if err == nil && string(after) != before {
+			err = fmt.Errorf("the hosts file was\n%s\nand is\n%s", before, after)
+		}
+		for _, pattern := range []string{"/etc/.hosts*", "/tmp/kubeshore-[0-9]*", filepath.Join(p.home, ".local/state/kubeshore/*.sock")} {
+			if left, _ := filepath.Glob(pattern); len(left) > 0 {
+				err = fmt.Errorf("left behind: %v", left)
+			}
+		}
+		return err
+	})
+}
+
+// In the background: every command that speaks to it.
+func TestBackground(t *testing.T) {
+	if !inside(t) {
+		return
+	}
+	ns, more := namespace(t), namespace(t)
+	apply(t, deployment(ns, "web", 1), service(ns, "web", 80, ""), service(more, "db", 5432, ""))
+	readyPods(t, ns, "web", 1)
+	ann, bob := newPerson(t, "ann", "NOPASSWD: ALL"), newPerson(t, "bob", "NOPASSWD: ALL")
+	content, err := os.ReadFile(hostsFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := string(content)
+	for _, command := range []string{"ps", "wait", "logs", "down", "add -n x", "remove -n x"} {
+		ann.wants(t, "./kubeshore "+command, 1, "kubeshore isn't running: start it with kubeshore up\n")
+	}
+
+	ann.wants(t, "./kubeshore up -d -n "+ns, 0, ": 1 of 1 services can answer. See kubeshore ps, logs, down.\n")
+	t.Cleanup(func() { ann.says(t, "./kubeshore down") })
+	mustGet(t, "http://web."+ns)
+	daemon := ann.find(t).daemon
+	if session, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", daemon)); err != nil || strings.Fields(string(session))[5] != fmt.Sprint(daemon) {
+		t.Errorf("it has no session of its own: %s, %v", session, err)
+	}
+	ann.wants(t, "./kubeshore wait", 0, "")
+	ann.wants(t, "./kubeshore wait web web."+ns, 0, "")
+	ann.wants(t, "./kubeshore wait nope --timeout 100ms", 1, "not ready after 100ms: no service is called nope\n")
+	ann.wants(t, "./kubeshore ps", 0, "web."+ns)
+	ann.wants(t, "./kubeshore ps -o name", 0, "web."+ns+"\n")
+	var status struct {
+		PID      int
+		LogFile  string
+		Services []struct {
+			Name, State                 string
+			TotalConnections, BytesDown int
+		}
+	}
+	if err := json.Unmarshal([]byte(ann.wants(t, "./kubeshore ps -o json", 0, "")), &status); err != nil {
+		t.Fatal(err)
+	}
+	if status.PID != daemon || len(status.Services) != 1 || status.Services[0].State != "ready" || status.Services[0].TotalConnections != 1 || status.Services[0].BytesDown == 0 {
+		t.Errorf("its status is %+v", status)
+	}
+	for _, line := range []string{"./kubeshore up -n " + ns, "./kubeshore up -d -n " + ns, "sudo ./kubeshore up -n " + ns, "./kubeshore up --rootless -n " + ns} {
+		ann.wants(t, line, 1, fmt.Sprintf("kubeshore runs already: process %d, since ", daemon))
+	}
+	ann.wants(t, "./kubeshore add -n "+more, 0, "forwarding namespaces "+ns+", "+more+" of context ")
+	eventually(t, "the further namespace's name is there", func() error {
+		_, err := resolve("db." + more)
+		return err
+	})
+	ann.wants(t, "./kubeshore wait --timeout 100ms", 1, "db."+more+": it has no pods\n")
+	ann.wants(t, "./kubeshore remove -n "+more, 0, "forwarding namespace "+ns+" of context ")
+	eventually(t, "it is gone", unknown("db."+more))
+	ann.wants(t, "./kubeshore remove -n "+ns, 1, "it is the last namespace: end kubeshore with kubeshore down instead\n")
+	ann.wants(t, "./kubeshore add -n "+ns, 1, "is forwarded already\n")
+	ann.wants(t, "./kubeshore logs --tail 1", 0, "- db."+more)
+	ann.wants(t, "sudo ./kubeshore ps -o name", 0, "web."+ns+"\n")
+
+	t.Run("another user", func(t *testing.T) {
+		bob.wants(t, "./kubeshore ps", 1, "kubeshore isn't running")
+		socket := filepath.Join(ann.home, ".local/state/kubeshore/kubeshore.sock")
+		if _, err := os.Stat(socket); err != nil {
+			t.Fatal(err)
+		}
+		for _, open := range []string{"", ".local/state/kubeshore", ".local/state/kubeshore/kubeshore.sock"} { // the peer is looked at too
+			if open != "" {
+				run(t, "chmod", "-R", "a+rwX", filepath.Join(ann.home, open))
+			}
+			run(t, "chmod", "a+x", ann.home)
+			if status, out := bob.says(t, "curl -sS -m 5 --unix-socket "+socket+" http://x/v1/status"); status == 0 {
+				t.Errorf("opened %q: bob gets %s", open, out)
+			}
+		}
+	})
+	t.Run("two users", func(t *testing.T) {
+		bob.wants(t, "./kubeshore up -d --domain bobs.test -n "+ns, 0, "kubeshore runs in the background")
+		mustGet(t, "http://web."+ns+".bobs.test")
+		bob.wants(t, "./kubeshore down", 0, "has ended; everything is taken back\n")
+		mustGet(t, "http://web."+ns)
+	})
+	ann.wants(t, "./kubeshore down", 0, fmt.Sprintf("kubeshore (process %d) has ended; everything is taken back\n", daemon))
+	ann.clean(t, before)
+	ann.wants(t, "./kubeshore logs", 1, "the log of the last one in the background is "+status.LogFile)
+	if log, err := os.ReadFile(status.LogFile); err != nil || !strings.Contains(string(log), "everything is taken back") {
+		t.Errorf("its log is %s, %v", log, err)
+	}
+	if strange := run(t, "find", ann.home, "!", "-user", "ann"); strange != "" {
+		t.Errorf("not the user's in the home: %s", strange)
+	}
+}
+
+// Up and down, twenty times: nothing is left, whichever way it was started.
+func TestBackgroundTwentyTimes(t *testing.T) {
+	if !inside(t) {
+		return
+	}
+	ns := namespace(t)
+	apply(t, deployment(ns, "web", 1), service(ns, "web", 80, ""))
+	readyPods(t, ns, "web", 1)
+	ann := newPerson(t, "ann", "NOPASSWD: ALL")
+	content, err := os.ReadFile(hostsFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 20 {
+		line := []string{"./kubeshore up", "sudo ./kubeshore up"}[i%2]
+		ann.wants(t, line+" -d -n "+ns, 0, "1 of 1 services can answer")
+		mustGet(t, "http://web."+ns)
+		ann.wants(t, "./kubeshore down", 0, "everything is taken back")
+		ann.clean(t, string(content))
+	}
+	if files := run(t, "find", ann.home, "-newer", filepath.Join(ann.home, "kubeshore"), "-type", "f"); strings.Count(files, "\n") > 4 {
+		t.Errorf("there are files: %s", files)
+	}
+}
+
+// What ends before it is ready says why, and leaves nothing.
+func TestBackgroundFaults(t *testing.T) {
+	if !inside(t) {
+		return
+	}
+	ns := namespace(t)
+	apply(t, service(ns, "web", 80, ""))
+	ann := newPerson(t, "ann", "NOPASSWD: ALL")
+	content, err := os.ReadFile(hostsFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := string(content)
+	ann.wants(t, "./kubeshore up -d --kubeconfig nothing", 1, "nothing")
+	ann.wants(t, "./kubeshore up -d --hosts-file /nothing", 1, "/nothing: no such file or directory")
+	ann.wants(t, "sudo ./kubeshore up -d --hosts-file /nothing", 1, "/nothing: no such file or directory")
+	ann.wants(t, "./kubeshore up -d --metrics 192.0.2.1:1 -n "+ns, 1, "--metrics 192.0.2.1:1: ")
+	ann.wants(t, "./kubeshore up -d --wait 300ms -n "+ns, 0, "not all of it is ready after 300ms (--wait): web."+ns+": it has no pods")
+
+	h := ann.find(t)
+	for _, pid := range []int{h.guard, h.keeper, h.daemon} { // a killed run leaves its socket
+		if err := errors.Join(syscall.Kill(pid, syscall.SIGSTOP)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, pid := range []int{h.guard, h.keeper, h.daemon} {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "no process is left", func() error {
+		if h := ann.find(t); h != (halves{}) {
+			return fmt.Errorf("there are %+v", h)
+		}
+		return nil
+	})
+	ann.wants(t, "./kubeshore ps", 1, "kubeshore isn't running")
+	ann.wants(t, "./kubeshore up -d --wait 0s -n "+ns, 0, "kubeshore runs in the background")
+	ann.wants(t, "./kubeshore down", 0, "everything is taken back")
+	ann.clean(t, before)
+
+	t.Run("full disk", func(t *testing.T) {
+		state := filepath.Join(ann.home, ".local/state/kubeshore")
+		if err := syscall.Mount("tmpfs", state, "tmpfs", 0, "size=16k,mode=0700,uid="+fmt.Sprint(ann.uid)); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = syscall.Unmount(state, syscall.MNT_DETACH) }()
+		filler, err := os.Create(filepath.Join(state, "filler"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(filler, io.LimitReader(zeroes{}, 1<<20)); !errors.Is(err, syscall.ENOSPC) {
+			t.Fatal(err)
+		}
+		_ = filler.Close()
+		ann.wants(t, "./kubeshore up -d --wait 0s -n "+ns, 0, "kubeshore runs in the background")
+		eventually(t, "it shows the service", func() error {
+			if _, out := ann.says(t, "./kubeshore ps"); !strings.Contains(out, "web."+ns) {
+				return errors.New(out)
+			}
+			return nil
+		})
+		ann.wants(t, "./kubeshore logs", 0, "ready")
+		ann.wants(t, "./kubeshore down", 0, "everything is taken back")
+	})
+	ann.clean(t, before)
+}
+
+// zeroes is an endless file.
+type zeroes struct{}
+
+func (zeroes) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
+// A closed terminal ends what runs in it, and not what it has sent to the background.
+func TestBackgroundOutlivesItsTerminal(t *testing.T) {
+	if !inside(t) {
+		return
+	}
+	ns := namespace(t)
+	apply(t, deployment(ns, "web", 1), service(ns, "web", 80, ""))
+	readyPods(t, ns, "web", 1)
+	ann := newPerson(t, "ann", "NOPASSWD: ALL")
+	content, err := os.ReadFile(hostsFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{"./kubeshore up", "sudo ./kubeshore up"} {
+		term := ann.inTerminal(t, "bash -c '"+line+" -d -n "+ns+"; read'", 80)
+		term.says(t, "kubeshore runs in the background")
+		daemon := ann.find(t).daemon
+		if err := term.keys.Close(); err != nil {
+			t.Fatal(err)
+		}
+		<-term.ended
+		mustGet(t, "http://web."+ns)
+		if err := syscall.Kill(daemon, syscall.SIGHUP); err != nil {
+			t.Error(err)
+		}
+		mustGet(t, "http://web."+ns)
+		ann.wants(t, "./kubeshore down", 0, "everything is taken back")
+		ann.clean(t, string(content))
+	}
+}
+
+// Metrics say what was done, on the socket and by TCP.
+func TestMetrics(t *testing.T) {
+	ns := namespace(t)
+	apply(t, deployment(ns, "web", 1), service(ns, "web", 80, ""))
+	readyPods(t, ns, "web", 1)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	_ = l.Close()
+	up(t, "-n", ns, "--metrics", address)
+	for range 3 {
+		mustGet(t, "http://web."+ns)
+	}
+	eventually(t, "the metrics have it", func() error {
+		client := http.Client{Timeout: 5 * time.Second}
+		resp, err := client.Get("http://" + address + "/metrics")
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		if err != nil {
+			return err
+		}
+		for _, want := range []string{
+			`service="web"} 3`, `kubeshore_services{state="ready"} 1`, "kubeshore_first_byte_seconds_count 3", `kubeshore_dial_seconds_count{result="done"} 3`,
+			"kubeshore_hosts_writes_total 1", `direction="down",`, `ready="true"`, "kubeshore_upstream_connections ",
+		} {
+			if !strings.Contains(string(text), want) {
+				return fmt.Errorf("%q is not in\n%s", want, text)
+			}
+		}
+		return nil
+	})
+}
