@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kubeshore/kubeshore/pkg/listen"
@@ -28,12 +29,18 @@ var ErrGone = errors.New("the part of kubeshore that runs as root (its keeper) h
 type Client struct {
 	conn    *net.UnixConn
 	how     string
-	answers chan received
+	waiting atomic.Pointer[waiter] // nil if nobody waits
 	changed chan struct{}
 	ended   chan struct{} // closed when Run has returned
 
 	asking   sync.Mutex // for one request at a time
 	sequence uint64
+}
+
+// waiter waits for the reply to a request.
+type waiter struct {
+	sequence uint64
+	reply    chan received // has room for it
 }
 
 // received is an answer with the descriptors that came with it.
@@ -63,7 +70,7 @@ func NewClient(conn *net.UnixConn, version string) (*Client, error) {
 	}
 	return &Client{
 		conn: conn, how: a.Hello.How,
-		answers: make(chan received), changed: make(chan struct{}, 1), ended: make(chan struct{}),
+		changed: make(chan struct{}, 1), ended: make(chan struct{}),
 	}, nil
 }
 
@@ -94,10 +101,10 @@ func (c *Client) Run(ctx context.Context) error {
 		if r.Sequence == 0 {
 			continue
 		}
-		select {
-		case c.answers <- r:
-		case <-ctx.Done():
-			closeAll(r.files)
+		if w := c.waiting.Load(); w != nil && w.sequence == r.Sequence && c.waiting.CompareAndSwap(w, nil) {
+			w.reply <- r
+		} else {
+			closeAll(r.files) // somebody had no patience
 		}
 	}
 }
@@ -127,26 +134,47 @@ func (c *Client) ask(ctx context.Context, r request) (received, error) {
 	defer c.asking.Unlock()
 	c.sequence++
 	r.Sequence = c.sequence
-	if err := writeMessage(c.conn, r); err != nil {
+	w := &waiter{sequence: r.Sequence, reply: make(chan received, 1)}
+	c.waiting.Store(w)
+	if err := c.write(ctx, r); err != nil {
+		c.waiting.Store(nil)
 		return received{}, ErrGone
 	}
-	for {
-		select {
-		case reply := <-c.answers:
-			if reply.Sequence != r.Sequence {
-				closeAll(reply.files) // somebody had no patience
-				continue
-			}
-			if reply.Error != "" {
-				return reply, errors.New(reply.Error)
-			}
-			return reply, nil
-		case <-ctx.Done():
-			return received{}, ctx.Err()
-		case <-c.ended:
-			return received{}, ErrGone
+	var err error
+	select {
+	case reply := <-w.reply:
+		if reply.Error != "" {
+			return reply, errors.New(reply.Error)
 		}
+		return reply, nil
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-c.ended:
+		err = ErrGone
 	}
+	if c.waiting.Swap(nil) == nil {
+		closeAll((<-w.reply).files) // it came just now
+	}
+	return received{}, err
+}
+
+// write sends a request. A keeper that doesn't read it is given a moment when ctx
+// ends; then the connection is of no more use, as it may have half of it.
+func (c *Client) write(ctx context.Context, r request) error {
+	limited := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(limited)
+		_ = c.conn.SetWriteDeadline(time.Now().Add(byeTime))
+	})
+	err := writeMessage(c.conn, r)
+	if !stop() {
+		<-limited
+		_ = c.conn.SetWriteDeadline(time.Time{})
+	}
+	if err != nil {
+		_ = c.conn.Close() // it is the end either way
+	}
+	return err
 }
 
 // How says how ports are taken.

@@ -474,3 +474,69 @@ func TestKeeperWhosePeerDoesNotRead(t *testing.T) {
 		t.Errorf("the hosts file has %q", text)
 	}
 }
+
+// A keeper that doesn't read holds up nobody who has no patience.
+func TestClientWhoseKeeperDoesNotRead(t *testing.T) {
+	ours, theirs := pair(t)
+	if err := writeMessage(theirs, answer{Hello: &hello{Version: "1"}}); err != nil {
+		t.Fatal(err)
+	}
+	c, err := NewClient(ours, "1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	names := map[netip.Addr][]string{web: {strings.Repeat("a", 4<<20)}}
+	done := make(chan error, 1)
+	go func() {
+		_, err := c.Names().Set(ctx, names)
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err == nil {
+			t.Error("it is set")
+		}
+	case <-time.After(2 * byeTime):
+		_ = theirs.Close()
+		<-done
+		t.Fatal("it waits for the keeper without end")
+	}
+	if _, err := c.Names().Set(t.Context(), map[netip.Addr][]string{web: {"web"}}); !errors.Is(err, ErrGone) {
+		t.Errorf("after half a request: %v", err)
+	}
+}
+
+// An answer that nobody waits for any more keeps nothing from being seen.
+func TestClientSeesTheEndBehindALateAnswer(t *testing.T) {
+	ours, theirs := pair(t)
+	if err := writeMessage(theirs, answer{Hello: &hello{Version: "1"}}); err != nil {
+		t.Fatal(err)
+	}
+	c, err := NewClient(ours, "1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := make(chan error, 1)
+	go func() { gone <- c.Run(t.Context()) }()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if err := c.Aliases().Set(ctx, []netip.Addr{web}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatal(err)
+	}
+	if err := writeMessage(theirs, answer{Sequence: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if err := theirs.Close(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-gone:
+		if !errors.Is(err, ErrGone) {
+			t.Error(err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("the client doesn't see that the keeper is gone")
+	}
+}
