@@ -76,29 +76,62 @@ func (k *Keeper) serve(ctx context.Context, conn *net.UnixConn) error {
 	// With ctx ends what is being read, and what is written to a daemon that doesn't
 	// read.
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now()) })()
-	var telling sync.WaitGroup
-	defer telling.Wait()
+	var running sync.WaitGroup
+	defer running.Wait()
 	defer cancel(nil)
-	telling.Go(func() { k.tell(ctx, conn) })
+	running.Go(func() { k.tell(ctx, conn) })
+	// What is being done for a daemon that has gone is given up.
+	handling, giveUp := context.WithCancel(ctx)
+	messages := make(chan incoming)
+	running.Go(func() { receive(ctx, conn, messages, giveUp) })
 
 	for {
-		message, err := readMessage(conn)
+		var in incoming
+		select {
+		case <-ctx.Done():
+		case in = <-messages:
+		}
 		switch {
 		case context.Cause(ctx) != nil:
 			return fmt.Errorf("told to end: %w", context.Cause(ctx))
-		case errors.Is(err, io.EOF):
+		case errors.Is(in.err, io.EOF):
 			return nil // the daemon has closed its end, or is dead
-		case err != nil:
-			k.Refused(err)
-			return err
+		case in.err != nil:
+			k.Refused(in.err)
+			return in.err
 		}
-		r, err := decode(message)
+		r, err := decode(in.message)
 		if err != nil {
 			k.Refused(err)
 			return err
 		}
-		if err := k.handle(ctx, conn, r); err != nil {
+		if err := k.handle(handling, conn, r); err != nil {
 			return err
+		}
+	}
+}
+
+// incoming is a message of the daemon's, or why there are no more.
+type incoming struct {
+	message []byte
+	err     error
+}
+
+// receive reads messages until there are no more, and says so by ended at once.
+func receive(ctx context.Context, conn *net.UnixConn, messages chan<- incoming, ended context.CancelFunc) {
+	defer ended()
+	for {
+		message, err := readMessage(conn)
+		if err != nil {
+			ended()
+		}
+		select {
+		case messages <- incoming{message, err}:
+		case <-ctx.Done():
+			return
+		}
+		if err != nil {
+			return
 		}
 	}
 }

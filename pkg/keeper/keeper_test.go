@@ -540,3 +540,45 @@ func TestClientSeesTheEndBehindALateAnswer(t *testing.T) {
 		t.Error("the client doesn't see that the keeper is gone")
 	}
 }
+
+// slowNames are names that take as long as whoever waits for them has patience.
+type slowNames struct{ asked chan struct{} }
+
+func (n slowNames) Set(ctx context.Context, table map[netip.Addr][]string) (map[string]error, error) {
+	if len(table) == 0 {
+		return nil, nil
+	}
+	close(n.asked)
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func (slowNames) Changed() <-chan struct{} { return nil }
+
+// A keeper sees that its daemon is gone while it does something for it.
+func TestKeeperBusyWhenItsPeerEnds(t *testing.T) {
+	ours, theirs := pair(t)
+	names := slowNames{make(chan struct{})}
+	k := &Keeper{
+		Allowed: []netip.Prefix{loopback.DefaultPrefix}, Ports: listen.NewEach("test"), Names: names,
+		Aliases: &loopback.Aliases{}, Refused: func(error) {},
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- k.Serve(ctx, ours) }()
+	if err := writeMessage(theirs, request{Sequence: 1, Names: &map[netip.Addr][]string{web: {"web"}}}); err != nil {
+		t.Fatal(err)
+	}
+	<-names.asked
+	if err := theirs.Close(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-ended:
+	case <-time.After(2 * time.Second):
+		t.Error("it goes on")
+		cancel()
+		<-ended
+	}
+}
