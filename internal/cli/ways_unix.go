@@ -36,6 +36,8 @@ func start(ctx context.Context, f upFlags, log *logrus.Logger) error {
 	switch {
 	case err != nil:
 		return err
+	case f.rootless && caller != nil:
+		return usage(errors.New("--rootless does without root: run it without sudo"))
 	case f.rootless:
 		return up(ctx, f, log, func(ctx context.Context) (machine, error) { return openRootless(ctx, p, log) })
 	case os.Geteuid() != 0:
