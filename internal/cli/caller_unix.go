@@ -21,6 +21,7 @@ type caller struct {
 	*user.User
 	credential syscall.Credential
 	shell      string // empty if it isn't known
+	apart      bool   // root's terminal is not to be the user's: who has one can type in it (TIOCSTI)
 }
 
 // caller returns who called sudo, or whom --user names; nil if root works for
@@ -33,7 +34,11 @@ func (f upFlags) caller() (*caller, error) {
 	case os.Geteuid() != 0:
 		return nil, nil //nolint:nilnil // nobody is the answer
 	case f.user != "":
-		return lookUp(user.Lookup(f.user))
+		c, err := lookUp(user.Lookup(f.user))
+		if err == nil {
+			c.apart = true
+		}
+		return c, err
 	case id == "" || id == "0":
 		return nil, nil //nolint:nilnil // nobody is the answer
 	}
@@ -92,7 +97,7 @@ func (c *caller) command(args []string) (*exec.Cmd, error) {
 	// Its end is the daemon's own matter: it is not killed when something here ends.
 	command := exec.CommandContext(context.Background(), self, args...) //nolint:gosec // what the user has called, as the user
 	command.Stdin, command.Stdout, command.Stderr = os.Stdin, os.Stdout, os.Stderr
-	command.SysProcAttr = &syscall.SysProcAttr{Credential: &c.credential}
+	command.SysProcAttr = &syscall.SysProcAttr{Credential: &c.credential, Setsid: c.apart}
 	command.Env = c.environ(os.Environ())
 	return command, nil
 }
