@@ -67,6 +67,9 @@ func runSudo(ctx context.Context, sudo string, p privileges, socket string) erro
 	if err != nil {
 		return err
 	}
+	if p.hostsFile, err = filepath.Abs(p.hostsFile); err != nil { // the keeper is in another folder
+		return err
+	}
 	command := append([]string{"--", self}, p.arguments("keeper", "--socket", socket)...)
 	var said bytes.Buffer
 	quiet := exec.CommandContext(ctx, sudo, append([]string{"-n"}, command...)...)
