@@ -119,20 +119,17 @@ func guarded(m machine, p privileges) (machine, error) {
 	}
 	run, closeOwn := m.run, m.close
 	m.run = func(ctx context.Context) error {
-		ctx, cancel := context.WithCancelCause(ctx)
-		defer cancel(nil)
-		go func() {
-			select {
-			case <-ctx.Done():
-			case <-guard.Died():
-				cancel(errGuardDied)
-			}
-		}()
-		err := run(ctx)
-		if errors.Is(context.Cause(ctx), errGuardDied) {
-			return errGuardDied
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		ran := make(chan error, 1)
+		go func() { ran <- run(ctx) }()
+		select {
+		case <-ctx.Done():
+			return <-ran
+		case <-guard.Died():
+			cancel()
+			return errors.Join(errGuardDied, <-ran)
 		}
-		return err
 	}
 	m.close = func() error { return errors.Join(closeOwn(), guard.End()) }
 	return m, nil
