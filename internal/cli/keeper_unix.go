@@ -204,5 +204,9 @@ func keep(ctx context.Context, p privileges, log *logrus.Logger) error {
 	if err != nil {
 		return keeper.Refuse(conn, err)
 	}
-	return k.serve(ctx, conn)
+	err = k.serve(ctx, conn)
+	if err != nil {
+		log.Error(err)
+	}
+	return err
 }

@@ -154,7 +154,7 @@ func keepFor(ctx context.Context, caller *caller, p privileges, log *logrus.Logg
 	}
 	daemon, err := caller.command(os.Args[1:])
 	if err != nil {
-		return err
+		return errors.Join(err, ours.Close(), k.close())
 	}
 	daemon.ExtraFiles = []*os.File{theirs}
 	daemon.Env = append(daemon.Env, keeperEnv+"=3")
@@ -174,9 +174,12 @@ func keepFor(ctx context.Context, caller *caller, p privileges, log *logrus.Logg
 		}
 	}()
 	kept := k.serve(ctx, ours)
-	ended := daemon.Wait()
+	ended := outcome(daemon.Wait())
 	close(relayed)
-	return errors.Join(kept, outcome(ended))
+	if kept != nil && errors.As(ended, new(exitStatus)) {
+		log.Error(kept) // nothing is said beside an exit status
+	}
+	return errors.Join(kept, ended)
 }
 
 // outcome returns what the daemon's end means for the process that has started
