@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/kubeshore/kubeshore/internal/peer"
@@ -42,6 +43,7 @@ func summon(ctx context.Context, p privileges) (*net.UnixConn, error) {
 	if err := runSudo(ctx, sudo, p, socket); err != nil {
 		return nil, err
 	}
+	defer context.AfterFunc(ctx, func() { _ = listener.Close() })()
 	// The keeper has called by now, as sudo ends after that.
 	if err := listener.SetDeadline(time.Now().Add(callTime)); err != nil {
 		return nil, err
@@ -86,6 +88,7 @@ func runSudo(ctx context.Context, sudo string, p privileges, socket string) erro
 	}
 	defer terminal.Close()
 	asking := exec.CommandContext(ctx, sudo, append([]string{"-p", "kubeshore needs root for the hosts file and for ports. Password of %p for sudo: "}, command...)...)
+	asking.Cancel = func() error { return asking.Process.Signal(syscall.SIGTERM) } // it puts the terminal right
 	asking.Stdin, asking.Stdout, asking.Stderr = terminal, terminal, terminal
 	if err := asking.Run(); err != nil {
 		return fmt.Errorf("sudo has not started kubeshore's keeper (%w); run sudo kubeshore up, or --rootless", err)

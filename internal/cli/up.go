@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -213,12 +214,32 @@ func up(ctx context.Context, f upFlags, log *logrus.Logger, open func(context.Co
 	if err != nil {
 		return err
 	}
+<<<<<<< HEAD
 	api, err := openAPI(ctx, f.metrics, log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, api.close()) }()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	abort, cutShort := context.WithCancel(context.WithoutCancel(ctx))
+	defer cutShort()
+	daemon := &running{flags: &f, wanted: wanted, dialer: tunnel.New(wanted.find, f.transport), started: started, end: cancel}
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	finished := make(chan struct{})
+	defer close(finished)
+	beside.Go(func() {
+		signals.relay(finished, func() {
+			daemon.stopping.Store(true)
+			cancel()
+		}, cutShort)
+	})
+
 	m, err := open(ctx)
+	if err != nil && ctx.Err() != nil {
+		return nil // told to end before there was anything to take back
+	}
 	if err != nil {
 		return err
 	}
@@ -227,41 +248,32 @@ func up(ctx context.Context, f upFlags, log *logrus.Logger, open func(context.Co
 	if err != nil {
 		return err
 	}
-
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	abort, cutShort := context.WithCancel(context.WithoutCancel(ctx))
-	defer cutShort()
-	daemon := &running{flags: &f, wanted: wanted, dialer: tunnel.New(wanted.find, f.transport), started: started, end: cancel}
 	metrics := control.NewMetrics(version(), daemon.Status)
 	daemon.engine = f.newEngine(daemon, m, pool, metrics, log)
-	var peers errgroup.Group
-	finished := make(chan struct{})
-	peers.Go(func() error {
-		signals.relay(finished, func() {
-			daemon.stopping.Store(true)
-			cancel()
-		}, cutShort)
-		return nil
-	})
-	if view := viewOf(log); view != nil {
-		peers.Go(func() error {
-			view.run(finished, daemon)
-			return nil
-		})
-	}
-	peers.Go(func() error {
-		defer close(finished)
+	if err := f.runShown(log, daemon, func() error {
 		return run(ctx, abort, daemon, m, func(ctx context.Context) error {
 			api.serve(ctx, daemon, metrics)
 			return nil
 		})
-	})
-	if err := peers.Wait(); err != nil {
+	}); err != nil {
 		return err
 	}
 	log.Info("everything is taken back")
 	return nil
+}
+
+// runShown calls run, while a terminal's last line says what stands.
+func (f *upFlags) runShown(log *logrus.Logger, daemon *running, run func() error) error {
+	view := viewOf(log)
+	if view == nil || f.detach {
+		return run()
+	}
+	var showing sync.WaitGroup
+	defer showing.Wait()
+	over := make(chan struct{})
+	defer close(over)
+	showing.Go(func() { view.run(over, daemon) })
+	return run()
 }
 
 // newEngine returns what forwards.

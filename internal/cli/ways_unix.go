@@ -9,7 +9,10 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strconv"
+	"syscall"
+	"time"
 
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
@@ -30,7 +33,7 @@ func start(ctx context.Context, f upFlags, log *logrus.Logger) error {
 		if err != nil {
 			return err
 		}
-		return up(ctx, f, log, func(context.Context) (machine, error) { return kept(conn) })
+		return up(ctx, f, log, func(ctx context.Context) (machine, error) { return kept(ctx, conn) })
 	}
 	caller, err := f.caller()
 	switch {
@@ -46,7 +49,7 @@ func start(ctx context.Context, f upFlags, log *logrus.Logger) error {
 			if err != nil {
 				return machine{}, err
 			}
-			return kept(conn)
+			return kept(ctx, conn)
 		})
 	case caller != nil:
 		p.owner = caller.Uid
@@ -94,8 +97,12 @@ func unixConn(file *os.File) (*net.UnixConn, error) {
 }
 
 // kept returns what the keeper at the other end of conn does.
-func kept(conn *net.UnixConn) (machine, error) {
+func kept(ctx context.Context, conn *net.UnixConn) (machine, error) {
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Now()) })
 	client, err := keeper.NewClient(conn, version())
+	if err == nil && !stop() {
+		err = errors.Join(ctx.Err(), conn.Close())
+	}
 	if err != nil {
 		return machine{}, err
 	}
@@ -148,7 +155,9 @@ func keepFor(ctx context.Context, caller *caller, p privileges, log *logrus.Logg
 		return err
 	}
 	defer theirs.Close()
-	k, err := newKeeper(ctx, p, log)
+	opening, opened := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT)
+	defer opened()
+	k, err := newKeeper(opening, p, log)
 	if err != nil {
 		return errors.Join(err, ours.Close())
 	}

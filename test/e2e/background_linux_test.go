@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -82,7 +83,7 @@ func TestBackground(t *testing.T) {
 	t.Cleanup(func() { ann.says(t, "./kubeshore down") })
 	mustGet(t, "http://web."+ns)
 	daemon := ann.find(t).daemon
-	if session, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", daemon)); err != nil || strings.Fields(string(session))[5] != fmt.Sprint(daemon) {
+	if session, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", daemon)); err != nil || strings.Fields(string(session))[5] != strconv.Itoa(daemon) {
 		t.Errorf("it has no session of its own: %s, %v", session, err)
 	}
 	ann.wants(t, "./kubeshore wait", 0, "")
@@ -221,7 +222,7 @@ func TestBackgroundFaults(t *testing.T) {
 
 	t.Run("full disk", func(t *testing.T) {
 		state := filepath.Join(ann.home, ".local/state/kubeshore")
-		if err := syscall.Mount("tmpfs", state, "tmpfs", 0, "size=16k,mode=0700,uid="+fmt.Sprint(ann.uid)); err != nil {
+		if err := syscall.Mount("tmpfs", state, "tmpfs", 0, "size=16k,mode=0700,uid="+strconv.Itoa(ann.uid)); err != nil {
 			t.Fatal(err)
 		}
 		defer func() { _ = syscall.Unmount(state, syscall.MNT_DETACH) }()
