@@ -37,9 +37,10 @@ func diskFull(err error) bool {
 	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
 }
 
-// openLock opens a lock's file, which must not be a link to another.
+// openLock opens a lock's file, which must not be a link to another. Nobody else may
+// open it: to have it locked it takes no more than that (flock(2)).
 func openLock(path string) (*os.File, error) {
-	return os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o644)
+	return os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 }
 
 func tryLock(file *os.File) error {
