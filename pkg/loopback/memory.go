@@ -37,7 +37,7 @@ type remembered struct {
 // folder. report is told once what is wrong with the file.
 func OpenMemory(path string, report func(error)) *Memory {
 	m := &Memory{path: path, report: report}
-	data, err := os.ReadFile(path)
+	data, err := lockedfile.Read(path) // not while another process writes it
 	if errors.Is(err, fs.ErrNotExist) {
 		return m
 	}

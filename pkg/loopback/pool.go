@@ -129,15 +129,22 @@ func (p *Pool) Assign(keys map[string]netip.Addr) (assigned map[string]netip.Add
 			give(key, addr)
 		}
 	}
+	free := int(p.size)
+	for addr := range taken {
+		if p.prefix.Contains(addr) {
+			free--
+		}
+	}
 	displaced := make(map[string]netip.Addr)
 	for _, key := range names {
 		if assigned[key].IsValid() || faults[key] != nil {
 			continue
 		}
-		if len(assigned) >= int(p.size) {
+		if free <= 0 {
 			faults[key] = fmt.Errorf("no address: %v has room for %d; --cidr gives a larger range", p.prefix, p.size)
 			continue
 		}
+		free--
 		if addr, ok := p.memory.recall(p.owned(key)); ok && p.prefix.Contains(addr) && give(key, addr) {
 			displaced[p.owned(key)] = addr
 			continue

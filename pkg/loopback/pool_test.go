@@ -223,3 +223,18 @@ func TestUsable(t *testing.T) {
 		}
 	}
 }
+
+// Reserved addresses of another range don't use up the first one.
+func TestReservedElsewhere(t *testing.T) {
+	p, err := NewPool([]netip.Prefix{netip.MustParsePrefix("127.100.0.0/24"), netip.MustParsePrefix("127.101.0.0/16")}, "o", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := map[string]netip.Addr{"web": {}}
+	for i := range 254 {
+		keys[fmt.Sprint("a", i)] = netip.AddrFrom4([4]byte{127, 101, 0, byte(i)})
+	}
+	if got, faults := p.Assign(keys); len(faults) > 0 || !got["web"].IsValid() {
+		t.Errorf("%v", faults)
+	}
+}
