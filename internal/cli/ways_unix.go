@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/kubeshore/kubeshore/pkg/keeper"
@@ -125,21 +126,25 @@ func guarded(m machine, p privileges) (machine, error) {
 		return machine{}, errors.Join(err, m.close())
 	}
 	run, closeOwn := m.run, m.close
-	m.run = func(ctx context.Context) error {
-		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
-		ran := make(chan error, 1)
-		go func() { ran <- run(ctx) }()
-		select {
-		case <-ctx.Done():
-			return <-ran
-		case <-guard.Died():
-			cancel()
-			return errors.Join(errGuardDied, <-ran)
-		}
-	}
+	m.run = func(ctx context.Context) error { return runGuarded(ctx, run, guard.Died()) }
 	m.close = func() error { return errors.Join(closeOwn(), guard.End()) }
 	return m, nil
+}
+
+// runGuarded calls run until ctx ends or the guard has died. That run has nothing
+// more to do is no reason to look at the guard no longer.
+func runGuarded(ctx context.Context, run func(context.Context) error, died <-chan struct{}) error {
+	watching, ctx := errgroup.WithContext(ctx)
+	watching.Go(func() error { return run(ctx) })
+	watching.Go(func() error {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-died:
+			return errGuardDied
+		}
+	})
+	return watching.Wait()
 }
 
 var errGuardDied = errors.New("the guard, which would put the machine back if kubeshore were killed, has ended; kubeshore can't go on without it")
