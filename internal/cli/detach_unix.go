@@ -46,6 +46,9 @@ func detach(ctx context.Context, f upFlags, streams Streams, log *logrus.Logger)
 	if err != nil {
 		return err
 	}
+	if caller != nil && f.rootless {
+		return errRootless
+	}
 	if caller != nil && os.Getenv(keeperEnv) == "" {
 		p.owner = caller.Uid
 		return detachFor(caller, p, log)

@@ -214,7 +214,6 @@ func up(ctx context.Context, f upFlags, log *logrus.Logger, open func(context.Co
 	if err != nil {
 		return err
 	}
-<<<<<<< HEAD
 	api, err := openAPI(ctx, f.metrics, log)
 	if err != nil {
 		return err

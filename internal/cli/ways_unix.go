@@ -25,6 +25,8 @@ import (
 // has started it.
 const keeperEnv = "KUBESHORE_KEEPER"
 
+var errRootless = usage(errors.New("--rootless does without root: run it without sudo"))
+
 // start forwards, with the rights that the process was started with or, failing
 // that, gets by sudo.
 func start(ctx context.Context, f upFlags, log *logrus.Logger) error {
@@ -41,7 +43,7 @@ func start(ctx context.Context, f upFlags, log *logrus.Logger) error {
 	case err != nil:
 		return err
 	case f.rootless && caller != nil:
-		return usage(errors.New("--rootless does without root: run it without sudo"))
+		return errRootless
 	case f.rootless:
 		return up(ctx, f, log, func(ctx context.Context) (machine, error) { return openRootless(ctx, p, log) })
 	case os.Geteuid() != 0:

@@ -41,7 +41,7 @@ func TestSignalWhileOpening(t *testing.T) {
 	}
 	t.Chdir(folder)
 	f := upFlags{kubeconfig: config, ranges: []string{"127.64.0.0/10"}}
-	err := up(t.Context(), f, newLog(io.Discard, 0), func(ctx context.Context) (machine, error) {
+	err := up(t.Context(), f, newLog(io.Discard, formatText, 0), func(ctx context.Context) (machine, error) {
 		if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
 			return machine{}, err
 		}
