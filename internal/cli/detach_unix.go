@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -122,13 +123,15 @@ func detachFor(caller *caller, p privileges, log *logrus.Logger) error {
 // needs none.
 func (f upFlags) keeperFor(ctx context.Context, p privileges) (*os.File, error) {
 	text := os.Getenv(keeperEnv)
-	if text == "" && (f.rootless || os.Geteuid() == 0) {
+	find := func() (*net.UnixConn, error) { return inherited(text) }
+	switch {
+	case text != "":
+	case f.rootless || os.Geteuid() == 0:
 		return nil, nil //nolint:nilnil // it needs none
+	default:
+		find = func() (*net.UnixConn, error) { return summon(ctx, p) }
 	}
-	conn, err := inherited(text)
-	if text == "" {
-		conn, err = summon(ctx, p)
-	}
+	conn, err := find()
 	if err != nil {
 		return nil, err
 	}
@@ -276,10 +279,12 @@ func startDetached(ctx context.Context, f upFlags, streams Streams) error {
 	}
 	err = start(ctx, f, log)
 	if err != nil {
-		log.Error(err) // Main says it too, to nobody if it was left alone
+		newLog(file, f.logFormat, 0).Error(err)
+	}
+	if err != nil && starter.closed() { // what Main would say is said
 		return exitStatus(exitFault)
 	}
-	return nil
+	return err
 }
 
 // gate lets through what is written until it is closed; that somebody is gone who would
@@ -296,6 +301,12 @@ func (g *gate) Write(line []byte) (int, error) {
 		_, _ = g.to.Write(line)
 	}
 	return len(line), nil
+}
+
+func (g *gate) closed() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.to == nil
 }
 
 // close writes the end of message.

@@ -55,6 +55,11 @@ func start(ctx context.Context, f upFlags, log *logrus.Logger) error {
 			return kept(ctx, conn)
 		})
 	case caller != nil:
+		if folders, err := controlFolders(); err == nil {
+			if err := already(ctx, folders); err != nil {
+				return err
+			}
+		}
 		p.owner = caller.Uid
 		return keepFor(ctx, caller, p, log)
 	}
