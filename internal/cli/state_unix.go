@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"cmp"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -24,10 +25,8 @@ func userID() string {
 // the one for a new one first: the user's folder for such things, which sudo doesn't say,
 // or else where the program keeps what it remembers.
 func controlFolders() (folders []string, err error) {
-	for _, folder := range []string{os.Getenv("XDG_RUNTIME_DIR"), filepath.Join("/run/user", userID())} {
-		if isOf(folder, userID()) {
-			folders = append(folders, filepath.Join(folder, "kubeshore"))
-		}
+	if folder := cmp.Or(os.Getenv("XDG_RUNTIME_DIR"), filepath.Join("/run/user", userID())); isOf(folder, userID()) {
+		folders = append(folders, filepath.Join(folder, "kubeshore"))
 	}
 	state, err := stateFolder()
 	if err != nil {
