@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,6 +36,12 @@ func TestScripts(t *testing.T) {
 			"status": status,
 		},
 		RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error { // one that runs on this machine is none of the test's business
+			runtime := filepath.Join(env.WorkDir, ".run")
+			env.Setenv("XDG_RUNTIME_DIR", runtime)
+			env.Setenv("XDG_STATE_HOME", filepath.Join(env.WorkDir, ".state"))
+			return os.Mkdir(runtime, 0o700)
+		},
 	})
 }
 

@@ -33,7 +33,7 @@ func controlFolders() (folders []string, err error) {
 		return nil, err
 	}
 	folders = append(folders, state)
-	if me, err := user.LookupId(userID()); err == nil && os.Geteuid() == 0 { // root asks for the user who called sudo
+	if me, err := user.LookupId(userID()); err == nil && os.Geteuid() == 0 && userID() != "0" { // root asks for the user who called sudo
 		folders = append(folders, filepath.Join(me.HomeDir, stateInHome))
 	}
 	return distinct(folders), nil
@@ -56,11 +56,12 @@ const stateInHome = ".local/state/kubeshore"
 // (XDG Base Directory Specification), or, for root, the system's, a folder for
 // each user. Nothing of root's belongs into a user's home.
 func stateFolder() (string, error) {
-	if os.Geteuid() == 0 {
+	said := os.Getenv("XDG_STATE_HOME")
+	if os.Geteuid() == 0 && (userID() != "0" || !filepath.IsAbs(said)) {
 		return filepath.Join(map[bool]string{true: "/var/db", false: "/var/lib"}[runtime.GOOS == "darwin"], "kubeshore", userID()), nil
 	}
-	if folder := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(folder) {
-		return filepath.Join(folder, "kubeshore"), nil
+	if filepath.IsAbs(said) {
+		return filepath.Join(said, "kubeshore"), nil
 	}
 	home, err := os.UserHomeDir()
 	if err != nil {

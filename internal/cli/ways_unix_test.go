@@ -33,6 +33,8 @@ func TestRunGuardedUnwatched(t *testing.T) {
 
 // Who is told to end while root's rights are waited for, ends.
 func TestSignalWhileOpening(t *testing.T) {
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
 	folder := t.TempDir()
 	config := filepath.Join(folder, "config")
 	text := `{apiVersion: v1, kind: Config, clusters: [{name: c, cluster: {server: "https://127.0.0.1:1"}}], contexts: [{name: c, context: {cluster: c}}], current-context: c}`
