@@ -84,6 +84,7 @@ type api struct {
 	socket  net.Listener // nil if there can be none
 	metrics net.Listener // nil if there is to be none
 	journal *control.Journal
+	lacks   string // says, once things go well, what there isn't; empty if all is there
 }
 
 // openAPI takes the socket, and the address of --metrics. It fails if a kubeshore of
@@ -101,7 +102,7 @@ func openAPI(ctx context.Context, metrics string, log *logrus.Logger) (_ *api, e
 	case errors.Is(err, control.ErrRunning):
 		return nil, err
 	case err != nil:
-		log.Warnf("%v; so kubeshore ps, wait, logs and down can't be used", err)
+		a.lacks = fmt.Sprintf("%v; so kubeshore ps, wait, logs and down can't be used", err)
 	}
 	if metrics != "" {
 		if a.metrics, err = new(net.ListenConfig).Listen(ctx, "tcp", metrics); err != nil {
@@ -149,6 +150,9 @@ func (a *api) close() error {
 
 // serve serves until ctx ends. That it can't is no reason to end.
 func (a *api) serve(ctx context.Context, daemon *running, metrics *control.Metrics) {
+	if a.lacks != "" {
+		daemon.engine.Log.Warn(a.lacks)
+	}
 	served := make(chan struct{})
 	go func() {
 		defer close(served)

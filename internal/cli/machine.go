@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/sirupsen/logrus"
 
@@ -57,7 +58,7 @@ func (p privileges) prefixes() ([]netip.Prefix, error) {
 // openOwn opens what changes this machine by the rights of this process, and
 // takes away what a killed run of the same user has left.
 func openOwn(ctx context.Context, p privileges, log logrus.FieldLogger) (machine, error) {
-	file, err := openHosts(p.hostsFile, p.owner)
+	file, err := openHosts(ctx, p.hostsFile, p.owner)
 	if err != nil {
 		return machine{}, err
 	}
@@ -143,9 +144,17 @@ func cleanAliases(ctx context.Context, p privileges) error {
 	return loopback.CleanAliases(ctx, prefixes, used)
 }
 
+// endTime is how long the last run may take to let go of the hosts file: its keeper ends
+// after its daemon.
+const endTime = time.Second
+
 // openHosts takes the hosts file, and says what to do where that can't be.
-func openHosts(path, owner string) (*hosts.File, error) {
+func openHosts(ctx context.Context, path, owner string) (*hosts.File, error) {
 	file, err := hosts.Open(path, owner)
+	for begin := time.Now(); errors.Is(err, hosts.ErrInUse) && time.Since(begin) < endTime && ctx.Err() == nil; {
+		<-time.After(20 * time.Millisecond)
+		file, err = hosts.Open(path, owner)
+	}
 	switch {
 	case err == nil || errors.Is(err, hosts.ErrInUse):
 		return file, err

@@ -199,8 +199,11 @@ func TestBackgroundFaults(t *testing.T) {
 	ann.wants(t, "./kubeshore up -d --wait 300ms -n "+ns, 0, "not all of it is ready after 300ms (--wait): web."+ns+": it has no pods")
 
 	h := ann.find(t)
+	if h.daemon == 0 || h.keeper == 0 || h.guard == 0 {
+		t.Fatalf("there are %+v", h)
+	}
 	for _, pid := range []int{h.guard, h.keeper, h.daemon} { // a killed run leaves its socket
-		if err := errors.Join(syscall.Kill(pid, syscall.SIGSTOP)); err != nil {
+		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
 	}
