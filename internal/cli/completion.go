@@ -8,21 +8,27 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kubeshore/kubeshore/pkg/control"
 	"github.com/kubeshore/kubeshore/pkg/kube"
 )
 
 // completeTime is how long a shell may wait for the cluster.
 const completeTime = 3 * time.Second
 
-// completeServices completes services of the running kubeshore.
-func completeServices(cmd *cobra.Command, given []string, _ string) ([]string, cobra.ShellCompDirective) {
-	ctx, cancel := context.WithTimeout(cmd.Context(), completeTime)
-	defer cancel()
+// statusFor asks the running kubeshore, for a shell that waits.
+func statusFor(cmd *cobra.Command) (control.Status, error) {
 	client, err := newClient()
 	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
+		return control.Status{}, err
 	}
-	status, err := client.Status(ctx)
+	ctx, cancel := context.WithTimeout(cmd.Context(), completeTime)
+	defer cancel()
+	return client.Status(ctx)
+}
+
+// completeServices completes services of the running kubeshore.
+func completeServices(cmd *cobra.Command, given []string, _ string) ([]string, cobra.ShellCompDirective) {
+	status, err := statusFor(cmd)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
@@ -37,13 +43,7 @@ func completeServices(cmd *cobra.Command, given []string, _ string) ([]string, c
 
 // completeForwarded completes namespaces that the running kubeshore forwards.
 func completeForwarded(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
-	ctx, cancel := context.WithTimeout(cmd.Context(), completeTime)
-	defer cancel()
-	client, err := newClient()
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	status, err := client.Status(ctx)
+	status, err := statusFor(cmd)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}

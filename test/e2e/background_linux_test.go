@@ -198,26 +198,7 @@ func TestBackgroundFaults(t *testing.T) {
 	ann.wants(t, "./kubeshore up -d --metrics 192.0.2.1:1 -n "+ns, 1, "--metrics 192.0.2.1:1: ")
 	ann.wants(t, "./kubeshore up -d --wait 300ms -n "+ns, 0, "not all of it is ready after 300ms (--wait): web."+ns+": it has no pods")
 
-	h := ann.find(t)
-	if h.daemon == 0 || h.keeper == 0 || h.guard == 0 {
-		t.Fatalf("there are %+v", h)
-	}
-	for _, pid := range []int{h.guard, h.keeper, h.daemon} { // a killed run leaves its socket
-		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, pid := range []int{h.guard, h.keeper, h.daemon} {
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-			t.Fatal(err)
-		}
-	}
-	eventually(t, "no process is left", func() error {
-		if h := ann.find(t); h != (halves{}) {
-			return fmt.Errorf("there are %+v", h)
-		}
-		return nil
-	})
+	ann.killAll(t) // a killed run leaves its socket
 	ann.wants(t, "./kubeshore ps", 1, "kubeshore isn't running")
 	ann.wants(t, "./kubeshore up -d --wait 0s -n "+ns, 0, "kubeshore runs in the background")
 	ann.wants(t, "./kubeshore down", 0, "everything is taken back")

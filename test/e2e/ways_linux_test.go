@@ -165,6 +165,28 @@ func (p person) find(t *testing.T) (h halves) {
 	return h
 }
 
+// killAll kills all processes, stopped first, so that none of them sees another's end.
+func (p person) killAll(t *testing.T) {
+	t.Helper()
+	h := p.find(t)
+	if h.daemon == 0 || h.keeper == 0 || h.guard == 0 {
+		t.Fatalf("there are %+v", h)
+	}
+	for _, signal := range []syscall.Signal{syscall.SIGSTOP, syscall.SIGKILL} {
+		for _, pid := range []int{h.guard, h.keeper, h.daemon} {
+			if err := syscall.Kill(pid, signal); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	eventually(t, "no process is left", func() error {
+		if h := p.find(t); h != (halves{}) {
+			return fmt.Errorf("there are %+v", h)
+		}
+		return nil
+	})
+}
+
 // nothingLeft waits until no process is left and the hosts file is as it was.
 func (p person) nothingLeft(t *testing.T, d *daemon) time.Duration {
 	t.Helper()
@@ -366,24 +388,8 @@ func TestKilledHalves(t *testing.T) {
 	t.Logf("nothing was left after %v at most", worst)
 
 	d := ann.ready(t, "./kubeshore up -n "+ns)
-	h := ann.find(t)
-	for _, pid := range []int{h.guard, h.keeper, h.daemon} { // stopped first, so that none of them sees another's end
-		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, pid := range []int{h.guard, h.keeper, h.daemon} {
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-			t.Fatal(err)
-		}
-	}
+	ann.killAll(t)
 	<-d.ended
-	eventually(t, "no process is left", func() error {
-		if h := ann.find(t); h != (halves{}) {
-			return fmt.Errorf("there are %+v", h)
-		}
-		return nil
-	})
 	if said := run(t, program, "clean"); !strings.Contains(said, fmt.Sprintf("took away the names of user %d", ann.uid)) {
 		t.Errorf("clean says %s", said)
 	}
