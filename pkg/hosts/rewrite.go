@@ -271,10 +271,20 @@ func checkName(name string, theirs map[string]string) error {
 		return fmt.Errorf("the name %s belongs to this machine (RFC 6761)", name)
 	}
 	if addr, ok := theirs[name]; ok {
-		return fmt.Errorf("the hosts file has the name %s already, for %s", name, addr)
+		return &TakenError{name, addr}
 	}
 	return nil
 }
+
+// TakenError is why a name is refused that another line of the hosts file has.
+type TakenError struct{ Name, Address string }
+
+func (e *TakenError) Error() string {
+	return fmt.Sprintf("the hosts file has the name %s already, for %s", e.Name, e.Address)
+}
+
+// Taken tells that there is nothing wrong with the name itself.
+func (*TakenError) Taken() bool { return true }
 
 // validName tells whether name is a host name in the sense of RFC 1123, in
 // lower case.

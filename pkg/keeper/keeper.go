@@ -51,6 +51,7 @@ type Keeper struct {
 	Refused func(error)
 
 	writing sync.Mutex // for one answer at a time
+	noted   string     // what Refused was last told of names
 }
 
 // Serve does what the daemon at the other end of conn asks for, until that end
@@ -167,6 +168,7 @@ func (k *Keeper) handle(ctx context.Context, conn *net.UnixConn, r request) erro
 		var refused map[string]error
 		refused, err = k.Names.Set(ctx, *r.Names)
 		a.Refused = texts(refused)
+		k.noteNames(refused)
 	default:
 		err = k.Aliases.Set(ctx, *r.Addrs)
 	}
@@ -175,6 +177,33 @@ func (k *Keeper) handle(ctx context.Context, conn *net.UnixConn, r request) erro
 	}
 	defer closeAll(sockets) // they are the daemon's alone
 	return k.answer(conn, a, sockets...)
+}
+
+// maxNoted bounds what is told of names that were refused, in bytes: they may be as long
+// as a message.
+const maxNoted = 300
+
+// noteNames tells of names that were refused, once for those of the same request again.
+// That another line of the hosts file has a name is nobody's fault: the daemon says it.
+func (k *Keeper) noteNames(refused map[string]error) {
+	var wrong []string
+	for name, err := range refused {
+		if taken, ok := errors.AsType[interface {
+			error
+			Taken() bool
+		}](err); !ok || !taken.Taken() {
+			wrong = append(wrong, name)
+		}
+	}
+	text := ""
+	if len(wrong) > 0 {
+		first := slices.Min(wrong)
+		text = fmt.Sprintf("refused: %d names, of them %.*s", len(wrong), maxNoted, refused[first])
+	}
+	if text != k.noted && text != "" {
+		k.Refused(errors.New(text))
+	}
+	k.noted = text
 }
 
 // take takes ports and returns descriptors of the new sockets.
