@@ -89,7 +89,7 @@ type api struct {
 
 // openAPI takes the socket, and the address of --metrics. It fails if a kubeshore of
 // the same user runs already.
-func openAPI(ctx context.Context, metrics string, log *logrus.Logger) (_ *api, err error) {
+func openAPI(ctx context.Context, metrics, format string, log *logrus.Logger) (_ *api, err error) {
 	a := &api{journal: new(control.Journal)}
 	folders, err := controlFolders()
 	if err == nil {
@@ -110,7 +110,7 @@ func openAPI(ctx context.Context, metrics string, log *logrus.Logger) (_ *api, e
 		}
 		log.Infof("metrics at http://%s/metrics", a.metrics.Addr())
 	}
-	log.AddHook(&writeHook{a.journal, newFormatter(formatText)})
+	log.AddHook(&writeHook{a.journal, newFormatter(format, time.DateTime)})
 	return a, nil
 }
 

@@ -29,7 +29,7 @@ const detachedEnv = "KUBESHORE_DETACHED"
 // logInTime is how long a person may take to log in.
 const logInTime = 2 * time.Minute
 
-// detachedEnv says how what is said is to look.
+// What detachedEnv says: how what is said is to look.
 const (
 	lookPlain    = "plain"
 	lookTerminal = "terminal"
@@ -91,7 +91,7 @@ func detach(ctx context.Context, f upFlags, streams Streams, log *logrus.Logger)
 
 // detachFor is detach under sudo: it starts the keeper, and the rest of it as the user.
 func detachFor(caller *caller, p privileges, log *logrus.Logger) error {
-	signals := notify(log) // they reach the other by themselves; this waits for it
+	signals := notify(log)
 	defer signals.stop()
 	ours, theirs, err := socketPair()
 	if err != nil {
@@ -113,10 +113,11 @@ func detachFor(caller *caller, p privileges, log *logrus.Logger) error {
 	}
 	command.ExtraFiles = []*os.File{theirs}
 	command.Env = append(command.Env, keeperEnv+"=3")
-	if err := command.Run(); err != nil {
-		return outcome(err)
+	if err := command.Start(); err != nil {
+		return fmt.Errorf("can't run as %s: %w", caller.Username, err)
 	}
-	return nil
+	defer signals.passTo(command.Process, nil)()
+	return outcome(command.Wait())
 }
 
 // keeperFor returns the connection to the keeper of a new daemon, as a file; nil if it
@@ -201,20 +202,13 @@ func startInBackground(keeper *os.File, streams Streams, log *logrus.Logger) err
 	if keeper != nil {
 		_ = keeper.Close()
 	}
-	over := make(chan struct{})
-	defer close(over)
-	go func() {
-		for {
-			select {
-			case <-over:
-				return
-			case <-signals.received:
-				_ = daemon.Process.Signal(syscall.SIGTERM) // it may have ended
-			}
-		}
-	}()
-	if left, err := show(streams.Err, said); err != nil || left {
-		return errors.Join(err, daemon.Process.Release())
+	defer signals.passTo(daemon.Process, syscall.SIGTERM)()
+	switch left, err := show(streams.Err, said); {
+	case err != nil: // nobody sees what becomes of it
+		_ = said.Close() // it is not to wait for a reader
+		return errors.Join(err, daemon.Process.Signal(syscall.SIGTERM), outcome(daemon.Wait()))
+	case left:
+		return nil
 	}
 	if err := outcome(daemon.Wait()); err != nil {
 		return err
@@ -261,9 +255,10 @@ func startDetached(ctx context.Context, f upFlags, streams Streams) error {
 	}
 	defer file.Close()
 	log := newLog(file, f.logFormat, f.verbose)
+	log.SetFormatter(newFormatter(f.logFormat, time.DateTime)) // it lives for days
 	starter := &gate{to: streams.Err}
 	if look == lookPlain {
-		log.AddHook(&writeHook{starter, newFormatter(f.logFormat)})
+		log.AddHook(&writeHook{starter, newFormatter(f.logFormat, time.TimeOnly)})
 	} else {
 		log.AddHook(&view{out: starter, colours: look == lookColours, width: func() int { return 0 }})
 	}

@@ -17,12 +17,12 @@ const (
 	formatJSON = "json"
 )
 
-// newFormatter returns what makes lines of a format.
-func newFormatter(format string) logrus.Formatter {
+// newFormatter returns what makes lines of a format, with times as stamp has them.
+func newFormatter(format, stamp string) logrus.Formatter {
 	if format == formatJSON {
 		return &logrus.JSONFormatter{TimestampFormat: time.RFC3339Nano}
 	}
-	return &logrus.TextFormatter{FullTimestamp: true, TimestampFormat: "15:04:05", DisableColors: os.Getenv("NO_COLOR") != ""}
+	return &logrus.TextFormatter{FullTimestamp: true, TimestampFormat: stamp, DisableColors: os.Getenv("NO_COLOR") != ""}
 }
 
 // writeHook writes what is logged to one more place.
@@ -48,7 +48,7 @@ func (h *writeHook) Fire(entry *logrus.Entry) error {
 func newLog(out io.Writer, format string, verbose int) *logrus.Logger {
 	log := logrus.New()
 	log.SetOutput(out)
-	log.SetFormatter(newFormatter(format))
+	log.SetFormatter(newFormatter(format, time.TimeOnly))
 	if verbose > 0 {
 		log.SetLevel(logrus.DebugLevel)
 	}

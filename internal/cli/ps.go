@@ -77,7 +77,7 @@ func ps(ctx context.Context, client *control.Client, out io.Writer, format strin
 			return err
 		case e.Service != nil:
 			return table.change(*e.Service)
-		case e.Gone != "" && format == "":
+		case e.Gone != "" && format != "name":
 			_, err := fmt.Fprintf(out, "%s  is gone\n", e.Gone)
 			return err
 		}

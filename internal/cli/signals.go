@@ -1,9 +1,11 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 
@@ -31,6 +33,27 @@ func notify(log logrus.FieldLogger) signals {
 }
 
 func (s signals) stop() { signal.Stop(s.received) }
+
+// passTo passes signals on to a process until off is called, which waits for that. as,
+// if there is one, is passed in place of each.
+func (s signals) passTo(process *os.Process, as os.Signal) (off func()) {
+	over := make(chan struct{})
+	var passing sync.WaitGroup
+	passing.Go(func() {
+		for {
+			select {
+			case sig := <-s.received:
+				_ = process.Signal(cmp.Or(as, sig)) // it may have ended
+			case <-over:
+				return
+			}
+		}
+	})
+	return func() {
+		close(over)
+		passing.Wait()
+	}
+}
 
 // oneSignal is how long after a signal further ones are taken for the same: one
 // from the terminal reaches this process by itself, and by its keeper.

@@ -214,7 +214,7 @@ func up(ctx context.Context, f upFlags, log *logrus.Logger, open func(context.Co
 	if err != nil {
 		return err
 	}
-	api, err := openAPI(ctx, f.metrics, log)
+	api, err := openAPI(ctx, f.metrics, f.logFormat, log)
 	if err != nil {
 		return err
 	}

@@ -183,20 +183,10 @@ func keepFor(ctx context.Context, caller *caller, p privileges, log *logrus.Logg
 		return errors.Join(fmt.Errorf("can't run as %s: %w", caller.Username, err), ours.Close(), k.close())
 	}
 	_ = theirs.Close() // else the daemon's end would not be seen
-	relayed := make(chan struct{})
-	go func() {
-		for {
-			select {
-			case s := <-signals.received:
-				_ = daemon.Process.Signal(s) // it may have ended
-			case <-relayed:
-				return
-			}
-		}
-	}()
+	passed := signals.passTo(daemon.Process, nil)
 	kept := k.serve(ctx, ours)
 	ended := outcome(daemon.Wait())
-	close(relayed)
+	passed()
 	if kept != nil && errors.As(ended, new(exitStatus)) {
 		log.Error(kept) // nothing is said beside an exit status
 	}

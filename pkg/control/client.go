@@ -15,10 +15,17 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // maxAnswer bounds what an answer may be, and an event, in bytes.
 const maxAnswer = 64 << 20
+
+// answerTime is how long an answer may take to begin.
+const answerTime = 5 * time.Second
+
+// ErrNoAnswer says that something listens at the socket and doesn't answer.
+var ErrNoAnswer = fmt.Errorf("kubeshore runs and doesn't answer within %v: it may be stopped (SIGSTOP), or hang", answerTime)
 
 // ErrNotRunning says that nothing listens at the socket.
 var ErrNotRunning = errors.New("kubeshore isn't running")
@@ -39,7 +46,7 @@ func NewClient(folders ...string) *Client {
 		}
 		return nil, ErrNotRunning
 	}
-	return &Client{&http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}
+	return &Client{&http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true, ResponseHeaderTimeout: answerTime}}}
 }
 
 // VersionError is the answer of a kubeshore of another version that doesn't know what it
@@ -150,6 +157,9 @@ func (c *Client) do(ctx context.Context, method, path string, body any) (*http.R
 	}
 	resp, err := c.http.Do(req)
 	if failed := new(url.Error); errors.As(err, &failed) {
+		if failed.Timeout() && ctx.Err() == nil {
+			return nil, ErrNoAnswer
+		}
 		return nil, failed.Err // the URL says nothing to anybody
 	}
 	return resp, err
@@ -176,7 +186,7 @@ func ask[T any](ctx context.Context, c *Client, method, path string, body any) (
 func faultOf(resp *http.Response) error {
 	var fault Fault
 	err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&fault)
-	if err != nil || fault.Error == "" || strings.HasPrefix(fault.Error, noSuchPath) {
+	if err != nil || fault.Error == "" || resp.StatusCode == http.StatusNotFound && strings.HasPrefix(fault.Error, noSuchPath) {
 		return &VersionError{resp.Header.Get(VersionHeader)}
 	}
 	return errors.New(fault.Error)

@@ -385,6 +385,24 @@ func TestAnotherVersion(t *testing.T) {
 	}
 }
 
+// One that is stopped is said to be there.
+func TestNoAnswer(t *testing.T) {
+	t.Parallel() // it takes its time
+	folder, err := os.MkdirTemp("", "control")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(folder) })
+	l, err := Listen(t.Context(), folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	if _, err := NewClient(folder).Status(t.Context()); !errors.Is(err, ErrNoAnswer) {
+		t.Error(err)
+	}
+}
+
 func TestHostileRequests(t *testing.T) {
 	d := newDaemon()
 	_, _, folder := serve(t, d)

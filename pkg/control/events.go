@@ -1,7 +1,6 @@
 package control
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -10,33 +9,39 @@ import (
 )
 
 // follow answers with events as they come (Server-Sent Events,
-// https://html.spec.whatwg.org/multipage/server-sent-events.html).
+// https://html.spec.whatwg.org/multipage/server-sent-events.html). What a reader gets is
+// what is other than what it had last, so a slow one misses no state and holds up nobody;
+// what it doesn't take in time is its end.
 func (s *Server) follow(w http.ResponseWriter, req *http.Request) (any, error) {
-	// What changes between the two is heard of as well: what is said twice does no harm.
-	heard, leave := s.events.listen(eventRoom + 2*len(s.Daemon.Status().Services))
-	defer leave()
-	status := s.Daemon.Status()
+	changed, last := s.Daemon.Changed(), s.Daemon.Status()
 	out := newStream(w, "text/event-stream")
-	if err := out.event(Event{Status: &status}); err != nil {
+	if err := out.event(Event{Status: &last}); err != nil {
 		return nil, nil //nolint:nilnil // the reader has gone
 	}
-	silence := time.NewTicker(15 * time.Second)
-	defer silence.Stop()
-	for {
-		var err error
+	tick := time.NewTicker(pulse)
+	defer tick.Stop()
+	for said := time.Now(); ; {
 		select {
 		case <-req.Context().Done():
 			return nil, nil //nolint:nilnil // it is answered
-		case <-silence.C:
-			_, err = out.Write([]byte(": still here\n\n"))
-		case event, ok := <-heard:
-			if !ok { // it is too slow
-				return nil, nil //nolint:nilnil // it is answered
-			}
-			err = out.event(event)
+		case <-changed:
+		case <-tick.C:
 		}
-		if err != nil {
-			return nil, nil //nolint:nilnil // the reader has gone
+		changed = s.Daemon.Changed()
+		now := s.Daemon.Status()
+		events := changes(last, now)
+		last = now
+		for _, e := range events {
+			if err := out.event(e); err != nil {
+				return nil, nil //nolint:nilnil // the reader has gone
+			}
+			said = time.Now()
+		}
+		if time.Since(said) > silence {
+			if _, err := out.Write([]byte(": still here\n\n")); err != nil {
+				return nil, nil //nolint:nilnil // the reader has gone
+			}
+			said = time.Now()
 		}
 	}
 }
@@ -61,31 +66,6 @@ func (e Event) kind() string {
 		return "gone"
 	}
 	return "contexts"
-}
-
-// watch sends what changes to those who follow, until ctx ends.
-func (s *Server) watch(ctx context.Context) {
-	changed := s.Daemon.Changed()
-	last := s.Daemon.Status()
-	tick := time.NewTicker(pulse)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-changed:
-			changed = s.Daemon.Changed()
-		case <-tick.C:
-			if !s.events.heard() {
-				continue
-			}
-		}
-		now := s.Daemon.Status()
-		for _, e := range changes(last, now) {
-			s.events.send(e)
-		}
-		last = now
-	}
 }
 
 // changes returns what is other now.

@@ -46,9 +46,3 @@ func (h *hub[T]) drop(c chan T) {
 		close(c)
 	}
 }
-
-func (h *hub[T]) heard() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return len(h.listeners) > 0
-}

@@ -28,8 +28,8 @@ const (
 	endTime = time.Second
 	// pulse is how often those who follow events hear of traffic, if nothing else.
 	pulse = time.Second
-	// eventRoom is how many events a reader may be behind, beside a change of all services.
-	eventRoom = 256
+	// silence is how long they hear nothing at most.
+	silence = 15 * time.Second
 )
 
 // Daemon is what the server shows and steers. Its methods may be called by several
@@ -53,8 +53,6 @@ type Server struct {
 	Daemon  Daemon
 	Journal *Journal
 	Metrics http.Handler
-
-	events hub[Event]
 }
 
 // Serve serves those connections to l that are of this process's user, or root's, until
@@ -69,11 +67,6 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(ownListener{l}) }()
-	watched := make(chan struct{})
-	go func() {
-		defer close(watched)
-		s.watch(ctx)
-	}()
 	var err error
 	select {
 	case err = <-ended:
@@ -85,7 +78,6 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		}
 		err = <-ended
 	}
-	<-watched
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}

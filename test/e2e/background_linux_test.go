@@ -41,6 +41,16 @@ func (p person) wants(t *testing.T, line string, status int, text string) string
 	return out
 }
 
+// hostsNow returns what the hosts file has.
+func hostsNow(t *testing.T) string {
+	t.Helper()
+	content, err := os.ReadFile(hostsFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}
+
 // clean checks that nothing of a person's kubeshore is left.
 func (p person) clean(t *testing.T, before string) {
 	t.Helper()
@@ -70,11 +80,7 @@ func TestBackground(t *testing.T) {
 	apply(t, deployment(ns, "web", 1), service(ns, "web", 80, ""), service(more, "db", 5432, ""))
 	readyPods(t, ns, "web", 1)
 	ann, bob := newPerson(t, "ann", "NOPASSWD: ALL"), newPerson(t, "bob", "NOPASSWD: ALL")
-	content, err := os.ReadFile(hostsFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before := string(content)
+	before := hostsNow(t)
 	for _, command := range []string{"ps", "wait", "logs", "down", "add -n x", "remove -n x"} {
 		ann.wants(t, "./kubeshore "+command, 1, "kubeshore isn't running: start it with kubeshore up\n")
 	}
@@ -120,6 +126,9 @@ func TestBackground(t *testing.T) {
 	ann.wants(t, "./kubeshore add -n "+ns, 1, "is forwarded already\n")
 	ann.wants(t, "./kubeshore logs --tail 1", 0, "- db."+more)
 	ann.wants(t, "sudo ./kubeshore ps -o name", 0, "web."+ns+"\n")
+	ann.wants(t, "./kubeshore __complete wait ''", 0, "web."+ns+"\tready\n")
+	ann.wants(t, "./kubeshore __complete remove -n ''", 0, ns+"\n")
+	ann.wants(t, "./kubeshore __complete up -n ''", 0, more+"\n")
 
 	t.Run("another user", func(t *testing.T) {
 		bob.wants(t, "./kubeshore ps", 1, "kubeshore isn't running")
@@ -163,16 +172,13 @@ func TestBackgroundTwentyTimes(t *testing.T) {
 	apply(t, deployment(ns, "web", 1), service(ns, "web", 80, ""))
 	readyPods(t, ns, "web", 1)
 	ann := newPerson(t, "ann", "NOPASSWD: ALL")
-	content, err := os.ReadFile(hostsFile)
-	if err != nil {
-		t.Fatal(err)
-	}
+	before := hostsNow(t)
 	for i := range 20 {
 		line := []string{"./kubeshore up", "sudo ./kubeshore up"}[i%2]
 		ann.wants(t, line+" -d -n "+ns, 0, "1 of 1 services can answer")
 		mustGet(t, "http://web."+ns)
 		ann.wants(t, "./kubeshore down", 0, "everything is taken back")
-		ann.clean(t, string(content))
+		ann.clean(t, before)
 	}
 	if files := run(t, "find", ann.home, "-newer", filepath.Join(ann.home, "kubeshore"), "-type", "f"); strings.Count(files, "\n") > 4 {
 		t.Errorf("there are files: %s", files)
@@ -187,17 +193,35 @@ func TestBackgroundFaults(t *testing.T) {
 	ns := namespace(t)
 	apply(t, service(ns, "web", 80, ""))
 	ann := newPerson(t, "ann", "NOPASSWD: ALL")
-	content, err := os.ReadFile(hostsFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before := string(content)
+	before := hostsNow(t)
 	ann.wants(t, "./kubeshore up -d --kubeconfig nothing", 1, "nothing")
 	ann.wants(t, "./kubeshore up -d --hosts-file /nothing", 1, "/nothing: no such file or directory")
 	ann.wants(t, "sudo ./kubeshore up -d --hosts-file /nothing", 1, "/nothing: no such file or directory")
 	ann.wants(t, "./kubeshore up -d --metrics 192.0.2.1:1 -n "+ns, 1, "--metrics 192.0.2.1:1: ")
 	ann.wants(t, "./kubeshore up -d --wait 300ms -n "+ns, 0, "not all of it is ready after 300ms (--wait): web."+ns+": it has no pods")
 
+	ann.wants(t, "./kubeshore down", 0, "everything is taken back")
+	ann.clean(t, before)
+
+	// Told to end while it waits, it does.
+	for _, line := range []string{"./kubeshore up", "sudo ./kubeshore up"} {
+		d := begin(t, ann.does(line+" -d --wait 1m -n "+ns))
+		d.says(t, "ready")
+		first := ann.find(t).keeper // under sudo the one that sudo has started
+		if !strings.HasPrefix(line, "sudo") {
+			first = ann.find(t).daemon
+		}
+		if err := syscall.Kill(first, syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		<-d.ended
+		if d.err == nil {
+			t.Errorf("%s: it ends as if it ran: %s", line, d.log.String())
+		}
+		ann.clean(t, before)
+	}
+
+	ann.wants(t, "./kubeshore up -d --wait 0s -n "+ns, 0, "kubeshore runs in the background")
 	ann.killAll(t) // a killed run leaves its socket
 	ann.wants(t, "./kubeshore ps", 1, "kubeshore isn't running")
 	ann.wants(t, "./kubeshore up -d --wait 0s -n "+ns, 0, "kubeshore runs in the background")
@@ -248,10 +272,7 @@ func TestBackgroundOutlivesItsTerminal(t *testing.T) {
 	apply(t, deployment(ns, "web", 1), service(ns, "web", 80, ""))
 	readyPods(t, ns, "web", 1)
 	ann := newPerson(t, "ann", "NOPASSWD: ALL")
-	content, err := os.ReadFile(hostsFile)
-	if err != nil {
-		t.Fatal(err)
-	}
+	before := hostsNow(t)
 	for _, line := range []string{"./kubeshore up", "sudo ./kubeshore up"} {
 		term := ann.inTerminal(t, "bash -c '"+line+" -d -n "+ns+"; read'", 80)
 		term.says(t, "kubeshore runs in the background")
@@ -266,7 +287,7 @@ func TestBackgroundOutlivesItsTerminal(t *testing.T) {
 		}
 		mustGet(t, "http://web."+ns)
 		ann.wants(t, "./kubeshore down", 0, "everything is taken back")
-		ann.clean(t, string(content))
+		ann.clean(t, before)
 	}
 }
 
