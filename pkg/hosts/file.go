@@ -212,7 +212,7 @@ const tries = 20
 var errChanged = errors.New("it keeps being changed by another program")
 
 // soon has a channel of one place receive.
-func soon(c chan struct{}) {
+func soon(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -45,7 +46,11 @@ func (f *File) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("watching the hosts file: %w", err)
 	}
+	var reading sync.WaitGroup
+	defer reading.Wait()
 	defer watcher.Close()
+	missed := make(chan struct{}, 1)
+	reading.Go(func() { readErrors(watcher, missed) })
 	var on watched
 	if err := on.follow(watcher, f.given); err != nil {
 		return err
@@ -60,11 +65,8 @@ func (f *File) Run(ctx context.Context) error {
 			return nil
 		case <-f.flush:
 			f.emptyCache(ctx)
-		case _, ok := <-watcher.Errors:
-			if !ok {
-				return nil
-			}
-			due.Reset(quiet) // something was missed, or was about a file that is no more
+		case <-missed:
+			due.Reset(quiet)
 		case event := <-watcher.Events:
 			if slices.Contains(on.paths, event.Name) {
 				due.Reset(max(quiet, pause-time.Since(last)))
@@ -82,6 +84,15 @@ func (f *File) Run(ctx context.Context) error {
 			pause, last = min(max(2*pause, quiet), maxPause), time.Now()
 			soon(f.changed)
 		}
+	}
+}
+
+// readErrors reads what a watcher says to be wrong until that is closed: something was
+// missed, or was about a file that is no more. Who uses the watcher must not be the one
+// who reads it: it tells of errors with its lock held.
+func readErrors(watcher *fsnotify.Watcher, missed chan<- struct{}) {
+	for range watcher.Errors {
+		soon(missed)
 	}
 }
 

@@ -2,12 +2,17 @@ package hosts
 
 import (
 	"context"
+	"errors"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/fsnotify/fsnotify"
 )
 
 // running runs a file until the test ends.
@@ -151,5 +156,50 @@ func TestFlush(t *testing.T) {
 	}
 	if n := flushed.Load(); n != 2 {
 		t.Errorf("it was emptied %d times, want 2", n)
+	}
+}
+
+// A watcher that tells of errors, as each exchange of the file may cause one, holds up
+// nobody who uses it.
+func TestWatcherWithErrors(t *testing.T) {
+	f, path := open(t)
+	watcher, err := fsnotify.NewWatcher()
+	if err != nil {
+		t.Fatal(err)
+	}
+	missed := make(chan struct{}, 1)
+	var reading sync.WaitGroup
+	reading.Go(func() { readErrors(watcher, missed) })
+	reading.Go(func() {
+		for range watcher.Events {
+		}
+	})
+	done := make(chan error, 1)
+	go func() {
+		var on watched
+		names := []map[netip.Addr][]string{table, nil}
+		for i := range 200 {
+			_, err1 := f.Set(context.Background(), names[i%2])
+			err2 := on.follow(watcher, path)
+			if err := errors.Join(err1, err2); err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- watcher.Close()
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("it is held up")
+	}
+	reading.Wait()
+	select {
+	case <-missed:
+	default:
+		t.Log("there was no error to tell of")
 	}
 }
