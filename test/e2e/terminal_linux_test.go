@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -170,5 +171,52 @@ func TestTerminal(t *testing.T) {
 		term.press(t, ctrlC)
 		<-term.ended
 		bob.nothingLeft(t, term.daemon)
+	})
+}
+
+// A credential plugin that asks has the terminal, also before what goes to the background.
+func TestPluginAsks(t *testing.T) {
+	if !inside(t) {
+		return
+	}
+	ns := namespace(t)
+	apply(t, deployment(ns, "web", 1), service(ns, "web", 80, ""))
+	readyPods(t, ns, "web", 1)
+	ann := newPerson(t, "ann", "NOPASSWD: ALL")
+	_, token := userMay(t, ns, mayReadServices, mayReadEndpoints)
+	ann.plugin(t, `if ! [ -e "$HOME/code" ]; then
+	[ -t 0 ] || { echo "no terminal to ask for the code" >&2; exit 1; }
+	printf 'Code, please: ' >&2
+	read -r code
+	[ "$code" = 1234 ] || exit 1
+	echo "$code" > "$HOME/code"
+fi`, token)
+	before := hostsNow(t)
+	for _, c := range []struct{ line, says string }{
+		{"./kubeshore up -d", "1 of 1 services can answer"},
+		{"sudo ./kubeshore up -d", "1 of 1 services can answer"},
+		{"./kubeshore up", "1/1 services ready"},
+		{"sudo ./kubeshore up", "1/1 services ready"},
+	} {
+		t.Run(c.line, func(t *testing.T) {
+			term := ann.inTerminal(t, c.line+" -n "+ns, 120)
+			term.says(t, "Code, please: ")
+			term.press(t, "1234\n")
+			term.says(t, c.says)
+			if _, err := resolve("web." + ns); err != nil {
+				t.Error(err)
+			}
+			ann.wants(t, "./kubeshore down", 0, "everything is taken back")
+			<-term.ended
+			if term.err != nil {
+				t.Error(term.err)
+			}
+			ann.clean(t, before)
+			run(t, "rm", filepath.Join(ann.home, "code"))
+		})
+	}
+	t.Run("nobody to ask", func(t *testing.T) {
+		ann.wants(t, "./kubeshore up -d -n "+ns, 1, "no terminal to ask for the code")
+		ann.clean(t, before)
 	})
 }

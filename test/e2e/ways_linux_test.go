@@ -278,6 +278,21 @@ func TestWaysToStart(t *testing.T) {
 	})
 }
 
+// plugin has the person's credentials come of a plugin: a script, which then gives the token.
+func (p person) plugin(t *testing.T, script, token string) {
+	t.Helper()
+	path := p.file(t, "plugin", fmt.Sprintf(`#!/bin/sh
+%s
+echo '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":{"token":"%s"}}'
+`, script, token), 0o755)
+	config := filepath.Join(p.home, ".kube/config")
+	user := kubectl(t, "", "--kubeconfig", config, "config", "view", "-o", "jsonpath={.users[0].name}")
+	kubectl(t, "", "--kubeconfig", config, "config", "unset", "users."+user)
+	kubectl(t, "", "--kubeconfig", config, "config", "set-credentials", user, "--exec-command="+path, "--exec-api-version=client.authentication.k8s.io/v1",
+		"--exec-interactive-mode=IfAvailable")
+	run(t, "chown", "-R", p.name, p.home)
+}
+
 // A credential plugin runs as the user, with the user's groups and home.
 func TestPluginRunsAsTheUser(t *testing.T) {
 	if !inside(t) {
@@ -287,16 +302,7 @@ func TestPluginRunsAsTheUser(t *testing.T) {
 	apply(t, service(ns, "web", 80, ""))
 	ann := newPerson(t, "ann", "NOPASSWD: ALL")
 	_, token := userMay(t, ns, mayReadServices, mayReadEndpoints)
-	plugin := ann.file(t, "plugin", fmt.Sprintf(`#!/bin/sh
-echo "$(id -un), $(id -Gn) $HOME $USER $SHELL $SUDO_USER" > "$HOME/said"
-echo '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":{"token":"%s"}}'
-`, token), 0o755)
-	config := filepath.Join(ann.home, ".kube/config")
-	user := kubectl(t, "", "--kubeconfig", config, "config", "view", "-o", "jsonpath={.users[0].name}")
-	kubectl(t, "", "--kubeconfig", config, "config", "unset", "users."+user)
-	kubectl(t, "", "--kubeconfig", config, "config", "set-credentials", user, "--exec-command="+plugin, "--exec-api-version=client.authentication.k8s.io/v1",
-		"--exec-interactive-mode=Never")
-	run(t, "chown", "-R", "ann", ann.home)
+	ann.plugin(t, `echo "$(id -un), $(id -Gn) $HOME $USER $SHELL $SUDO_USER" > "$HOME/said"`, token)
 	for _, line := range []string{"./kubeshore up", "sudo ./kubeshore up"} {
 		d := ann.ready(t, line+" -n "+ns)
 		said, err := os.ReadFile(filepath.Join(ann.home, "said"))
