@@ -54,7 +54,7 @@ said, and whether it can answer. What can't comes first.`,
 	return cmd
 }
 
-// ps writes what stands and, if it is to watch, what changes.
+// ps writes what stands and, if it is to watch, what changes until ctx ends.
 func ps(ctx context.Context, client *control.Client, out io.Writer, format string, watch bool) error {
 	if !watch {
 		status, err := client.Status(ctx)
@@ -64,7 +64,7 @@ func ps(ctx context.Context, client *control.Client, out io.Writer, format strin
 		return writeStatus(out, status, format)
 	}
 	table := newTable(out, format == "wide")
-	return client.Events(ctx, func(e control.Event) error {
+	err := client.Events(ctx, func(e control.Event) error {
 		switch {
 		case format == "json":
 			return json.NewEncoder(out).Encode(e)
@@ -80,9 +80,15 @@ func ps(ctx context.Context, client *control.Client, out io.Writer, format strin
 		case e.Gone != "" && format != "name":
 			_, err := fmt.Fprintf(out, "%s  is gone\n", e.Gone)
 			return err
+		case e.Contexts != nil && format != "name":
+			return table.contexts(e.Contexts)
 		}
 		return nil
 	})
+	if err == nil && ctx.Err() == nil {
+		return errEnded
+	}
+	return err
 }
 
 func writeStatus(out io.Writer, status control.Status, format string) error {
@@ -115,6 +121,7 @@ type table struct {
 	wide    bool
 	colours bool
 	widths  []int
+	said    []string // the contexts' problems that were written last
 }
 
 func newTable(out io.Writer, wide bool) *table {
@@ -183,18 +190,12 @@ func (t *table) status(status control.Status) error {
 		}
 	}
 	var b strings.Builder
-	problems := 0
-	for _, c := range status.Contexts {
-		for _, problem := range c.Problems {
-			if problems == 0 {
-				b.WriteString("PROBLEMS\n")
-			}
-			problems++
-			b.WriteString(problem + "\n")
-		}
-	}
-	if len(wrong) > 0 && problems == 0 {
+	t.said = problemsOf(status.Contexts)
+	if len(wrong)+len(t.said) > 0 {
 		b.WriteString("PROBLEMS\n")
+	}
+	for _, problem := range t.said {
+		b.WriteString(problem + "\n")
 	}
 	for i, section := range [][][]string{wrong, right} {
 		if len(section) == 0 {
@@ -224,6 +225,33 @@ func (t *table) change(s control.Service) error {
 	t.write(&b, t.row(s), s.State)
 	_, err := io.WriteString(t.out, b.String())
 	return err
+}
+
+// contexts writes which of the contexts' problems are new, and which there are no more.
+func (t *table) contexts(contexts []control.Context) error {
+	now := problemsOf(contexts)
+	var b strings.Builder
+	for _, problem := range now {
+		if !slices.Contains(t.said, problem) {
+			b.WriteString("problem: " + problem + "\n")
+		}
+	}
+	for _, problem := range t.said {
+		if !slices.Contains(now, problem) {
+			b.WriteString("solved: " + problem + "\n")
+		}
+	}
+	t.said = now
+	_, err := io.WriteString(t.out, b.String())
+	return err
+}
+
+func problemsOf(contexts []control.Context) []string {
+	var problems []string
+	for _, c := range contexts {
+		problems = append(problems, c.Problems...)
+	}
+	return problems
 }
 
 // fit makes columns as wide as the cells.

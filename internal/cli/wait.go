@@ -54,8 +54,12 @@ lead here, and a pod is ready. For scripts and CI.`,
 	return cmd
 }
 
-// errDone ends a stream of events.
-var errDone = errors.New("done")
+var (
+	// errDone ends a stream of events.
+	errDone = errors.New("done")
+	// errEnded is the end of the stream of somebody who wanted to hear more.
+	errEnded = errors.New("kubeshore has ended")
+)
 
 // waitFor asks anew with each change that it hears of.
 func waitFor(ctx context.Context, client *control.Client, names []string, timeout time.Duration) error {
@@ -78,7 +82,7 @@ func waitFor(ctx context.Context, client *control.Client, names []string, timeou
 	case limited.Err() != nil && ctx.Err() == nil:
 		return fmt.Errorf("not ready after %v: %s", timeout, describeReadiness(last))
 	case err == nil:
-		return errors.New("kubeshore has ended")
+		return errEnded
 	}
 	return explainClient(err)
 }

@@ -106,10 +106,15 @@ func (c *Client) Log(ctx context.Context, w io.Writer, tail int, follow bool) er
 	if resp.StatusCode != http.StatusOK {
 		return faultOf(resp)
 	}
-	if _, err := io.Copy(w, resp.Body); err != nil && ctx.Err() == nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+	if _, err := io.Copy(w, resp.Body); ctx.Err() == nil && !isEnd(err) {
 		return err
 	}
 	return nil
+}
+
+// isEnd tells whether a stream ended by the kubeshore's end, in good order or not.
+func isEnd(err error) bool {
+	return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
 }
 
 // Events calls handle with the status, and then with each change, until ctx ends, handle
@@ -138,7 +143,7 @@ func (c *Client) Events(ctx context.Context, handle func(Event) error) error {
 			return err
 		}
 	}
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || isEnd(lines.Err()) {
 		return nil
 	}
 	return lines.Err()
