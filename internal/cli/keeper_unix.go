@@ -57,7 +57,7 @@ func rootCommands(streams Streams) []*cobra.Command {
 	keep.Flags().StringVar(&socket, "socket", "", "where the daemon waits")
 	guard := &cobra.Command{
 		Use: "guard", Hidden: true, Args: noArguments,
-		RunE: func(*cobra.Command, []string) error { return watch(p) },
+		RunE: func(*cobra.Command, []string) error { return watch(p, newLog(streams.Err, formatText, 0)) },
 	}
 	p.define(guard.Flags())
 	return []*cobra.Command{keep, guard}
@@ -109,7 +109,7 @@ func (k *runningKeeper) serve(ctx context.Context, conn *net.UnixConn) error {
 	return errors.Join(err, <-watching, k.close())
 }
 
-func (k *runningKeeper) close() error { return errors.Join(k.machine.close(), k.guard.End()) }
+func (k *runningKeeper) close() error { return closeGuarded(k.machine, k.guard) }
 
 // startGuard starts the guard of this process.
 func startGuard(p privileges) (*keeper.Guard, error) {
@@ -124,13 +124,34 @@ func startGuard(p privileges) (*keeper.Guard, error) {
 }
 
 // watch is the guard.
-func watch(p privileges) error {
+func watch(p privileges, log *logrus.Logger) error {
 	ignoreSignals()
-	return keeper.Watch(os.NewFile(3, "keeper"), func() error {
+	pipe := os.NewFile(3, "keeper")
+	if info, err := pipe.Stat(); err != nil || info.Mode()&os.ModeNamedPipe == 0 {
+		return errByItself
+	}
+	return keeper.Watch(pipe, func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), cleanTime)
 		defer cancel()
-		return errors.Join(hosts.CleanOwner(ctx, p.hostsFile, p.owner), cleanAliases(ctx, p))
+		err := errors.Join(hosts.CleanOwner(ctx, p.hostsFile, p.owner), cleanAliases(ctx, p))
+		flushNames(log)(ctx)
+		if err != nil {
+			toSyslog(log)
+			log.Errorf("not everything is taken back: %v", err)
+		}
+		return err
 	})
+}
+
+// errByItself is said to who runs the programs of the root half by hand.
+var errByItself = errors.New("this is a part of kubeshore up, which starts it itself")
+
+// toSyslog has a log go to the system's: what root does for a daemon that sudo has
+// called is read by nobody else. Where there is none, it stays where it is.
+func toSyslog(log *logrus.Logger) {
+	if writer, err := syslog.New(syslog.LOG_WARNING|syslog.LOG_AUTHPRIV, "kubeshore"); err == nil {
+		log.SetOutput(writer)
+	}
 }
 
 // cleanTime is what the guard may take to put the machine back.
@@ -151,7 +172,7 @@ func rootEnv() []string { return []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"} 
 func callDaemon(socket string, p privileges) error {
 	uid, err := strconv.Atoi(os.Getenv("SUDO_UID"))
 	if err != nil || os.Geteuid() != 0 || strconv.Itoa(uid) != p.owner {
-		return errors.New("keeper: started by kubeshore itself, through sudo")
+		return errByItself
 	}
 	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: socket, Net: "unix"})
 	if err != nil {
@@ -194,12 +215,9 @@ func keep(ctx context.Context, p privileges, log *logrus.Logger) error {
 	defer stop()
 	conn, err := unixConn(os.NewFile(3, "daemon"))
 	if err != nil {
-		return err
+		return errByItself
 	}
-	// Nobody reads its stderr.
-	if writer, err := syslog.New(syslog.LOG_WARNING|syslog.LOG_AUTHPRIV, "kubeshore"); err == nil {
-		log.SetOutput(writer)
-	}
+	toSyslog(log)
 	k, err := newKeeper(ctx, p, log)
 	if err != nil {
 		return keeper.Refuse(conn, err)

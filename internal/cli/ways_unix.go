@@ -132,10 +132,20 @@ func guarded(m machine, p privileges) (machine, error) {
 	if err != nil {
 		return machine{}, errors.Join(err, m.close())
 	}
-	run, closeOwn := m.run, m.close
+	run, own := m.run, m
 	m.run = func(ctx context.Context) error { return runGuarded(ctx, run, guard.Died()) }
-	m.close = func() error { return errors.Join(closeOwn(), guard.End()) }
+	m.close = func() error { return closeGuarded(own, guard) }
 	return m, nil
+}
+
+// closeGuarded lets go of a machine that has been put back, and of its guard, which tries
+// again if something is left. It looks by putting it back once more: then all of it is done.
+func closeGuarded(m machine, guard *keeper.Guard) error {
+	ctx, cancel := context.WithTimeout(context.Background(), cleanTime)
+	defer cancel()
+	_, names := m.names.Set(ctx, nil)
+	restored := names == nil && m.aliases.Set(ctx, nil) == nil
+	return errors.Join(m.close(), guard.End(restored))
 }
 
 // runGuarded calls run until ctx ends or the guard has died. That run has nothing

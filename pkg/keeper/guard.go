@@ -12,8 +12,12 @@ import (
 	"time"
 )
 
-// guardTime is how long a guard may take to end that has nothing to do.
-const guardTime = 2 * time.Second
+const (
+	// guardTime is how long a guard may take to end that has nothing to do.
+	guardTime = 2 * time.Second
+	// restoreTime is how long it may take to end that has.
+	restoreTime = 15 * time.Second
+)
 
 // Guard is a process of its own that holds a pipe to the keeper, and puts the
 // machine back if the keeper dies.
@@ -48,23 +52,42 @@ func StartGuard(command *exec.Cmd) (*Guard, error) {
 // Died is closed when the guard has ended, whyever.
 func (g *Guard) Died() <-chan struct{} { return g.died }
 
-// End tells the guard that there is nothing to put back, and waits for its end.
-func (g *Guard) End() error {
-	_, err := g.pipe.Write([]byte{done})
-	err = errors.Join(err, g.pipe.Close())
+// End ends the guard, and waits for that: restored tells whether the machine is as it
+// was. If it isn't, the guard tries to put it back, and End's error says whether it
+// could. A guard that has died is no fault here: whoever has it listens to Died.
+func (g *Guard) End(restored bool) error {
+	limit := time.After(restoreTime)
+	if restored {
+		limit = time.After(guardTime)
+		_, _ = g.pipe.Write([]byte{done}) // it may have died, or die now
+	}
+	early := g.hasDied()
+	err := g.pipe.Close()
 	select {
 	case <-g.died:
+		if early {
+			return err
+		}
 		return errors.Join(err, g.fault)
-	case <-time.After(guardTime):
+	case <-limit:
 		return errors.Join(err, errors.New("the guard doesn't end"))
+	}
+}
+
+func (g *Guard) hasDied() bool {
+	select {
+	case <-g.died:
+		return true
+	default:
+		return false
 	}
 }
 
 // done is what a keeper says that has put the machine back itself.
 const done = 1
 
-// Watch is what a guard does: it waits until the keeper at the other end of pipe
-// has ended, and calls restore, unless the keeper has done that itself.
+// Watch is what a guard does: it waits until the keeper at the other end of pipe has
+// ended, or can't put the machine back, and calls restore, unless that is done.
 func Watch(pipe io.Reader, restore func() error) error {
 	said := make([]byte, 1)
 	if n, _ := io.ReadFull(pipe, said); n == 1 && said[0] == done { // an error is the end as well

@@ -26,7 +26,12 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/loopback"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(guardEnv) != "" {
+		guardForTest()
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const original = "127.0.0.1 localhost\n192.0.2.1 mine\n"
 
