@@ -64,29 +64,55 @@ func completeContexts(cmd *cobra.Command, _ []string, typed string) ([]string, c
 	return inList(typed, names)
 }
 
-// completeNamespaces completes namespaces of the cluster.
-func completeNamespaces(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
-	ctx, cancel := context.WithTimeout(cmd.Context(), completeTime)
-	defer cancel()
-	kubeconfig, _ := cmd.Flags().GetString("kubeconfig")
-	said := ""
-	if flag := cmd.Flags().Lookup("context"); flag != nil {
-		said, _, _ = strings.Cut(flag.Value.String(), ",")
+// ofCluster completes the last value of a list by what names returns of the cluster that
+// the flags name.
+func ofCluster(names func(context.Context, *cobra.Command, *kube.Cluster) []string) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+		ctx, cancel := context.WithTimeout(cmd.Context(), completeTime)
+		defer cancel()
+		kubeconfig, _ := cmd.Flags().GetString("kubeconfig")
+		contexts := listOf(cmd, "context")
+		cluster, err := kube.Load(kubeconfig, strings.Join(contexts[:min(len(contexts), 1)], ""), userAgent())
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return inList(typed, names(ctx, cmd, cluster))
 	}
-	cluster, err := kube.Load(kubeconfig, said, userAgent())
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	names, err := cluster.NamespaceNames(ctx)
-	if err != nil { // it may not be allowed; the context's own is known
-		names = []string{cluster.Namespace}
-	}
-	return inList(typed, names)
 }
 
-// completeFlags has flags completed that name contexts and namespaces of clusters.
+// namespaceNames returns the namespaces of a cluster; where they may not be listed, the
+// context's own is known.
+func namespaceNames(ctx context.Context, _ *cobra.Command, cluster *kube.Cluster) []string {
+	names, err := cluster.NamespaceNames(ctx)
+	if err != nil {
+		return []string{cluster.Namespace}
+	}
+	return names
+}
+
+// serviceNames returns the services of the namespaces that the flags name.
+func serviceNames(ctx context.Context, cmd *cobra.Command, cluster *kube.Cluster) []string {
+	namespaces := listOf(cmd, "namespace")
+	if all, _ := cmd.Flags().GetBool("all-namespaces"); len(namespaces) == 0 && !all {
+		namespaces = []string{cluster.Namespace}
+	}
+	names, _ := cluster.ServiceNames(ctx, namespaces) // who may not list them types them
+	return names
+}
+
+// listOf returns the values of a flag that has a list.
+func listOf(cmd *cobra.Command, name string) []string {
+	if flag := cmd.Flags().Lookup(name); flag != nil && flag.Value.String() != "" {
+		return strings.Split(flag.Value.String(), ",")
+	}
+	return nil
+}
+
+// completeFlags has flags completed that name contexts, namespaces and services of clusters.
 func completeFlags(cmd *cobra.Command) {
-	for name, complete := range map[string]cobra.CompletionFunc{"context": completeContexts, "namespace": completeNamespaces} {
+	for name, complete := range map[string]cobra.CompletionFunc{
+		"context": completeContexts, "namespace": ofCluster(namespaceNames), "include": ofCluster(serviceNames), "exclude": ofCluster(serviceNames),
+	} {
 		_ = cmd.RegisterFlagCompletionFunc(name, complete) // it fails for a flag that isn't there
 	}
 	for name, values := range map[string][]string{

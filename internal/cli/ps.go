@@ -115,6 +115,9 @@ func writeStatus(out io.Writer, status control.Status, format string) error {
 	return newTable(out, format == "wide").status(status)
 }
 
+// gap is between two columns: with it most tables fit 80.
+const gap = 2
+
 // table writes services in columns, as kubectl has them.
 type table struct {
 	out     io.Writer
@@ -130,9 +133,9 @@ func newTable(out io.Writer, wide bool) *table {
 
 func (t *table) head() []string {
 	if t.wide {
-		return []string{"SERVICE", "ADDRESS", "PORTS", "PODS", "CONNECTIONS", "TOTAL", "TRAFFIC", "CONTEXT", "NAMES", "STATE"}
+		return []string{"SERVICE", "ADDRESS", "PORTS", "PODS", "CONNS", "TOTAL", "TRAFFIC", "CONTEXT", "NAMES", "STATE"}
 	}
-	return []string{"SERVICE", "ADDRESS", "PORTS", "PODS", "CONNECTIONS", "TRAFFIC", "STATE"}
+	return []string{"SERVICE", "ADDRESS", "PORTS", "PODS", "CONNS", "TRAFFIC", "STATE"}
 }
 
 // row returns a service's cells; the last is its state with the reason.
@@ -267,7 +270,7 @@ func (t *table) fit(cells []string) {
 func (t *table) write(b *strings.Builder, cells []string, state control.State) {
 	last := len(cells) - 1
 	for i, cell := range cells[:last] {
-		b.WriteString(cell + strings.Repeat(" ", max(t.widths[i]-utf8.RuneCountInString(cell), 0)+3))
+		b.WriteString(cell + strings.Repeat(" ", max(t.widths[i]-utf8.RuneCountInString(cell), 0)+gap))
 	}
 	text := cells[last]
 	if colour := colourOf(state); t.colours && colour != "" {

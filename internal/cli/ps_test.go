@@ -23,15 +23,15 @@ func TestBytesText(t *testing.T) {
 
 const psWant = `PROBLEMS
 the API server of context eu can't be reached
-SERVICE      ADDRESS      PORTS    PODS   CONNECTIONS   TRAFFIC       STATE
-db.data      127.64.0.2   5432     0/2    0             -             waiting: no pod is ready
-old.shop     -            -        0/0    0             -             failed: it has no port that can be forwarded
+SERVICE     ADDRESS     PORTS   PODS  CONNS  TRAFFIC      STATE
+db.data     127.64.0.2  5432    0/2   0      -            waiting: no pod is ready
+old.shop    -           -       0/0   0      -            failed: it has no port that can be forwarded
 
 READY
-SERVICE      ADDRESS      PORTS    PODS   CONNECTIONS   TRAFFIC       STATE
-alias.shop   = web.shop   -        -      0             -             ready
-mine.shop    127.0.0.1    80       -      0             -             ready: runs on this machine
-web.shop     127.64.0.1   80,443   2/2    3             ↑10B ↓2.0kB   ready
+SERVICE     ADDRESS     PORTS   PODS  CONNS  TRAFFIC      STATE
+alias.shop  = web.shop  -       -     0      -            ready
+mine.shop   127.0.0.1   80      -     0      -            ready: runs on this machine
+web.shop    127.64.0.1  80,443  2/2   3      ↑10B ↓2.0kB  ready
 `
 
 func TestPs(t *testing.T) {
@@ -161,12 +161,12 @@ func TestPsWatch(t *testing.T) {
 	ended := make(chan error, 2)
 	go func() { ended <- ps(t.Context(), client, &table, "", true) }()
 	go func() { ended <- ps(t.Context(), client, &names, "name", true) }()
-	table.await(t, "SERVICE    ADDRESS      PORTS   PODS   CONNECTIONS   TRAFFIC   STATE\nweb.shop   127.64.0.1   80      1/1    0             -         ready\n")
+	table.await(t, "SERVICE   ADDRESS     PORTS  PODS  CONNS  TRAFFIC  STATE\nweb.shop  127.64.0.1  80     1/1   0      -        ready\n")
 	names.await(t, "web.shop\n")
 
 	web.State, web.Reason, web.ReadyPods = control.Waiting, "no pod is ready", 0
 	d.set(control.Status{Ready: true, Contexts: []control.Context{{Name: "dev", Problems: []string{"may not list services"}}}, Services: []control.Service{web}})
-	table.await(t, "problem: may not list services\nweb.shop   127.64.0.1   80      0/1    0             -         waiting: no pod is ready\n")
+	table.await(t, "problem: may not list services\nweb.shop  127.64.0.1  80     0/1   0      -        waiting: no pod is ready\n")
 	names.await(t, "web.shop\n")
 
 	d.set(control.Status{Ready: true, Contexts: []control.Context{{Name: "dev"}}})

@@ -115,7 +115,37 @@ func (v *view) line(entry *logrus.Entry) string {
 		colour = "2"
 	case logrus.InfoLevel:
 	}
-	return entry.Time.Format(time.TimeOnly) + " " + v.coloured(b.String(), colour)
+	indent := len(time.TimeOnly) + 1
+	return entry.Time.Format(time.TimeOnly) + " " + v.coloured(wrap(b.String(), v.width()-indent, indent), colour)
+}
+
+// leastRoom is how many columns must be left beside the time for lines to be broken.
+const leastRoom = 20
+
+// wrap breaks a text between words, so that it has at most room columns in each line,
+// and indents all but the first line. A word that is longer stays whole, and so does a
+// text where there is little room, or none that is known.
+func wrap(text string, room, indent int) string {
+	if room < leastRoom {
+		return text
+	}
+	var b strings.Builder
+	used := 0
+	for i, word := range strings.Split(text, " ") {
+		length := utf8.RuneCountInString(word)
+		switch {
+		case i == 0:
+		case used+1+length > room:
+			b.WriteString("\n" + strings.Repeat(" ", indent))
+			used = 0
+		default:
+			b.WriteByte(' ')
+			used++
+		}
+		b.WriteString(word)
+		used += length
+	}
+	return b.String()
 }
 
 func (v *view) coloured(text, colour string) string {

@@ -63,6 +63,24 @@ func TestViewFits(t *testing.T) {
 	}
 }
 
+// A long line is broken between words.
+func TestWrap(t *testing.T) {
+	for _, c := range []struct {
+		text string
+		room int
+		want string
+	}{
+		{"+ web.shop  127.64.0.1:80  ready", 40, "+ web.shop  127.64.0.1:80  ready"},
+		{"namespaces shop, data, many; bare names", 20, "namespaces shop,\n  data, many; bare\n  names"},
+		{"a-word-that-is-longer-than-a-line and more", 20, "a-word-that-is-longer-than-a-line\n  and more"},
+		{"no room that is known for this", -9, "no room that is known for this"},
+	} {
+		if got := wrap(c.text, c.room, 2); got != c.want {
+			t.Errorf("in %d columns %q is %q, want %q", c.room, c.text, got, c.want)
+		}
+	}
+}
+
 func TestSummary(t *testing.T) {
 	status := control.Status{
 		Ready:    true,

@@ -3,6 +3,7 @@ package fwd
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/sirupsen/logrus"
@@ -16,20 +17,59 @@ func report(log logrus.FieldLogger, before, after Status) {
 	for _, h := range before.Hosts {
 		old[h.ID] = h
 	}
+	var lines []line
 	for _, h := range after.Hosts {
 		prev, known := old[h.ID]
 		delete(old, h.ID)
-		news := without(h.Problems, prev.Problems)
-		switch {
-		case len(news) > 0:
-			log.Warnf("%s %s; %s", mark(known), describe(h, after.Clusters), strings.Join(news, "; "))
-		case !known || describe(prev, before.Clusters) != describe(h, after.Clusters) || len(without(prev.Problems, h.Problems)) > 0:
-			log.Infof("%s %s", mark(known), describe(h, after.Clusters))
+		l := describe(h, after.Clusters)
+		l.news = without(h.Problems, prev.Problems)
+		if !known {
+			l.mark = '+'
+		}
+		if !known || len(l.news)+len(without(prev.Problems, h.Problems)) > 0 || !slices.Equal(l.columns, describe(prev, before.Clusters).columns) {
+			lines = append(lines, l)
 		}
 	}
+	logLines(log, lines)
 	for _, h := range before.Hosts {
 		if _, gone := old[h.ID]; gone {
 			log.Infof("- %s", h.ID.In(before.Clusters))
+		}
+	}
+}
+
+// line is what is said of a host that came or changed.
+type line struct {
+	mark    byte     // + came, ~ changed
+	columns []string // what it is called, where it is, and how many pods can answer
+	news    []string // what is newly wrong with it
+}
+
+// maxColumn bounds how wide lines make a column for each other.
+const maxColumn = 40
+
+// logLines logs lines, with their columns below each other.
+func logLines(log logrus.FieldLogger, lines []line) {
+	var widths [3]int
+	for _, l := range lines {
+		for i, text := range l.columns {
+			if len(text) <= maxColumn {
+				widths[i] = max(widths[i], len(text))
+			}
+		}
+	}
+	for _, l := range lines {
+		var b strings.Builder
+		fmt.Fprintf(&b, "%c ", l.mark)
+		last := len(l.columns) - 1
+		for i, text := range l.columns[:last] {
+			fmt.Fprintf(&b, "%-*s  ", widths[i], text)
+		}
+		b.WriteString(l.columns[last])
+		if len(l.news) > 0 {
+			log.Warnf("%s; %s", &b, strings.Join(l.news, "; "))
+		} else {
+			log.Info(b.String())
 		}
 	}
 }
@@ -61,36 +101,26 @@ func problems(clusters []Cluster) (all []string) {
 	return all
 }
 
-// mark is the first character of a host's line: + came, ~ changed, - went.
-func mark(known bool) string {
-	if known {
-		return "~"
-	}
-	return "+"
-}
-
-// describe says in a line what a host is called, where it is, and how many pods
-// can answer.
-func describe(h HostStatus, clusters []Cluster) string {
-	var b strings.Builder
-	b.WriteString(h.ID.In(clusters))
+// describe returns the line of a host that is known and has nothing new that is wrong.
+func describe(h HostStatus, clusters []Cluster) line {
+	columns := []string{h.ID.In(clusters)}
 	switch {
 	case h.Local:
-		b.WriteString("  runs on this machine")
+		columns = append(columns, "runs on this machine")
 	case h.AliasOf != (HostID{}):
-		fmt.Fprintf(&b, "  another name of %s", h.AliasOf.In(clusters))
+		columns = append(columns, "another name of "+h.AliasOf.In(clusters))
 	case h.Address.IsValid():
-		fmt.Fprintf(&b, "  %s", h.Address)
-		separator := byte(':')
+		where := h.Address.String()
+		separator := ":"
 		for _, p := range h.Ports {
 			if p.Err == nil {
-				fmt.Fprintf(&b, "%c%d", separator, p.Number)
-				separator = ','
+				where += separator + strconv.Itoa(int(p.Number))
+				separator = ","
 			}
 		}
-		fmt.Fprintf(&b, "  %s", pods(h))
+		columns = append(columns, where, pods(h))
 	}
-	return b.String()
+	return line{mark: '~', columns: columns}
 }
 
 func pods(h HostStatus) string {
@@ -102,6 +132,6 @@ func pods(h HostStatus) string {
 	case h.ID.Pod != "":
 		return "not ready"
 	default:
-		return fmt.Sprintf("%d/%d pods ready", h.Ready, h.Pods)
+		return fmt.Sprintf("%d/%d ready", h.Ready, h.Pods)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/clientcmd"
 )
 
@@ -34,6 +35,29 @@ func (c *Cluster) NamespaceNames(ctx context.Context) ([]string, error) {
 	names := make([]string, 0, len(all.Items))
 	for i := range all.Items {
 		names = append(names, all.Items[i].Name)
+	}
+	return names, nil
+}
+
+// ServiceNames asks the cluster for the names of the Services of namespaces, of all of
+// them if there are none, as name.namespace.
+func (c *Cluster) ServiceNames(ctx context.Context, namespaces []string) ([]string, error) {
+	clients, err := newClients(c)
+	if err != nil {
+		return nil, err
+	}
+	if len(namespaces) == 0 {
+		namespaces = []string{metav1.NamespaceAll}
+	}
+	var names []string
+	for _, namespace := range namespaces {
+		var all corev1.ServiceList
+		if err := clients.core.Get().Namespace(namespace).Resource("services").Do(ctx).Into(&all); err != nil {
+			return nil, fmt.Errorf("context %s: services: %w", c.Context, err)
+		}
+		for i := range all.Items {
+			names = append(names, all.Items[i].Name+"."+all.Items[i].Namespace)
+		}
 	}
 	return names, nil
 }

@@ -129,6 +129,7 @@ func TestBackground(t *testing.T) {
 	ann.wants(t, "./kubeshore __complete wait ''", 0, "web."+ns+"\tready\n")
 	ann.wants(t, "./kubeshore __complete remove -n ''", 0, ns+"\n")
 	ann.wants(t, "./kubeshore __complete up -n ''", 0, more+"\n")
+	ann.wants(t, "./kubeshore __complete up -n "+ns+","+more+" --include web."+ns+",", 0, "web."+ns+",db."+more+"\n")
 
 	t.Run("another user", func(t *testing.T) {
 		bob.wants(t, "./kubeshore ps", 1, "kubeshore isn't running")

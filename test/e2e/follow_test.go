@@ -71,7 +71,7 @@ func TestLeastAccess(t *testing.T) {
 			eventually(t, "the service answers", answers("http://web."+ns))
 			kubectl(t, "", "-n", ns, "scale", "deployment", "web", "--replicas=2")
 			eventually(t, "a change is followed", func() error {
-				if text := "~ web." + ns; !strings.Contains(d.log.String(), text) || !strings.Contains(d.log.String(), "2/2 pods ready") {
+				if text := "~ web." + ns; !strings.Contains(d.log.String(), text) || !strings.Contains(d.log.String(), "2/2 ready") {
 					return fmt.Errorf("the log says\n%s", d.log.String())
 				}
 				return nil

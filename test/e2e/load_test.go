@@ -229,7 +229,7 @@ func testPortOpensLate(t *testing.T, d *daemon, ns string) {
 	d.says(t, "late."+ns)
 	eventually(t, "kubeshore knows of the pod", func() error {
 		for _, line := range d.lines(0) {
-			if strings.Contains(line, " late."+ns) && strings.Contains(line, "1/1 pods ready") {
+			if strings.Contains(line, " late."+ns) && strings.Contains(line, "1/1 ready") {
 				return nil
 			}
 		}

@@ -230,7 +230,7 @@ func TestPodsThatAreNotReady(t *testing.T) {
 	unready := strings.Replace(deployment(ns, "web", 1), "tcpSocket: {port: http}", "tcpSocket: {port: 1}", 1)
 	apply(t, unready, service(ns, "web", 80, ""))
 	d := up(t, "-n", ns, "--hold", "0")
-	d.says(t, "0/1 pods ready")
+	d.says(t, "0/1 ready")
 	if _, err := get("http://web"); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("without a ready pod: %v, want a reset", err)
 	}

@@ -1,0 +1,47 @@
+package fwd_test
+
+import (
+	"net/netip"
+	"regexp"
+	"slices"
+	"testing"
+
+	"github.com/kubeshore/kubeshore/pkg/fwd"
+	"github.com/kubeshore/kubeshore/pkg/loopback"
+)
+
+// What is said of services that come and change together stands in columns, as wide as
+// they need; one that has a problem says so behind them.
+func TestReportHasColumns(t *testing.T) {
+	addresses, err := loopback.NewPool([]netip.Prefix{loopback.DefaultPrefix}, "me", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	engine := &fwd.Engine{Options: options, Addresses: addresses, Aliases: anything{}, Names: anyName{}, Ports: anyPort{}}
+	lines := logged(engine)
+	apply := fwd.ApplyForTest(t, engine)
+	address := regexp.MustCompile(`127\.[0-9.]+:80 *`) // as wide as the hash has it
+	said := func() (texts []string) {
+		for _, entry := range lines.AllEntries() {
+			texts = append(texts, address.ReplaceAllString(entry.Message, "AT "))
+		}
+		lines.Reset()
+		return texts
+	}
+
+	outside := fwd.Service{ID: fwd.ServiceID{Context: "c", Namespace: "ns", Name: "outside"}, ExternalName: "example.com"}
+	db := service("db", "a", "b")
+	apply(fwd.Snapshot{Services: []fwd.Service{db, outside, service("web-with-a-name")}})
+	want := []string{
+		"+ db.ns               AT 2/2 ready",
+		"+ outside.ns; it stands for example.com, outside the cluster; nothing to forward",
+		"+ web-with-a-name.ns  AT no pods",
+	}
+	if got := said(); !slices.Equal(got, want) {
+		t.Errorf("it says\n%q\nwant\n%q", got, want)
+	}
+	apply(fwd.Snapshot{Services: []fwd.Service{service("db", "a"), service("web-with-a-name")}})
+	if got, want := said(), []string{"~ db.ns  AT 1/1 ready", "- outside.ns"}; !slices.Equal(got, want) {
+		t.Errorf("it says\n%q\nwant\n%q", got, want)
+	}
+}
