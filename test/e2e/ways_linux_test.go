@@ -142,17 +142,25 @@ func (p person) ready(t *testing.T, line string) *daemon {
 // halves are the processes of a kubeshore that runs for a person.
 type halves struct{ daemon, keeper, guard int }
 
-// find finds the processes.
+// find finds the processes: those in the test's own mount namespace, as others on this
+// machine may run kubeshore too.
 func (p person) find(t *testing.T) (h halves) {
 	t.Helper()
 	out := run(t, "ps", "-eo", "pid=,ruid=,args=")
 	line := regexp.MustCompile(`^\s*(\d+)\s+(\d+)\s+(\S*kubeshore) (\w+)`)
+	ours, err := os.Readlink("/proc/self/ns/mnt")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for text := range strings.Lines(out) {
 		m := line.FindStringSubmatch(text)
 		if m == nil {
 			continue
 		}
 		pid, _ := strconv.Atoi(m[1])
+		if theirs, _ := os.Readlink("/proc/" + m[1] + "/ns/mnt"); theirs != ours { // none if it has ended
+			continue
+		}
 		switch root := m[2] == "0"; {
 		case m[4] == "up" && !root && h.daemon == 0:
 			h.daemon = pid
