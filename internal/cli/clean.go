@@ -38,8 +38,7 @@ stays. It needs root, as the hosts file does.`,
 				return err
 			}
 			sayCleaned(streams, path, done)
-			ranges := []string{loopback.DefaultPrefix.String()}
-			if err := cleanAliases(cmd.Context(), privileges{ranges: ranges, hostsFile: path}); err != nil {
+			if err := loopback.CleanAliases(cmd.Context(), done.Addresses); err != nil {
 				return err
 			}
 			if len(done.Owners) > 0 {

@@ -22,6 +22,7 @@ import (
 	"github.com/kubeshore/kubeshore/internal/peer"
 	"github.com/kubeshore/kubeshore/pkg/hosts"
 	"github.com/kubeshore/kubeshore/pkg/keeper"
+	"github.com/kubeshore/kubeshore/pkg/loopback"
 )
 
 // What is told on the command lines of the processes that run as root.
@@ -133,7 +134,8 @@ func watch(p privileges, log *logrus.Logger) error {
 	return keeper.Watch(pipe, func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), cleanTime)
 		defer cancel()
-		err := errors.Join(hosts.CleanOwner(ctx, p.hostsFile, p.owner), cleanAliases(ctx, p))
+		addresses, err := hosts.CleanOwner(ctx, p.hostsFile, p.owner)
+		err = errors.Join(err, loopback.CleanAliases(ctx, addresses))
 		flushNames(log)(ctx)
 		if err != nil {
 			toSyslog(log)

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -85,15 +86,18 @@ func putRight(ctx context.Context, file *hosts.File, path string, log logrus.Fie
 	}
 	strays, err := file.Strays()
 	if n := len(strays); n > 0 {
-		log.Warnf("%s: %d lines that look like kubeshore's, but may be yours, are left alone: %s", path, n, strings.Join(strays[:min(n, 3)], ", "))
+		log.Warnf("%s: what looks like kubeshore's, but may be yours, is left alone: %d, of them %s", path, n, strings.Join(strays[:min(n, 3)], ", "))
 	}
 	return err
 }
 
-// watchHosts returns what watches a hosts file. That it can't be watched, as the
-// system has few watches, is no reason to end.
+// watchHosts returns what watches a hosts file, and empties the cache of names. That it
+// can't be watched, as the system has few watches, is no reason to end.
 func watchHosts(file *hosts.File, log logrus.FieldLogger) func(context.Context) error {
 	return func(ctx context.Context) error {
+		var emptying sync.WaitGroup
+		defer emptying.Wait()
+		emptying.Go(func() { file.EmptyCaches(ctx) })
 		if err := file.Run(ctx); err != nil {
 			log.Warnf("%v; what other programs do to it is seen with the next change of a service", err)
 		}
@@ -129,19 +133,6 @@ func openRootless(ctx context.Context, p privileges, log logrus.FieldLogger) (ma
 		m.lacks = "without root: " + strings.Join(missing, "; ")
 	}
 	return m, nil
-}
-
-// cleanAliases takes the addresses away that no kubeshore has names for any more.
-func cleanAliases(ctx context.Context, p privileges) error {
-	prefixes, err := p.prefixes()
-	if err != nil {
-		return err
-	}
-	used, err := hosts.Addresses(p.hostsFile)
-	if err != nil {
-		return err
-	}
-	return loopback.CleanAliases(ctx, prefixes, used)
 }
 
 // endTime is how long the last run may take to let go of the hosts file: its keeper ends

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -14,10 +15,11 @@ import (
 
 // Cleaned is what became of a hosts file.
 type Cleaned struct {
-	Owners  []string // whose blocks, or remains of them, were taken away
-	Running []string // whose blocks stand, as their kubeshore runs
-	Files   []string // files of killed runs that were removed
-	Left    []string // lines that look like a block's, but may be somebody else's
+	Owners    []string     // whose blocks, or remains of them, were taken away
+	Addresses []netip.Addr // those that their names were for, and that no line has now
+	Running   []string     // whose blocks stand, as their kubeshore runs
+	Files     []string     // files of killed runs that were removed
+	Left      []string     // what looks like a run's, but may be somebody else's
 }
 
 // Clean takes away from the hosts file at path, and from beside it, what killed runs
@@ -35,46 +37,56 @@ func Clean(ctx context.Context, path string) (done Cleaned, err error) {
 		return done, err
 	}
 	for _, owner := range owners(content) {
-		switch err := cleanOwner(ctx, path, owner); {
+		switch addresses, err := cleanOwner(ctx, path, owner); {
 		case errors.Is(err, ErrInUse):
 			done.Running = append(done.Running, owner)
 		case err != nil:
 			return done, err
 		default:
 			done.Owners = append(done.Owners, owner)
+			done.Addresses = append(done.Addresses, addresses...)
 		}
 	}
 	if done.Files, err = removeFiles(ctx, resolved); err != nil {
 		return done, err
 	}
-	content, err = os.ReadFile(resolved)
-	done.Left = strays(content)
+	done.Left, err = left(path, resolved)
 	return done, err
 }
 
-// CleanOwner takes an owner's block away as soon as no kubeshore of that owner runs.
-func CleanOwner(ctx context.Context, path, owner string) error {
+// CleanOwner takes an owner's block away as soon as no kubeshore of that owner runs. It
+// returns the addresses that no line has any more.
+func CleanOwner(ctx context.Context, path, owner string) ([]netip.Addr, error) {
 	resolved, err := resolve(path)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	running, err := wait(ctx, resolved, "lock-"+owner)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := running.release(); err != nil {
-		return err
+		return nil, err
 	}
 	return cleanOwner(ctx, path, owner)
 }
 
-func cleanOwner(ctx context.Context, path, owner string) error {
+func cleanOwner(ctx context.Context, path, owner string) ([]netip.Addr, error) {
 	f, err := Open(path, owner)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	_, err = f.Set(ctx, nil)
-	return errors.Join(err, f.Close())
+	before, err := os.ReadFile(f.path)
+	if err == nil {
+		_, err = f.Set(ctx, nil)
+	}
+	var after []byte
+	if err == nil {
+		after, err = os.ReadFile(f.path)
+	}
+	gone, has := addresses([]byte(takeOut(before, owner).text)), addresses(after)
+	maps.DeleteFunc(gone, func(addr netip.Addr, _ bool) bool { return has[addr] })
+	return slices.SortedFunc(maps.Keys(gone), netip.Addr.Compare), errors.Join(err, f.Close())
 }
 
 // removeFiles removes the files beside the hosts file that nobody uses any more.
@@ -84,12 +96,12 @@ func removeFiles(ctx context.Context, resolved string) (removed []string, err er
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, writing.release()) }()
-	temp := hidden(resolved, "new")
-	if _, err := os.Lstat(temp); err == nil {
-		if err := os.Remove(temp); err != nil {
-			return nil, err
-		}
-		removed = append(removed, temp)
+	gone, err := removeTemp(resolved)
+	if err != nil {
+		return nil, err
+	}
+	if gone {
+		removed = append(removed, hidden(resolved, "new"))
 	}
 	locks, err := filepath.Glob(hidden(resolved, "lock-*"))
 	if err != nil {
@@ -106,52 +118,70 @@ func removeFiles(ctx context.Context, resolved string) (removed []string, err er
 		if err != nil {
 			return removed, err
 		}
-		removed = append(removed, path)
+		if !exists(path) { // on Windows it stays
+			removed = append(removed, path)
+		}
 	}
 	return removed, nil
 }
 
-// Addresses returns the addresses that the hosts file at path has names for.
-func Addresses(path string) (map[netip.Addr]bool, error) {
-	content, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	addresses := make(map[netip.Addr]bool)
+// addresses returns the addresses that lines of a hosts file have names for.
+func addresses(content []byte) map[netip.Addr]bool {
+	found := make(map[netip.Addr]bool)
 	for line := range bytes.Lines(content) {
 		if fields := strings.Fields(string(line)); len(fields) > 1 {
 			if addr, err := netip.ParseAddr(fields[0]); err == nil {
-				addresses[addr] = true
+				found[addr] = true
 			}
 		}
 	}
-	return addresses, nil
+	return found
 }
 
-// Strays returns, quoted, the lines of the file that look like a block's, but may be
-// somebody else's: they are left alone.
-func (f *File) Strays() ([]string, error) {
-	content, err := os.ReadFile(f.given)
+// Strays returns what looks like a run's, in the file or beside it, but may be somebody
+// else's: it is left alone.
+func (f *File) Strays() ([]string, error) { return left(f.given, f.path) }
+
+// left returns the lines, quoted, of a hosts file that are left alone, and the files.
+func left(given, resolved string) ([]string, error) {
+	content, err := os.ReadFile(given)
 	if err != nil {
 		return nil, fmt.Errorf("hosts file: %w", err)
 	}
-	return strays(content), nil
+	found := strays(content)
+	kept, err := filepath.Glob(hidden(resolved, "late-*"))
+	for _, path := range kept {
+		found = append(found, path+", which may have what another program wrote into the hosts file: look, and remove it")
+	}
+	return found, err
 }
 
-// strays returns the lines outside of all blocks that have the shape of a block's,
-// and a name that only a cluster's service has; or that were a block's outer ones.
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// serviceSuffix is what the first name of a service ends with.
+const serviceSuffix = ".svc.cluster.local"
+
+// strays returns, quoted, the lines that are no owner's but look like one's: what was an
+// outer line once, and a loopback address with a name that only a cluster's service has.
 func strays(content []byte) (found []string) {
-	rest := content
-	for _, owner := range owners(content) {
-		rest = takeOut(rest, owner).rest
-	}
-	for line := range bytes.Lines(rest) {
-		text := strings.TrimRight(string(line), "\r\n")
-		isService := func(name string) bool { return strings.HasSuffix(name, serviceSuffix) }
+	isService := func(name string) bool { return strings.HasSuffix(name, serviceSuffix) }
+	for line := range bytes.Lines(content) {
+		text := bare(line)
 		outer := strings.HasPrefix(text, strings.TrimSpace(beginPrefix)) || strings.HasPrefix(text, strings.TrimSpace(endPrefix))
-		if outer || isEntry(text, false) && slices.ContainsFunc(strings.Fields(text), isService) {
+		names, _, _ := strings.Cut(text, "#")
+		fields := strings.Fields(names)
+		entry := len(fields) > 1 && slices.ContainsFunc(fields[1:], isService) && isLoopback(fields[0])
+		if ownerOf(text) == "" && (outer || entry) {
 			found = append(found, fmt.Sprintf("%q", text))
 		}
 	}
 	return found
+}
+
+func isLoopback(text string) bool {
+	addr, err := netip.ParseAddr(text)
+	return err == nil && addr.IsLoopback()
 }

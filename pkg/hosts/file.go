@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"net/netip"
 	"os"
@@ -31,6 +32,7 @@ type File struct {
 
 	mu      sync.Mutex // for one Set at a time
 	path    string     // what given leads to: no symbolic link
+	late    string     // a file beside it that has what another program wrote; empty if there is none
 	table   map[netip.Addr][]string
 	refused map[string]error
 	written os.FileInfo // the file as it was with that table; nil if that is not known
@@ -142,16 +144,19 @@ func (f *File) untouched() bool {
 }
 
 // set reads, rewrites and writes the file, and returns what it then is. What another
-// program has written into the file that was replaced is taken up, and written again.
+// program has written into the file that was replaced is taken up, and written again,
+// whatever comes between.
 func (f *File) set(ctx context.Context, table map[netip.Addr][]string) (refused map[string]error, is os.FileInfo, err error) {
 	there, is, err := read(f.path)
+	if err != nil {
+		return nil, nil, err
+	}
 	base := there
+	var owed [][]byte // what another program has written, and the file doesn't have
+	defer func() { err = errors.Join(err, f.pay(owed)) }()
 	for range tries {
-		if err == nil {
-			err = ctx.Err()
-		}
-		if err != nil {
-			return nil, nil, err
+		if ctx.Err() != nil && len(owed) == 0 {
+			return nil, nil, ctx.Err()
 		}
 		next, _, refused, err := Rewrite(base, f.owner, table)
 		if err != nil || bytes.Equal(next, there) {
@@ -161,22 +166,42 @@ func (f *File) set(ctx context.Context, table map[netip.Addr][]string) (refused 
 		late, is, err = f.write(there, next)
 		switch {
 		case errors.Is(err, errChanged):
-			lines := added(takeOut(base, f.owner).rest, takeOut(there, f.owner).rest)
 			if there, is, err = read(f.path); err != nil {
 				return nil, nil, err
 			}
-			base = putBack(there, lines)
+			base = putBack(there, owed)
 		case err != nil:
 			return nil, nil, err
 		default:
 			soon(f.flush)
+			owed = nil
 			if late == nil {
 				return refused, is, nil
 			}
+			owed = added(takeOut(late, f.owner).rest, takeOut(next, f.owner).rest)
 			there, base = next, late
 		}
 	}
 	return nil, nil, errChanged
+}
+
+// pay appends the lines that are owed to another program, and removes the file that they
+// were kept in meanwhile. Where they can't be had in the hosts file they stay there.
+func (f *File) pay(owed [][]byte) error {
+	if len(owed) > 0 {
+		if err := appendLines(f.path, owed); err != nil {
+			return fmt.Errorf("what another program has written into it is in %s: %w", f.late, err)
+		}
+	}
+	if f.late == "" {
+		return nil
+	}
+	late := f.late
+	f.late = ""
+	if err := os.Remove(late); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // read returns a file's content, and what the file was just before it was read. A

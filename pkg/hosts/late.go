@@ -2,8 +2,11 @@ package hosts
 
 import (
 	"bytes"
+	"errors"
+	"io/fs"
 	"os"
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -46,6 +49,51 @@ func lookBack(old *os.File, there []byte) (late []byte, err error) {
 		}
 		<-time.After(latePause)
 	}
+}
+
+// keep gives a file at temp, which has what another program wrote, a name under which no
+// run removes it.
+func (f *File) keep(temp string) (kept string, err error) {
+	kept = hidden(f.path, "late-"+strconv.Itoa(os.Getpid()))
+	return kept, os.Rename(temp, kept)
+}
+
+// removeTemp removes the temporary file beside a hosts file. A run that was killed may
+// have left in it what another program had written into the file that was replaced: then
+// it is kept, for people to look at.
+func removeTemp(path string) (removed bool, err error) {
+	temp := hidden(path, "new")
+	left, err := os.ReadFile(temp)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	there, unread := os.ReadFile(path)
+	if err == nil && unread == nil && hasMore(left, there) {
+		return false, os.Rename(temp, hidden(path, "late-killed"))
+	}
+	return true, os.Remove(temp)
+}
+
+// hasMore tells whether a file has a line that is nobody's of us, and that another one
+// lacks. A last line that isn't ended may be half of one.
+func hasMore(content, other []byte) bool {
+	whole := content[:bytes.LastIndexByte(content, '\n')+1]
+	return slices.ContainsFunc(added(whole, other), func(line []byte) bool {
+		return ownerOf(string(line)) == "" && !bytes.HasPrefix(line, []byte(noEnd))
+	})
+}
+
+// appendLines appends lines to a file, each on a line of its own.
+func appendLines(path string, lines [][]byte) error {
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	content, err := wholeOf(file)
+	if err == nil {
+		_, err = file.Write(putBack(content, lines)[len(content):])
+	}
+	return errors.Join(err, file.Close())
 }
 
 // added returns the lines of a file that another one lacks, without their ends.

@@ -1,10 +1,15 @@
 package hosts
 
 import (
+	"context"
 	"errors"
 	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // at calls act once, before that step of a write.
@@ -136,5 +141,152 @@ func TestFileInPlaceIsWrittenAlone(t *testing.T) {
 	}
 	if got := content(t, path); got != original+blockLines+"10.0.0.1 late\n" {
 		t.Errorf("it has %q", got)
+	}
+}
+
+// afterLate has another program append a line to the file that is replaced, and then has
+// act called once, before that step of what is written next.
+func afterLate(t *testing.T, f *File, path, step string, act func() error) {
+	t.Helper()
+	late, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.at("look back", func() error {
+		_, err := late.WriteString("10.0.0.1 late\n")
+		if step != "" {
+			f.at(step, act)
+		} else {
+			err = errors.Join(err, act())
+		}
+		return errors.Join(err, late.Close())
+	})
+}
+
+// What another program wrote into the replaced file is in the new one whatever comes
+// between; else it is kept beside it.
+func TestFileOwesWhatComesLate(t *testing.T) {
+	t.Run("the caller has no patience", func(t *testing.T) {
+		f, path := open(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		afterLate(t, f, path, "", func() error { cancel(); return nil })
+		if _, err := f.Set(ctx, table); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := content(t, path), original+"10.0.0.1 late\n"+blockLines; got != want {
+			t.Errorf("it has %q, want %q", got, want)
+		}
+	})
+	for _, step := range []string{"create", "sync", "rename"} {
+		t.Run("the next write fails at "+step, func(t *testing.T) {
+			f, path := open(t)
+			afterLate(t, f, path, step, func() error { return unix.ENOSPC })
+			if _, err := f.Set(t.Context(), table); !errors.Is(err, unix.ENOSPC) {
+				t.Fatal(err)
+			}
+			if got, want := content(t, path), original+blockLines+"10.0.0.1 late\n"; got != want {
+				t.Errorf("it has %q, want %q", got, want)
+			}
+			if left, _ := filepath.Glob(hidden(path, "late-*")); len(left) > 0 {
+				t.Errorf("beside it are %q", left)
+			}
+		})
+	}
+	t.Run("nothing can be written", func(t *testing.T) {
+		f, path := open(t)
+		afterLate(t, f, path, "create", func() error {
+			return errors.Join(unix.EIO, os.Rename(path, path+".gone"))
+		})
+		_, err := f.Set(t.Context(), table)
+		left, _ := filepath.Glob(hidden(path, "late-*"))
+		if err == nil || len(left) != 1 || !strings.Contains(err.Error(), left[0]) {
+			t.Fatalf("%v, and there are %q", err, left)
+		}
+		if got, want := content(t, left[0]), original+"10.0.0.1 late\n"; got != want {
+			t.Errorf("it is kept as %q, want %q", got, want)
+		}
+	})
+	t.Run("it can't be told what came", func(t *testing.T) {
+		f, _ := open(t)
+		f.at("look back", func() error { return unix.EIO })
+		if _, err := f.Set(t.Context(), table); err == nil {
+			t.Fatal("nobody hears of it")
+		}
+		if strays, err := f.Strays(); err != nil || len(strays) != 1 || !strings.Contains(strays[0], "kubeshore-late-") {
+			t.Errorf("left are %q, %v", strays, err)
+		}
+	})
+}
+
+// A run that is killed while it looks back leaves the replaced file: if it has a line that
+// the new one lacks, it is kept for people to look at.
+func TestFileIsKilledWithSomethingLate(t *testing.T) {
+	f, path := open(t)
+	late, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	testKilled(t, f, path, original+blockLines, "look back", false)
+	if _, err := late.WriteString("10.0.0.1 late\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := late.Close(); err != nil {
+		t.Fatal(err)
+	}
+	done, err := Clean(t.Context(), path)
+	if err != nil || len(done.Left) != 1 {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	if got, want := content(t, hidden(path, "late-killed")), original+"10.0.0.1 late\n"; got != want {
+		t.Errorf("it is kept as %q, want %q", got, want)
+	}
+	if got := content(t, path); got != original {
+		t.Errorf("the file has %q", got)
+	}
+}
+
+// A link, or a file with another mode, that another program puts there in the moment of the
+// exchange stays, whatever its content.
+func TestFileLeavesWhatWasPutThereMeanwhile(t *testing.T) {
+	t.Run("a link", func(t *testing.T) {
+		f, path := open(t)
+		target := filepath.Join(t.TempDir(), "target")
+		f.at("rename", func() error {
+			return errors.Join(os.WriteFile(target, []byte("10.0.0.1 theirs\n"), 0o600), os.Remove(path), os.Symlink(target, path))
+		})
+		if _, err := f.Set(t.Context(), table); err != nil {
+			t.Log(err) // it may give up for now
+		}
+		if info, err := os.Lstat(path); err != nil || info.Mode()&os.ModeSymlink == 0 {
+			t.Errorf("it is %v, %v", info.Mode(), err)
+		}
+		set(t, f, table)
+		if got := content(t, target); got != "10.0.0.1 theirs\n"+blockLines {
+			t.Errorf("its target has %q", got)
+		}
+	})
+	t.Run("another mode", func(t *testing.T) {
+		f, path := open(t)
+		f.at("rename", func() error {
+			return errors.Join(os.WriteFile(path+".other", []byte(original), 0o604), os.Rename(path+".other", path))
+		})
+		set(t, f, table)
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o604 {
+			t.Errorf("its mode is %v, %v", info.Mode(), err)
+		}
+	})
+}
+
+// A fault of the disk is no reason to write over the only good copy.
+func TestFileIsNotOverwrittenAfterAFault(t *testing.T) {
+	for _, step := range []string{"write", "sync", "rename"} {
+		f, path := open(t)
+		f.at(step, func() error { return unix.EIO })
+		if _, err := f.Set(t.Context(), table); !errors.Is(err, unix.EIO) {
+			t.Errorf("%s: %v", step, err)
+		}
+		if got := content(t, path); got != original {
+			t.Errorf("%s: it has %q", step, got)
+		}
 	}
 }

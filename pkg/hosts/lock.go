@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -28,8 +29,11 @@ var ErrInUse = errors.New("another kubeshore has it")
 func acquire(path, kind string) (*lock, error) {
 	for {
 		file, err := openLock(hidden(path, kind))
-		if notThere(err) {
+		if notThere(err) && !exists(hidden(path, kind)) {
 			return acquireSocket(path, kind)
+		}
+		if errors.Is(err, fs.ErrPermission) && exists(hidden(path, kind)) {
+			return nil, fmt.Errorf("%w, of another user, who has %s", ErrInUse, hidden(path, kind))
 		}
 		if err != nil {
 			return nil, err

@@ -114,7 +114,7 @@ func TestFileInAReadOnlyFolder(t *testing.T) {
 		return
 	}
 	path, folder := bindMounted(t)
-	begun := beginMarker("1001") + "\n127.64.7.7 dead.shop\n" + endMarker("1001") + "\n"
+	begun := beginMarker("1001") + "\n127.64.7.7 dead.shop # kubeshore 1001\n" + endMarker("1001") + "\n"
 	if err := os.WriteFile(path, []byte(original+begun), 0o644); err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -35,6 +36,16 @@ func syncDir(path string) error {
 // diskFull tells whether there was no room to write.
 func diskFull(err error) bool {
 	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
+}
+
+// replacesOpen tells whether a file can be replaced that is open, and be read after.
+const replacesOpen = true
+
+// canOverwrite tells whether a file that can't be replaced for that reason may still be
+// written in place: as a bind mount, or where nothing can be made beside it.
+func canOverwrite(err error) bool {
+	reasons := []error{unix.EBUSY, unix.EXDEV, unix.EROFS, unix.EACCES, unix.EPERM, unix.ENOTSUP, unix.EISDIR, unix.ENOTEMPTY}
+	return slices.ContainsFunc(reasons, func(reason error) bool { return errors.Is(err, reason) })
 }
 
 // openLock opens a lock's file, which must not be a link to another. Nobody else may

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/windows"
 )
@@ -27,6 +28,19 @@ func syncDir(string) error { return nil }
 // diskFull tells whether there was no room to write.
 func diskFull(err error) bool {
 	return errors.Is(err, windows.ERROR_DISK_FULL) || errors.Is(err, windows.ERROR_HANDLE_DISK_FULL)
+}
+
+// replacesOpen tells whether a file can be replaced that is open: not as Go opens it.
+const replacesOpen = false
+
+// canOverwrite tells whether a file that can't be replaced for that reason may still be
+// written in place: where another program has it open, or nothing can be made beside it.
+func canOverwrite(err error) bool {
+	reasons := []error{
+		windows.ERROR_ACCESS_DENIED, windows.ERROR_SHARING_VIOLATION, windows.ERROR_LOCK_VIOLATION,
+		windows.ERROR_WRITE_PROTECT, windows.ERROR_NOT_SAME_DEVICE, windows.ERROR_DIR_NOT_EMPTY,
+	}
+	return slices.ContainsFunc(reasons, func(reason error) bool { return errors.Is(err, reason) })
 }
 
 // openLock opens a lock's file.

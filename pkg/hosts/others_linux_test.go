@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -21,6 +22,8 @@ import (
 const (
 	writerOf = "HOSTS_TEST_WRITER_OF"
 	waysOf   = "HOSTS_TEST_WRITER_WAYS"
+	// openerOf makes it a run of another user.
+	openerOf = "HOSTS_TEST_OPENER_OF"
 )
 
 // waysToWrite are those ways.
@@ -32,6 +35,11 @@ const writes = 200
 const immutable = 0x10
 
 func TestMain(m *testing.M) {
+	if path := os.Getenv(openerOf); path != "" {
+		_, err := Open(path, "1001")
+		fmt.Print(errors.Is(err, ErrInUse))
+		return
+	}
 	if path := os.Getenv(writerOf); path != "" {
 		runWriter(path)
 		return
@@ -102,6 +110,52 @@ func truncateWith(path, line string) error {
 		err = errors.Join(err, writing)
 	}
 	return errors.Join(err, file.Close())
+}
+
+// A lock that another user has is one, though it can't be opened.
+func TestLockOfAnotherUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to be somebody else")
+	}
+	f, path := open(t)
+	if err := errors.Join(os.Chmod(path, 0o666), os.Chmod(filepath.Dir(path), 0o777)); err != nil {
+		t.Fatal(err)
+	}
+	held, err := acquire(f.path, "lock-1001")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = held.release() }()
+	out := asNobody(t, openerOf+"="+path)
+	if out != "true" {
+		t.Errorf("it isn't refused: %s", out)
+	}
+}
+
+// asNobody runs the test's own program as a user without rights.
+func asNobody(t *testing.T, environment string) string {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "program")
+	content, err := os.ReadFile(os.Args[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(program, content, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for folder := filepath.Dir(program); folder != os.TempDir() && folder != "/"; folder = filepath.Dir(folder) {
+		if err := os.Chmod(folder, 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	command := exec.Command(program)
+	command.Env = append(os.Environ(), environment)
+	command.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	out, err := command.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return string(out)
 }
 
 // Another program writes the file 200 times while names come and go: no line of its

@@ -15,20 +15,6 @@ import (
 	"github.com/txn2/txeh"
 )
 
-// The lines around a block have the name of its owner in them.
-const (
-	beginPrefix = "# BEGIN kubeshore "
-	beginSuffix = ": written by kubeshore and taken back when it ends; do not edit"
-	endPrefix   = "# END kubeshore "
-	// noEnd follows the first line where the line before the block had no end,
-	// and is followed by that line's checksum.
-	noEnd = "# the line before had no line end, and has none again when this block goes: "
-)
-
-func beginMarker(owner string) string { return beginPrefix + owner + beginSuffix }
-
-func endMarker(owner string) string { return endPrefix + owner }
-
 // Rewrite returns the hosts file prev with table as the block of an owner, or
 // without such a block if table is empty. Everything outside the block stays byte
 // for byte, other owners' blocks included: what Rewrite made of a file without a
@@ -42,24 +28,23 @@ func endMarker(owner string) string { return endPrefix + owner }
 // the last line of the file lacks its end it gets one, the block says so, and
 // it is taken away with the block, unless something came after it.
 //
-// If one of the block's outer lines is lost, those lines next to the other one
-// that look like the block's are taken for its own. Lines inside of the block that
-// don't look so are another's, and stay.
+// Each line of a block says whose it is. So of a block that is damaged all that is left
+// is known, and what others have put between its lines is theirs, and stays.
 func Rewrite(prev []byte, owner string, table map[netip.Addr][]string) (next []byte, changed bool, refused map[string]error, err error) {
 	old := takeOut(prev, owner)
-	text, refused, err := render(table, old.rest, 0)
+	text, refused, err := render(table, owner, old.rest, 0)
 	if err != nil {
 		return prev, false, nil, err
 	}
 	switch {
-	case text != "" && old.found:
-		next = slices.Concat(old.rest[:old.at], wrap(text, owner, old.eol, old.unended), old.rest[old.at:])
-	case text != "":
-		next = appendBlock(prev, owner, text)
-	case old.found:
+	case text == "":
 		next = old.without()
-	default:
+	case text == old.text && old.whole:
 		next = prev
+	case old.found:
+		next = slices.Concat(old.rest[:old.at], wrap(text, owner, old.eol, old.unended), old.rest[old.at:])
+	default:
+		next = appendBlock(prev, owner, text)
 	}
 	return next, !bytes.Equal(next, prev), refused, nil
 }
@@ -67,6 +52,8 @@ func Rewrite(prev []byte, owner string, table map[netip.Addr][]string) (next []b
 // block is a file without an owner's lines, and what is to be known of those.
 type block struct {
 	found   bool
+	whole   bool   // there is one of each of its outer lines, and nothing is between them but its own
+	text    string // the lines between the outer ones, as render has them
 	rest    []byte
 	at      int    // where in rest they stood
 	eol     string // how they end
@@ -77,83 +64,35 @@ type block struct {
 func takeOut(content []byte, owner string) block {
 	lines := bytes.SplitAfter(content, []byte("\n"))
 	b := block{eol: eolOf(content)}
-	offset := 0
-	for i, ours := range own(lines, owner) {
-		if !ours {
-			b.rest = append(b.rest, lines[i]...)
-			offset += len(lines[i])
+	var text strings.Builder
+	begins, ends, parts := 0, 0, 0
+	ours := own(lines, owner)
+	for i, line := range lines {
+		if !ours[i] {
+			b.rest = append(b.rest, line...)
 			continue
 		}
-		text := string(bytes.TrimRight(lines[i], "\r\n"))
-		switch {
-		case strings.HasPrefix(text, noEnd):
-			b.unended = text
-		case text == beginMarker(owner) && !b.found:
-			b.eol = cmp.Or(string(lines[i][len(text):]), b.eol)
+		if i == 0 || !ours[i-1] {
+			parts++
 		}
 		if !b.found {
-			b.found, b.at = true, offset
+			b.found, b.at = true, len(b.rest)
+		}
+		switch said := bare(line); {
+		case said == beginMarker(owner):
+			begins++
+			b.eol = cmp.Or(string(line[len(said):]), b.eol)
+		case said == endMarker(owner):
+			ends++
+		case strings.HasPrefix(said, noEnd):
+			b.unended = said
+		case said != "":
+			text.WriteString(said + "\n")
 		}
 	}
+	b.text, b.whole = text.String(), parts == 1 && begins == 1 && ends == 1
 	return b
 }
-
-// own tells which lines are an owner's.
-func own(lines [][]byte, owner string) []bool {
-	ours := make([]bool, len(lines))
-	text := func(i int) string { return string(bytes.TrimRight(lines[i], "\r\n")) }
-	for i := 0; i < len(lines); i++ {
-		switch text(i) {
-		case beginMarker(owner):
-			ours[i] = true
-			last := i + 1
-			for last < len(lines) && !isMarker(text(last)) {
-				last++
-			}
-			whole := last < len(lines) && text(last) == endMarker(owner)
-			for j := i + 1; j < last && (whole || isEntry(text(j), whole)); j++ {
-				ours[j] = isEntry(text(j), whole)
-			}
-			if whole {
-				ours[last] = true
-				i = last
-			}
-		case endMarker(owner):
-			ours[i] = true
-			for j := i - 1; j >= 0 && !ours[j] && isEntry(text(j), false); j-- {
-				ours[j] = true
-			}
-		}
-	}
-	return ours
-}
-
-func isMarker(line string) bool {
-	return strings.HasPrefix(line, beginPrefix) || strings.HasPrefix(line, endPrefix)
-}
-
-// isEntry tells whether a line looks like one of a block: a loopback address and
-// its names. Outside of a whole block it must not be one of the system's own
-// addresses, where services on this machine are too, unless it is written as we do
-// and has the name of a service.
-func isEntry(line string, whole bool) bool {
-	if strings.HasPrefix(line, noEnd) {
-		return true
-	}
-	fields := strings.Fields(line)
-	if len(fields) < 2 || strings.Contains(line, "#") {
-		return false
-	}
-	addr, err := netip.ParseAddr(fields[0])
-	if err != nil || !addr.Is4() || !addr.IsLoopback() {
-		return false
-	}
-	return whole || addr.As4()[1] != 0 ||
-		strings.HasSuffix(fields[1], serviceSuffix) && line == fmt.Sprintf("%-16s %s", addr, strings.Join(fields[1:], " "))
-}
-
-// serviceSuffix is what the first name of a service ends with.
-const serviceSuffix = ".svc.cluster.local"
 
 // eolOf returns how the first line ends.
 func eolOf(content []byte) string {
@@ -171,13 +110,23 @@ func appendBlock(prev []byte, owner, text string) []byte {
 	return slices.Concat(prev, []byte(eol), wrap(text, owner, eol, unendedLine(prev)))
 }
 
-// without returns the file as it was before the block.
+// without returns the file as it was before the block. Where another block follows, that
+// a line before had no end is from now on that one's to say.
 func (b block) without() []byte {
-	bare := bytes.TrimSuffix(b.rest, []byte(b.eol))
-	if b.at == len(b.rest) && b.unended != "" && b.unended == unendedLine(bare) {
-		return bare
+	before := bytes.TrimSuffix(b.rest[:b.at], []byte(b.eol))
+	if b.unended == "" || len(before) == b.at || b.unended != unendedLine(before) {
+		return b.rest
 	}
-	return b.rest
+	if b.at == len(b.rest) {
+		return before
+	}
+	after := b.rest[b.at:]
+	next, _, _ := bytes.Cut(after, []byte("\n"))
+	first := len(next) + 1
+	if owner := ownerOf(bare(next)); owner == "" || bare(next) != beginMarker(owner) || bytes.HasPrefix(after[first:], []byte(noEnd)) {
+		return b.rest
+	}
+	return slices.Concat(b.rest[:b.at], after[:first], []byte(b.unended+b.eol), after[first:])
 }
 
 // unendedLine is the line of a block that says that the content before it
@@ -197,43 +146,17 @@ func wrap(text, owner, eol, unended string) []byte {
 	return []byte(strings.ReplaceAll(begin+text+endMarker(owner)+"\n", "\n", eol))
 }
 
-// owners returns whose blocks a file has, or remains of one.
-func owners(content []byte) []string {
-	var found []string
-	for line := range bytes.Lines(content) {
-		text := string(bytes.TrimRight(line, "\r\n"))
-		owner, begins := strings.CutPrefix(strings.TrimSuffix(text, beginSuffix), beginPrefix)
-		if !begins {
-			var ends bool
-			if owner, ends = strings.CutPrefix(text, endPrefix); !ends {
-				continue
-			}
-		}
-		if isOwner(owner) && !slices.Contains(found, owner) {
-			found = append(found, owner)
-		}
-	}
-	return found
-}
-
-// isOwner tells whether a text is the name of an owner.
-func isOwner(text string) bool {
-	return text != "" && len(text) <= 63 && strings.Trim(text, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
-}
+// maxOnLine is how many names a line has at most where the system reads any number:
+// musl reads lines of a thousand bytes.
+const maxOnLine = 16
 
 // render returns the block's lines, ended by \n; empty if no name is left
 // beside those refused. A line has perLine names at most; 0: as many as this system
-// reads, which txeh knows: nine on Windows, and any number elsewhere.
-func render(table map[netip.Addr][]string, users []byte, perLine int) (text string, refused map[string]error, err error) {
-	lines, err := txeh.ParseHostsFromString(string(users))
+// reads, which txeh knows: nine on Windows.
+func render(table map[netip.Addr][]string, owner string, users []byte, perLine int) (text string, refused map[string]error, err error) {
+	theirs, err := namesOf(users)
 	if err != nil {
 		return "", nil, err
-	}
-	theirs := make(map[string]string)
-	for _, line := range lines {
-		for _, name := range line.Hostnames {
-			theirs[strings.TrimSuffix(name, ".")] = line.Address
-		}
 	}
 	refused = make(map[string]error)
 	var b strings.Builder
@@ -246,19 +169,36 @@ func render(table map[netip.Addr][]string, users []byte, perLine int) (text stri
 			}
 			names = append(names, name)
 		}
-		if len(names) == 0 {
-			continue
+		// A few at a time: txeh looks through all of them for each one.
+		for part := range slices.Chunk(names, maxOnLine) {
+			var empty string
+			entry, err := txeh.NewHosts(&txeh.HostsConfig{RawText: &empty, MaxHostsPerLine: perLine})
+			if err != nil {
+				return "", nil, err
+			}
+			entry.AddHostsWithComment(addr.String(), part, tag(owner))
+			b.WriteString(entry.RenderHostsFile())
 		}
-		// One address at a time: txeh looks through all lines for each name.
-		var empty string
-		entry, err := txeh.NewHosts(&txeh.HostsConfig{RawText: &empty, MaxHostsPerLine: perLine})
-		if err != nil {
-			return "", nil, err
-		}
-		entry.AddHosts(addr.String(), names)
-		b.WriteString(entry.RenderHostsFile())
 	}
 	return b.String(), refused, nil
+}
+
+// namesOf returns the names that the lines of a hosts file have, with their addresses.
+func namesOf(content []byte) (map[string]string, error) {
+	lines, err := txeh.ParseHostsFromString(string(content))
+	if err != nil {
+		return nil, err
+	}
+	names := make(map[string]string)
+	for _, line := range lines {
+		if _, err := netip.ParseAddr(strings.TrimPrefix(line.Address, "\ufeff")); err != nil {
+			continue // it says nothing to anybody
+		}
+		for _, name := range line.Hostnames {
+			names[strings.TrimSuffix(name, ".")] = line.Address
+		}
+	}
+	return names, nil
 }
 
 // checkName says why a name can't be ours. Names come from another machine: a

@@ -23,8 +23,8 @@ var (
 const me = "1000"
 
 var blockLines = beginMarker(me) + `
-127.64.0.1       go-ok.shop.svc go-ok.shop go-ok
-127.64.0.2       db.data.svc db.data
+127.64.0.1       go-ok.shop.svc go-ok.shop go-ok # kubeshore 1000
+127.64.0.2       db.data.svc db.data # kubeshore 1000
 ` + endMarker(me) + "\n"
 
 // endless is the block after a line that had no end.
@@ -62,7 +62,7 @@ func TestRewrite(t *testing.T) {
 func TestRewriteReplacesInPlace(t *testing.T) {
 	prev := "127.0.0.1 localhost\n" + blockLines + "10.0.0.1 written-later\n"
 	next, _, _, err := Rewrite([]byte(prev), me, map[netip.Addr][]string{addr1: {"new"}})
-	want := "127.0.0.1 localhost\n" + beginMarker(me) + "\n127.64.0.1       new\n" + endMarker(me) + "\n10.0.0.1 written-later\n"
+	want := "127.0.0.1 localhost\n" + beginMarker(me) + "\n127.64.0.1       new # kubeshore 1000\n" + endMarker(me) + "\n10.0.0.1 written-later\n"
 	if string(next) != want || err != nil {
 		t.Fatalf("got %q, %v\nwant %q", next, err, want)
 	}
@@ -105,14 +105,14 @@ func TestRewriteNothingToDo(t *testing.T) {
 }
 
 func TestRewriteRefusesNames(t *testing.T) {
-	prev := "127.0.0.1 localhost\n192.0.2.1\tMine other. # taken\n# 192.0.2.2 commented\n"
+	prev := "127.0.0.1 localhost\n192.0.2.1\tMine other. # taken\n# 192.0.2.2 commented\nthis is good\n"
 	bad := []string{
 		"localhost", "x.localhost", "mine", "other", "", "a b", "a\n192.0.2.9 bank", "a#b", "a\x00b", "-a", "a-", "a..b",
 		"UPPER", "under_score", strings.Repeat("a", 64), strings.Repeat("a.", 130) + "a",
 	}
 	names := append([]string{"good", "commented"}, bad...)
 	next, _, refused, err := Rewrite([]byte(prev), me, map[netip.Addr][]string{addr1: names})
-	want := prev + beginMarker(me) + "\n127.64.0.1       good commented\n" + endMarker(me) + "\n"
+	want := prev + beginMarker(me) + "\n127.64.0.1       good commented # kubeshore 1000\n" + endMarker(me) + "\n"
 	if string(next) != want || err != nil {
 		t.Errorf("got %q, %v\nwant %q", next, err, want)
 	}
@@ -126,26 +126,34 @@ func TestRewriteRefusesNames(t *testing.T) {
 	}
 }
 
-// Of a damaged block those lines are known that look like it and stand next to what
-// is left of it. All else is left alone.
+// Of a damaged block all that is left is known. All else is left alone: lines as the
+// user, or another program like this one, has them, wherever they stand.
 func TestRewriteDamagedBlock(t *testing.T) {
 	begin, end := beginMarker(me)+"\n", endMarker(me)+"\n"
 	other := strings.ReplaceAll(blockLines, me, "1001")
-	const entry, mine = "127.64.0.1 a\n", "127.0.1.1 laptop\n"
+	const entry, mine = "127.64.0.1       a # kubeshore 1000\n", "127.1.27.1       web web.shop\n127.1.2.3\tMy-Box\n127.0.1.1 laptop\n"
 	for name, c := range map[string]struct{ prev, want string }{
-		"no end":                    {mine + begin + entry + entry + "10.0.0.1 later\n" + entry, mine + "10.0.0.1 later\n" + entry},
-		"no begin":                  {mine + entry + "# a comment\n" + entry + entry + end + mine, mine + entry + "# a comment\n" + mine},
-		"neither":                   {mine + entry, mine + entry},
-		"no end, then the system's": {begin + entry + mine, mine},
-		"twice":                     {blockLines + mine + blockLines, mine},
-		"begun twice":               {begin + blockLines, ""},
-		"another's line inside":     {begin + entry + "10.0.0.1 vpn\n" + entry + end, "10.0.0.1 vpn\n"},
-		"local ones":                {begin + "127.0.0.1 api\n" + end, ""},
-		"another owner's":           {blockLines + other + begin + entry, other},
-		"no end before another's":   {begin + entry + other, other},
-		"local ones, no end":        {begin + "127.0.0.1        api.shop.svc.cluster.local api\n" + entry + mine, mine},
-		"local ones, no begin":      {"127.0.0.1        localhost\n127.0.0.1        api.shop.svc.cluster.local api\n" + entry + end, "127.0.0.1        localhost\n"},
-		"end cut off":               {mine + begin + entry + "# END kubeshore", mine + "# END kubeshore"},
+		"no end":                  {mine + begin + entry + entry + mine, mine + mine},
+		"no begin":                {mine + entry + entry + end + mine, mine + mine},
+		"neither":                 {mine + entry + mine + entry, mine + mine},
+		"begin alone":             {mine + begin + mine, mine + mine},
+		"end alone":               {mine + end + mine, mine + mine},
+		"twice":                   {blockLines + mine + blockLines, mine},
+		"begun twice":             {begin + blockLines, ""},
+		"another's lines inside":  {begin + entry + mine + entry + end, mine},
+		"another owner's":         {blockLines + other + begin + entry, other},
+		"no end before another's": {begin + entry + other, other},
+		"an outer line cut short": {mine + "# BEGIN kubeshore 1000\n" + entry + "# END kubeshore\n", mine + "# BEGIN kubeshore 1000\n# END kubeshore\n"},
+		"empty lines inside":      {mine + begin + entry + "\n\n\n" + end + "\n" + mine, mine + "\n" + mine},
+		"empty lines around":      {"\n" + blockLines + "\n", "\n\n"},
+		"two lines in one":        {begin + "127.64.07.64.0.2       b # kubeshore 1000\n" + end, ""},
+		"half of one of its own":  {begin + "7.64.0.2       b # kubeshore 1000\n" + end, ""},
+		"cut off in an address":   {mine + begin + entry + "127.6", mine},
+		"cut off in a name":       {mine + begin + entry + "127.64.0.2       db.da", mine},
+		"cut off in the end":      {mine + begin + entry + "# END kube", mine},
+		"then the user's":         {mine + begin + entry + "127.0.1.1 laptop", mine + "127.0.1.1 laptop"},
+		"then a comment":          {mine + begin + entry + "# mine", mine + "# mine"},
+		"cut off, but ended":      {mine + begin + entry + "127.64.0.2       db.da\n", mine + "127.64.0.2       db.da\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if back, _, _, err := Rewrite([]byte(c.prev), me, nil); string(back) != c.want || err != nil {
@@ -180,17 +188,44 @@ func TestRewriteTwoOwners(t *testing.T) {
 	}
 }
 
-// A system that reads a number of names of a line only has more lines.
+// That a file had no last line end is known as long as one of two blocks stands, whichever
+// goes first.
+func TestRewriteTwoOwnersWithoutLastNewline(t *testing.T) {
+	for name, order := range map[string][]string{"the first goes first": {me, "1001"}, "the second goes first": {"1001", me}} {
+		t.Run(name, func(t *testing.T) {
+			for _, prev := range []string{"127.0.0.1 localhost", "127.0.0.1 localhost\r\n# mine"} {
+				content := []byte(prev)
+				var err error
+				for i, owner := range []string{me, "1001"} {
+					if content, _, _, err = Rewrite(content, owner, map[netip.Addr][]string{addr1: {fmt.Sprint("n", i)}}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				for _, owner := range order {
+					if content, _, _, err = Rewrite(content, owner, nil); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if string(content) != prev {
+					t.Errorf("it is %q, want %q", content, prev)
+				}
+			}
+		})
+	}
+}
+
+// A line has so many names at most, the first ones first.
 func TestRenderLines(t *testing.T) {
 	names := make([]string, 20)
 	for i := range names {
 		names[i] = fmt.Sprintf("n%d", i)
 	}
-	for perLine, want := range map[int]string{9: "9 9 2", -1: "20"} {
-		text, _, err := render(map[netip.Addr][]string{addr1: names}, nil, perLine)
+	for perLine, want := range map[int]string{9: "9 7 4", -1: "16 4"} {
+		text, _, err := render(map[netip.Addr][]string{addr1: names}, me, nil, perLine)
 		var got, all []string
 		for line := range strings.Lines(text) {
-			fields := strings.Fields(line)
+			named, _, _ := strings.Cut(line, "#")
+			fields := strings.Fields(named)
 			got, all = append(got, strconv.Itoa(len(fields)-1)), append(all, fields[1:]...)
 		}
 		if err != nil || strings.Join(got, " ") != want || !slices.Equal(all, names) {
@@ -199,19 +234,41 @@ func TestRenderLines(t *testing.T) {
 	}
 }
 
-// survives tells whether all lines of a file that can't be ours are in another one, in
-// their order, and whether that has nothing else but lines that are.
-func survives(prev, next []byte) bool {
-	theirs := func(content []byte) (lines []string) {
-		for line := range bytes.Lines(content) {
-			text := string(bytes.TrimRight(line, "\r\n"))
-			if !isEntry(text, true) && text != beginMarker(me) && text != endMarker(me) {
-				lines = append(lines, text)
+// What it costs to have very many names for one address.
+func BenchmarkRenderOneAddress(b *testing.B) {
+	for _, n := range []int{1000, 10_000} {
+		b.Run(strconv.Itoa(n), func(b *testing.B) {
+			names := make([]string, n)
+			for i := range names {
+				names[i] = fmt.Sprintf("host-%d.example.com", i)
 			}
-		}
-		return lines
+			for b.Loop() {
+				if _, _, err := render(map[netip.Addr][]string{addr1: names}, me, nil, 0); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/name")
+		})
 	}
-	return slices.Equal(theirs(prev), theirs(next))
+}
+
+// theirs returns the lines of a file that have nothing of ours, with their ends; but for
+// empty ones and the last one where it has none.
+func theirs(content []byte) (lines []string) {
+	for line := range strings.Lines(string(content)) {
+		if !strings.Contains(line, "kubeshore") && !strings.HasPrefix(line, noEnd) && strings.TrimRight(line, "\r\n") != "" && strings.HasSuffix(line, "\n") {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
+// survives tells whether all lines of a file that have nothing of ours are in another
+// one, in their order; and whether that has no others, but for the last one of the first
+// file, which may have got an end.
+func survives(prev, next []byte) bool {
+	had, has := theirs(prev), theirs(next)
+	return slices.Equal(had, has) || len(has) == len(had)+1 && slices.Equal(had, has[:len(had)])
 }
 
 // Whatever the file holds: what is put in can be taken out again, byte for
@@ -222,8 +279,9 @@ func FuzzRewrite(f *testing.F) {
 	f.Add([]byte(blockLines), "db")
 	f.Add([]byte("1"+blockLines+"\x00"), "a\nb")
 	f.Add([]byte("\xef\xbb\xbf127.0.0.1\tlocalhost # caf\xe9\r\n"+strings.ReplaceAll(blockLines, me, "1001")), "db")
-	f.Add([]byte(strings.Repeat("# long ", 20000)+"\n"+beginMarker(me)+"\n127.64.0.1 a\n"), "db")
+	f.Add([]byte(strings.Repeat("# long ", 60)+"\n"+beginMarker(me)+"\n127.64.0.1 a # kubeshore 1000\n"), "db")
 	f.Add([]byte("127.64.0.1 a\n"+endMarker(me)+"\n127.0.1.1 laptop"), "laptop")
+	f.Add([]byte(beginMarker(me)+"\n127.64.0.1 a # kubeshore 1000\n\n\n127.64.0."), "x")
 	f.Fuzz(func(t *testing.T, prev []byte, name string) {
 		table := map[netip.Addr][]string{addr1: {name, "sure.example"}}
 		next, changed, _, err := Rewrite(prev, me, table)
@@ -232,6 +290,14 @@ func FuzzRewrite(f *testing.F) {
 		}
 		if !survives(prev, next) {
 			t.Fatalf("lines that aren't ours: %q became %q", prev, next)
+		}
+		if !bytes.Contains(prev, []byte("kubeshore")) {
+			if !bytes.HasPrefix(next, prev) {
+				t.Fatalf("%q became %q", prev, next)
+			}
+			if back, _, _, err := Rewrite(next, me, nil); !bytes.Equal(back, prev) || err != nil {
+				t.Fatalf("%q became %q, and then %q, %v", prev, next, back, err)
+			}
 		}
 		if !changed {
 			return // as it should be already

@@ -10,9 +10,10 @@ import (
 )
 
 // notThere tells whether no file can be made in a folder, though one in it may be
-// writable: a container's hosts file is one in a folder that may be read-only.
+// writable: a container's hosts file is one in a folder that may be read-only, and a disk
+// that is full may have room in it for what is shorter.
 func notThere(err error) bool {
-	return errors.Is(err, unix.EROFS) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM)
+	return diskFull(err) || errors.Is(err, unix.EROFS) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM)
 }
 
 // acquireSocket takes a lock that needs no file: a socket in the abstract namespace

@@ -3,25 +3,52 @@ package hosts
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 )
 
 var errStep = errors.New("stopped here")
 
+// changes are what a write may do, with a block or without, and what is the user's.
+var changes = map[string]struct{ there, next, bare string }{
+	"grow":   {original, original + blockLines, original},
+	"shrink": {original + blockLines, original + shortBlock, original},
+	"remove": {original + blockLines, original, original},
+	"move":   {original + blockLines + theirLine, original + shortBlock + theirLine, original + theirLine},
+	"free":   {original + blockLines + theirLine, original + theirLine, original + theirLine},
+}
+
+const theirLine = "10.0.0.1 theirs\n"
+
+var shortBlock = beginMarker(me) + "\n127.64.0.1       a # kubeshore 1000\n" + endMarker(me) + "\n"
+
 // steps returns the steps of a write from there to next.
-func steps(t *testing.T, inPlace bool) []string {
+func steps(t *testing.T, there, next string, inPlace bool) []string {
 	t.Helper()
 	var all []string
-	f, path := open(t)
+	f, path := openWith(t, there)
 	f.step = func(what string) error {
 		all = append(all, what)
 		return nil
 	}
-	write(t, f, path, original+blockLines, inPlace)
+	if err := write(t, f, path, next, inPlace); err != nil {
+		t.Fatal(err)
+	}
 	return all
+}
+
+// openWith opens a hosts file that has a content.
+func openWith(t *testing.T, there string) (*File, string) {
+	t.Helper()
+	f, path := open(t)
+	if err := os.WriteFile(path, []byte(there), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	return f, path
 }
 
 // write writes the file, and returns what came of it.
@@ -36,53 +63,89 @@ func write(t *testing.T, f *File, path, next string, inPlace bool) error {
 	return err
 }
 
-// A write that fails at any of its steps leaves the old content or the new one, and
-// no other file.
-func TestFileFailsAtEachStep(t *testing.T) {
-	for _, inPlace := range []bool{false, true} {
-		all := steps(t, inPlace)
-		if len(all) < 4 {
-			t.Fatal(all)
-		}
-		for _, at := range all {
-			t.Run(fmt.Sprint(inPlace, at), func(t *testing.T) {
-				f, path := open(t)
-				f.step = func(what string) error {
-					if what == at {
-						return errStep
-					}
-					return nil
-				}
-				if err := write(t, f, path, original+blockLines, inPlace); !errors.Is(err, errStep) {
-					t.Fatal(err)
-				}
-				if got := content(t, path); got != original && got != original+blockLines {
-					t.Errorf("it has %q", got)
-				}
-				if _, err := os.Stat(hidden(path, "new")); err == nil {
-					t.Error("the temporary file is left")
-				}
-			})
-		}
-	}
-}
-
-// A process that is killed at any of the steps leaves what the next start, or Clean,
-// puts right.
-func TestFileIsKilledAtEachStep(t *testing.T) {
-	for _, inPlace := range []bool{false, true} {
-		for _, at := range steps(t, inPlace) {
-			for _, next := range []string{"start", "clean"} {
-				t.Run(fmt.Sprint(inPlace, at, next), func(t *testing.T) { testKilled(t, inPlace, at, next) })
+// eachStep calls test for each step of each change, written either way.
+func eachStep(t *testing.T, test func(t *testing.T, there, next, bare, step string, inPlace bool)) {
+	t.Helper()
+	for name, c := range changes {
+		for _, inPlace := range []bool{false, true} {
+			all := steps(t, c.there, c.next, inPlace)
+			if len(all) < 2 {
+				t.Fatal(name, all)
+			}
+			for _, step := range all {
+				t.Run(fmt.Sprint(name, " ", map[bool]string{true: "in place ", false: ""}[inPlace], step), func(t *testing.T) {
+					test(t, c.there, c.next, c.bare, step, inPlace)
+				})
 			}
 		}
 	}
 }
 
-func testKilled(t *testing.T, inPlace bool, at, then string) {
-	f, path := open(t)
+// A write that fails at any of its steps leaves the old content or the new one, and
+// no other file, but for one that may have what another program wrote.
+func TestFileFailsAtEachStep(t *testing.T) {
+	eachStep(t, func(t *testing.T, there, next, bare, step string, inPlace bool) {
+		f, path := openWith(t, there)
+		f.step = func(what string) error {
+			if what == step {
+				return errStep
+			}
+			return nil
+		}
+		if err := write(t, f, path, next, inPlace); err == nil || !strings.Contains(err.Error(), errStep.Error()) {
+			t.Fatal(err)
+		}
+		f.step = func(string) error { return nil }
+		if got := content(t, path); got != there && (got != next || inPlace) && step != "truncate" {
+			t.Errorf("it has %q", got)
+		}
+		if left, _ := filepath.Glob(hidden(path, "late-*")); exists(hidden(path, "new")) || len(left) > 0 != (step == "look back") {
+			t.Errorf("beside it are %q", left)
+		}
+		set(t, f, nil)
+		if got := content(t, path); got != bare {
+			t.Errorf("without the block it has %q, want %q", got, bare)
+		}
+	})
+}
+
+// A process that is killed at any of the steps leaves what the next start, or Clean,
+// puts right.
+func TestFileIsKilledAtEachStep(t *testing.T) {
+	for _, then := range []string{"start", "clean"} {
+		eachStep(t, func(t *testing.T, there, next, bare, step string, inPlace bool) {
+			f, path := openWith(t, there)
+			testKilled(t, f, path, next, step, inPlace)
+			if then == "clean" {
+				if _, err := Clean(t.Context(), path); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				again, err := Open(path, me)
+				if err != nil {
+					t.Fatal(err)
+				}
+				set(t, again, table)
+				set(t, again, nil)
+				if err := again.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := content(t, path); got != bare {
+				t.Errorf("it has %q, want %q", got, bare)
+			}
+			if entries, err := os.ReadDir(filepath.Dir(path)); err != nil || len(entries) != 1 {
+				t.Errorf("the folder has %v, %v; want the hosts file alone", entries, err)
+			}
+		})
+	}
+}
+
+// testKilled writes the file, and ends in the middle of that.
+func testKilled(t *testing.T, f *File, path, next, step string, inPlace bool) {
+	t.Helper()
 	f.step = func(what string) error {
-		if what == at {
+		if what == step {
 			panic(errStep)
 		}
 		return nil
@@ -93,36 +156,81 @@ func testKilled(t *testing.T, inPlace bool, at, then string) {
 				t.Fatal("it got through")
 			}
 		}()
-		_ = write(t, f, path, original+blockLines, inPlace)
+		_ = write(t, f, path, next, inPlace)
 	}()
-	// What the deferred calls of a panic have removed, a killed process leaves.
-	if err := os.WriteFile(hidden(path, "new"), []byte(blockLines[:20]), 0o600); err != nil {
-		t.Fatal(err)
-	}
 	if err := f.running.file.Close(); err != nil { // the kernel does that
 		t.Fatal(err)
 	}
-	if then == "clean" {
-		if _, err := Clean(t.Context(), path); err != nil {
-			t.Fatal(err)
-		}
-	} else {
-		again, err := Open(path, me)
-		if err != nil {
-			t.Fatal(err)
-		}
-		set(t, again, table)
-		set(t, again, nil)
-		if err := again.Close(); err != nil {
-			t.Fatal(err)
+}
+
+// A process that is killed in the middle of a write in place leaves some of what it
+// wrote, and then what was there, or nothing. Of a block at the end, which all but the
+// first write has, nothing is left in the end, and of the user's lines none is lost.
+func TestFileIsKilledInTheMiddle(t *testing.T) {
+	for name, c := range changes {
+		for _, end := range []string{"\n", ""} {
+			bare := strings.TrimSuffix(c.bare, "\n") + end
+			if end == "" && c.there == original {
+				c.there = bare
+			}
+			next, _, _, err := Rewrite([]byte(c.there), me, map[bool]map[netip.Addr][]string{true: table, false: nil}[name == "grow"])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if name != "grow" {
+				next = []byte(c.next)
+			}
+			target := inPlace(next, me, len(c.there))
+			var states [][]byte
+			written := filled(target, me, len(c.there))
+			over := func(old []byte) {
+				for k := range written {
+					states = append(states, slices.Concat(written[:k], old[min(k, len(old)):]))
+				}
+			}
+			if !strings.HasPrefix(c.there, string(target)) { // else it is cut at once
+				over([]byte(c.there))
+			}
+			if len(target) > len(c.there) { // where no room can be had without writing there
+				room := pad(appendBlock([]byte(c.there), me, ""), len(target))
+				for k := len(c.there); k < len(room); k++ {
+					states = append(states, room[:k])
+				}
+				over(room)
+			}
+			wrong := 0
+			for _, state := range states {
+				back, _, _, err := Rewrite(state, me, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !isRestored(string(back), bare, strings.HasSuffix(c.there, theirLine)) {
+					if wrong++; wrong <= 3 {
+						t.Errorf("%s: of %q it leaves %q, want %q", name, state, back, bare)
+					}
+				}
+			}
+			if wrong > 0 {
+				t.Errorf("%s: wrong in %d of %d states", name, wrong, len(states))
+			}
 		}
 	}
-	if got := content(t, path); got != original {
-		t.Errorf("it has %q", got)
+}
+
+// isRestored tells whether a file is as it was without a block. Where the user's lines
+// had to move there may be more of them; and where the very first line of ours was being
+// written there may be a line end, or a few bytes of a comment.
+func isRestored(got, bare string, moved bool) bool {
+	if moved {
+		for line := range strings.Lines(bare) {
+			if !strings.Contains(got, strings.TrimSuffix(line, "\n")) {
+				return false
+			}
+		}
+		return true
 	}
-	if entries, err := os.ReadDir(filepath.Dir(path)); err != nil || len(entries) != 1 {
-		t.Errorf("the folder has %v, %v; want the hosts file alone", entries, err)
-	}
+	rest, ok := strings.CutPrefix(got, bare)
+	return ok && strings.HasPrefix(beginMarker(me)[:len("# BEGIN ")], strings.TrimPrefix(rest, "\n"))
 }
 
 func TestClean(t *testing.T) {
@@ -130,7 +238,7 @@ func TestClean(t *testing.T) {
 	set(t, f, table)
 	stray := "127.64.9.9 gone.shop.svc.cluster.local gone\n"
 	begun := content(t, path)
-	dead := beginMarker("1001") + "\n127.64.7.7 dead.shop\n" + endMarker("1001") + "\n"
+	dead := beginMarker("1001") + "\n127.64.7.7 dead.shop # kubeshore 1001\n" + endMarker("1001") + "\n"
 	if err := os.WriteFile(path, []byte(begun+dead+stray), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -160,11 +268,33 @@ func TestClean(t *testing.T) {
 	}
 }
 
+// What can't be taken away isn't said to have been.
+func TestCleanSaysWhatIsSo(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "hosts")
+	const text = "# BEGIN kubeshore 1000\n127.64.9.9 gone.shop.svc.cluster.local\n"
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	done, err := Clean(t.Context(), path)
+	if err != nil || len(done.Owners)+len(done.Addresses) > 0 || len(done.Left) != 2 {
+		t.Errorf("it says %+v, %v", done, err)
+	}
+	if got := content(t, path); got != text {
+		t.Errorf("it has %q", got)
+	}
+}
+
 func TestCleanOwnerWaits(t *testing.T) {
 	f, path := open(t)
 	set(t, f, table)
 	cleaned := make(chan error, 1)
-	go func() { cleaned <- CleanOwner(t.Context(), path, me) }()
+	go func() {
+		addresses, err := CleanOwner(t.Context(), path, me)
+		if !slices.Equal(addresses, []netip.Addr{addr1, addr2}) {
+			err = errors.Join(err, fmt.Errorf("addresses %v", addresses))
+		}
+		cleaned <- err
+	}()
 	if got := content(t, path); got != original+blockLines {
 		t.Errorf("while it runs it has %q", got)
 	}

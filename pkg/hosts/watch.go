@@ -18,6 +18,8 @@ const (
 	// quiet is how long the file must have been left alone to be looked at: a
 	// program may write it in several steps.
 	quiet = 50 * time.Millisecond
+	// maxQuiet is how long a program is waited for that doesn't leave it alone.
+	maxQuiet = time.Second
 	// maxPause is between two changes that are told of, where another program
 	// doesn't leave the file alone: it may undo what we do.
 	maxPause = 5 * time.Second
@@ -32,16 +34,8 @@ const (
 // Run.
 func (f *File) Changed() <-chan struct{} { return f.changed }
 
-// Run watches the file, and empties the system's cache of names after it has
-// changed, until ctx ends. It must be called once.
+// Run watches the file until ctx ends. It must be called once.
 func (f *File) Run(ctx context.Context) error {
-	defer func() {
-		select {
-		case <-f.flush:
-			f.emptyCache(context.WithoutCancel(ctx))
-		default:
-		}
-	}()
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
 		return fmt.Errorf("watching the hosts file: %w", err)
@@ -56,25 +50,23 @@ func (f *File) Run(ctx context.Context) error {
 		return err
 	}
 	var pause time.Duration
-	var last time.Time
+	var last, first time.Time // when Changed received, and when the file was seen to change after
 	due := time.NewTimer(0)
 	defer due.Stop()
 	for {
+		seen := false
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-f.flush:
-			f.emptyCache(ctx)
 		case <-missed:
-			due.Reset(quiet)
+			seen = true
 		case event := <-watcher.Events:
-			if slices.Contains(on.paths, event.Name) {
-				due.Reset(max(quiet, pause-time.Since(last)))
-			}
+			seen = slices.Contains(on.paths, event.Name)
 		case <-due.C:
 			if err := on.follow(watcher, f.given); err != nil {
 				return err
 			}
+			first = time.Time{}
 			if f.asLeft() {
 				continue
 			}
@@ -83,6 +75,30 @@ func (f *File) Run(ctx context.Context) error {
 			}
 			pause, last = min(max(2*pause, quiet), maxPause), time.Now()
 			soon(f.changed)
+		}
+		if seen {
+			if first.IsZero() {
+				first = time.Now()
+			}
+			due.Reset(max(min(quiet, maxQuiet-time.Since(first)), pause-time.Since(last), 0))
+		}
+	}
+}
+
+// EmptyCaches empties the system's cache of names after each change of the file that Set
+// has made, the last one before ctx ends included. It must be called once.
+func (f *File) EmptyCaches(ctx context.Context) {
+	for {
+		select {
+		case <-f.flush:
+			f.emptyCache(context.WithoutCancel(ctx))
+		case <-ctx.Done():
+			select {
+			case <-f.flush:
+				f.emptyCache(context.WithoutCancel(ctx))
+			default:
+			}
+			return
 		}
 	}
 }

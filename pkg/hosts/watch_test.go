@@ -54,7 +54,7 @@ func TestChanged(t *testing.T) {
 		if err != nil || len(refused) != 1 || refused["db.data"] == nil {
 			t.Errorf("%s: %v, %v", name, refused, err)
 		}
-		if got := content(t, path); !strings.Contains(got, "go-ok.shop.svc go-ok.shop go-ok\n") {
+		if got := content(t, path); !strings.Contains(got, "go-ok.shop.svc go-ok.shop go-ok #") {
 			t.Errorf("%s: it has %q", name, got)
 		}
 		if err := write(original); err != nil {
@@ -98,6 +98,30 @@ func TestChangedAgainAndAgain(t *testing.T) {
 	}
 }
 
+// A program that never leaves the file alone doesn't keep a block that was dropped away.
+func TestChangedWithoutEnd(t *testing.T) {
+	f, path := open(t)
+	running(t, f)
+	set(t, f, table)
+	if err := os.WriteFile(path, []byte(original), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	touch := time.NewTicker(quiet / 2)
+	defer touch.Stop()
+	for over := time.After(20 * maxQuiet); ; {
+		select {
+		case <-f.Changed():
+			return
+		case <-touch.C:
+			if err := os.Chtimes(path, time.Time{}, time.Now()); err != nil {
+				t.Fatal(err)
+			}
+		case <-over:
+			t.Fatal("nobody hears of it")
+		}
+	}
+}
+
 // The link that leads to the file is followed anew: systems replace it.
 func TestChangedLink(t *testing.T) {
 	f, first := open(t)
@@ -138,22 +162,21 @@ func TestFlush(t *testing.T) {
 	f, _ := open(t)
 	var flushed atomic.Int32
 	told := make(chan struct{}, 10)
-	f.Flush = func(context.Context) {
-		flushed.Add(1)
+	f.Flush = func(ctx context.Context) {
+		if ctx.Err() == nil {
+			flushed.Add(1)
+		}
 		told <- struct{}{}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- f.Run(ctx) }()
-	<-f.Changed()
+	var emptying sync.WaitGroup
+	emptying.Go(func() { f.EmptyCaches(ctx) })
 	set(t, f, table)
 	set(t, f, table)
 	<-told
 	set(t, f, nil)
 	cancel()
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
+	emptying.Wait()
 	if n := flushed.Load(); n != 2 {
 		t.Errorf("it was emptied %d times, want 2", n)
 	}

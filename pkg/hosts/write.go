@@ -3,19 +3,20 @@ package hosts
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 )
 
 // write replaces the content there by next: with a rename, so that nobody sees
-// half of it, or in place where a rename can't work, as with a bind mount. It returns
+// half of it, or in place where a rename can't be had, as with a bind mount. It returns
 // what the file is then. late is what another program made of the replaced file
 // meanwhile; nil if nothing.
 func (f *File) write(there, next []byte) (late []byte, is os.FileInfo, err error) {
 	late, is, err = f.replace(there, next)
-	if err == nil || errors.Is(err, errChanged) || diskFull(err) && len(next) > len(there) {
+	if !canOverwrite(err) && (!diskFull(err) || len(next) > len(there)) {
 		return late, is, err
 	}
 	is, inPlace := f.overwrite(there, next)
@@ -34,52 +35,104 @@ func (f *File) replace(there, next []byte) (late []byte, is os.FileInfo, err err
 	}
 	defer old.Close()
 	temp := hidden(f.path, "new")
-	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) { // of a killed run
+	if is, err = f.prepare(temp, old, there, next); err != nil {
 		return nil, nil, err
 	}
-	if err := f.step("create"); err != nil {
-		return nil, nil, err
-	}
-	w, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return nil, nil, err
-	}
-	isGone := false // at temp there is nothing of ours
-	defer func() {
-		if !isGone {
-			err = errors.Join(err, os.Remove(temp))
-		}
-	}()
-	is, err = f.fill(w, old, next)
-	if err := errors.Join(err, w.Close()); err != nil {
-		return nil, nil, err
-	}
-	if err := errors.Join(f.step("compare"), f.unchanged(there)); err != nil {
-		return nil, nil, err
-	}
-	if err := f.step("rename"); err != nil {
-		return nil, nil, err
+	if !replacesOpen {
+		_ = old.Close() // what is written into it from now on is lost
 	}
 	exchanged, err := replaceBy(temp, f.path)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, errors.Join(err, os.Remove(temp))
 	}
-	isGone = !exchanged
-	if err := f.step("look back"); err != nil {
-		return nil, nil, err
+	if exchanged && !isFile(temp, old) { // another program has just put it there
+		return nil, nil, f.giveBack(temp, is)
 	}
-	if exchanged { // it may be another one than what was read
-		was, err := os.Open(temp)
-		if err != nil {
-			return nil, nil, err
-		}
-		defer was.Close()
-		old = was
+	if !exchanged {
+		temp = ""
 	}
-	if late, err = lookBack(old, there); err == nil && late != nil {
+	if late, err = f.takeLate(temp, old, there); err != nil {
+		return nil, nil, fmt.Errorf("after it was replaced: %v", err) //nolint:errorlint // it is no reason to write in place
+	}
+	if late != nil {
 		return late, is, nil // it is written, and the folder flushed, once more
 	}
+	if temp != "" {
+		err = os.Remove(temp)
+	}
 	return nil, is, errors.Join(err, syncDir(filepath.Dir(f.path)))
+}
+
+// prepare writes the new file, and looks whether the old one is still what was read.
+func (f *File) prepare(temp string, old *os.File, there, next []byte) (is os.FileInfo, err error) {
+	if _, err := removeTemp(f.path); err != nil { // of a killed run
+		return nil, err
+	}
+	if err := f.step("create"); err != nil {
+		return nil, err
+	}
+	w, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	is, err = f.fill(w, old, next)
+	err = errors.Join(err, w.Close())
+	if err == nil {
+		err = errors.Join(f.step("compare"), f.unchanged(there))
+	}
+	if err == nil {
+		err = f.step("rename")
+	}
+	if err != nil {
+		return nil, errors.Join(err, os.Remove(temp))
+	}
+	return is, nil
+}
+
+// giveBack puts what another program has put to the path back there, which is at temp
+// now, in place of our own file, which is is.
+func (f *File) giveBack(temp string, is os.FileInfo) error {
+	_, err := replaceBy(temp, f.path)
+	if ours, e := os.Lstat(temp); err == nil && e == nil && os.SameFile(ours, is) {
+		return errors.Join(errChanged, os.Remove(temp))
+	}
+	kept, e := f.keep(temp) // not ours: that one, or one more
+	return errors.Join(fmt.Errorf("%w; what one has put there is in %s", errChanged, kept), err, e)
+}
+
+// isFile tells whether an open file is the one at a path.
+func isFile(path string, file *os.File) bool {
+	at, err1 := os.Lstat(path)
+	is, err2 := file.Stat()
+	return err1 == nil && err2 == nil && os.SameFile(at, is)
+}
+
+// takeLate returns what another program has made of the replaced file; nil if nothing.
+// If so, or if it can't be told, that file, which is at temp, is kept, or a copy of it where
+// nothing is at temp.
+func (f *File) takeLate(temp string, old *os.File, there []byte) (late []byte, err error) {
+	if !replacesOpen {
+		return nil, nil
+	}
+	err = f.step("look back")
+	if err == nil {
+		late, err = lookBack(old, there)
+	}
+	var kept string
+	switch {
+	case err == nil && late == nil:
+		return nil, nil
+	case temp != "":
+		kept, _ = f.keep(temp)
+	default:
+		kept = hidden(f.path, "late-"+strconv.Itoa(os.Getpid()))
+		_ = os.WriteFile(kept, late, 0o600) // it is written next: a copy is for the worst
+	}
+	if err != nil {
+		return nil, fmt.Errorf("what was there before is in %s: %w", kept, err)
+	}
+	f.late = kept
+	return late, nil
 }
 
 // fill makes a new file like an old one, with another content, and returns what it is.
@@ -101,57 +154,6 @@ func (f *File) fill(w, old *os.File, content []byte) (is os.FileInfo, err error)
 		is, err = w.Stat()
 	}
 	return is, err
-}
-
-// overwrite writes over the file's content and then cuts what is too long. Room
-// for all of it is there before the first byte changes.
-func (f *File) overwrite(there, next []byte) (is os.FileInfo, err error) {
-	if err := f.step("compare in place"); err != nil {
-		return nil, err
-	}
-	w, err := os.OpenFile(f.path, os.O_RDWR, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, w.Close()) }()
-	// Other programs wait until it is written. This process must not open it either.
-	leave := alone(w)
-	defer leave()
-	if err := holds(w, there); err != nil {
-		return nil, err
-	}
-	if more := len(next) - len(there); more > 0 {
-		if err := errors.Join(f.step("reserve"), reserve(w, there, next)); err != nil {
-			return nil, errors.Join(err, w.Truncate(int64(len(there))))
-		}
-	}
-	if err := f.step("overwrite"); err != nil {
-		return nil, errors.Join(err, w.Truncate(int64(len(there))))
-	}
-	if _, err := w.WriteAt(next, 0); err != nil {
-		return nil, err
-	}
-	if err := errors.Join(f.step("truncate"), w.Truncate(int64(len(next)))); err != nil {
-		return nil, err
-	}
-	if is, err = w.Stat(); err == nil {
-		err = holds(w, next) // where others couldn't be made to wait
-	}
-	leave()
-	return is, errors.Join(err, w.Sync())
-}
-
-// reserve makes room for next where there is what is there. Where that can't be
-// asked for, the part behind the old end is written first.
-func reserve(w *os.File, there, next []byte) error {
-	err := allocate(w, int64(len(next)))
-	if !errors.Is(err, errors.ErrUnsupported) {
-		return err
-	}
-	if _, err := w.WriteAt(next[len(there):], int64(len(there))); err != nil {
-		return err
-	}
-	return w.Sync()
 }
 
 func (f *File) unchanged(there []byte) error {

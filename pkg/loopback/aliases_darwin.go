@@ -53,8 +53,8 @@ func (a *Aliases) Set(ctx context.Context, addrs []netip.Addr) error {
 	return errors.Join(errs...)
 }
 
-// CleanAliases takes the aliases within the ranges away that are in nobody's use.
-func CleanAliases(ctx context.Context, ranges []netip.Prefix, used map[netip.Addr]bool) error {
+// CleanAliases takes away those of the addresses that are aliases: what a killed run had.
+func CleanAliases(ctx context.Context, addrs []netip.Addr) error {
 	out, err := exec.CommandContext(ctx, "/sbin/ifconfig", "lo0").Output()
 	if err != nil {
 		return fmt.Errorf("ifconfig lo0: %w", err)
@@ -65,14 +65,15 @@ func CleanAliases(ctx context.Context, ranges []netip.Prefix, used map[netip.Add
 		if len(fields) < 2 || fields[0] != "inet" {
 			continue
 		}
-		addr, err := netip.ParseAddr(fields[1])
-		inRange := func(r netip.Prefix) bool { return r.Contains(addr) }
-		if err == nil && !used[addr] && slices.ContainsFunc(ranges, inRange) {
+		if addr, err := netip.ParseAddr(fields[1]); err == nil && addr != localhost && slices.Contains(addrs, addr) {
 			errs = append(errs, ifconfig(ctx, "lo0", "-alias", addr.String()))
 		}
 	}
 	return errors.Join(errs...)
 }
+
+// localhost is where services on this machine are: the system's own.
+var localhost = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 
 // ifconfig runs the system's own program, whatever PATH says (ifconfig(8)).
 func ifconfig(ctx context.Context, args ...string) error {

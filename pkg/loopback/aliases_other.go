@@ -15,4 +15,4 @@ type Aliases struct{}
 func (*Aliases) Set(context.Context, []netip.Addr) error { return nil }
 
 // CleanAliases has nothing to take away.
-func CleanAliases(context.Context, []netip.Prefix, map[netip.Addr]bool) error { return nil }
+func CleanAliases(context.Context, []netip.Addr) error { return nil }

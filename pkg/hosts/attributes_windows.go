@@ -1,5 +1,3 @@
-//go:build !linux
-
 package hosts
 
 import (
@@ -7,8 +5,7 @@ import (
 	"os"
 )
 
-// copyAttributes does nothing: no such attribute of a hosts file is known to matter
-// here. On Windows a new file inherits its folder's access list.
+// copyAttributes does nothing: a new file inherits its folder's access list.
 func copyAttributes(_, _ *os.File) error { return nil }
 
 // allocate can't.
