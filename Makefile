@@ -31,7 +31,7 @@ help: ## print the targets
 
 .PHONY: build
 build: ## write bin/kubeshore
-	go build -trimpath -ldflags '-s -w' -o bin/kubeshore ./cmd/kubeshore
+	go build -buildvcs=auto -trimpath -ldflags '-s -w' -o bin/kubeshore ./cmd/kubeshore
 
 .PHONY: install
 install: build ## put bin/kubeshore into /usr/local/bin, where sudo finds it
