@@ -3,6 +3,8 @@ package listen
 import (
 	"fmt"
 	"net/netip"
+	"strings"
+	"unicode"
 
 	gopsnet "github.com/shirou/gopsutil/v4/net"
 	"github.com/shirou/gopsutil/v4/process"
@@ -36,9 +38,23 @@ func (h *holders) find(at netip.AddrPort) string {
 func nameOf(pid int32) string {
 	p, err := process.NewProcess(pid)
 	if err == nil {
-		if name, err := p.Name(); err == nil && name != "" {
-			return fmt.Sprintf("%s (process %d)", name, pid)
+		if name, err := p.Name(); err == nil && shown(name) != "" {
+			return fmt.Sprintf("%s (process %d)", shown(name), pid)
 		}
 	}
 	return fmt.Sprintf("process %d", pid)
+}
+
+// maxName is how much is shown of a process's name, in runes.
+const maxName = 32
+
+// shown returns what is shown of a process's name, which may be another user's choice.
+func shown(name string) string {
+	runes := []rune(strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return -1
+		}
+		return r
+	}, name))
+	return string(runes[:min(len(runes), maxName)])
 }
