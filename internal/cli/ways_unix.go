@@ -12,7 +12,6 @@ import (
 	"os/signal"
 	"strconv"
 	"syscall"
-	"time"
 
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sync/errgroup"
@@ -106,11 +105,7 @@ func unixConn(file *os.File) (*net.UnixConn, error) {
 
 // kept returns what the keeper at the other end of conn does.
 func kept(ctx context.Context, conn *net.UnixConn) (machine, error) {
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Now()) })
-	client, err := keeper.NewClient(conn, version())
-	if err == nil && !stop() {
-		err = errors.Join(ctx.Err(), conn.Close())
-	}
+	client, err := keeper.NewClient(ctx, conn, version())
 	if err != nil {
 		return machine{}, err
 	}

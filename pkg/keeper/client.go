@@ -12,13 +12,19 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/kubeshore/kubeshore/pkg/listen"
 )
 
-// byeTime is how long the keeper may take to end once the daemon has.
-const byeTime = 5 * time.Second
+const (
+	// helloTime is how long the keeper may take to begin: it may have to wait for the
+	// hosts file.
+	helloTime = 30 * time.Second
+	// byeTime is how long it may take to end once the daemon has.
+	byeTime = 5 * time.Second
+)
 
 // ErrGone says that the keeper has ended on its own. What it did to the machine
 // is taken back, by itself or by its guard.
@@ -46,14 +52,20 @@ type waiter struct {
 // received is an answer with the descriptors that came with it.
 type received struct {
 	answer
-	files []*os.File
+	files []*os.File // nil stands for one that was lost
 }
 
 // NewClient returns the client of the keeper at the other end of conn, which it
 // owns from then on, once that has begun. Its error is what keeps the keeper
 // from it.
-func NewClient(conn *net.UnixConn, version string) (*Client, error) {
+func NewClient(ctx context.Context, conn *net.UnixConn, version string) (*Client, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, helloTime, fmt.Errorf("nothing came for %v", helloTime))
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Now()) })
 	a, err := readAnswer(conn)
+	if !stop() { // conn is of no use any more
+		err = context.Cause(ctx)
+	}
 	switch {
 	case err != nil:
 		err = fmt.Errorf("the keeper doesn't begin: %w", err)
@@ -76,7 +88,7 @@ func NewClient(conn *net.UnixConn, version string) (*Client, error) {
 
 // Run receives what the keeper says until ctx ends; then it lets the keeper end
 // and waits for that. Nothing is done for the other methods unless Run runs. It
-// returns ErrGone if the keeper ends first. It must be called once.
+// returns ErrGone, and why, if the keeper ends first. It must be called once.
 func (c *Client) Run(ctx context.Context) error {
 	defer c.conn.Close()
 	defer close(c.ended)
@@ -90,7 +102,7 @@ func (c *Client) Run(ctx context.Context) error {
 			return nil // it has ended, as it was to
 		}
 		if err != nil {
-			return ErrGone
+			return gone(err)
 		}
 		if r.Changed {
 			select {
@@ -107,6 +119,14 @@ func (c *Client) Run(ctx context.Context) error {
 			closeAll(r.files) // somebody had no patience
 		}
 	}
+}
+
+// gone says that the keeper has ended, and why, if there is more to say of it.
+func gone(err error) error {
+	if isEnd(err) || errors.Is(err, net.ErrClosed) { // the latter once Run has returned
+		return ErrGone
+	}
+	return fmt.Errorf("%w (%w)", ErrGone, err)
 }
 
 func (c *Client) receive() (received, error) {
@@ -134,13 +154,16 @@ func (c *Client) ask(ctx context.Context, r request) (received, error) {
 	defer c.asking.Unlock()
 	c.sequence++
 	r.Sequence = c.sequence
+	message, err := encode(r)
+	if err != nil {
+		return received{}, err
+	}
 	w := &waiter{sequence: r.Sequence, reply: make(chan received, 1)}
 	c.waiting.Store(w)
-	if err := c.write(ctx, r); err != nil {
+	if err := c.write(ctx, message); err != nil {
 		c.waiting.Store(nil)
-		return received{}, ErrGone
+		return received{}, gone(err)
 	}
-	var err error
 	select {
 	case reply := <-w.reply:
 		if reply.Error != "" {
@@ -160,13 +183,13 @@ func (c *Client) ask(ctx context.Context, r request) (received, error) {
 
 // write sends a request. A keeper that doesn't read it is given a moment when ctx
 // ends; then the connection is of no more use, as it may have half of it.
-func (c *Client) write(ctx context.Context, r request) error {
+func (c *Client) write(ctx context.Context, message []byte) error {
 	limited := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(limited)
 		_ = c.conn.SetWriteDeadline(time.Now().Add(byeTime))
 	})
-	err := writeMessage(c.conn, r)
+	_, err := c.conn.Write(message)
 	if !stop() {
 		<-limited
 		_ = c.conn.SetWriteDeadline(time.Time{})
@@ -181,22 +204,31 @@ func (c *Client) write(ctx context.Context, r request) error {
 func (c *Client) How() string { return c.how }
 
 // Take is that of a listen.Taker.
-func (c *Client) Take(ctx context.Context, want []netip.AddrPort) ([]listen.Socket, map[netip.AddrPort]error, error) {
+func (c *Client) Take(ctx context.Context, want, have []netip.AddrPort) (taken []listen.Socket, faults map[netip.AddrPort]error, err error) {
 	if want == nil {
 		want = []netip.AddrPort{}
 	}
-	reply, err := c.ask(ctx, request{Ports: &want})
-	defer closeAll(reply.files) // a listener has its own
-	var taken []listen.Socket
+	reply, err := c.ask(ctx, request{Ports: &want, Have: have})
+	faults = errs(reply.Faults)
 	for i, file := range reply.files {
-		socket, e := listen.NewSocket(reply.Sockets[i], file)
-		if e != nil {
-			err = errors.Join(err, e)
-			continue
+		socket, e := newSocket(reply.Sockets[i], file)
+		if e == nil {
+			taken = append(taken, socket)
+		} else {
+			err = errors.Join(err, lost(faults, reply.Sockets[i], e))
 		}
-		taken = append(taken, socket)
 	}
-	return taken, errs(reply.Faults), err
+	return taken, faults, err
+}
+
+// newSocket returns the socket that a file is, which it closes: a limit of descriptors
+// has room for one more than there are ports.
+func newSocket(of netip.AddrPort, file *os.File) (listen.Socket, error) {
+	if file == nil {
+		return listen.Socket{}, syscall.EMFILE
+	}
+	defer file.Close()
+	return listen.NewSocket(of, file)
 }
 
 // Close has nothing to do: the keeper lets go of what it has when Run is told

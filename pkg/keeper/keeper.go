@@ -18,6 +18,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/kubeshore/kubeshore/pkg/listen"
@@ -63,7 +64,16 @@ func (k *Keeper) Serve(ctx context.Context, conn *net.UnixConn) error {
 	if err == nil {
 		err = k.serve(ctx, conn)
 	}
+	if isEnd(err) {
+		err = nil
+	}
 	return errors.Join(err, k.restore(ctx))
+}
+
+// isEnd tells whether an error of a connection is that its other end is closed. It is a
+// reset if that has left something unread.
+func isEnd(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 // Refuse tells the daemon why there is no keeper for it.
@@ -95,8 +105,8 @@ func (k *Keeper) serve(ctx context.Context, conn *net.UnixConn) error {
 		switch {
 		case context.Cause(ctx) != nil:
 			return fmt.Errorf("told to end: %w", context.Cause(ctx))
-		case errors.Is(in.err, io.EOF):
-			return nil // the daemon has closed its end, or is dead
+		case isEnd(in.err): // the daemon has closed its end, or is dead
+			return in.err
 		case in.err != nil:
 			k.Refused(in.err)
 			return in.err
@@ -163,7 +173,7 @@ func (k *Keeper) handle(ctx context.Context, conn *net.UnixConn, r request) erro
 	var err error
 	switch {
 	case r.Ports != nil:
-		sockets, err = k.take(ctx, *r.Ports, &a)
+		sockets, err = k.take(ctx, r, &a)
 	case r.Names != nil:
 		var refused map[string]error
 		refused, err = k.Names.Set(ctx, *r.Names)
@@ -207,18 +217,32 @@ func (k *Keeper) noteNames(refused map[string]error) {
 }
 
 // take takes ports and returns descriptors of the new sockets.
-func (k *Keeper) take(ctx context.Context, want []netip.AddrPort, a *answer) (files []*os.File, err error) {
-	taken, faults, err := k.Ports.Take(ctx, want)
-	a.Faults = texts(faults)
+func (k *Keeper) take(ctx context.Context, r request, a *answer) (files []*os.File, err error) {
+	taken, faults, err := k.Ports.Take(ctx, *r.Ports, r.Have)
+	if faults == nil {
+		faults = make(map[netip.AddrPort]error)
+	}
 	for _, socket := range taken {
 		file, e := socket.File()
-		err = errors.Join(err, e, socket.Close())
-		if e == nil {
-			files = append(files, file)
-			a.Sockets = append(a.Sockets, socket.For)
+		if err = errors.Join(err, socket.Close()); e != nil {
+			err = errors.Join(err, lost(faults, socket.For, e))
+			continue
 		}
+		files = append(files, file)
+		a.Sockets = append(a.Sockets, socket.For)
 	}
+	a.Faults = texts(faults)
 	return files, err
+}
+
+// lost notes that a socket is lost, which the daemon will ask for again: a fault of its
+// port, or, if it is for all ports, of them all, which it returns.
+func lost(faults map[netip.AddrPort]error, of netip.AddrPort, why error) error {
+	if !of.IsValid() {
+		return why
+	}
+	faults[of] = fmt.Errorf("port %d of %v: %w", of.Port(), of.Addr(), why)
+	return nil
 }
 
 // answer sends an answer, and descriptors behind it.
@@ -236,8 +260,8 @@ func (k *Keeper) answer(conn *net.UnixConn, a answer, files ...*os.File) error {
 func (k *Keeper) check(r request) error {
 	switch {
 	case r.Ports != nil:
-		if len(*r.Ports) > maxPorts {
-			return fmt.Errorf("refused: %d ports, more than %d", len(*r.Ports), maxPorts)
+		if n := max(len(*r.Ports), len(r.Have)); n > maxPorts {
+			return fmt.Errorf("refused: %d ports, more than %d", n, maxPorts)
 		}
 		for _, at := range *r.Ports {
 			if err := k.checkAddr(at.Addr()); err != nil {
@@ -252,6 +276,9 @@ func (k *Keeper) check(r request) error {
 		for addr, names := range *r.Names {
 			if err := k.checkAddr(addr); err != nil && addr != localhost {
 				return err
+			}
+			if len(names) > maxNamesAt {
+				return fmt.Errorf("refused: %d names of %v, more than %d", len(names), addr, maxNamesAt)
 			}
 			count += len(names)
 		}

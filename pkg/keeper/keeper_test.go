@@ -12,7 +12,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -110,7 +109,7 @@ func (s *served) hosts(t *testing.T) string {
 // client returns the client of a keeper, running until the test ends it.
 func (s *served) client(t *testing.T) (c *Client, stop func() error) {
 	t.Helper()
-	c, err := NewClient(s.peer, "test")
+	c, err := NewClient(t.Context(), s.peer, "test")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,7 +195,7 @@ func TestKeeperManySockets(t *testing.T) {
 	for i := range cap(want) {
 		want = append(want, netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 64, byte(10 + i>>8), byte(i)}), port))
 	}
-	taken, faults, err := c.Take(t.Context(), append(slices.Clone(want[:200]), want[200:]...))
+	taken, faults, err := c.Take(t.Context(), want, nil)
 	if err != nil || len(faults) > 0 || len(taken) != len(want) {
 		t.Fatal(len(taken), faults, err)
 	}
@@ -208,7 +207,7 @@ func TestKeeperManySockets(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if taken, _, err := c.Take(t.Context(), want); err != nil || len(taken) != 0 {
+	if taken, _, err := c.Take(t.Context(), want, want); err != nil || len(taken) != 0 {
 		t.Errorf("a second time it gives %d, %v", len(taken), err)
 	}
 	if err := errors.Join(stop(), <-s.ended); err != nil {
@@ -242,7 +241,7 @@ func TestKeeperTellsOfChanges(t *testing.T) {
 func TestKeeperEndsFirst(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	s := serve(ctx, t)
-	c, err := NewClient(s.peer, "test")
+	c, err := NewClient(t.Context(), s.peer, "test")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -286,9 +285,72 @@ func TestNewClientRefuses(t *testing.T) {
 		} else if err := writeMessage(theirs, a); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := NewClient(ours, "1"); err == nil || !strings.Contains(strings.Replace(err.Error(), "doesn't begin with a", "without a", 1), want) {
+		if _, err := NewClient(t.Context(), ours, "1"); err == nil || !strings.Contains(strings.Replace(err.Error(), "doesn't begin with a", "without a", 1), want) {
 			t.Errorf("%v, want %s", err, want)
 		}
+	}
+}
+
+// A keeper that doesn't begin is waited for no longer than there is patience.
+func TestNewClientOfASilentKeeper(t *testing.T) {
+	ours, _ := pair(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if _, err := NewClient(ctx, ours, "1"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+}
+
+// The end of a daemon that hasn't read all is an end like another.
+func TestKeeperEndsWithUnread(t *testing.T) {
+	s := serve(t.Context(), t)
+	if err := writeMessage(s.peer, request{Sequence: 1, Names: &map[netip.Addr][]string{web: {"web.shop"}}}); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(s.hosts(t), "web.shop"); {
+		if time.Now().After(deadline) {
+			t.Fatal("the names aren't set")
+		}
+	}
+	if err := s.peer.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-s.ended; err != nil || len(s.refused) > 0 || s.hosts(t) != original {
+		t.Errorf("it ends with %v, logged %v, and left %q", err, s.refused, s.hosts(t))
+	}
+}
+
+// What is too much for one message isn't asked for, and isn't the end.
+func TestClientAsksTooMuch(t *testing.T) {
+	s := serve(t.Context(), t)
+	c, stop := s.client(t)
+	_, err := c.Names().Set(t.Context(), map[netip.Addr][]string{web: {strings.Repeat("a", maxMessage)}})
+	if err == nil || errors.Is(err, ErrGone) || !strings.Contains(err.Error(), "is larger than") {
+		t.Error(err)
+	}
+	if _, err := c.Names().Set(t.Context(), map[netip.Addr][]string{web: {"web.shop"}}); err != nil {
+		t.Error(err)
+	}
+	if err := errors.Join(stop(), <-s.ended); err != nil {
+		t.Error(err)
+	}
+}
+
+// That the keeper can't be understood is said, beside that it is gone.
+func TestClientSaysWhyItIsGone(t *testing.T) {
+	ours, theirs := pair(t)
+	if err := writeMessage(theirs, answer{Hello: &hello{Version: "1"}}); err != nil {
+		t.Fatal(err)
+	}
+	c, err := NewClient(t.Context(), ours, "1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := theirs.Write(binary.BigEndian.AppendUint32(nil, maxMessage+1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Run(t.Context()); !errors.Is(err, ErrGone) || !strings.Contains(err.Error(), "malformed") {
+		t.Error(err)
 	}
 }
 
@@ -306,7 +368,20 @@ var hostile = map[string]string{
 	`{"sequence":1,"addrs":["10.0.0.1"]}`:                                                          "refused: address 10.0.0.1",
 	`{"sequence":1,"ports":["127.64.0.1:80"` + strings.Repeat(`,"127.64.0.1:80"`, maxPorts) + `]}`: "refused: 65537 ports",
 	`{"sequence":1,"addrs":["127.64.0.1"` + strings.Repeat(`,"127.64.0.1"`, maxAddrs) + `]}`:       "refused: 65537 addresses",
-	`{"sequence":1,"names":{"127.64.0.1":["a"` + strings.Repeat(`,"a"`, maxNames) + `]}}`:          "refused: 262145 names",
+	`{"sequence":1,"names":{"127.64.0.1":["a"` + strings.Repeat(`,"a"`, maxNamesAt) + `]}}`:        "refused: 4097 names of 127.64.0.1",
+	`{"sequence":1,"ports":[],"have":[""` + strings.Repeat(`,""`, maxPorts) + `]}`:                 "refused: 65537 ports",
+	`{"sequence":1,"names":{` + manyNames() + `}}`:                                                 "refused: 262152 names",
+}
+
+// manyNames are more names than a keeper takes, though not of any one address.
+func manyNames() string {
+	const addrs = maxNames/maxNamesAt + 2
+	some := `["a"` + strings.Repeat(`,"a"`, maxNames/addrs) + `]`
+	texts := make([]string, addrs)
+	for i := range texts {
+		texts[i] = fmt.Sprintf(`"127.64.1.%d":%s`, i, some)
+	}
+	return strings.Join(texts, ",")
 }
 
 // A keeper refuses what it may not do, says so, and goes on.
@@ -355,6 +430,7 @@ func TestKeeperMalformed(t *testing.T) {
 	huge := binary.BigEndian.AppendUint32(nil, 1<<31)
 	for name, bytes := range map[string][]byte{
 		"a huge length":  huge,
+		"nothing":        message(""),
 		"not JSON":       message("nonsense"),
 		"two values":     message(`{"sequence":1,"addrs":[]} {}`),
 		"unknown field":  message(`{"sequence":1,"addrs":[],"path":"/etc/passwd"}`),

@@ -19,12 +19,11 @@ import (
 func TestKeeperWhosePeerDoesNotRead(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	s := serve(ctx, t)
-	asked := make([]string, 50_000)
-	for i := range asked {
-		asked[i] = fmt.Sprintf("no_name_%d", i)
+	names := map[netip.Addr][]string{web: {"web.shop"}}
+	for i := range 50_000 {
+		at := netip.AddrFrom4([4]byte{127, 64, 10, byte(i)})
+		names[at] = append(names[at], fmt.Sprintf("no_name_%d", i))
 	}
-	asked[0] = "web.shop"
-	names := map[netip.Addr][]string{web: asked}
 	if err := writeMessage(s.peer, request{Sequence: 1, Names: &names}); err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +47,7 @@ func TestClientWhoseKeeperDoesNotRead(t *testing.T) {
 	if err := writeMessage(theirs, answer{Hello: &hello{Version: "1"}}); err != nil {
 		t.Fatal(err)
 	}
-	c, err := NewClient(ours, "1")
+	c, err := NewClient(t.Context(), ours, "1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +80,7 @@ func TestClientSeesTheEndBehindALateAnswer(t *testing.T) {
 	if err := writeMessage(theirs, answer{Hello: &hello{Version: "1"}}); err != nil {
 		t.Fatal(err)
 	}
-	c, err := NewClient(ours, "1")
+	c, err := NewClient(t.Context(), ours, "1")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,13 +28,15 @@ const (
 	maxPorts      = 1 << 16
 	maxAddrs      = 1 << 16
 	maxNames      = 1 << 18
-	rightsPerByte = 128 // Linux takes up to 253 at a time
+	maxNamesAt    = 1 << 12 // of one address
+	rightsPerByte = 128     // Linux takes up to 253 at a time
 )
 
 // request is what the daemon asks for: one of the fields, the whole set of each.
 type request struct {
 	Sequence uint64                   `json:"sequence"`
 	Ports    *[]netip.AddrPort        `json:"ports,omitempty"`
+	Have     []netip.AddrPort         `json:"have,omitempty"` // with Ports: what there are sockets for
 	Names    *map[netip.Addr][]string `json:"names,omitempty"`
 	Addrs    *[]netip.Addr            `json:"addrs,omitempty"`
 }
@@ -65,7 +67,7 @@ func decode(message []byte) (request, error) {
 	decoder := json.NewDecoder(bytes.NewReader(message))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&r); err != nil {
-		return request{}, fmt.Errorf("malformed request: %w", err)
+		return request{}, errors.New("malformed request: " + err.Error()) // io.EOF is the connection's end alone
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return request{}, errors.New("malformed request: more than one value")
@@ -82,17 +84,25 @@ func decode(message []byte) (request, error) {
 	return r, nil
 }
 
-// writeMessage writes a value as a message.
-func writeMessage(w io.Writer, value any) error {
+// encode returns a value as a message.
+func encode(value any) ([]byte, error) {
 	body, err := json.Marshal(value)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if len(body) > maxMessage {
-		return fmt.Errorf("a message of %d bytes is larger than %d", len(body), maxMessage)
+		return nil, fmt.Errorf("a message of %d bytes is larger than %d", len(body), maxMessage)
 	}
 	message := binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(body)), uint32(len(body)))
-	_, err = w.Write(append(message, body...))
+	return append(message, body...), nil
+}
+
+// writeMessage writes a value as a message.
+func writeMessage(w io.Writer, value any) error {
+	message, err := encode(value)
+	if err == nil {
+		_, err = w.Write(message)
+	}
 	return err
 }
 
@@ -133,7 +143,8 @@ func sendFiles(conn *net.UnixConn, files []*os.File) error {
 	return nil
 }
 
-// receiveFiles receives n descriptors. The caller closes them.
+// receiveFiles receives n descriptors; nil stands for each that this process has no room
+// for. The caller closes them.
 func receiveFiles(conn *net.UnixConn, n int) (files []*os.File, err error) {
 	defer func() {
 		if err != nil {
@@ -143,31 +154,40 @@ func receiveFiles(conn *net.UnixConn, n int) (files []*os.File, err error) {
 	}()
 	oob := make([]byte, unix.CmsgSpace(rightsPerByte*4))
 	for len(files) < n {
+		expected := min(n-len(files), rightsPerByte)
 		filling := make([]byte, 1)
 		_, oobn, flags, _, err := conn.ReadMsgUnix(filling, oob)
 		if err != nil {
 			return files, err
 		}
-		messages, err := unix.ParseSocketControlMessage(oob[:oobn])
+		came, err := filesOf(oob[:oobn])
+		files = append(files, came...)
 		if err != nil {
 			return files, err
 		}
-		before := len(files)
-		for _, m := range messages {
-			fds, err := unix.ParseUnixRights(&m)
-			if err != nil {
-				return files, err
-			}
-			for _, fd := range fds {
-				unix.CloseOnExec(fd)
-				files = append(files, os.NewFile(uintptr(fd), "socket of the keeper"))
-			}
+		missing := expected - len(came)
+		if missing < 0 || missing > 0 && flags&unix.MSG_CTRUNC == 0 {
+			return files, fmt.Errorf("malformed message: %d descriptors instead of %d", len(came), expected)
 		}
-		if flags&unix.MSG_CTRUNC != 0 {
-			return files, errors.New("too many open files")
+		files = append(files, make([]*os.File, missing)...) // those that come are the first ones
+	}
+	return files, nil
+}
+
+// filesOf returns the descriptors that a control message has brought.
+func filesOf(control []byte) (files []*os.File, err error) {
+	messages, err := unix.ParseSocketControlMessage(control)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range messages {
+		fds, err := unix.ParseUnixRights(&m)
+		if err != nil {
+			return files, err
 		}
-		if len(files) == before || len(files) > n {
-			return files, fmt.Errorf("malformed message: %d descriptors instead of %d", len(files), n)
+		for _, fd := range fds {
+			unix.CloseOnExec(fd)
+			files = append(files, os.NewFile(uintptr(fd), "socket of the keeper"))
 		}
 	}
 	return files, nil

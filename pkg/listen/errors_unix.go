@@ -8,4 +8,5 @@ import "syscall"
 const (
 	errInUse   = syscall.EADDRINUSE
 	errNoRight = syscall.EACCES
+	noRight    = "needs root"
 )

@@ -6,4 +6,5 @@ import "golang.org/x/sys/windows"
 const (
 	errInUse   = windows.WSAEADDRINUSE
 	errNoRight = windows.WSAEACCES
+	noRight    = "is kept by the system (netsh interface ipv4 show excludedportrange protocol=tcp), or another program has it for itself"
 )

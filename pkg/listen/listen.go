@@ -15,12 +15,12 @@ import (
 
 // Taker takes addresses and ports of this machine.
 type Taker interface {
-	// Take makes want the whole set that is taken. It returns the sockets that
-	// are new with this call, which the caller owns, and why for the ports that
-	// can't be had; the error is the fault of them all. What is no longer wanted
-	// the caller must have closed before. It may be called again with the same set
-	// to try those anew that could not be had.
-	Take(ctx context.Context, want []netip.AddrPort) (taken []Socket, faults map[netip.AddrPort]error, err error)
+	// Take makes want the whole set that is taken; have is what the caller has
+	// sockets for (Socket.For). It returns the sockets that are missing, which the
+	// caller owns, and why for the ports that can't be had; the error is the fault
+	// of them all. What is no longer wanted the caller must have closed before. It
+	// may be called again to try those anew that could not be had, or were lost.
+	Take(ctx context.Context, want, have []netip.AddrPort) (taken []Socket, faults map[netip.AddrPort]error, err error)
 	// How says in words how ports are taken.
 	How() string
 	// Close lets go of all that is taken. It may be called more than once.

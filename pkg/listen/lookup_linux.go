@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/cilium/ebpf"
@@ -180,8 +181,9 @@ func (l *Lookup) instructions() asm.Instructions {
 // How is that of a Taker.
 func (*Lookup) How() string { return "one socket for all ports (sk_lookup)" }
 
-// Take is that of a Taker. The first call returns the one socket.
-func (l *Lookup) Take(_ context.Context, want []netip.AddrPort) (taken []Socket, faults map[netip.AddrPort]error, err error) {
+// Take is that of a Taker. A caller that has no socket is given the one, or, as that
+// may be lost, another one in place of it.
+func (l *Lookup) Take(ctx context.Context, want, have []netip.AddrPort) (taken []Socket, faults map[netip.AddrPort]error, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	wanted := make(map[netip.AddrPort]bool, len(want))
@@ -196,7 +198,12 @@ func (l *Lookup) Take(_ context.Context, want []netip.AddrPort) (taken []Socket,
 	if len(wanted) > maxTaken {
 		return nil, nil, fmt.Errorf("%d ports are more than the %d that there is room for", len(wanted), maxTaken)
 	}
-	if l.socket != nil {
+	if !slices.Contains(have, netip.AddrPort{}) {
+		if l.socket == nil {
+			if l.socket, err = l.newSocket(ctx); err != nil {
+				return nil, nil, err
+			}
+		}
 		taken, l.socket = []Socket{*l.socket}, nil
 	}
 	was := l.taken

@@ -132,7 +132,7 @@ func TestLookupBeforeBoundSockets(t *testing.T) {
 
 // Not even the one socket's own port is in the way of a server on all addresses.
 func TestLookupLeavesUsualPortsFree(t *testing.T) {
-	taken, _, err := newLookup(t).Take(t.Context(), places(t, 1))
+	taken, _, err := newLookup(t).Take(t.Context(), places(t, 1), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -331,14 +331,14 @@ func BenchmarkTake(b *testing.B) {
 		before := openFiles(b)
 		taker := newLookup(b)
 		began := time.Now()
-		sockets, faults, err := taker.Take(b.Context(), want)
+		sockets, faults, err := taker.Take(b.Context(), want, nil)
 		lookup += time.Since(began)
 		if err != nil || len(faults) > 0 {
 			b.Fatal(err, faults)
 		}
 		descriptors = openFiles(b) - before
 		began = time.Now()
-		more, faults, err := listen.NewEach("test").Take(b.Context(), want[:few])
+		more, faults, err := listen.NewEach("test").Take(b.Context(), want[:few], nil)
 		each += time.Since(began)
 		if err != nil || len(faults) > 0 {
 			b.Fatal(err, faults)

@@ -3,6 +3,7 @@ package listen
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -44,7 +45,7 @@ func (p *Ports) Set(ctx context.Context, want []netip.AddrPort) map[netip.AddrPo
 	var faults map[netip.AddrPort]error
 	if p.sockets != nil {
 		p.drop(want)
-		taken, faults, err = p.taker.Take(ctx, want)
+		taken, faults, err = p.taker.Take(ctx, want, slices.Collect(maps.Keys(p.sockets)))
 	}
 	for _, socket := range taken {
 		p.sockets[socket.For] = socket

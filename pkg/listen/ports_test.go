@@ -192,3 +192,26 @@ func testClose(t *testing.T, taker listen.Taker) {
 		t.Errorf("after Close, Set says %v", faults)
 	}
 }
+
+func TestTakeAgain(t *testing.T) { withEach(t, testTakeAgain) }
+
+// Sockets that were lost on their way are given again, those that have arrived are not.
+func testTakeAgain(t *testing.T, taker listen.Taker) {
+	at := places(t, 3)
+	taken, faults, err := taker.Take(t.Context(), at, nil)
+	if err != nil || len(faults) > 0 || len(taken) == 0 {
+		t.Fatal(taken, faults, err)
+	}
+	for _, socket := range taken {
+		_ = socket.Close()
+	}
+	e := newPorts(t, taker)
+	for range 2 {
+		set(t, e, at...)
+		for _, p := range at {
+			if got := reach(t, e, p); got != p.String() {
+				t.Errorf("LocalAddr %s, want %s", got, p)
+			}
+		}
+	}
+}
