@@ -113,7 +113,8 @@ func openRootless(ctx context.Context, p privileges, log logrus.FieldLogger) (ma
 	}
 	m := machine{ports: ports, aliases: &loopback.Aliases{}, close: ports.Close}
 	var missing []string
-	if least := listen.LeastPort(); least > 1 {
+	_, each := ports.(*listen.Each)
+	if least := listen.LeastPort(); each && least > 1 && os.Geteuid() != 0 {
 		missing = append(missing, fmt.Sprintf("ports below %d are not taken", least))
 	}
 	file, err := hosts.Open(p.hostsFile, p.owner)
