@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // caller is the user that a process of root's works for.
@@ -21,7 +22,7 @@ type caller struct {
 	*user.User
 	credential syscall.Credential
 	shell      string // empty if it isn't known
-	apart      bool   // root's terminal is not to be the user's: who has one can type in it (TIOCSTI)
+	apart      bool   // it is root who named the user: nothing of root's is to be the user's
 }
 
 // caller returns who called sudo, or whom --user names; nil if root works for
@@ -97,12 +98,30 @@ func (c *caller) command(args []string) (*exec.Cmd, error) {
 	// Its end is the daemon's own matter: it is not killed when something here ends.
 	command := exec.CommandContext(context.Background(), self, args...) //nolint:gosec // what the user has called, as the user
 	command.Stdin, command.Stdout, command.Stderr = os.Stdin, os.Stdout, os.Stderr
+	if c.apart { // who has root's terminal can read what is typed there later, and type (TIOCSTI)
+		command.Stdin, command.Stdout, command.Stderr = nil, patient{os.Stdout}, patient{os.Stderr}
+		command.WaitDelay = copyTime
+	}
 	command.SysProcAttr = &syscall.SysProcAttr{Credential: &c.credential, Setsid: c.apart}
 	command.Env = c.environ(os.Environ())
 	return command, nil
 }
 
-// environ returns what sudo let through, with the user's own in place of root's.
+// copyTime is how long the rest of what a process has said may take to come once it has
+// ended: what it has started may still have its stdout and stderr.
+const copyTime = time.Second
+
+// patient is a file that everything can be written to: that nobody reads it any more
+// keeps nobody from saying more.
+type patient struct{ file *os.File }
+
+func (p patient) Write(text []byte) (int, error) {
+	_, _ = p.file.Write(text)
+	return len(text), nil
+}
+
+// environ returns what sudo let through, or, where root named the user, what is nothing of
+// root's own, with the user's own in place of root's.
 func (c *caller) environ(given []string) []string {
 	own := []string{"HOME=" + c.HomeDir, "USER=" + c.Username, "LOGNAME=" + c.Username}
 	if c.shell != "" {
@@ -110,7 +129,40 @@ func (c *caller) environ(given []string) []string {
 	}
 	kept := slices.DeleteFunc(slices.Clone(given), func(variable string) bool {
 		name, _, _ := strings.Cut(variable, "=")
-		return strings.HasPrefix(name, "SUDO_") || slices.Contains([]string{"HOME", "USER", "LOGNAME", "SHELL", "MAIL"}, name)
+		if c.apart {
+			return !strings.HasPrefix(name, "LC_") && !slices.Contains(commonVariables, name)
+		}
+		return strings.HasPrefix(name, "SUDO_") || strings.HasPrefix(name, "KUBESHORE_") ||
+			slices.Contains([]string{"HOME", "USER", "LOGNAME", "SHELL", "MAIL"}, name)
 	})
 	return append(kept, own...)
+}
+
+// commonVariables are the variables, beside LC_*, that are the machine's or the terminal's rather
+// than a user's.
+var commonVariables = []string{
+	"PATH", "TERM", "NO_COLOR", "LANG", "TZ", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY",
+	"http_proxy", "https_proxy", "all_proxy", "no_proxy",
+}
+
+// asKeeper has this process, once its daemon's environment is made, have that of a keeper.
+func asKeeper() error {
+	os.Clearenv()
+	for _, variable := range rootEnv() {
+		name, value, _ := strings.Cut(variable, "=")
+		if err := os.Setenv(name, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// inBackground tells whether this process is the daemon in the background. Under sudo it
+// isn't, whatever somebody has made sudo pass on.
+func (f upFlags) inBackground() bool {
+	if os.Getenv(detachedEnv) == "" {
+		return false
+	}
+	caller, err := f.caller()
+	return os.Geteuid() != 0 || err == nil && caller == nil
 }

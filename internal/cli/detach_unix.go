@@ -42,17 +42,22 @@ const endOfMessage = 0
 // detach starts a daemon in the background, asks for what must be asked for, and shows
 // what the daemon says until it can be left alone.
 func detach(ctx context.Context, f upFlags, streams Streams, log *logrus.Logger) error {
-	p := f.privileges()
-	caller, err := f.caller()
+	conn, err := inherited() // before anything is started, as it would have it too
 	if err != nil {
 		return err
 	}
-	if caller != nil && f.rootless {
-		return errRootless
-	}
-	if caller != nil && os.Getenv(keeperEnv) == "" {
-		p.owner = caller.Uid
-		return detachFor(caller, p, log)
+	p := f.privileges()
+	if conn == nil {
+		caller, err := f.caller()
+		switch {
+		case err != nil:
+			return err
+		case caller != nil && f.rootless:
+			return errRootless
+		case caller != nil:
+			p.owner = caller.Uid
+			return detachFor(caller, p, log)
+		}
 	}
 	folders, err := controlFolders()
 	if err != nil {
@@ -64,7 +69,7 @@ func detach(ctx context.Context, f upFlags, streams Streams, log *logrus.Logger)
 	if err := logIn(ctx, f, log); err != nil {
 		return err
 	}
-	keeper, err := f.keeperFor(ctx, p)
+	keeper, err := f.keeperFor(ctx, p, conn)
 	if err != nil {
 		return err
 	}
@@ -97,14 +102,15 @@ func detachFor(caller *caller, p privileges, log *logrus.Logger) error {
 	if err != nil {
 		return err
 	}
-	defer ours.Close()
 	defer theirs.Close()
 	file, err := ours.File()
+	_ = ours.Close() // each end is one process's, so that its death is seen
 	if err != nil {
 		return err
 	}
-	defer file.Close()
-	if err := startKeeper(file, p); err != nil {
+	err = startKeeper(file, p)
+	_ = file.Close()
+	if err != nil {
 		return fmt.Errorf("keeper: %w", err)
 	}
 	command, err := caller.command(os.Args[1:])
@@ -116,25 +122,22 @@ func detachFor(caller *caller, p privileges, log *logrus.Logger) error {
 	if err := command.Start(); err != nil {
 		return fmt.Errorf("can't run as %s: %w", caller.Username, err)
 	}
+	_ = theirs.Close()
 	defer signals.passTo(command.Process, nil)()
 	return outcome(command.Wait())
 }
 
-// keeperFor returns the connection to the keeper of a new daemon, as a file; nil if it
-// needs none.
-func (f upFlags) keeperFor(ctx context.Context, p privileges) (*os.File, error) {
-	text := os.Getenv(keeperEnv)
-	find := func() (*net.UnixConn, error) { return inherited(text) }
-	switch {
-	case text != "":
-	case f.rootless || os.Geteuid() == 0:
+// keeperFor returns the connection to the keeper of a new daemon, as a file: the one that
+// there is, or that to a new one; nil if it needs none.
+func (f upFlags) keeperFor(ctx context.Context, p privileges, conn *net.UnixConn) (*os.File, error) {
+	if conn == nil && (f.rootless || os.Geteuid() == 0) {
 		return nil, nil //nolint:nilnil // it needs none
-	default:
-		find = func() (*net.UnixConn, error) { return summon(ctx, p) }
 	}
-	conn, err := find()
-	if err != nil {
-		return nil, err
+	if conn == nil {
+		var err error
+		if conn, err = summon(ctx, p); err != nil {
+			return nil, err
+		}
 	}
 	defer conn.Close() // the file is another descriptor
 	return conn.File()

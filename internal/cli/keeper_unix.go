@@ -48,10 +48,14 @@ func rootCommands(streams Streams) []*cobra.Command {
 	keep := &cobra.Command{
 		Use: "keeper", Hidden: true, Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if socket != "" {
-				return callDaemon(socket, p)
+			if socket == "" {
+				return keep(cmd.Context(), p, newLog(streams.Err, formatText, 0))
 			}
-			return keep(cmd.Context(), p, newLog(streams.Err, formatText, 0))
+			if err := callDaemon(socket, p); err != nil {
+				fmt.Fprintf(streams.Err, "kubeshore: %v\n", err)
+				return exitStatus(exitKeeper)
+			}
+			return nil
 		},
 	}
 	p.define(keep.Flags())
@@ -63,6 +67,10 @@ func rootCommands(streams Streams) []*cobra.Command {
 	p.define(guard.Flags())
 	return []*cobra.Command{keep, guard}
 }
+
+// exitKeeper is the exit status of a keeper that can't reach its daemon, which sudo has none
+// like.
+const exitKeeper = 70
 
 // runningKeeper is a keeper with what it has.
 type runningKeeper struct {

@@ -62,14 +62,17 @@ func summon(ctx context.Context, p privileges) (*net.UnixConn, error) {
 	return conn, nil
 }
 
+// isRefusal tells whether what ended so is the keeper, and not sudo.
+func isRefusal(err error) bool {
+	exit := new(exec.ExitError)
+	return errors.As(err, &exit) && exit.ExitCode() == exitKeeper
+}
+
 // runSudo runs what calls from the root side. First without a password, which
 // may be known still; then, if there is a terminal, sudo asks for it there.
 func runSudo(ctx context.Context, sudo string, p privileges, socket string) error {
 	self, err := os.Executable()
 	if err != nil {
-		return err
-	}
-	if p.hostsFile, err = filepath.Abs(p.hostsFile); err != nil { // the keeper is in another folder
 		return err
 	}
 	command := append([]string{"--", self}, p.arguments("keeper", "--socket", socket)...)
@@ -79,6 +82,9 @@ func runSudo(ctx context.Context, sudo string, p privileges, socket string) erro
 	err = quiet.Run()
 	if err == nil || ctx.Err() != nil {
 		return err
+	}
+	if isRefusal(err) {
+		return errors.New(strings.TrimPrefix(strings.TrimSpace(said.String()), "kubeshore: "))
 	}
 	terminal, noTerminal := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if noTerminal != nil {
@@ -90,7 +96,9 @@ func runSudo(ctx context.Context, sudo string, p privileges, socket string) erro
 	asking := exec.CommandContext(ctx, sudo, append([]string{"-p", "kubeshore needs root for the hosts file and for ports. Password of %p for sudo: "}, command...)...)
 	asking.Cancel = func() error { return asking.Process.Signal(syscall.SIGTERM) } // it puts the terminal right
 	asking.Stdin, asking.Stdout, asking.Stderr = terminal, terminal, terminal
-	if err := asking.Run(); err != nil {
+	if err := asking.Run(); isRefusal(err) {
+		return errors.New("the keeper that sudo has started doesn't work; why it has said itself")
+	} else if err != nil {
 		return fmt.Errorf("sudo has not started kubeshore's keeper (%w); run sudo kubeshore up, or --rootless", err)
 	}
 	return nil

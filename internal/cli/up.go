@@ -83,7 +83,7 @@ credential plugins too, runs as you.`,
 			if err := f.check(cmd.Flags()); err != nil {
 				return usage(err)
 			}
-			if os.Getenv(detachedEnv) != "" {
+			if f.inBackground() {
 				return startDetached(cmd.Context(), f, streams)
 			}
 			log := newLog(streams.Err, f.logFormat, f.verbose)
@@ -179,6 +179,10 @@ func (f *upFlags) check(flags *pflag.FlagSet) error {
 		return fmt.Errorf("--drain %v is negative; 0 means that open connections are reset at once", f.drain)
 	}
 	if _, err := f.privileges().prefixes(); err != nil {
+		return err
+	}
+	var err error
+	if f.hostsFile, err = filepath.Abs(f.hostsFile); err != nil { // a keeper is in another folder
 		return err
 	}
 	if f.rootless && f.user != "" {

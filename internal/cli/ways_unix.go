@@ -29,14 +29,14 @@ var errRootless = usage(errors.New("--rootless does without root: run it without
 // start forwards, with the rights that the process was started with or, failing
 // that, gets by sudo.
 func start(ctx context.Context, f upFlags, log *logrus.Logger) error {
-	p := f.privileges()
-	if text := os.Getenv(keeperEnv); text != "" {
-		conn, err := inherited(text)
-		if err != nil {
-			return err
-		}
+	conn, err := inherited()
+	if err != nil {
+		return err
+	}
+	if conn != nil {
 		return up(ctx, f, log, func(ctx context.Context) (machine, error) { return kept(ctx, conn) })
 	}
+	p := f.privileges()
 	caller, err := f.caller()
 	switch {
 	case err != nil:
@@ -54,7 +54,7 @@ func start(ctx context.Context, f upFlags, log *logrus.Logger) error {
 			return kept(ctx, conn)
 		})
 	case caller != nil:
-		if folders, err := controlFolders(); err == nil {
+		if folders, err := controlFolders(); err == nil && !caller.apart { // they are of who called sudo
 			if err := already(ctx, folders); err != nil {
 				return err
 			}
@@ -72,13 +72,18 @@ func start(ctx context.Context, f upFlags, log *logrus.Logger) error {
 	})
 }
 
-// inherited returns the connection that is a descriptor of this process.
-func inherited(descriptor string) (*net.UnixConn, error) {
+// inherited returns the connection to the keeper that has started this process, which
+// what this process starts has nothing of; nil if none has. A process of root's is no
+// keeper's daemon: what its environment says is then what somebody has made sudo pass on.
+func inherited() (*net.UnixConn, error) {
+	descriptor := os.Getenv(keeperEnv)
+	if descriptor == "" || os.Geteuid() == 0 {
+		return nil, nil //nolint:nilnil // there is none
+	}
 	fd, err := strconv.ParseUint(descriptor, 10, 16)
 	if err != nil {
 		return nil, fmt.Errorf("%s=%s: not a descriptor", keeperEnv, descriptor)
 	}
-	// What this process starts has nothing to do with it.
 	if err := os.Unsetenv(keeperEnv); err != nil {
 		return nil, err
 	}
@@ -174,13 +179,16 @@ func keepFor(ctx context.Context, caller *caller, p privileges, log *logrus.Logg
 	defer theirs.Close()
 	opening, opened := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT)
 	defer opened()
-	k, err := newKeeper(opening, p, log)
+	daemon, err := caller.command(os.Args[1:])
+	if err == nil {
+		err = asKeeper()
+	}
 	if err != nil {
 		return errors.Join(err, ours.Close())
 	}
-	daemon, err := caller.command(os.Args[1:])
+	k, err := newKeeper(opening, p, log)
 	if err != nil {
-		return errors.Join(err, ours.Close(), k.close())
+		return errors.Join(err, ours.Close())
 	}
 	daemon.ExtraFiles = []*os.File{theirs}
 	daemon.Env = append(daemon.Env, keeperEnv+"=3")
@@ -203,6 +211,8 @@ func keepFor(ctx context.Context, caller *caller, p privileges, log *logrus.Logg
 func outcome(err error) error {
 	var exit *exec.ExitError
 	switch {
+	case errors.Is(err, exec.ErrWaitDelay): // it has ended, and what it started has not
+		return nil
 	case errors.As(err, &exit) && exit.ExitCode() >= 0:
 		return exitStatus(exit.ExitCode())
 	case err != nil:
