@@ -142,23 +142,26 @@ func (p person) ready(t *testing.T, line string) *daemon {
 // halves are the processes of a kubeshore that runs for a person.
 type halves struct{ daemon, keeper, guard int }
 
-// find finds the processes: those in the test's own mount namespace, as others on this
-// machine may run kubeshore too.
+// ours tells whether a process is in the test's own mount namespace: others on this machine
+// may run kubeshore too.
+func ours(pid string) bool {
+	own, err := os.Readlink("/proc/self/ns/mnt")
+	theirs, _ := os.Readlink("/proc/" + pid + "/ns/mnt") // none if it has ended
+	return err == nil && theirs == own
+}
+
+// find finds the processes.
 func (p person) find(t *testing.T) (h halves) {
 	t.Helper()
 	out := run(t, "ps", "-eo", "pid=,ruid=,args=")
 	line := regexp.MustCompile(`^\s*(\d+)\s+(\d+)\s+(\S*kubeshore) (\w+)`)
-	ours, err := os.Readlink("/proc/self/ns/mnt")
-	if err != nil {
-		t.Fatal(err)
-	}
 	for text := range strings.Lines(out) {
 		m := line.FindStringSubmatch(text)
 		if m == nil {
 			continue
 		}
 		pid, _ := strconv.Atoi(m[1])
-		if theirs, _ := os.Readlink("/proc/" + m[1] + "/ns/mnt"); theirs != ours { // none if it has ended
+		if !ours(m[1]) {
 			continue
 		}
 		switch root := m[2] == "0"; {
@@ -252,10 +255,27 @@ func TestWaysToStart(t *testing.T) {
 	}
 	t.Run("--user", func(t *testing.T) {
 		d := up(t, "--user", "ann", "--kubeconfig", filepath.Join(ann.home, ".kube/config"), "-n", ns)
-		if h := ann.find(t); h.daemon == 0 || h.keeper == 0 {
+		h := ann.find(t)
+		if h.daemon == 0 || h.keeper == 0 {
 			t.Errorf("there are %+v", h)
 		}
+		for fd, want := range []string{"/dev/null", "pipe:", "pipe:"} {
+			if is, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", h.daemon, fd)); err != nil || !strings.HasPrefix(is, want) {
+				t.Errorf("descriptor %d is %s, %v", fd, is, err)
+			}
+		}
 		d.stop(t, syscall.SIGTERM) // the keeper passes it on
+		d.says(t, "everything is taken back")
+		ann.nothingLeft(t, d)
+	})
+	t.Run("--detach --user", func(t *testing.T) {
+		d := begin(t, exec.Command(program, "up", "--detach", "--user", "ann", "--kubeconfig", filepath.Join(ann.home, ".kube/config"), "-n", ns))
+		d.says(t, "1 of 1 services can answer")
+		<-d.ended
+		if d.err != nil {
+			t.Error(d.err)
+		}
+		ann.wants(t, "./kubeshore down", 0, "everything is taken back")
 		ann.nothingLeft(t, d)
 	})
 	t.Run("--rootless", func(t *testing.T) {
@@ -311,7 +331,8 @@ func TestPluginRunsAsTheUser(t *testing.T) {
 	ann := newPerson(t, "ann", "NOPASSWD: ALL")
 	_, token := userMay(t, ns, mayReadServices, mayReadEndpoints)
 	ann.plugin(t, `echo "$(id -un), $(id -Gn) $HOME $USER $SHELL $SUDO_USER" > "$HOME/said"`, token)
-	for _, line := range []string{"./kubeshore up", "sudo ./kubeshore up"} {
+	believed := "env KUBESHORE_KEEPER=0 KUBESHORE_DETACHED=plain sudo -E ./kubeshore up" // what sudo passes on
+	for _, line := range []string{"./kubeshore up", "sudo ./kubeshore up", believed} {
 		d := ann.ready(t, line+" -n "+ns)
 		said, err := os.ReadFile(filepath.Join(ann.home, "said"))
 		if want := "ann, ann developers /home/ann ann /bin/bash \n"; string(said) != want || err != nil {
@@ -325,6 +346,41 @@ func TestPluginRunsAsTheUser(t *testing.T) {
 		}
 		<-d.ended
 		ann.nothingLeft(t, d)
+	}
+}
+
+// What a credential plugin leaves behind has nothing of kubeshore's: when the daemon is
+// killed, all ends.
+func TestPluginLeavesAProcess(t *testing.T) {
+	if !inside(t) {
+		return
+	}
+	ns := namespace(t)
+	apply(t, service(ns, "web", 80, ""))
+	ann := newPerson(t, "ann", "NOPASSWD: ALL")
+	_, token := userMay(t, ns, mayReadServices, mayReadEndpoints)
+	ann.plugin(t, `setsid sleep 300 </dev/null >/dev/null 2>&1 &
+echo $! >> "$HOME/left"
+echo "$KUBESHORE_KEEPER$KUBESHORE_DETACHED" $(readlink /proc/$$/fd/* | grep socket) >> "$HOME/has"`, token)
+	t.Cleanup(func() {
+		left, _ := os.ReadFile(filepath.Join(ann.home, "left"))
+		for _, pid := range strings.Fields(string(left)) {
+			if pid, err := strconv.Atoi(pid); err == nil {
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
+		}
+	})
+	before := hostsNow(t)
+	for _, line := range []string{"./kubeshore up", "sudo ./kubeshore up"} {
+		ann.wants(t, line+" -d --wait 0s -n "+ns, 0, "kubeshore runs in the background")
+		if err := syscall.Kill(ann.find(t).daemon, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		run(t, "rm", filepath.Join(ann.home, ".local/state/kubeshore/kubeshore.sock")) // as it was killed
+		ann.clean(t, before)
+	}
+	if has, err := os.ReadFile(filepath.Join(ann.home, "has")); err != nil || strings.TrimSpace(string(has)) != "" {
+		t.Errorf("a plugin has %q, %v", has, err)
 	}
 }
 
@@ -401,6 +457,8 @@ func TestKilledHalves(t *testing.T) {
 	}
 	t.Logf("nothing was left after %v at most", worst)
 
+	ann.killedInBackground(t, ns)
+
 	d := ann.ready(t, "./kubeshore up -n "+ns)
 	ann.killAll(t)
 	<-d.ended
@@ -410,6 +468,45 @@ func TestKilledHalves(t *testing.T) {
 	ann.nothingLeft(t, d)
 	if said := run(t, program, "clean"); said != "nothing to clean" {
 		t.Errorf("clean says %s", said)
+	}
+}
+
+// killedInBackground kills one process of what goes to the background, before it is ready:
+// the daemon, the keeper or the guard, as soon as it is there or a moment later.
+func (p person) killedInBackground(t *testing.T, ns string) {
+	t.Helper()
+	victims := []struct {
+		name  string
+		match *regexp.Regexp
+	}{
+		{"daemon", regexp.MustCompile(`^\s*(\d+)\s+\d+\s+\S*kubeshore up .* KUBESHORE_DETACHED=`)},
+		{"keeper", regexp.MustCompile(`^\s*(\d+)\s+0\s+\S*kubeshore keeper `)},
+		{"guard", regexp.MustCompile(`^\s*(\d+)\s+0\s+\S*kubeshore guard `)},
+	}
+	for i := range 12 {
+		line, victim := []string{"./kubeshore up", "sudo ./kubeshore up"}[i%2], victims[i%3]
+		d := begin(t, p.does(line+" -d --wait 1m -n "+ns))
+		var killed int
+		eventually(t, "the "+victim.name+" is there", func() error {
+			for text := range strings.Lines(run(t, "ps", "-eo", "pid=,ruid=,args=", "e")) {
+				if m := victim.match.FindStringSubmatch(text); m != nil && ours(m[1]) && !strings.Contains(text, " --socket ") { // that one has yet to start the keeper
+					killed, _ = strconv.Atoi(m[1])
+					return nil
+				}
+			}
+			return errors.New("it isn't")
+		})
+		if i >= 6 {
+			pause(t, rand.N(300*time.Millisecond))
+		}
+		if err := syscall.Kill(killed, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		<-d.ended
+		took := p.nothingLeft(t, d)
+		if d.err == nil || took > 2*time.Second {
+			t.Errorf("%s -d, %s killed: %v after %v: %s", line, victim.name, d.err, took, d.log.String())
+		}
 	}
 }
 
