@@ -120,13 +120,19 @@ func oneLine(err error) string {
 	if err == nil {
 		return ""
 	}
+	return Printable(err.Error())
+}
+
+// Printable returns a text of another machine's as a line that a terminal can show, and
+// that isn't too long.
+func Printable(text string) string {
 	printable := func(r rune) rune {
 		if unicode.IsPrint(r) {
 			return r
 		}
 		return ' '
 	}
-	line := strings.Join(strings.Fields(strings.Map(printable, err.Error())), " ")
+	line := strings.Join(strings.Fields(strings.Map(printable, text)), " ")
 	if len(line) > maxLine {
 		line = strings.ToValidUTF8(line[:maxLine], "") + "…"
 	}

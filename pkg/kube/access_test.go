@@ -89,7 +89,7 @@ func apiServer(t *testing.T, answer func(namespace, resource string) int) *httpt
 		}
 		_ = json.NewEncoder(w).Encode(metav1.Status{
 			TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
-			Status:   metav1.StatusFailure, Message: http.StatusText(code),
+			Status:   metav1.StatusFailure, Message: http.StatusText(code) + "\x1b]0;a title\a",
 			Reason: map[int]metav1.StatusReason{401: metav1.StatusReasonUnauthorized, 403: metav1.StatusReasonForbidden, 429: metav1.StatusReasonTooManyRequests}[code],
 			Code:   int32(code),
 		})
@@ -120,8 +120,8 @@ func TestReadyFaults(t *testing.T) {
 	} {
 		cluster := &Cluster{Context: "ctx", Config: &rest.Config{Host: c.host, TLSClientConfig: rest.TLSClientConfig{Insecure: c.insecure}}}
 		_, err := follow(t, func(string) (*Cluster, error) { return cluster, nil }, Follow{Context: "ctx", Namespaces: []string{"a"}})
-		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
-			t.Errorf("%s: got %v, want a line with %q", name, err, c.want)
+		if err == nil || !strings.Contains(err.Error(), c.want) || strings.ContainsAny(err.Error(), "\n\x1b\a") {
+			t.Errorf("%s: got %q, want a line that can be shown, with %q", name, err, c.want)
 		}
 	}
 }

@@ -30,7 +30,7 @@ func (c *Cluster) NamespaceNames(ctx context.Context) ([]string, error) {
 	}
 	var all corev1.NamespaceList
 	if err := clients.core.Get().Resource("namespaces").Do(ctx).Into(&all); err != nil {
-		return nil, fmt.Errorf("context %s: namespaces: %w", c.Context, err)
+		return nil, fmt.Errorf("context %s: namespaces: %w", c.Context, oneLine(err))
 	}
 	names := make([]string, 0, len(all.Items))
 	for i := range all.Items {
@@ -53,7 +53,7 @@ func (c *Cluster) ServiceNames(ctx context.Context, namespaces []string) ([]stri
 	for _, namespace := range namespaces {
 		var all corev1.ServiceList
 		if err := clients.core.Get().Namespace(namespace).Resource("services").Do(ctx).Into(&all); err != nil {
-			return nil, fmt.Errorf("context %s: services: %w", c.Context, err)
+			return nil, fmt.Errorf("context %s: services: %w", c.Context, oneLine(err))
 		}
 		for i := range all.Items {
 			names = append(names, all.Items[i].Name+"."+all.Items[i].Namespace)

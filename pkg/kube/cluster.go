@@ -18,6 +18,7 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/kubeshore/kubeshore/pkg/credential"
+	"github.com/kubeshore/kubeshore/pkg/fwd"
 )
 
 // Cluster is one context of a kubeconfig.
@@ -131,7 +132,6 @@ func contexts(raw *clientcmdapi.Config) string {
 	return strings.Join(slices.Sorted(maps.Keys(raw.Contexts)), ", ")
 }
 
-// oneLine keeps an error of client-go, which may span several, on one line.
-func oneLine(err error) error {
-	return errors.New(strings.Join(strings.Fields(err.Error()), " "))
-}
+// oneLine keeps an error of client-go, which may span several, on one line that a
+// terminal can show: it may quote the API server.
+func oneLine(err error) error { return errors.New(fwd.Printable(err.Error())) }

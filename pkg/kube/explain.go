@@ -21,13 +21,13 @@ func explain(err error, cluster *Cluster) error {
 	var op *net.OpError
 	switch {
 	case errors.As(err, &denied): // by the gate; it names the context
-		return denied
+		return oneLine(denied)
 	case apierrors.IsForbidden(err):
 		return fmt.Errorf("context %s: %w", cluster.Context, oneLine(err))
 	case apierrors.IsUnauthorized(err):
 		return fmt.Errorf("context %s: the API server %s does not accept the credentials; log in again, or check the user of the context", cluster.Context, server)
 	case errors.As(err, &certificate):
-		return fmt.Errorf("context %s: the API server %s is not the one that the kubeconfig's certificate-authority vouches for: %w", cluster.Context, server, certificate.Err)
+		return fmt.Errorf("context %s: the API server %s is not the one that the kubeconfig's certificate-authority vouches for: %w", cluster.Context, server, oneLine(certificate.Err))
 	case errors.As(err, &op) && op.Op == "proxyconnect": // net/http's
 		return fmt.Errorf("context %s: the proxy before the API server %s can't be reached: %w; see HTTPS_PROXY, NO_PROXY and the kubeconfig's proxy-url", cluster.Context, server, oneLine(op.Err))
 	case errors.As(err, &unreachable):
