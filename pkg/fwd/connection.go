@@ -32,6 +32,7 @@ type connection struct {
 	to    destination   // of the last try
 	met   bool          // a process may have seen the connection
 	held  time.Duration // for how long it has waited for a pod
+	vain  bool          // every pod that there was has failed
 
 	answering atomic.Pointer[Stream] // the one that has answered
 }
@@ -43,7 +44,7 @@ func (c *connection) run(ctx context.Context) error {
 	ctx, breakOff := context.WithCancelCause(ctx)
 	defer breakOff(nil)
 	c.up = newUpload(c.client, c.engine.Gone, breakOff)
-	counter := &c.route.record.counter // the route's is the same as long as its host is there
+	counter := &c.route.common.counter // the route's is the same as long as its host is there
 	counter.begin(c)
 	defer counter.end(c)
 	stop := onEnd(ctx, func() {
@@ -73,12 +74,13 @@ func (c *connection) download(ctx context.Context) error {
 		return err
 	}
 	c.answering.Store(&a.stream)
-	c.engine.meter().Answered(time.Since(c.accepted))
+	if len(a.begin) > 0 {
+		c.engine.meter().Answered(time.Since(c.accepted))
+	}
 	release := sync.OnceFunc(a.release)
 	defer release()
 	c.met = true
-	c.to.past.worked.Store(true)
-	if c.route.works() {
+	if c.route.works(c.to.past) {
 		c.engine.poke()
 	}
 	c.log.Debugf("%v goes to pod %v", c.client.RemoteAddr(), c.to.Pod)

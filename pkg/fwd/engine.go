@@ -58,7 +58,7 @@ type Engine struct {
 	table  table // what connections are carried by
 	status published
 	poked  chan struct{}           // receives when the routes have other problems than the status says
-	named  map[netip.Addr][]string // the names that were set last; the reconcile loop's
+	named  map[netip.Addr][]string // the names that stand, as far as is known; the reconcile loop's
 }
 
 // Status returns what stands now. Anyone may call it at any time.
@@ -173,6 +173,7 @@ func (e *Engine) due(ctx context.Context, retry <-chan time.Time, first bool) bo
 	case <-e.poked:
 	case <-e.Source.Changed():
 	case <-renamed:
+		e.named = nil
 	}
 	if !first {
 		select {

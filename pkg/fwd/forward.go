@@ -77,7 +77,7 @@ func (e *Engine) account(c *connection, err error) {
 	default:
 		if f, ok := newFault(c.at.Port(), c.to, err); ok {
 			level = logrus.DebugLevel // the report of the Status says it
-			if c.route.blame(f) {
+			if c.route.blame(f, c.vain) {
 				e.poke()
 			}
 		}

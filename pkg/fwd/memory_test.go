@@ -201,6 +201,13 @@ func (f *fleet) Dial(_ context.Context, pod fwd.PodRef, _ uint16) (fwd.Stream, e
 	return stream, nil
 }
 
+// become has a pod behave otherwise from now on.
+func (f *fleet) become(pod string, behave behaviour) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.pods[pod] = behave
+}
+
 func (f *fleet) tried(pod string) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()

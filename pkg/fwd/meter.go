@@ -8,17 +8,19 @@ import (
 // Meter is told what comes of connections. Its methods are called by many goroutines at
 // once, for each connection, and must not wait.
 type Meter interface {
-	// Dialed: a stream to a pod was had, or not, after that long.
+	// Dialed: a stream to a pod was had, or not, after that long. A dial that is called off,
+	// as its client has gone, isn't told of.
 	Dialed(took time.Duration, err error)
 	// Answered: a pod's first byte was there that long after the connection was accepted.
 	Answered(took time.Duration)
-	// Retried: a try has failed, and there is another one.
+	// Retried: there is another try, as the one before has failed.
 	Retried()
 	// Held: the connection has waited that long for a pod that can take it.
 	Held(took time.Duration)
 	// Failed: the connection was reset.
 	Failed(kind Fault)
-	// Named: the names on this machine were changed.
+	// Named: the names on this machine were set: they have changed, or another program may
+	// have changed what they were set to.
 	Named()
 }
 

@@ -3,6 +3,7 @@ package fwd_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -132,6 +133,102 @@ func TestProblemOfADial(t *testing.T) {
 			t.Errorf("the problems are %q", got)
 		}
 	})
+}
+
+// A host that no connection gets through to, as far as is known, is said to be barred;
+// not one some of whose pods, or ports, work.
+func TestBarred(t *testing.T) {
+	var up atomic.Bool
+	html := func(int) (func(*memory), error) { return nil, errors.New("<html>") }
+	twoPorts := service("web", "a")
+	twoPorts.Ports = append(twoPorts.Ports, fwd.ServicePort{Name: "other", Protocol: "TCP", Number: 81})
+	twoPorts.Endpoints[0].Ports["other"] = 8081
+	headless := service("web", "a") // answers on 80 and on 8080, and both lead there
+	headless.Headless = true
+	again := service("web", "a")
+	again.Endpoints = slices.Clone(again.Endpoints)
+	again.Endpoints[0].Ready = false
+	barred := func(b *bubble, what string, want bool) {
+		b.Helper()
+		b.after(time.Second)
+		if web := b.engine.Status().Hosts[0]; web.Barred != want {
+			b.Errorf("%s: that it is barred is %v; problems %q", what, web.Barred, web.Problems)
+		}
+	}
+	fail := func(b *bubble, port int) {
+		b.Helper()
+		if _, _, err := b.hear(b.connectTo(port), "x"); err == nil {
+			b.Error("it is answered")
+		}
+	}
+	for name, c := range map[string]struct {
+		svc  fwd.Service
+		pods map[string]behaviour
+		test func(b *bubble)
+	}{
+		"one pod": {service("web", "a"), map[string]behaviour{"a": listening(&up, "a")}, func(b *bubble) {
+			barred(b, "at first", false)
+			fail(b, 0)
+			barred(b, "it refuses", true)
+			b.set(service("web", "a", "b"))
+			barred(b, "another pod comes", false)
+			b.set(service("web", "a"))
+			barred(b, "and goes", true)
+			up.Store(true)
+			b.wantAnswer("xa")
+			barred(b, "it answers", false)
+		}},
+		"a pod becomes ready anew": {service("web", "a"), map[string]behaviour{"a": refuses(fwd.PortClosed)}, func(b *bubble) {
+			fail(b, 0)
+			barred(b, "it refuses", true)
+			b.set(again)
+			b.set(service("web", "a"))
+			barred(b, "nobody knows", false)
+			if got := b.problems(); got != "" {
+				b.Errorf("the problems are %q", got)
+			}
+		}},
+		"one pod of two": {service("web", "a", "b"), map[string]behaviour{"a": html, "b": speaks("b")}, func(b *bubble) {
+			fail(b, 0)
+			barred(b, "a fails", false)
+			b.wantAnswer("b")
+			barred(b, "b works", false)
+		}},
+		"both pods of two": {service("web", "a", "b"), map[string]behaviour{"a": html, "b": html}, func(b *bubble) {
+			fail(b, 0)
+			barred(b, "a fails", false)
+			fail(b, 0)
+			barred(b, "b fails", true)
+		}},
+		"both pods at once": {service("web", "a", "b"), map[string]behaviour{"a": refuses(fwd.PortClosed), "b": fails(fwd.PodGone)}, func(b *bubble) {
+			fail(b, 0)
+			barred(b, "they fail", true)
+		}},
+		"one port of two": {twoPorts, map[string]behaviour{"a": refuses(fwd.PortClosed)}, func(b *bubble) {
+			fail(b, 0)
+			barred(b, "80 fails", false)
+			fail(b, 1)
+			barred(b, "81 fails too", true)
+		}},
+		"denied, of two ports": {twoPorts, map[string]behaviour{"a": fails(fwd.Denied)}, func(b *bubble) {
+			fail(b, 0)
+			barred(b, "80 fails", true)
+			b.fleet.become("a", speaks("a"))
+			if _, _, err := b.hear(b.connectTo(1), "x"); err != nil {
+				b.Error(err)
+			}
+			barred(b, "81 works", false)
+			if got := b.problems(); got != "" {
+				b.Errorf("the problems are %q", got)
+			}
+		}},
+		"headless": {headless, map[string]behaviour{"a": refuses(fwd.PortClosed)}, func(b *bubble) {
+			fail(b, 0)
+			barred(b, "80 fails", true)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) { inBubble(t, c.svc, c.pods, nil, c.test) })
+	}
 }
 
 // What is no host's fault is logged now and then, and is no problem of it.

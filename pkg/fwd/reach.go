@@ -67,7 +67,7 @@ type failedTry struct {
 // client said.
 func (c *connection) reach(ctx context.Context) (answer, error) {
 	s := search{deadline: c.accepted.Add(c.engine.Hold)}
-	for {
+	for tried := false; ; {
 		now := c.engine.table.load()
 		r, ok := now.routes[c.at]
 		if !ok {
@@ -77,10 +77,7 @@ func (c *connection) reach(ctx context.Context) (answer, error) {
 		s.see(r)
 		usable := s.untried(r)
 		if len(usable) == 0 {
-			begin := time.Now()
-			err := c.wait(ctx, &s, now.replaced)
-			c.held += time.Since(begin)
-			if err != nil {
+			if err := c.wait(ctx, &s, now.replaced); err != nil {
 				return answer{}, err
 			}
 			continue
@@ -90,6 +87,10 @@ func (c *connection) reach(ctx context.Context) (answer, error) {
 		if len(usable) > 1 {
 			limit = otherTime
 		}
+		if tried {
+			c.engine.meter().Retried()
+		}
+		tried = true
 		a, dialled, err := c.try(ctx, limit)
 		if err == nil {
 			return a, nil
@@ -97,7 +98,6 @@ func (c *connection) reach(ctx context.Context) (answer, error) {
 		if !s.fails(c.to, dialled, err) || ctx.Err() != nil || !c.up.canRepeat() {
 			return answer{}, err
 		}
-		c.engine.meter().Retried()
 		c.log.Debugf("pod %v: %s", c.to.Pod, oneLine(err))
 	}
 }
@@ -113,7 +113,9 @@ func (c *connection) try(ctx context.Context, limit time.Duration) (a answer, di
 	if err != nil && ctx.Err() == nil && limited.Err() != nil {
 		err = context.Cause(limited)
 	}
-	c.engine.meter().Dialed(time.Since(begin), err)
+	if err == nil || ctx.Err() == nil { // else it was called off
+		c.engine.meter().Dialed(time.Since(begin), err)
+	}
 	cancel()
 	if err != nil {
 		open.open.Add(-1)
@@ -155,6 +157,7 @@ func (c *connection) wait(ctx context.Context, s *search, replaced <-chan struct
 	now := time.Now()
 	until, err := s.worthUntil(c.route, now)
 	if !now.Before(until) {
+		c.vain = true
 		return err
 	}
 	if s.next.IsZero() {
@@ -165,6 +168,7 @@ func (c *connection) wait(ctx context.Context, s *search, replaced <-chan struct
 	}
 	timer := time.NewTimer(s.next.Sub(now))
 	defer timer.Stop()
+	defer func() { c.held += time.Since(now) }()
 	select {
 	case <-ctx.Done():
 		return context.Cause(ctx)

@@ -14,8 +14,6 @@ const sayAfter = time.Minute
 
 // record is what is remembered of a host's port.
 type record struct {
-	counter counter
-
 	mu     sync.Mutex
 	turn   int       // whose turn it is among the targets
 	lastTo *past     // where the last connection went
@@ -43,27 +41,48 @@ func (r *record) maySay(now time.Time) bool {
 	return true
 }
 
-// blame notes a fault, and tells whether that changes the problem. The first
-// one stands as long as no connection works and its pod is there: pods that
-// fail in turn, each with words of its own, would else be news each time.
-func (r route) blame(f fault) bool {
+// blame notes a fault, which may be all candidates', and tells whether that changes
+// what the Status says. The first one stands as long as no connection works and its
+// pod is there: pods that fail in turn, each with words of its own, would else be news
+// each time.
+func (r route) blame(f fault, all bool) bool {
 	r.record.mu.Lock()
 	defer r.record.mu.Unlock()
-	if r.current(r.record.fault) {
-		return false
+	stood, barred := r.current(r.record.fault), r.barred()
+	if f.at == nil {
+		r.common.denied.Store(true)
+	} else {
+		f.at.barred.Store(true)
 	}
-	r.record.fault = f
-	return true
+	if all {
+		for _, d := range r.candidates() {
+			d.past.barred.Store(true)
+		}
+	}
+	if !stood {
+		r.record.fault = f
+	}
+	return !stood || r.barred() != barred
 }
 
-// works notes that a connection was answered, and tells whether a problem is
-// gone with that.
-func (r route) works() bool {
+// works notes that a connection to a target was answered, and tells whether a problem
+// is gone with that.
+func (r route) works(to *past) bool {
+	to.worked.Store(true)
+	barred, denied := to.barred.Swap(false), r.common.denied.Swap(false)
 	r.record.mu.Lock()
 	defer r.record.mu.Unlock()
 	news := r.record.fault.text != ""
 	r.record.fault = fault{}
-	return news
+	return news || barred || denied
+}
+
+// barred tells whether no connection gets to a process, as far as those have found
+// that were made last.
+func (r route) barred() bool {
+	usable := r.candidates()
+	isOpen := func(d destination) bool { return !d.past.barred.Load() }
+	return r.common.denied.Load() || len(usable) > 0 && !slices.ContainsFunc(usable, isOpen)
 }
 
 // problem returns why connections don't reach a process, in a line; empty if
@@ -80,9 +99,16 @@ func (r route) problem() string {
 	return r.record.fault.text
 }
 
-// current tells whether there is a fault whose pod is still a target.
+// current tells whether there is a fault that no connection has disproved, and whose pod
+// is still a target.
 func (r route) current(f fault) bool {
-	return f.text != "" && (f.at == nil || slices.ContainsFunc(r.targets, func(d destination) bool { return d.past == f.at }))
+	switch {
+	case f.text == "":
+		return false
+	case f.at == nil:
+		return r.common.denied.Load()
+	}
+	return f.at.barred.Load() && slices.ContainsFunc(r.targets, func(d destination) bool { return d.past == f.at })
 }
 
 // newFault says in a line why a connection to a host's port didn't reach a

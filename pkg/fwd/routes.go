@@ -42,6 +42,20 @@ type route struct {
 	// record outlives the route: the next plan's route of the same host and
 	// port goes on with it.
 	record *record
+	// common is the same for all routes of the host, as long as there are any.
+	common *common
+}
+
+// common is what is remembered of a host, whichever of its ports it was.
+type common struct {
+	counter counter
+	denied  atomic.Bool // the way to its pods is, as the last connection has found
+}
+
+// place is where a target is.
+type place struct {
+	pod  PodRef
+	port uint16
 }
 
 // destination is a target and what is known of it here.
@@ -51,11 +65,13 @@ type destination struct {
 	past  *past     // as long as the target is in the plans
 }
 
-// past is what connections have learned about a target.
+// past is what connections have learned about a target. All routes of a host that lead
+// there have the same.
 type past struct {
 	open   atomic.Int32 // connections that go there now
 	worked atomic.Bool  // one was answered
 	closed atomic.Bool  // the last one was refused, or the pod was not there
+	barred atomic.Bool  // the last one has failed by it, whatever it tried
 }
 
 // fresh tells whether the target has just become ready.
@@ -68,10 +84,15 @@ func (d destination) fresh(now time.Time) bool {
 // have been so since the time given.
 func newRoutes(hosts []Host, addresses map[HostID]netip.Addr, old routes, since time.Time) routes {
 	r := make(routes)
+	remembered := old.remembered()
 	for _, h := range hosts {
 		address, ok := addresses[h.ID]
 		if !ok {
 			continue
+		}
+		of, ok := remembered[h.ID]
+		if !ok {
+			of = memory{new(common), make(map[place]destination)}
 		}
 		for _, p := range h.Ports {
 			at := netip.AddrPortFrom(address, p.Number)
@@ -80,34 +101,50 @@ func newRoutes(hosts []Host, addresses map[HostID]netip.Addr, old routes, since 
 				before = route{record: new(record)}
 			}
 			r[at] = route{
-				host: h.ID, affinity: h.Affinity, record: before.record,
-				targets: destinations(p.Targets, before.targets, since),
+				host: h.ID, affinity: h.Affinity, record: before.record, common: of.common,
+				targets: of.destinations(p.Targets, since),
 			}
 		}
 	}
 	return r
 }
 
-// destinations returns the targets with what was known of them before.
-func destinations(targets []Target, before []destination, since time.Time) []destination {
-	type place struct {
-		pod  PodRef
-		port uint16
+// memory is what is remembered of a host from one plan to the next.
+type memory struct {
+	common *common
+	known  map[place]destination
+}
+
+// remembered returns what is of the hosts that have routes.
+func (r routes) remembered() map[HostID]memory {
+	all := make(map[HostID]memory)
+	for _, route := range r {
+		of, ok := all[route.host]
+		if !ok {
+			of = memory{route.common, make(map[place]destination, len(route.targets))}
+			all[route.host] = of
+		}
+		for _, d := range route.targets {
+			of.known[place{d.Pod, d.Port}] = d
+		}
 	}
-	known := make(map[place]destination, len(before))
-	for _, d := range before {
-		known[place{d.Pod, d.Port}] = d
-	}
+	return all
+}
+
+// destinations returns the targets with what is known of them, and notes that.
+func (m memory) destinations(targets []Target, since time.Time) []destination {
 	result := make([]destination, len(targets))
 	for i, t := range targets {
-		d, ok := known[place{t.Pod, t.Port}]
+		d, ok := m.known[place{t.Pod, t.Port}]
 		if !ok {
 			d.past = new(past)
 		}
 		if t.Ready && !d.Ready {
 			d.since = since
+			d.past.barred.Store(false) // it may be another process
 		}
 		d.Target = t
+		m.known[place{t.Pod, t.Port}] = d
 		result[i] = d
 	}
 	return result

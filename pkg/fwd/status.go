@@ -51,6 +51,9 @@ type HostStatus struct {
 	AliasOf HostID // the host that it stands for, which has its names; zero if none
 	// Ready and Pods count the pods behind the host.
 	Ready, Pods int
+	// Barred: no connection gets to a pod, as far as those have found that were made
+	// last; Problems says why.
+	Barred bool
 	// Problems says what of the host doesn't work, and why.
 	Problems []string
 }
@@ -81,6 +84,7 @@ func newStatus(d Desired, addresses map[HostID]netip.Addr, faults map[netip.Addr
 		if h.Local {
 			s.Names = h.Names
 		}
+		faulty := false
 		for _, p := range h.Ports {
 			if !s.Address.IsValid() {
 				break // its problems say why
@@ -93,11 +97,15 @@ func newStatus(d Desired, addresses map[HostID]netip.Addr, faults map[netip.Addr
 			} else {
 				s.Problems = append(s.Problems, err.Error())
 			}
-			// One fault may be several ports'.
-			if problem := r[at].problem(); problem != "" && !slices.Contains(s.Problems, problem) {
+			problem := r[at].problem()
+			faulty = faulty || problem != ""
+			if problem != "" && !slices.Contains(s.Problems, problem) { // one may be several ports'
 				s.Problems = append(s.Problems, problem)
 			}
 		}
+		s.Barred = faulty && !slices.ContainsFunc(s.Ports, func(p PortStatus) bool {
+			return p.Err == nil && !r[netip.AddrPortFrom(s.Address, p.Number)].barred()
+		})
 		status.Hosts = append(status.Hosts, s)
 	}
 	return status

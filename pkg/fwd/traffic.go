@@ -18,7 +18,7 @@ func (t *Traffic) add(other Traffic) {
 	t.Down += other.Down
 }
 
-// counter counts the connections to a port.
+// counter counts the connections to a host.
 type counter struct {
 	mu    sync.Mutex
 	open  map[*connection]struct{}
@@ -75,9 +75,9 @@ func (e *Engine) Traffic() map[HostID]Traffic {
 		return all
 	}
 	for _, r := range now.routes {
-		sum := all[r.host]
-		sum.add(r.record.counter.traffic())
-		all[r.host] = sum
+		if _, counted := all[r.host]; !counted { // by another of its ports
+			all[r.host] = r.common.counter.traffic()
+		}
 	}
 	return all
 }

@@ -1,6 +1,7 @@
 package fwd_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"maps"
@@ -93,6 +94,97 @@ func TestMeter(t *testing.T) {
 		"held 10s, failed no_pod, dialed 0s <nil>, held 2.05s, answered 2.05s, named, named"; got != want {
 		t.Errorf("it was told\n%s, want\n%s", got, want)
 	}
+}
+
+// patient is a Dialer that dials as long as it may.
+type patient struct{}
+
+func (patient) Dial(ctx context.Context, _ fwd.PodRef, _ uint16) (fwd.Stream, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// What didn't happen isn't told of.
+func TestMeterOfWhatIsNot(t *testing.T) {
+	for name, c := range map[string]struct {
+		pod    behaviour
+		dialer fwd.Dialer // in place of the pod
+		ask    func(*bubble)
+		want   string
+	}{
+		"a second try": {fails(fwd.PortClosed), nil, func(b *bubble) {
+			b.wantReset(0)
+			b.after(0)
+		}, "dialed 0s unreached, failed port_closed"},
+		"a first byte": {answers(func(*memory) {}), nil, func(b *bubble) { b.wantAnswer("") }, "dialed 0s <nil>"},
+		"a failed dial": {nil, patient{}, func(b *bubble) {
+			client := b.connect()
+			b.after(time.Second)
+			_ = client.Close()
+			b.after(time.Minute)
+		}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			told := &noted{}
+			inBubble(t, service("web", "a"), map[string]behaviour{"a": c.pod}, func(e *fwd.Engine) {
+				e.Meter = told
+				if c.dialer != nil {
+					e.Dialer = c.dialer
+				}
+			}, c.ask)
+			if got := strings.Trim(strings.ReplaceAll(told.String(), "named", ""), ", "); got != c.want {
+				t.Errorf("it was told\n%s, want\n%s", got, c.want)
+			}
+		})
+	}
+}
+
+// changingNames are names that another program changes.
+type changingNames struct {
+	fwd.Names
+	changed chan struct{}
+}
+
+func (n changingNames) Changed() <-chan struct{} { return n.changed }
+
+// The names are set again when another program has changed them, and that counts.
+func TestMeterOfNames(t *testing.T) {
+	told := &noted{}
+	var changed chan struct{}
+	inBubble(t, service("web", "a"), nil, func(e *fwd.Engine) {
+		changed = make(chan struct{}) // the bubble's own
+		e.Meter, e.Names = told, changingNames{e.Names, changed}
+	}, func(b *bubble) {
+		for range 3 {
+			changed <- struct{}{}
+			b.after(time.Second)
+		}
+		b.set(service("web", "a", "b")) // has the same names
+		if got, want := told.String(), "named, named, named, named"; got != want {
+			t.Errorf("it was told %s, want %s", got, want)
+		}
+	})
+}
+
+// A port that goes takes nothing of what its service has come to with it.
+func TestTrafficOutlivesAPort(t *testing.T) {
+	svc := service("web", "a")
+	svc.Ports = append(svc.Ports, fwd.ServicePort{Name: "other", Protocol: "TCP", Number: 81})
+	svc.Endpoints[0].Ports["other"] = 8081
+	inBubble(t, svc, map[string]behaviour{"a": speaks("aa")}, nil, func(b *bubble) {
+		for port := range 2 {
+			if _, _, err := b.hear(b.connectTo(port), "x"); err != nil {
+				t.Error(err)
+			}
+		}
+		b.after(time.Minute)
+		for _, svc := range []fwd.Service{service("web", "a"), svc} {
+			b.set(svc)
+			if got, want := b.traffic(), (fwd.Traffic{Total: 2, Up: 2, Down: 4}); got != want {
+				t.Errorf("with %d ports there is %+v, want %+v", len(svc.Ports), got, want)
+			}
+		}
+	})
 }
 
 // Who waits for a change of the Status gets each.
