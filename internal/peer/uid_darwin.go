@@ -23,3 +23,16 @@ func UID(conn *net.UnixConn) (int, error) {
 	}
 	return int(peer.Uid), nil
 }
+
+// PID returns the ID of that process (LOCAL_PEERPID).
+func PID(conn *net.UnixConn) (pid int, err error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var e error
+	if err := raw.Control(func(fd uintptr) { pid, e = unix.GetsockoptInt(int(fd), unix.SOL_LOCAL, unix.LOCAL_PEERPID) }); err != nil {
+		return 0, err
+	}
+	return pid, e
+}

@@ -10,17 +10,31 @@ import (
 // UID returns who the process is that made the other end of conn (unix(7),
 // SO_PEERCRED).
 func UID(conn *net.UnixConn) (int, error) {
-	raw, err := conn.SyscallConn()
+	peer, err := credentials(conn)
 	if err != nil {
 		return 0, err
+	}
+	return int(peer.Uid), nil
+}
+
+// PID returns the ID of that process; 0 if it has none here.
+func PID(conn *net.UnixConn) (int, error) {
+	peer, err := credentials(conn)
+	if err != nil {
+		return 0, err
+	}
+	return int(peer.Pid), nil
+}
+
+func credentials(conn *net.UnixConn) (*unix.Ucred, error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return nil, err
 	}
 	var peer *unix.Ucred
 	var e error
 	if err := raw.Control(func(fd uintptr) { peer, e = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
-		return 0, err
+		return nil, err
 	}
-	if e != nil {
-		return 0, e
-	}
-	return int(peer.Uid), nil
+	return peer, e
 }
