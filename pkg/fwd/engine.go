@@ -74,6 +74,10 @@ func (e *Engine) Changed() <-chan struct{} {
 	return changed
 }
 
+// Announce closes the channel of Changed, for who shows more than the Status. Anyone may
+// call it at any time.
+func (e *Engine) Announce() { e.status.announce() }
+
 // Run makes the machine as the plan wants it and keeps it so until ctx ends;
 // then it takes everything back: names, then ports, then, when open
 // connections have ended or had a moment to, addresses. When abort ends they

@@ -111,12 +111,14 @@ func describe(h HostStatus, clusters []Cluster) line {
 		columns = append(columns, "another name of "+h.AliasOf.In(clusters))
 	case h.Address.IsValid():
 		where := h.Address.String()
-		separator := ":"
+		var ports []string
 		for _, p := range h.Ports {
 			if p.Err == nil {
-				where += separator + strconv.Itoa(int(p.Number))
-				separator = ","
+				ports = append(ports, strconv.Itoa(int(p.Number)))
 			}
+		}
+		if len(ports) > 0 {
+			where += ":" + strings.Join(ports, ",")
 		}
 		columns = append(columns, where, pods(h))
 	}

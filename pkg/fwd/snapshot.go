@@ -17,6 +17,9 @@ type Cluster struct {
 	Context string
 	Alias   string // what it is called in names; empty if it is the first
 	Server  string // its API server's address, without secrets; empty if it isn't known
+	// Read are the namespaces that were read, or of which Problems says why they can't be;
+	// the empty name stands for all. It is nothing to a plan.
+	Read []string
 	// Problems says what can't be read of it, and why, a line each.
 	Problems []string
 }

@@ -41,6 +41,16 @@ func (p *published) store(s Status) {
 	p.now, p.changed = s, make(chan struct{})
 }
 
+// announce has those who wait look anew.
+func (p *published) announce() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.changed != nil {
+		close(p.changed)
+		p.changed = nil
+	}
+}
+
 // HostStatus is what became of one host of the plan.
 type HostStatus struct {
 	ID      HostID

@@ -43,6 +43,9 @@ func (f *follower) update(ctx context.Context, running *sync.WaitGroup, want Fol
 		clients, err := newClients(loaded)
 		if err != nil {
 			f.fault = fmt.Errorf("context %s: %w", f.context, oneLine(err))
+			if f.cluster == nil {
+				f.want = want
+			}
 			return
 		}
 		if f.clients != nil {
@@ -51,6 +54,7 @@ func (f *follower) update(ctx context.Context, running *sync.WaitGroup, want Fol
 		f.cluster, f.clients = loaded, clients
 	}
 	if f.cluster == nil {
+		f.want = want
 		return
 	}
 	fresh = fresh || want.Labels != f.want.Labels || want.Fields != f.want.Fields || want.Ingresses != f.want.Ingresses ||
@@ -241,11 +245,25 @@ func (f *follower) empty(namespace string) string {
 }
 
 func (f *follower) status() fwd.Cluster {
-	status := fwd.Cluster{Context: f.context, Problems: f.problems()}
+	status := fwd.Cluster{Context: f.context, Read: f.read(), Problems: f.problems()}
 	if f.cluster != nil {
 		status.Server = f.cluster.Server()
 	}
 	return status
+}
+
+// read returns the namespaces that were read, or of which it is known why they can't be;
+// the empty name if all are followed at once.
+func (f *follower) read() []string {
+	namespaces := f.want.Namespaces
+	if namespaces == nil {
+		namespaces = []string{""}
+	}
+	return slices.DeleteFunc(slices.Clone(namespaces), func(namespace string) bool {
+		e := f.scopes[scope{namespace: namespace}]
+		unloaded := f.cluster == nil && f.fault != nil
+		return !unloaded && (e == nil || !e.state().asked)
+	})
 }
 
 // known returns what is known of the cluster.

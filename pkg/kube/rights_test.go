@@ -204,6 +204,42 @@ func TestNothingFlaps(t *testing.T) {
 	}
 }
 
+// A namespace counts as read once what is behind its services was read, too.
+func TestReadNamespaces(t *testing.T) {
+	c := newChanging(t)
+	s, err := follow(t, c.load, Follow{Context: "ctx", Namespaces: []string{"shop"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := func() string { return strings.Join(s.Snapshot().Clusters[0].Read, ",") }
+	if got := read(); got != "shop" {
+		t.Errorf("at first %q are read", got)
+	}
+	hold := c.holdBack()
+	s.Set([]Follow{{Context: "ctx", Namespaces: []string{"shop", "data"}}})
+	for services := 0; services < 1; { // data's are read
+		<-s.Changed()
+		s.mu.Lock()
+		for at, e := range s.followers[0].scopes {
+			if at.namespace == "data" && e.services.state().read {
+				services++
+			}
+		}
+		s.mu.Unlock()
+		if got := read(); got != "shop" {
+			t.Errorf("then %q are read", got)
+		}
+	}
+	close(hold)
+	for deadline := time.After(20 * time.Second); read() != "shop,data"; {
+		select {
+		case <-s.Changed():
+		case <-deadline:
+			t.Fatalf("in the end %q are read", read())
+		}
+	}
+}
+
 // A kubeconfig that is broken is said until it isn't, without another change.
 func TestBrokenKubeconfigIsReadAgain(t *testing.T) {
 	c := newChanging(t)
