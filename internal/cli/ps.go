@@ -77,11 +77,11 @@ func ps(ctx context.Context, client *control.Client, out io.Writer, format strin
 			return err
 		case e.Service != nil:
 			return table.change(*e.Service)
-		case e.Gone != "" && format != "name":
-			_, err := fmt.Fprintf(out, "%s  is gone\n", e.Gone)
+		case e.Gone != nil && format != "name":
+			_, err := fmt.Fprintf(out, "%s  is gone\n", e.Gone.Name)
 			return err
-		case e.Contexts != nil && format != "name":
-			return table.contexts(e.Contexts)
+		case e.Overview != nil && format != "name":
+			return table.overview(*e.Overview)
 		}
 		return nil
 	})
@@ -125,6 +125,7 @@ type table struct {
 	colours bool
 	widths  []int
 	said    []string // the contexts' problems that were written last
+	notes   []string // what else there was to say then
 }
 
 func newTable(out io.Writer, wide bool) *table {
@@ -179,17 +180,14 @@ func (t *table) row(s control.Service) []string {
 
 // status writes a table: what can't answer, or not quite, under a heading of its own.
 func (t *table) status(status control.Status) error {
-	var wrong, right [][]string
+	var wrong, right []control.Service
 	t.fit(t.head())
-	states := make(map[string]control.State, len(status.Services))
 	for _, s := range status.Services {
-		cells := t.row(s)
-		t.fit(cells)
-		states[s.Name] = s.State
+		t.fit(t.row(s))
 		if s.State == control.Ready {
-			right = append(right, cells)
+			right = append(right, s)
 		} else {
-			wrong = append(wrong, cells)
+			wrong = append(wrong, s)
 		}
 	}
 	var b strings.Builder
@@ -200,7 +198,7 @@ func (t *table) status(status control.Status) error {
 	for _, problem := range t.said {
 		b.WriteString(problem + "\n")
 	}
-	for i, section := range [][][]string{wrong, right} {
+	for i, section := range [][]control.Service{wrong, right} {
 		if len(section) == 0 {
 			continue
 		}
@@ -208,15 +206,16 @@ func (t *table) status(status control.Status) error {
 			b.WriteString("\nREADY\n")
 		}
 		t.write(&b, t.head(), "")
-		for _, cells := range section {
-			t.write(&b, cells, states[cells[0]])
+		for _, s := range section {
+			t.write(&b, t.row(s), s.State)
 		}
 	}
-	switch where := describeContexts(status.Contexts); {
-	case !status.Ready:
-		b.WriteString("it is just starting: " + where + "\n")
-	case len(status.Services) == 0:
-		b.WriteString("no services: " + where + "\n")
+	t.notes = notesOf(status.Overview)
+	for _, note := range t.notes {
+		b.WriteString(note + "\n")
+	}
+	if len(t.notes)+len(status.Services) == 0 {
+		b.WriteString("no services: " + describeContexts(status.Contexts) + "\n")
 	}
 	_, err := io.WriteString(t.out, b.String())
 	return err
@@ -230,9 +229,24 @@ func (t *table) change(s control.Service) error {
 	return err
 }
 
-// contexts writes which of the contexts' problems are new, and which there are no more.
-func (t *table) contexts(contexts []control.Context) error {
-	now := problemsOf(contexts)
+// notesOf says what the kubeshore does beside what it always does, a line each.
+func notesOf(o control.Overview) (notes []string) {
+	switch {
+	case o.Stopping:
+		return []string{"it is just ending: " + describeContexts(o.Contexts)}
+	case !o.Ready:
+		notes = append(notes, "it is just starting: "+describeContexts(o.Contexts))
+	}
+	for _, c := range o.Contexts {
+		notes = append(notes, c.Unread()...)
+	}
+	return notes
+}
+
+// overview writes what is new of that, which of the contexts' problems are, and which
+// there are no more.
+func (t *table) overview(o control.Overview) error {
+	now, notes := problemsOf(o.Contexts), notesOf(o)
 	var b strings.Builder
 	for _, problem := range now {
 		if !slices.Contains(t.said, problem) {
@@ -244,7 +258,12 @@ func (t *table) contexts(contexts []control.Context) error {
 			b.WriteString("solved: " + problem + "\n")
 		}
 	}
-	t.said = now
+	for _, note := range notes {
+		if !slices.Contains(t.notes, note) {
+			b.WriteString(note + "\n")
+		}
+	}
+	t.said, t.notes = now, notes
 	_, err := io.WriteString(t.out, b.String())
 	return err
 }

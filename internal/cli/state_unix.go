@@ -21,10 +21,10 @@ func userID() string {
 	return strconv.Itoa(os.Geteuid())
 }
 
-// controlFolders returns where the socket of a running kubeshore of the user's may be,
-// the one for a new one first: the user's folder for such things, which sudo doesn't say,
-// or else where the program keeps what it remembers.
-func controlFolders() (folders []string, err error) {
+// socketFolders returns where the socket of a new kubeshore may be, the best first: the
+// user's folder for such things, which sudo doesn't say, as long as it is there, or else
+// where the program keeps what it remembers.
+func socketFolders() (folders []string, err error) {
 	if folder := cmp.Or(os.Getenv("XDG_RUNTIME_DIR"), filepath.Join("/run/user", userID())); isOf(folder, userID()) {
 		folders = append(folders, filepath.Join(folder, "kubeshore"))
 	}
@@ -32,7 +32,15 @@ func controlFolders() (folders []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	folders = append(folders, state)
+	return append(folders, state), nil
+}
+
+// controlFolders returns where the socket of a running kubeshore of the user's may be.
+func controlFolders() ([]string, error) {
+	folders, err := socketFolders()
+	if err != nil {
+		return nil, err
+	}
 	if me, err := user.LookupId(userID()); err == nil && os.Geteuid() == 0 && userID() != "0" { // root asks for the user who called sudo
 		folders = append(folders, filepath.Join(me.HomeDir, stateInHome))
 	}

@@ -15,12 +15,14 @@ func userID() string {
 	return me.Uid
 }
 
-// controlFolders returns where the socket of a running kubeshore may be, the one for a
-// new one first.
-func controlFolders() ([]string, error) {
+// socketFolders returns where the socket of a new kubeshore may be.
+func socketFolders() ([]string, error) {
 	folder, err := stateFolder()
 	return []string{folder}, err
 }
+
+// controlFolders returns where the socket of a running kubeshore may be.
+func controlFolders() ([]string, error) { return socketFolders() }
 
 // stateFolder returns where the program keeps what it remembers.
 func stateFolder() (string, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/shirou/gopsutil/v4/process"
@@ -48,8 +49,7 @@ func down(ctx context.Context, client *control.Client, timeout time.Duration) (s
 		return err
 	})
 	for err == nil && limited.Err() == nil { // its last steps can't be followed
-		alive, unknown := process.PidExistsWithContext(limited, int32(status.PID))
-		if unknown != nil || !alive {
+		if hasEnded(limited, status.PID) {
 			return status, nil
 		}
 		<-time.After(5 * time.Millisecond)
@@ -58,6 +58,17 @@ func down(ctx context.Context, client *control.Client, timeout time.Duration) (s
 		err = fmt.Errorf("kubeshore (process %d) doesn't end within %v; its log says why: kubeshore logs", status.PID, timeout)
 	}
 	return status, err
+}
+
+// hasEnded tells whether a process has, as far as is known: one that nobody has waited
+// for has ended too.
+func hasEnded(ctx context.Context, pid int) bool {
+	alive, err := process.PidExistsWithContext(ctx, int32(pid))
+	if err != nil || !alive {
+		return true
+	}
+	is, err := (&process.Process{Pid: int32(pid)}).StatusWithContext(ctx)
+	return err == nil && slices.Contains(is, process.Zombie)
 }
 
 func newLogs(streams Streams) *cobra.Command {

@@ -218,7 +218,7 @@ func up(ctx context.Context, f upFlags, log *logrus.Logger, open func(context.Co
 	if err != nil {
 		return err
 	}
-	api, err := openAPI(ctx, f.metrics, f.logFormat, log)
+	api, err := openAPI(ctx, &f, log)
 	if err != nil {
 		return err
 	}
@@ -228,17 +228,27 @@ func up(ctx context.Context, f upFlags, log *logrus.Logger, open func(context.Co
 	abort, cutShort := context.WithCancel(context.WithoutCancel(ctx))
 	defer cutShort()
 	daemon := &running{flags: &f, wanted: wanted, dialer: tunnel.New(wanted.find, f.transport), started: started, end: cancel}
+	metrics := control.NewMetrics(version(), daemon.Status)
+	daemon.engine = f.newEngine(daemon, metrics, log)
 	var beside sync.WaitGroup
 	defer beside.Wait()
 	finished := make(chan struct{})
 	defer close(finished)
-	beside.Go(func() {
-		signals.relay(finished, func() {
-			daemon.stopping.Store(true)
-			cancel()
-		}, cutShort)
-	})
+	beside.Go(func() { signals.relay(finished, func() { daemon.quit() }, cutShort) })
+	serving, served := context.WithCancel(context.WithoutCancel(ctx))
+	defer served()
+	beside.Go(func() { api.serve(serving, daemon, metrics) }) // already while sudo asks for a password
+	return f.forward(ctx, abort, daemon, func(ctx context.Context) (machine, error) {
+		m, err := open(ctx)
+		if err == nil && api.lacks != "" {
+			log.Warn(api.lacks)
+		}
+		return m, err
+	}, log)
+}
 
+// forward forwards until ctx ends, once what changes the machine is open.
+func (f *upFlags) forward(ctx, abort context.Context, daemon *running, open func(context.Context) (machine, error), log *logrus.Logger) (err error) {
 	m, err := open(ctx)
 	if err != nil && ctx.Err() != nil {
 		return nil // told to end before there was anything to take back
@@ -251,14 +261,9 @@ func up(ctx context.Context, f upFlags, log *logrus.Logger, open func(context.Co
 	if err != nil {
 		return err
 	}
-	metrics := control.NewMetrics(version(), daemon.Status)
-	daemon.engine = f.newEngine(daemon, m, pool, metrics, log)
-	if err := f.runShown(log, daemon, func() error {
-		return run(ctx, abort, daemon, m, func(ctx context.Context) error {
-			api.serve(ctx, daemon, metrics)
-			return nil
-		})
-	}); err != nil {
+	e := daemon.engine
+	e.Addresses, e.Aliases, e.Ports, e.Names = pool, m.aliases, listen.New(m.ports), m.names
+	if err := f.runShown(log, daemon, func() error { return run(ctx, abort, daemon, m) }); err != nil {
 		return err
 	}
 	log.Info("everything is taken back")
@@ -279,22 +284,18 @@ func (f *upFlags) runShown(log *logrus.Logger, daemon *running, run func() error
 	return run()
 }
 
-// newEngine returns what forwards.
-func (f *upFlags) newEngine(daemon *running, m machine, pool *loopback.Pool, metrics *control.Metrics, log *logrus.Logger) *fwd.Engine {
+// newEngine returns what forwards, but for what changes the machine.
+func (f *upFlags) newEngine(daemon *running, metrics *control.Metrics, log *logrus.Logger) *fwd.Engine {
 	return &fwd.Engine{
-		Options:   daemon.wanted.options,
-		Source:    daemon.wanted.source,
-		Dialer:    daemon.dialer,
-		Addresses: pool,
-		Aliases:   m.aliases,
-		Ports:     listen.New(m.ports),
-		Names:     m.names,
-		Log:       log,
-		Hold:      f.hold,
-		Balance:   f.balance,
-		Drain:     f.drain,
-		Gone:      listen.Orphaned,
-		Meter:     metrics,
+		Options: daemon.wanted.options,
+		Source:  daemon.wanted.source,
+		Dialer:  daemon.dialer,
+		Log:     log,
+		Hold:    f.hold,
+		Balance: f.balance,
+		Drain:   f.drain,
+		Gone:    listen.Orphaned,
+		Meter:   metrics,
 	}
 }
 
@@ -330,14 +331,13 @@ func noticeSilence() error {
 // run lets the parts run until ctx ends or one of them fails. The dialer goes
 // and what changes the machine go last: the engine drains connections and takes
 // everything back by them.
-func run(ctx, abort context.Context, daemon *running, m machine, serve func(context.Context) error) error {
+func run(ctx, abort context.Context, daemon *running, m machine) error {
 	wanted, dialer, engine := daemon.wanted, daemon.dialer, daemon.engine
 	running, ctx := errgroup.WithContext(ctx)
 	dialing, hangUp := context.WithCancel(context.WithoutCancel(ctx))
 	running.Go(func() error { return wanted.source.Run(ctx) })
 	running.Go(func() error { return wanted.watch(ctx) })
 	running.Go(func() error { return dialer.Run(dialing) })
-	running.Go(func() error { return serve(dialing) })
 	if daemon.flags.ready != nil {
 		running.Go(func() error { return daemon.flags.ready(ctx, daemon) })
 	}

@@ -83,8 +83,7 @@ func TestWrap(t *testing.T) {
 
 func TestSummary(t *testing.T) {
 	status := control.Status{
-		Ready:    true,
-		Contexts: []control.Context{{Name: "dev", Namespaces: []string{"shop", "data"}}, {Name: "eu", Problems: []string{"it can't be reached"}}},
+		Overview: control.Overview{Ready: true, Contexts: []control.Context{{Name: "dev", Namespaces: []string{"shop", "data"}}, {Name: "eu", Problems: []string{"it can't be reached"}}}},
 		Services: []control.Service{
 			{State: control.Ready, Connections: 2, BytesUp: 1200, BytesDown: 3_400_000},
 			{State: control.Waiting},

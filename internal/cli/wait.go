@@ -61,17 +61,14 @@ var (
 	errEnded = errors.New("kubeshore has ended")
 )
 
-// waitFor asks anew with each change that it hears of.
+// waitFor waits until services can answer, by what it hears.
 func waitFor(ctx context.Context, client *control.Client, names []string, timeout time.Duration) error {
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	var last control.Readiness
-	err := client.Events(limited, func(control.Event) error {
-		var err error
-		if last, err = client.Ready(limited, names...); err != nil {
-			return err
-		}
-		if last.Ready {
+	var status control.Status
+	err := client.Events(limited, func(e control.Event) error {
+		status.Apply(e)
+		if !e.More && control.ReadinessOf(status, names).Ready {
 			return errDone
 		}
 		return nil
@@ -79,8 +76,10 @@ func waitFor(ctx context.Context, client *control.Client, names []string, timeou
 	switch {
 	case errors.Is(err, errDone):
 		return nil
+	case limited.Err() != nil && ctx.Err() == nil && status.PID == 0:
+		return fmt.Errorf("not ready after %v: kubeshore runs, and didn't answer by then", timeout)
 	case limited.Err() != nil && ctx.Err() == nil:
-		return fmt.Errorf("not ready after %v: %s", timeout, describeReadiness(last))
+		return fmt.Errorf("not ready after %v: %s", timeout, describeReadiness(control.ReadinessOf(status, names)))
 	case err == nil:
 		return errEnded
 	}

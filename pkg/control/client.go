@@ -3,19 +3,22 @@ package control
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/kubeshore/kubeshore/internal/peer"
 )
 
 // maxAnswer bounds what an answer may be, and an event, in bytes.
@@ -30,6 +33,10 @@ var ErrNoAnswer = fmt.Errorf("kubeshore runs and doesn't answer within %v: it ma
 // ErrNotRunning says that nothing listens at the socket.
 var ErrNotRunning = errors.New("kubeshore isn't running")
 
+// ErrDied says that a stream has ended without an end, and that nothing listens at the
+// socket any more.
+var ErrDied = errors.New("kubeshore has ended without a word: it was killed, or has crashed")
+
 // Client asks a running kubeshore. It may be used by several goroutines.
 type Client struct{ http *http.Client }
 
@@ -39,8 +46,12 @@ func NewClient(folders ...string) *Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
 		for _, folder := range folders {
-			conn, err := d.DialContext(ctx, "unix", SocketIn(folder))
-			if err == nil || !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ECONNREFUSED) {
+			path := SocketIn(folder)
+			if len(path) > maxPath {
+				continue
+			}
+			conn, err := d.DialContext(ctx, "unix", path)
+			if err == nil || !isNobody(err) {
 				return conn, err
 			}
 		}
@@ -51,10 +62,17 @@ func NewClient(folders ...string) *Client {
 
 // VersionError is the answer of a kubeshore of another version that doesn't know what it
 // is asked, or answers what isn't understood.
-type VersionError struct{ Version string }
+type VersionError struct {
+	Version string
+	PID     int // its process's; 0 if the system doesn't tell
+}
 
 func (e *VersionError) Error() string {
-	return fmt.Sprintf("the kubeshore that runs is of another version (%s): end it with kubeshore down, and start it anew", e.Version)
+	end := "end its process"
+	if e.PID > 0 {
+		end = fmt.Sprintf("end it with kill %d", e.PID)
+	}
+	return fmt.Sprintf("the kubeshore that runs is of another version (%s): %s, and start it anew", cmp.Or(e.Version, "an unknown one"), end)
 }
 
 // Status returns what stands.
@@ -92,7 +110,9 @@ func (c *Client) RemoveNamespaces(ctx context.Context, change NamespaceChange) (
 }
 
 // Log writes the last lines of the log, all that there are if tail is negative, and, if
-// it is to follow, those that come, until ctx or the kubeshore ends.
+// it is to follow, those that come, until ctx or the kubeshore ends. It fails with
+// [ErrBehind] if w doesn't take them in time, and with [ErrDied] if the kubeshore has ended
+// other than in good order.
 func (c *Client) Log(ctx context.Context, w io.Writer, tail int, follow bool) error {
 	query := url.Values{"follow": {strconv.FormatBool(follow)}}
 	if tail >= 0 {
@@ -106,19 +126,34 @@ func (c *Client) Log(ctx context.Context, w io.Writer, tail int, follow bool) er
 	if resp.StatusCode != http.StatusOK {
 		return faultOf(resp)
 	}
-	if _, err := io.Copy(w, resp.Body); ctx.Err() == nil && !isEnd(err) {
-		return err
-	}
-	return nil
+	_, err = io.Copy(w, resp.Body)
+	return c.endOf(ctx, resp, err)
 }
 
-// isEnd tells whether a stream ended by the kubeshore's end, in good order or not.
-func isEnd(err error) bool {
-	return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
+// endOf returns how a stream has ended that was read to its end, or an error.
+func (c *Client) endOf(ctx context.Context, resp *answered, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		return nil //nolint:nilerr // it was to end
+	case err == nil && resp.Trailer.Get(EndTrailer) == endBehind:
+		return ErrBehind
+	case !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, syscall.ECONNRESET):
+		return err
+	}
+	// It was broken off: by the end of the other process, or by that as we were slow.
+	if again, err := c.do(ctx, http.MethodGet, "/v1/status", nil); err == nil {
+		_ = again.Body.Close()
+		if again.pid == resp.pid {
+			return ErrBehind
+		}
+	}
+	return ErrDied
 }
 
 // Events calls handle with the status, and then with each change, until ctx ends, handle
-// returns an error, which it then returns, or the kubeshore ends.
+// returns an error, which it then returns, or the kubeshore ends. It fails with [ErrBehind]
+// if handle takes too long, and with [ErrDied] if the kubeshore has ended other than in good
+// order.
 func (c *Client) Events(ctx context.Context, handle func(Event) error) error {
 	resp, err := c.do(ctx, http.MethodGet, "/v1/events", nil)
 	if err != nil {
@@ -137,37 +172,49 @@ func (c *Client) Events(ctx context.Context, handle func(Event) error) error {
 		}
 		var e Event
 		if err := json.Unmarshal(data, &e); err != nil {
-			return &VersionError{resp.Header.Get(VersionHeader)}
+			return resp.another()
 		}
 		if err := handle(e); err != nil {
 			return err
 		}
 	}
-	if ctx.Err() != nil || isEnd(lines.Err()) {
-		return nil
-	}
-	return lines.Err()
+	return c.endOf(ctx, resp, lines.Err())
 }
 
-func (c *Client) do(ctx context.Context, method, path string, body any) (*http.Response, error) {
+// answered is an answer, and who gave it.
+type answered struct {
+	*http.Response
+	pid int // 0 if the system doesn't tell
+}
+
+// another returns the error that it is another version's.
+func (a *answered) another() error { return &VersionError{a.Header.Get(VersionHeader), a.pid} }
+
+func (c *Client) do(ctx context.Context, method, path string, body any) (*answered, error) {
 	var content bytes.Buffer
 	if body != nil {
 		if err := json.NewEncoder(&content).Encode(body); err != nil {
 			return nil, err
 		}
 	}
+	var a answered
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
+		if conn, ok := info.Conn.(*net.UnixConn); ok {
+			a.pid, _ = peer.PID(conn)
+		}
+	}})
 	req, err := http.NewRequestWithContext(ctx, method, "http://kubeshore"+path, &content)
 	if err != nil {
 		return nil, err
 	}
-	resp, err := c.http.Do(req)
+	a.Response, err = c.http.Do(req) //nolint:bodyclose // who has called closes it
 	if failed := new(url.Error); errors.As(err, &failed) {
 		if failed.Timeout() && ctx.Err() == nil {
 			return nil, ErrNoAnswer
 		}
 		return nil, failed.Err // the URL says nothing to anybody
 	}
-	return resp, err
+	return &a, err
 }
 
 // ask returns the answer to a request.
@@ -182,17 +229,17 @@ func ask[T any](ctx context.Context, c *Client, method, path string, body any) (
 		return answer, faultOf(resp)
 	}
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&answer); err != nil {
-		return answer, &VersionError{resp.Header.Get(VersionHeader)}
+		return answer, resp.another()
 	}
 	return answer, nil
 }
 
 // faultOf returns the error that an answer says.
-func faultOf(resp *http.Response) error {
+func faultOf(resp *answered) error {
 	var fault Fault
 	err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&fault)
 	if err != nil || fault.Error == "" || resp.StatusCode == http.StatusNotFound && strings.HasPrefix(fault.Error, noSuchPath) {
-		return &VersionError{resp.Header.Get(VersionHeader)}
+		return resp.another()
 	}
 	return errors.New(fault.Error)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"reflect"
+	"slices"
 	"time"
 )
 
@@ -15,6 +16,7 @@ import (
 func (s *Server) follow(w http.ResponseWriter, req *http.Request) (any, error) {
 	changed, last := s.Daemon.Changed(), s.Daemon.Status()
 	out := newStream(w, "text/event-stream")
+	defer out.end(nil)
 	if err := out.event(Event{Status: &last}); err != nil {
 		return nil, nil //nolint:nilnil // the reader has gone
 	}
@@ -62,33 +64,60 @@ func (e Event) kind() string {
 		return "status"
 	case e.Service != nil:
 		return "service"
-	case e.Gone != "":
+	case e.Gone != nil:
 		return "gone"
 	}
-	return "contexts"
+	return "overview"
 }
 
 // changes returns what is other now.
 func changes(before, now Status) []Event {
 	var events []Event
-	if before.Ready != now.Ready || !reflect.DeepEqual(before.Contexts, now.Contexts) {
-		events = append(events, Event{Contexts: now.Contexts})
+	if !reflect.DeepEqual(before.Overview, now.Overview) {
+		events = append(events, Event{Overview: &now.Overview})
 	}
-	old := make(map[string]Service, len(before.Services))
+	old := make(map[ServiceID]Service, len(before.Services))
 	for _, s := range before.Services {
-		old[s.Name] = s
+		old[s.key()] = s
 	}
 	for _, s := range now.Services {
-		prev, known := old[s.Name]
-		delete(old, s.Name)
+		prev, known := old[s.key()]
+		delete(old, s.key())
 		if !known || !reflect.DeepEqual(prev, s) {
 			events = append(events, Event{Service: &s})
 		}
 	}
 	for _, s := range before.Services {
-		if _, gone := old[s.Name]; gone {
-			events = append(events, Event{Gone: s.Name})
+		if _, gone := old[s.key()]; gone {
+			id := s.ID()
+			events = append(events, Event{Gone: &id})
 		}
 	}
+	for i := range events {
+		events[i].More = i < len(events)-1
+	}
 	return events
+}
+
+// Apply makes of what stood before an event what stands with it. A service that has come
+// is the last.
+func (s *Status) Apply(e Event) {
+	is := func(key ServiceID) func(Service) bool {
+		return func(other Service) bool { return other.key() == key }
+	}
+	switch {
+	case e.Status != nil:
+		*s = *e.Status
+		s.Services = slices.Clone(s.Services)
+	case e.Overview != nil:
+		s.Overview = *e.Overview
+	case e.Gone != nil:
+		s.Services = slices.DeleteFunc(s.Services, is(e.Gone.key()))
+	case e.Service != nil:
+		if i := slices.IndexFunc(s.Services, is(e.Service.key())); i >= 0 {
+			s.Services[i] = *e.Service
+		} else {
+			s.Services = append(s.Services, *e.Service)
+		}
+	}
 }

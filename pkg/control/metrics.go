@@ -42,7 +42,7 @@ func NewMetrics(version string, status func() Status) *Metrics {
 		}),
 		retries: prometheus.NewCounter(prometheus.CounterOpts{Name: "kubeshore_retries_total", Help: "Tries after the first one of a connection."}),
 		faults:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kubeshore_faults_total", Help: "Connections that were reset, by why."}, []string{"kind"}),
-		named:   prometheus.NewCounter(prometheus.CounterOpts{Name: "kubeshore_hosts_writes_total", Help: "How often the names on this machine were changed."}),
+		named:   prometheus.NewCounter(prometheus.CounterOpts{Name: "kubeshore_hosts_sets_total", Help: "How often the names in the hosts file were set: as they had changed, or as another program had changed the file."}),
 	}
 	for _, kind := range fwd.Faults() {
 		m.faults.WithLabelValues(string(kind))
@@ -56,9 +56,12 @@ func NewMetrics(version string, status func() Status) *Metrics {
 	return m
 }
 
+// maxScrapes is how many requests for metrics are answered at once.
+const maxScrapes = 8
+
 // Handler answers with the metrics.
 func (m *Metrics) Handler() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes})
 }
 
 // Dialed implements fwd.Meter.

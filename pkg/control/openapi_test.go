@@ -20,10 +20,20 @@ var update = flag.Bool("update", false, "write the description of the API")
 
 const description = "The API of a running kubeshore: HTTP with JSON on a unix socket that is its user's alone, " +
 	"kubeshore/kubeshore.sock in XDG_RUNTIME_DIR, or kubeshore.sock where kubeshore keeps what it remembers (~/.local/state/kubeshore). " +
-	"Within v1 fields are added, and none is taken away or changes its meaning."
+	"Within v1 fields are added, and none is taken away or changes its meaning; a field of a request that a kubeshore doesn't know is nothing to it, " +
+	"so who counts on a newer one looks at the header Kubeshore-Version first. A method that a path doesn't take is answered with 405 and Allow."
 
 // object is a JSON object.
 type object map[string]any
+
+var headers = object{
+	VersionHeader: object{"description": "The kubeshore's version.", "required": true, "schema": object{"type": "string"}},
+	EndTrailer: object{
+		"description": "A trailer: how the answer has ended, by itself or with the kubeshore (orderly), or as the reader was too slow and has missed something (behind). " +
+			"Without it the answer was broken off.",
+		"schema": object{"type": "string", "enum": []string{endOrderly, endBehind}},
+	},
+}
 
 // docs/openapi.json is what the routes and the types say (OpenAPI 3.1, whose schemas are
 // JSON Schema's of 2020-12).
@@ -63,7 +73,7 @@ func TestOpenAPI(t *testing.T) {
 	if err := encoder.Encode(object{
 		"openapi": "3.1.0", "info": object{"title": "kubeshore", "version": "v1", "description": description},
 		"servers": []object{{"url": "http://kubeshore"}},
-		"paths":   paths, "components": object{"schemas": schemas},
+		"paths":   paths, "components": object{"schemas": schemas, "headers": headers},
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -103,9 +113,13 @@ func (r route) describe(reflector *jsonschema.Reflector, schemas map[string]*jso
 		if kind == "" {
 			kind = "application/json"
 		}
-		responses[strconv.Itoa(status)] = object{"description": a.summary, "content": object{kind: content}}
+		headers := object{VersionHeader: object{"$ref": "#/components/headers/" + VersionHeader}}
+		if a.streams {
+			headers[EndTrailer] = object{"$ref": "#/components/headers/" + EndTrailer}
+		}
+		responses[strconv.Itoa(status)] = object{"description": a.summary, "headers": headers, "content": object{kind: content}}
 	}
-	operation := object{"summary": r.summary, "responses": responses}
+	operation := object{"operationId": r.id, "summary": r.summary, "responses": responses}
 	if len(parameters) > 0 {
 		operation["parameters"] = parameters
 	}

@@ -6,6 +6,7 @@ import "net/http"
 // of the same.
 type route struct {
 	method, path string
+	id           string // operationId
 	summary      string
 	query        []parameter
 	body         any            // what a request says; nil: nothing
@@ -20,6 +21,7 @@ type answer struct {
 	summary     string
 	body        any
 	contentType string // if it isn't application/json
+	streams     bool   // it goes on, and tells how it has ended by EndTrailer
 }
 
 func routes() []route {
@@ -27,43 +29,43 @@ func routes() []route {
 	status := answer{summary: "what stands", body: Status{}}
 	return []route{
 		{
-			method: http.MethodGet, path: "/v1/status", summary: "What stands now.",
+			method: http.MethodGet, path: "/v1/status", id: "getStatus", summary: "What stands now.",
 			answers: map[int]answer{200: status}, handle: (*Server).status,
 		},
 		{
-			method: http.MethodGet, path: "/v1/services/{name}", summary: "One service, by any of its names, or by that of the Service if no other has it.",
+			method: http.MethodGet, path: "/v1/services/{name}", id: "getService", summary: "One service, by any of its names, or by that of the Service if no other has it.",
 			answers: map[int]answer{200: {summary: "the service", body: Service{}}, 404: fault}, handle: (*Server).service,
 		},
 		{
-			method: http.MethodGet, path: "/v1/events", summary: "What changes, as it changes (Server-Sent Events). " +
+			method: http.MethodGet, path: "/v1/events", id: "followEvents", summary: "What changes, as it changes (Server-Sent Events). " +
 				"The first event is the whole status. What connections come to is heard of once a second. Who doesn't read in time is cut off.",
-			answers: map[int]answer{200: {summary: "events", body: Event{}, contentType: "text/event-stream"}}, handle: (*Server).follow,
+			answers: map[int]answer{200: {summary: "events", body: Event{}, contentType: "text/event-stream", streams: true}}, handle: (*Server).follow,
 		},
 		{
-			method: http.MethodGet, path: "/v1/ready", summary: "Whether services can answer.",
+			method: http.MethodGet, path: "/v1/ready", id: "getReadiness", summary: "Whether services can answer.",
 			query:   []parameter{{"service", "string", "the services that count, separated by commas; all if there are none"}},
 			answers: map[int]answer{200: {summary: "they can", body: Readiness{}}, 503: {summary: "some can't", body: Readiness{}}}, handle: (*Server).ready,
 		},
 		{
-			method: http.MethodGet, path: "/v1/log", summary: "The log's lines. The last megabyte is kept.",
+			method: http.MethodGet, path: "/v1/log", id: "getLog", summary: "The log's lines. The last megabyte is kept.",
 			query:   []parameter{{"tail", "integer", "how many of the last lines; all that there are if it isn't given"}, {"follow", "boolean", "whether to go on with those that come"}},
-			answers: map[int]answer{200: {summary: "lines", contentType: "text/plain"}, 400: fault}, handle: (*Server).log,
+			answers: map[int]answer{200: {summary: "lines", contentType: "text/plain", streams: true}, 400: fault}, handle: (*Server).log,
 		},
 		{
-			method: http.MethodPost, path: "/v1/stop", summary: "Take everything back and end. It ends after the answer.",
+			method: http.MethodPost, path: "/v1/stop", id: "stop", summary: "Take everything back and end. It ends after the answer.",
 			answers: map[int]answer{200: status}, handle: (*Server).stop,
 		},
 		{
-			method: http.MethodPost, path: "/v1/namespaces/add", summary: "Forward further namespaces.", body: NamespaceChange{},
+			method: http.MethodPost, path: "/v1/namespaces/add", id: "addNamespaces", summary: "Forward further namespaces.", body: NamespaceChange{},
 			answers: map[int]answer{200: status, 400: fault, 409: fault}, handle: (*Server).addNamespaces,
 		},
 		{
-			method: http.MethodPost, path: "/v1/namespaces/remove", summary: "Forward namespaces no more.", body: NamespaceChange{},
+			method: http.MethodPost, path: "/v1/namespaces/remove", id: "removeNamespaces", summary: "Forward namespaces no more.", body: NamespaceChange{},
 			answers: map[int]answer{200: status, 400: fault, 409: fault}, handle: (*Server).removeNamespaces,
 		},
 		{
-			method: http.MethodGet, path: "/metrics", summary: "Metrics, for Prometheus.",
-			answers: map[int]answer{200: {summary: "metrics", contentType: "text/plain"}}, handle: (*Server).metrics,
+			method: http.MethodGet, path: "/metrics", id: "getMetrics", summary: "Metrics, for Prometheus.",
+			answers: map[int]answer{200: {summary: "metrics", contentType: "text/plain"}, 503: {summary: "too many are being answered", contentType: "text/plain"}}, handle: (*Server).metrics,
 		},
 	}
 }

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -22,8 +25,15 @@ const (
 	noSuchPath = "there is no"
 	// maxBody bounds what a request may say, in bytes.
 	maxBody = 64 << 10
+	// EndTrailer is the trailer of a stream that has ended in good order: it says "behind" if
+	// the reader was too slow, and something is lost.
+	EndTrailer = "Kubeshore-End"
+	// headTime is how long a request's head may take to come.
+	headTime = 10 * time.Second
 	// writeTime is how long a reader may take for what it is sent at once.
 	writeTime = 10 * time.Second
+	// writeSize is how much that is at most, in bytes.
+	writeSize = 64 << 10
 	// endTime is how long requests may take to end with the server.
 	endTime = time.Second
 	// pulse is how often those who follow events hear of traffic, if nothing else.
@@ -53,20 +63,37 @@ type Server struct {
 	Daemon  Daemon
 	Journal *Journal
 	Metrics http.Handler
+
+	writeTime time.Duration // 0: the usual
 }
 
 // Serve serves those connections to l that are of this process's user, or root's, until
 // ctx ends. It closes l.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	return serveHTTP(ctx, timedListener{ownListener{l}, cmp.Or(s.writeTime, writeTime)}, s.handler())
+}
+
+// ServeMetrics serves metrics to everybody who can connect to l until ctx ends. It closes l.
+func ServeMetrics(ctx context.Context, l net.Listener, metrics http.Handler) error {
+	return serveMetrics(ctx, timedListener{l, writeTime}, metrics)
+}
+
+func serveMetrics(ctx context.Context, l timedListener, metrics http.Handler) error {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", metrics)
+	return serveHTTP(ctx, l, mux)
+}
+
+func serveHTTP(ctx context.Context, l timedListener, handler http.Handler) error {
 	server := &http.Server{
-		Handler:           s.handler(),
-		ReadHeaderTimeout: writeTime,
+		Handler:           handler,
+		ReadHeaderTimeout: headTime,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    maxBody,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(ownListener{l}) }()
+	go func() { ended <- server.Serve(l) }()
 	var err error
 	select {
 	case err = <-ended:
@@ -110,6 +137,41 @@ func isOwn(conn net.Conn) bool {
 	return errors.Is(err, errors.ErrUnsupported) || err == nil && (uid == os.Geteuid() || uid == 0)
 }
 
+// timedListener has who connects take what it is sent in time.
+type timedListener struct {
+	net.Listener
+	limit time.Duration
+}
+
+func (l timedListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return timedConn{conn, l.limit}, nil
+}
+
+// timedConn fails if what is written isn't taken in time. A slow reader who goes on
+// reading has the time for each part of it.
+type timedConn struct {
+	net.Conn
+	limit time.Duration
+}
+
+func (c timedConn) Write(p []byte) (n int, err error) {
+	for part := range slices.Chunk(p, writeSize) {
+		if err := c.SetWriteDeadline(time.Now().Add(c.limit)); err != nil {
+			return n, err
+		}
+		written, err := c.Conn.Write(part)
+		n += written
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
 // problem is an error with the status to answer it with.
 type problem struct {
 	status int
@@ -121,7 +183,9 @@ func (p problem) Error() string { return p.text }
 // handler returns what answers requests.
 func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
+	methods := make(map[string][]string)
 	for _, r := range routes() {
+		methods[r.path] = append(methods[r.path], r.method)
 		mux.HandleFunc(r.method+" "+r.path, func(w http.ResponseWriter, req *http.Request) {
 			w.Header().Set(VersionHeader, s.Version)
 			req.Body = http.MaxBytesReader(w, req.Body, maxBody)
@@ -133,6 +197,13 @@ func (s *Server) handler() http.Handler {
 			}
 		})
 	}
+	for path, allowed := range methods {
+		mux.HandleFunc(path, func(w http.ResponseWriter, req *http.Request) {
+			w.Header().Set(VersionHeader, s.Version)
+			w.Header().Set("Allow", strings.Join(allowed, ", "))
+			reply(w, http.StatusMethodNotAllowed, Fault{fmt.Sprintf("%s: it takes %s", req.Method, strings.Join(allowed, ", "))})
+		})
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, req *http.Request) {
 		w.Header().Set(VersionHeader, s.Version)
 		reply(w, http.StatusNotFound, Fault{fmt.Sprintf("%s %s %s in the API of kubeshore %s", noSuchPath, req.Method, req.URL.Path, s.Version)})
@@ -141,7 +212,6 @@ func (s *Server) handler() http.Handler {
 }
 
 func reply(w http.ResponseWriter, status int, answer any) {
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTime))
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(answer) // there is nobody else to tell
@@ -149,9 +219,7 @@ func reply(w http.ResponseWriter, status int, answer any) {
 
 // read reads a request's body.
 func read(req *http.Request, into any) error {
-	decoder := json.NewDecoder(req.Body)
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(into); err != nil {
+	if err := json.NewDecoder(req.Body).Decode(into); err != nil {
 		return problem{http.StatusBadRequest, "the request's body: " + err.Error()}
 	}
 	return nil
@@ -198,10 +266,24 @@ func (s *Server) removeNamespaces(_ http.ResponseWriter, req *http.Request) (any
 	return s.change(req, s.Daemon.RemoveNamespaces)
 }
 
+// isLabel matches a DNS label (RFC 1123), which a namespace's name is.
+var isLabel = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+
 func (s *Server) change(req *http.Request, to func(NamespaceChange) error) (any, error) {
 	var change NamespaceChange
 	if err := read(req, &change); err != nil {
 		return nil, err
+	}
+	if len(change.Namespaces) == 0 {
+		return nil, problem{http.StatusBadRequest, "namespaces: name one at least"}
+	}
+	for _, name := range change.Namespaces {
+		if !isLabel.MatchString(name) {
+			return nil, problem{http.StatusBadRequest, fmt.Sprintf("namespaces: %q can't be a namespace's name: these are lower-case letters, digits and -, at most 63", name)}
+		}
+	}
+	if s.Daemon.Status().Stopping {
+		return nil, problem{http.StatusConflict, "kubeshore is just ending"}
 	}
 	if err := to(change); err != nil {
 		return nil, problem{http.StatusConflict, err.Error()}
@@ -209,8 +291,7 @@ func (s *Server) change(req *http.Request, to func(NamespaceChange) error) (any,
 	return s.Daemon.Status(), nil
 }
 
-// stream is an answer that goes on. Each write is sent at once, and must be taken in
-// time.
+// stream is an answer that goes on. Each write is sent at once.
 type stream struct {
 	http.ResponseWriter
 	control *http.ResponseController
@@ -219,16 +300,29 @@ type stream struct {
 func newStream(w http.ResponseWriter, contentType string) stream {
 	w.Header().Set("Content-Type", contentType)
 	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Trailer", EndTrailer)
 	w.WriteHeader(http.StatusOK)
 	return stream{w, http.NewResponseController(w)}
 }
 
 func (s stream) Write(p []byte) (int, error) {
-	if err := s.control.SetWriteDeadline(time.Now().Add(writeTime)); err != nil {
-		return 0, err
-	}
 	n, err := s.ResponseWriter.Write(p)
 	return n, errors.Join(err, s.control.Flush())
+}
+
+// What EndTrailer says.
+const (
+	endOrderly = "orderly"
+	endBehind  = "behind"
+)
+
+// end says how the stream has ended: by itself, with the kubeshore, or by an error.
+func (s stream) end(err error) {
+	how := endOrderly
+	if errors.Is(err, ErrBehind) {
+		how = endBehind
+	}
+	s.Header().Set(EndTrailer, how)
 }
 
 func (s *Server) log(w http.ResponseWriter, req *http.Request) (any, error) {
@@ -236,12 +330,20 @@ func (s *Server) log(w http.ResponseWriter, req *http.Request) (any, error) {
 	tail := -1
 	if text := query.Get("tail"); text != "" {
 		n, err := strconv.Atoi(text)
-		if err != nil {
+		if err != nil || n < 0 {
 			return nil, problem{http.StatusBadRequest, fmt.Sprintf("tail=%s: not a number of lines", text)}
 		}
 		tail = n
 	}
-	_ = s.Journal.CopyTo(req.Context(), newStream(w, "text/plain; charset=utf-8"), tail, query.Get("follow") == "true")
+	follow := false
+	if text := query.Get("follow"); text != "" {
+		var err error
+		if follow, err = strconv.ParseBool(text); err != nil {
+			return nil, problem{http.StatusBadRequest, fmt.Sprintf("follow=%s: neither true nor false", text)}
+		}
+	}
+	out := newStream(w, "text/plain; charset=utf-8")
+	out.end(s.Journal.CopyTo(req.Context(), out, tail, follow))
 	return nil, nil //nolint:nilnil // it is answered
 }
 

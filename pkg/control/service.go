@@ -55,7 +55,7 @@ func Services(status fwd.Status, traffic map[fwd.HostID]fwd.Traffic) []Service {
 func stateOf(h fwd.HostStatus) State {
 	accepts := slices.ContainsFunc(h.Ports, func(p fwd.PortStatus) bool { return p.Err == nil })
 	switch {
-	case !h.Local && !accepts:
+	case !h.Local && (!accepts || h.Barred):
 		return Failed
 	case !h.Local && h.Ready == 0:
 		return Waiting
@@ -84,24 +84,33 @@ func (s Service) reason() string {
 	return "no pod is ready"
 }
 
-// IsCalled tells whether a name is the service's own, or one of those that lead to it.
-func (s Service) IsCalled(name string) bool {
-	name = strings.ToLower(strings.TrimSuffix(name, "."))
-	return s.Name == name || slices.Contains(s.Names, name)
+// ID returns what tells the service from others.
+func (s Service) ID() ServiceID {
+	return ServiceID{Name: s.Name, Context: s.Context, Namespace: s.Namespace, Service: s.Service, Pod: s.Pod}
 }
 
-// Find returns the service that a user means by a name: by any of its names, or by that
-// of the Service, if no other has it.
+func (s Service) key() ServiceID { return s.ID().key() }
+
+// key returns what tells the service from others, whatever it is called now.
+func (id ServiceID) key() ServiceID {
+	id.Name = ""
+	return id
+}
+
+// Find returns the service that a user means by a name: by one that leads to it on this
+// machine, by its own, or by that of the Service, if no other has it.
 func Find(services []Service, name string) (Service, bool) {
-	if i := slices.IndexFunc(services, func(s Service) bool { return s.IsCalled(name) }); i >= 0 {
-		return services[i], true
+	host := strings.ToLower(strings.TrimSuffix(name, "."))
+	for _, is := range []func(Service) bool{
+		func(s Service) bool { return slices.Contains(s.Names, host) },
+		func(s Service) bool { return s.Name == host },
+		func(s Service) bool { return s.Service == name && s.Pod == "" },
+	} {
+		if i := slices.IndexFunc(services, is); i >= 0 {
+			return services[i], !slices.ContainsFunc(services[i+1:], is)
+		}
 	}
-	isOne := func(s Service) bool { return s.Service == name && s.Pod == "" }
-	i := slices.IndexFunc(services, isOne)
-	if i < 0 || slices.ContainsFunc(services[i+1:], isOne) {
-		return Service{}, false
-	}
-	return services[i], true
+	return Service{}, false
 }
 
 // ReadinessOf says whether the services of those names can answer; without names, all.
@@ -123,11 +132,30 @@ func ReadinessOf(status Status, names []string) Readiness {
 			r.Waiting = append(r.Waiting, s)
 		}
 	}
-	if len(names) == 0 {
-		for _, c := range status.Contexts {
+	if status.Stopping {
+		r.Problems = append(r.Problems, "kubeshore is just ending")
+	}
+	for _, c := range status.Contexts {
+		if len(names) == 0 || len(r.Unknown) > 0 {
+			r.Problems = append(r.Problems, c.Unread()...)
+		}
+		if len(names) == 0 {
 			r.Problems = append(r.Problems, c.Problems...)
 		}
 	}
 	r.Ready = status.Ready && len(r.Waiting)+len(r.Unknown)+len(r.Problems) == 0
 	return r
+}
+
+// Unread says which namespaces aren't read yet, a line each.
+func (c Context) Unread() []string {
+	lines := make([]string, 0, len(c.Reading))
+	for _, namespace := range c.Reading {
+		line := "namespace " + namespace + " of context " + c.Name + " is still being read"
+		if namespace == AllNamespaces {
+			line = "context " + c.Name + " is still being read"
+		}
+		lines = append(lines, line)
+	}
+	return lines
 }

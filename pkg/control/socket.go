@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
 
 	"github.com/rogpeppe/go-internal/lockedfile"
 )
@@ -17,36 +21,205 @@ const socketName = "kubeshore.sock"
 // SocketIn returns the path of the socket in a folder.
 func SocketIn(folder string) string { return filepath.Join(folder, socketName) }
 
+// maxPath is how long a socket's path may be, in bytes (unix(7)).
+const maxPath = len(syscall.RawSockaddrUnix{}.Path) - 1
+
 // ErrRunning says that a kubeshore listens already.
 var ErrRunning = errors.New("kubeshore runs already")
 
-// Listen listens at the socket in a folder, which it makes if need be, for its user
-// alone. What a killed run has left there it takes away. If a kubeshore answers there it
-// fails with [ErrRunning]. Closing the listener removes the socket.
-func Listen(ctx context.Context, folder string) (net.Listener, error) {
-	if err := os.MkdirAll(folder, 0o700); err != nil {
-		return nil, fmt.Errorf("control socket: %w", err)
-	}
-	path := SocketIn(folder)
-	// Of two that start at once, one is to see the other.
-	unlock, err := lockedfile.MutexAt(path + ".lock").Lock()
+// Socket is the listener at the control socket.
+type Socket struct {
+	mu     sync.Mutex
+	at     *standing
+	closed bool
+}
+
+// standing is a socket that has a path.
+type standing struct {
+	*net.UnixListener
+	path string
+	file fs.FileInfo // what was there at first
+}
+
+// Listen listens at the socket in the first of the folders that it can be had in, which
+// it makes if need be, for its user alone. What a killed run has left there it takes away.
+// If a kubeshore answers there it fails with [ErrRunning]. Closing the listener removes
+// the socket.
+func Listen(ctx context.Context, folders ...string) (*Socket, error) {
+	at, err := listen(ctx, folders)
 	if err != nil {
-		return nil, fmt.Errorf("control socket: %w", err)
+		return nil, err
+	}
+	return &Socket{at: at}, nil
+}
+
+func listen(ctx context.Context, folders []string) (*standing, error) {
+	fault := errors.New("it has no folder")
+	for i, folder := range folders {
+		at, err := listenIn(ctx, folder)
+		switch {
+		case err == nil || errors.Is(err, ErrRunning):
+			return at, err
+		case i == 0:
+			fault = err
+		default:
+			fault = fmt.Errorf("%w; %w", fault, err)
+		}
+	}
+	return nil, fmt.Errorf("control socket: %w", fault)
+}
+
+func listenIn(ctx context.Context, folder string) (*standing, error) {
+	path := SocketIn(folder)
+	if len(path) > maxPath {
+		return nil, fmt.Errorf("its path %s is too long: it has %d bytes, and a socket's may have %d", path, len(path), maxPath)
+	}
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return nil, err
+	}
+	// Of two that start at once, one is to see the other.
+	unlock, err := lock(path)
+	if err != nil {
+		return nil, err
 	}
 	defer unlock()
 	var d net.Dialer
-	if conn, err := d.DialContext(ctx, "unix", path); err == nil {
+	conn, err := d.DialContext(ctx, "unix", path)
+	switch {
+	case err == nil:
 		return nil, errors.Join(ErrRunning, conn.Close())
+	case !isNobody(err):
+		return nil, err
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("control socket: %w", err)
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
 	}
-	l, err := new(net.ListenConfig).Listen(ctx, "unix", path)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
-		return nil, fmt.Errorf("control socket: %w", err)
+		return nil, err
 	}
-	if err := os.Chmod(path, 0o600); err != nil { // the folder is the user's alone until then
-		return nil, errors.Join(fmt.Errorf("control socket: %w", err), l.Close())
+	l.SetUnlinkOnClose(false) // by then it may be another's
+	at := &standing{UnixListener: l, path: path}
+	err = os.Chmod(path, 0o600) // the folder is the user's alone until then
+	if err == nil {
+		at.file, err = os.Lstat(path)
 	}
-	return l, nil
+	if err != nil {
+		return nil, errors.Join(err, l.Close(), os.Remove(path))
+	}
+	return at, nil
+}
+
+func lock(path string) (unlock func(), err error) { return lockedfile.MutexAt(path + ".lock").Lock() }
+
+// wsaRefused is ECONNREFUSED of Windows' sockets, and no error elsewhere.
+const wsaRefused = syscall.Errno(10061)
+
+// isNobody tells whether a dial failed as nobody listens.
+func isNobody(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, wsaRefused)
+}
+
+// stands tells whether the path leads to the socket.
+func (s *standing) stands() bool {
+	now, err := os.Lstat(s.path)
+	if err != nil {
+		return !errors.Is(err, fs.ErrNotExist) // it isn't certain
+	}
+	// An inode's number may be given again.
+	return os.SameFile(now, s.file) && now.ModTime().Equal(s.file.ModTime())
+}
+
+func (s *standing) Close() error {
+	err := s.UnixListener.Close()
+	if unlock, e := lock(s.path); e == nil { // else its folder is gone
+		defer unlock()
+	}
+	if !s.stands() {
+		return err
+	}
+	if e := os.Remove(s.path); !errors.Is(e, fs.ErrNotExist) {
+		err = errors.Join(err, e)
+	}
+	return err
+}
+
+// Keep looks now and then whether the socket's path leads to it, until ctx ends. If it
+// doesn't, as its folder was emptied, it listens anew in the first of the folders that it
+// can be had in, unless another kubeshore does. said hears where, or of another reason why
+// not than before.
+func (s *Socket) Keep(ctx context.Context, every time.Duration, folders func() ([]string, error), said func(path string, err error)) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for fault := ""; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		path, err := s.renew(ctx, folders)
+		switch {
+		case err != nil && err.Error() != fault && ctx.Err() == nil:
+			fault = err.Error()
+			said("", err)
+		case path != "":
+			fault = ""
+			said(path, nil)
+		}
+	}
+}
+
+// renew listens anew if need be. It returns where; nothing if there is no need.
+func (s *Socket) renew(ctx context.Context, folders func() ([]string, error)) (path string, err error) {
+	before := s.current()
+	if before.stands() {
+		return "", nil
+	}
+	where, err := folders()
+	if err != nil {
+		return "", err
+	}
+	next, err := listen(ctx, where)
+	if err != nil {
+		return "", err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return "", next.Close()
+	}
+	s.at = next
+	_ = before.Close() // Accept goes on with the next
+	return next.path, nil
+}
+
+func (s *Socket) current() *standing {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.at
+}
+
+// Accept implements net.Listener.
+func (s *Socket) Accept() (net.Conn, error) {
+	for {
+		at := s.current()
+		conn, err := at.Accept()
+		if err == nil || !errors.Is(err, net.ErrClosed) || s.current() == at {
+			return conn, err
+		}
+	}
+}
+
+// Addr implements net.Listener.
+func (s *Socket) Addr() net.Addr { return s.current().Addr() }
+
+// Close implements net.Listener.
+func (s *Socket) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return net.ErrClosed
+	}
+	s.closed = true
+	return s.at.Close()
 }

@@ -1,13 +1,22 @@
 // Package control is the API of a running kubeshore: HTTP with JSON on a unix socket
 // that is the user's alone. The command line uses the [Client] that is here, and other
 // programs may: the types are a public contract. Within a version of the API (the v1 of
-// the paths) fields are added, and none is taken away or changes its meaning.
+// the paths) fields are added, and none is taken away or changes its meaning; a field of
+// a request that a kubeshore doesn't know is nothing to it.
 package control
 
 import "time"
 
 // Status is what stands.
 type Status struct {
+	Overview
+	// Services has the services and pods that have an address of their own, in the order
+	// of context, namespace and name.
+	Services []Service `json:"services"`
+}
+
+// Overview is what stands but for the services.
+type Overview struct {
 	// Version is the kubeshore's that runs.
 	Version string `json:"version"`
 	// PID is its process's ID.
@@ -33,10 +42,10 @@ type Status struct {
 	// Contexts are those that are followed. The first one's services have the names that
 	// they have in their cluster.
 	Contexts []Context `json:"contexts"`
-	// Services has the services and pods that have an address of their own, in the order
-	// of context, namespace and name.
-	Services []Service `json:"services"`
 }
+
+// AllNamespaces stands for all namespaces of a context among those that are read.
+const AllNamespaces = "*"
 
 // Context is a context of the kubeconfig that is followed.
 type Context struct {
@@ -48,6 +57,9 @@ type Context struct {
 	Server string `json:"server,omitempty"`
 	// Namespaces are those that are followed; empty if all are.
 	Namespaces []string `json:"namespaces"`
+	// Reading are those of them that weren't read yet, as they are followed since a moment
+	// ago: not all of their services are known. It has * if all are followed.
+	Reading []string `json:"reading,omitempty"`
 	// Problems says what can't be read of it, and why, a line each.
 	Problems []string `json:"problems,omitempty"`
 }
@@ -63,17 +75,34 @@ const (
 	Degraded State = "degraded"
 	// Waiting: no pod is ready. Connections wait for one.
 	Waiting State = "waiting"
-	// Failed: nothing answers at its address. Its problems say why.
+	// Failed: nothing answers at its address, or no connection gets to a pod, as those have
+	// found that were made last. Its problems say why.
 	Failed State = "failed"
 )
 
 // Works tells whether a service in this state can answer.
 func (s State) Works() bool { return s == Ready || s == Degraded }
 
-// Service is a Service of a cluster, or one pod of a headless Service.
+// ServiceID tells a service from all others: its fields but for the name do so together.
+type ServiceID struct {
+	// Name is what a user calls it.
+	Name string `json:"name"`
+	// Context is the one that it is of.
+	Context string `json:"context"`
+	// Namespace is its namespace.
+	Namespace string `json:"namespace"`
+	// Service is the Service's own name.
+	Service string `json:"service"`
+	// Pod is the pod's host name; empty for the Service itself.
+	Pod string `json:"pod,omitempty"`
+}
+
+// Service is a Service of a cluster, or one pod of a headless Service. Its context,
+// namespace, service and pod tell it from all others.
 type Service struct {
 	// Name is what a user calls it: web.shop, db-0.db.data, or, of a further context,
-	// web.shop.eu. No other has it.
+	// web.shop.eu. Another may be called so too: the pod web of the headless Service shop in
+	// a namespace eu. Who of them has the name on this machine is told by names.
 	Name string `json:"name"`
 	// Context is the one that it is of.
 	Context string `json:"context"`
@@ -121,16 +150,19 @@ type Port struct {
 	Problem string `json:"problem,omitempty"`
 }
 
-// Event is a change. One of its fields is set.
+// Event is a change. One of its fields is set, and More beside it.
 type Event struct {
 	// Status is all that stands. It is the first event, and none later.
 	Status *Status `json:"status,omitempty"`
+	// Overview is what stands but for the services, as it is now that it has changed.
+	Overview *Overview `json:"overview,omitempty"`
 	// Service is one that has come or changed, as it is now.
 	Service *Service `json:"service,omitempty"`
-	// Gone is the name of a service that has gone.
-	Gone string `json:"gone,omitempty"`
-	// Contexts are all contexts, as they are now.
-	Contexts []Context `json:"contexts,omitempty"`
+	// Gone is a service that has gone.
+	Gone *ServiceID `json:"gone,omitempty"`
+	// More tells that another event follows at once that belongs to the same moment: what
+	// was heard is what stands only with that.
+	More bool `json:"more,omitempty"`
 }
 
 // Readiness says whether services can answer.
@@ -141,7 +173,8 @@ type Readiness struct {
 	Waiting []Service `json:"waiting,omitempty"`
 	// Unknown has the names that were asked for and that no service has.
 	Unknown []string `json:"unknown,omitempty"`
-	// Problems has what can't be read of clusters, a line each.
+	// Problems has what else there is, a line each: what of clusters can't be read, or isn't
+	// read yet, and that kubeshore is ending.
 	Problems []string `json:"problems,omitempty"`
 }
 
@@ -149,7 +182,7 @@ type Readiness struct {
 type NamespaceChange struct {
 	// Context is the context; empty for the first one.
 	Context string `json:"context,omitempty"`
-	// Namespaces are their names.
+	// Namespaces are their names, one at least.
 	Namespaces []string `json:"namespaces"`
 }
 

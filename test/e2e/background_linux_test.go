@@ -115,6 +115,7 @@ func TestBackground(t *testing.T) {
 		ann.wants(t, line, 1, fmt.Sprintf("kubeshore runs already: process %d, since ", daemon))
 	}
 	ann.wants(t, "./kubeshore add -n "+more, 0, "forwarding namespaces "+ns+", "+more+" of context ")
+	ann.wants(t, "./kubeshore wait --timeout 3s", 1, "db."+more+": it has no pods\n") // it doesn't end before that is known
 	eventually(t, "the further namespace's name is there", func() error {
 		_, err := resolve("db." + more)
 		return err
@@ -131,6 +132,17 @@ func TestBackground(t *testing.T) {
 	ann.wants(t, "./kubeshore __complete up -n ''", 0, more+"\n")
 	ann.wants(t, "./kubeshore __complete up -n "+ns+","+more+" --include web."+ns+",", 0, "web."+ns+",db."+more+"\n")
 
+	t.Run("its socket is removed", func(t *testing.T) {
+		socket := filepath.Join(ann.home, ".local/state/kubeshore/kubeshore.sock")
+		if err := os.Remove(socket); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "it has another", func() error {
+			_, err := os.Stat(socket)
+			return err
+		})
+		ann.wants(t, "./kubeshore ps", 0, "web."+ns)
+	})
 	t.Run("another user", func(t *testing.T) {
 		bob.wants(t, "./kubeshore ps", 1, "kubeshore isn't running")
 		socket := filepath.Join(ann.home, ".local/state/kubeshore/kubeshore.sock")
@@ -320,7 +332,7 @@ func TestMetrics(t *testing.T) {
 		}
 		for _, want := range []string{
 			`service="web"} 3`, `kubeshore_services{state="ready"} 1`, "kubeshore_first_byte_seconds_count 3", `kubeshore_dial_seconds_count{result="done"} 3`,
-			"kubeshore_hosts_writes_total 1", `direction="down",`, `ready="true"`, "kubeshore_upstream_connections ",
+			"kubeshore_hosts_sets_total 1", `direction="down",`, `ready="true"`, "kubeshore_upstream_connections ",
 		} {
 			if !strings.Contains(string(text), want) {
 				return fmt.Errorf("%q is not in\n%s", want, text)

@@ -111,6 +111,11 @@ func TestTerminal(t *testing.T) {
 		{"Ctrl-C at the prompt", "./kubeshore up", "", press(ctrlC), -1, ""},
 		{"Ctrl-D at the prompt", "./kubeshore up", "", press(ctrlD), 1, "sudo has not started kubeshore's keeper"},
 		{"closed at the prompt", "./kubeshore up", "", closed, -1, ""},
+		{"down at the prompt", "./kubeshore up", "", func(t *testing.T, _ *terminal) {
+			t.Helper()
+			bob.wants(t, "./kubeshore ps", 0, "it is just starting: namespace "+ns)
+			bob.wants(t, "./kubeshore down", 0, "has ended")
+		}, 0, "kubeshore down: taking everything back"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			term := bob.inTerminal(t, c.line+" -n "+ns, 120)

@@ -1,0 +1,188 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+func TestListen(t *testing.T) {
+	d := newDaemon()
+	c, _, folder := serve(t, d)
+	if _, err := Listen(t.Context(), folder); !errors.Is(err, ErrRunning) {
+		t.Errorf("a second one: %v", err)
+	}
+	if info, err := os.Stat(SocketIn(folder)); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+	if _, err := c.Status(t.Context()); err != nil {
+		t.Error(err)
+	}
+	t.Run("stale", func(t *testing.T) {
+		stale, err := os.MkdirTemp("", "control")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = os.RemoveAll(stale) })
+		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: SocketIn(stale), Net: "unix"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.SetUnlinkOnClose(false)
+		_ = l.Close()
+		if _, err := NewClient(stale).Status(t.Context()); !errors.Is(err, ErrNotRunning) {
+			t.Errorf("the client says %v", err)
+		}
+		again, err := Listen(t.Context(), stale)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = again.Close()
+	})
+}
+
+// Of many that start at once, one listens.
+func TestListenAtOnce(t *testing.T) {
+	folder, err := os.MkdirTemp("", "control")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(folder) })
+	var all sync.WaitGroup
+	listeners := make(chan net.Listener, 20)
+	for range cap(listeners) {
+		all.Go(func() {
+			l, err := Listen(t.Context(), folder)
+			if err == nil {
+				listeners <- l
+			} else if !errors.Is(err, ErrRunning) {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if len(listeners) != 1 {
+		t.Errorf("%d listen", len(listeners))
+	}
+	close(listeners)
+	for l := range listeners {
+		_ = l.Close()
+	}
+}
+
+// One that can't look whether another listens leaves its socket alone.
+func TestListenUncertain(t *testing.T) {
+	c, _, folder := serve(t, newDaemon())
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Listen(ctx, folder); err == nil {
+		t.Error("it listens")
+	}
+	if _, err := c.Status(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestListenTooLong(t *testing.T) {
+	short, err := os.MkdirTemp("", "control")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(short) })
+	long := filepath.Join(short, strings.Repeat("x", 100))
+	if _, err := Listen(t.Context(), long); err == nil || !strings.Contains(err.Error(), "is too long") {
+		t.Error(err)
+	}
+	if _, err := NewClient(long).Status(t.Context()); !errors.Is(err, ErrNotRunning) {
+		t.Error(err)
+	}
+	l, err := Listen(t.Context(), long, short)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := l.Addr().String(); got != SocketIn(short) {
+		t.Errorf("it listens at %s", got)
+	}
+	_ = l.Close()
+}
+
+// A socket whose folder is emptied is there again, or in the next folder; another's stays,
+// whatever becomes of this one.
+func TestSocketIsKept(t *testing.T) {
+	base, err := os.MkdirTemp("", "control")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(base) })
+	folders := []string{filepath.Join(base, "run", "k"), filepath.Join(base, "state")}
+	l, err := Listen(t.Context(), folders...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	var serving sync.WaitGroup
+	s := &Server{Version: "v1", Daemon: newDaemon(), Journal: new(Journal)}
+	serving.Go(func() {
+		if err := s.Serve(ctx, l); err != nil {
+			t.Error(err)
+		}
+	})
+	var gone atomic.Int32 // folders, for good
+	said := make(chan string, 99)
+	serving.Go(func() {
+		where := func() ([]string, error) { return folders[gone.Load():], nil }
+		l.Keep(ctx, time.Millisecond, where, func(path string, err error) {
+			if err != nil {
+				path = err.Error()
+			}
+			said <- path
+		})
+	})
+	c := NewClient(folders...)
+	answers := func(when string) {
+		t.Helper()
+		if status, err := c.Status(t.Context()); err != nil || status.PID != 7 {
+			t.Errorf("%s: %v", when, err)
+		}
+	}
+	answers("at first")
+	if err := os.RemoveAll(filepath.Join(base, "run")); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-said; got != SocketIn(folders[0]) {
+		t.Errorf("without its folder: %s", got)
+	}
+	answers("without its folder")
+
+	gone.Store(1)
+	if err := os.RemoveAll(filepath.Join(base, "run")); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-said; got != SocketIn(folders[1]) {
+		t.Errorf("where there can be none: %s", got)
+	}
+	if _, err := NewClient(folders[1]).Status(t.Context()); err != nil {
+		t.Error(err)
+	}
+
+	other, folder := listening(t)
+	defer other.Close()
+	if err := os.Rename(SocketIn(folder), SocketIn(folders[1])); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-said; !strings.Contains(got, ErrRunning.Error()) {
+		t.Errorf("beside another: %s", got)
+	}
+	cancel()
+	serving.Wait()
+	if left, err := os.Lstat(SocketIn(folders[1])); err != nil || !os.SameFile(left, other.at.file) {
+		t.Errorf("the other's socket is gone: %v", err)
+	}
+}

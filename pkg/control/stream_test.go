@@ -1,0 +1,316 @@
+package control
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+func manyServices(n int) []Service {
+	many := make([]Service, n)
+	for i := range many {
+		many[i] = service(fmt.Sprintf("web-%d", i), Ready)
+		many[i].Ports = []Port{{Port: 80}}
+	}
+	return many
+}
+
+// unread asks for something, and reads no more than that it is answered.
+func unread(t *testing.T, network, address, path string) net.Conn {
+	t.Helper()
+	conn, err := net.Dial(network, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetReadBuffer(4096)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	if _, err := io.WriteString(conn, "GET "+path+" HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(conn, make([]byte, 12)); err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+// isCut waits until the other end of a connection has closed it.
+func isCut(t *testing.T, conn net.Conn, what string) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
+		if _, err := conn.Write([]byte("\n")); err != nil {
+			return
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+	t.Errorf("%s: it is still open", what)
+}
+
+// Fifty clients that read nothing hold nobody up, and are cut off.
+func TestSlowReaders(t *testing.T) {
+	many := manyServices(500)
+	d := newDaemon(slices.Clone(many)...)
+	c, s, folder := serve(t, d, 100*time.Millisecond)
+	conns := make(map[net.Conn]string)
+	for i := range 50 {
+		path := []string{"/v1/events", "/v1/log?follow=true"}[i%2]
+		conns[unread(t, "unix", SocketIn(folder), path)] = path
+	}
+	seen := make(chan error, 1)
+	go func() {
+		seen <- c.Events(t.Context(), func(e Event) error {
+			if e.Service != nil && e.Service.State == Failed {
+				return errSeen
+			}
+			return nil
+		})
+	}()
+	for round := range 40 {
+		for i := range many {
+			many[i].TotalConnections = uint64(round)
+		}
+		d.set(slices.Clone(many)...)
+		fmt.Fprintf(s.Journal, "%s\n", strings.Repeat("x", 100<<10))
+		if _, err := c.Status(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	last := slices.Clone(many)
+	last[0].State = Failed
+	d.set(last...)
+	select {
+	case err := <-seen:
+		if !errors.Is(err, errSeen) {
+			t.Error(err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("who reads doesn't hear of it")
+	}
+	for conn, path := range conns {
+		isCut(t, conn, path)
+	}
+}
+
+// Fifty clients that read, but slowly, are not cut off, and have the last state in the end.
+func TestSlowReadersLoseNoState(t *testing.T) {
+	many := manyServices(100)
+	d := newDaemon(slices.Clone(many)...)
+	c, _, _ := serve(t, d)
+	var reading, started sync.WaitGroup
+	for range 50 {
+		started.Add(1)
+		reading.Go(func() {
+			var status Status
+			err := c.Events(t.Context(), func(e Event) error {
+				if e.Status != nil {
+					started.Done()
+				}
+				status.Apply(e)
+				if !e.More && status.Stopping {
+					return errSeen
+				}
+				<-time.After(time.Millisecond)
+				return nil
+			})
+			if !errors.Is(err, errSeen) {
+				t.Error(err)
+			}
+			slices.SortFunc(status.Services, func(a, b Service) int { return strings.Compare(a.Name, b.Name) })
+			if want := d.Status(); !reflect.DeepEqual(status.Services, want.Services) {
+				t.Errorf("it has %d services in the end, which aren't the %d that there are", len(status.Services), len(want.Services))
+			}
+		})
+	}
+	started.Wait()
+	for round := range 40 {
+		now := slices.Clone(many[round%7 : 100-round])
+		for i := range now {
+			now[i].TotalConnections = uint64(round)
+		}
+		slices.SortFunc(now, func(a, b Service) int { return strings.Compare(a.Name, b.Name) })
+		d.mu.Lock()
+		d.status.Stopping = round == 39
+		d.mu.Unlock()
+		d.set(now...)
+		<-time.After(time.Millisecond)
+	}
+	reading.Wait()
+}
+
+// Who doesn't read the metrics is cut off, at the socket and by TCP; a connection that was
+// idle meanwhile is not.
+func TestMetricsHaveDeadlines(t *testing.T) {
+	d := newDaemon(manyServices(3000)...)
+	_, _, folder := serve(t, d, 100*time.Millisecond)
+	for range 3 {
+		isCut(t, unread(t, "unix", SocketIn(folder), "/metrics"), "metrics")
+	}
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	ended := make(chan error, 1)
+	go func() {
+		ended <- serveMetrics(ctx, timedListener{tcp, 100 * time.Millisecond}, NewMetrics("v1", d.Status).Handler())
+	}()
+	isCut(t, unread(t, "tcp", tcp.Addr().String(), "/metrics"), "metrics by TCP")
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	conn, err := net.Dial("unix", SocketIn(folder))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	r := bufio.NewReader(conn)
+	for range 3 {
+		_, _ = io.WriteString(conn, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+		resp, err := http.ReadResponse(r, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != http.StatusOK {
+			t.Errorf("%s, %v", resp.Status, err)
+		}
+		_ = resp.Body.Close()
+		<-time.After(200 * time.Millisecond)
+	}
+}
+
+// How a stream has ended is told: by the kubeshore's end, by its death, or as it was behind.
+func TestEndOfStreams(t *testing.T) {
+	d := newDaemon()
+	c, s, _ := serve(t, d)
+	r, w := io.Pipe()
+	ended := make(chan error, 1)
+	go func() { ended <- c.Log(t.Context(), w, -1, true) }()
+	fmt.Fprintln(s.Journal, "first")
+	if _, err := io.ReadFull(r, make([]byte, 6)); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 * journalRoom {
+		fmt.Fprintln(s.Journal, strings.Repeat("x", 100))
+	}
+	go func() { _, _ = io.Copy(io.Discard, r) }()
+	if err := <-ended; !errors.Is(err, ErrBehind) {
+		t.Errorf("who is behind: %v", err)
+	}
+	_ = w.Close()
+
+	for name, want := range map[string]error{"died": ErrDied, "cut off": ErrBehind} {
+		t.Run(name, func(t *testing.T) {
+			l, folder := listening(t)
+			var broken sync.Once
+			handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				broken.Do(func() {
+					_, _ = io.WriteString(newStream(w, "text/event-stream"), "data: {}\n\n")
+					if errors.Is(want, ErrDied) {
+						_ = l.Close()
+					}
+					panic(http.ErrAbortHandler)
+				})
+			})
+			server := &http.Server{Handler: handler}
+			go func() { _ = server.Serve(l) }()
+			t.Cleanup(func() { _ = server.Close() })
+			events := 0
+			if err := NewClient(folder).Events(t.Context(), func(Event) error { events++; return nil }); !errors.Is(err, want) || events != 1 {
+				t.Errorf("after %d events: %v", events, err)
+			}
+		})
+	}
+}
+
+// Two services may be called alike.
+func TestEventsOfNamesakes(t *testing.T) {
+	pod, other := service("shop", Ready), service("web", Ready)
+	pod.Name, pod.Namespace, pod.Pod, pod.Names = "web.shop.eu", "eu", "web", nil
+	other.Name, other.Context, other.Names = "web.shop.eu", "eu", []string{"web.shop.eu"}
+	both := Status{Services: []Service{pod, other}}
+	if events := changes(both, both); len(events) > 0 {
+		t.Errorf("nothing has changed, and there are %d events", len(events))
+	}
+	events := changes(both, Status{Services: []Service{other}})
+	if len(events) != 1 || events[0].Gone == nil || *events[0].Gone != pod.ID() || events[0].More {
+		t.Errorf("the events are %+v", events)
+	}
+	for _, e := range events {
+		both.Apply(e)
+	}
+	if len(both.Services) != 1 || both.Services[0].Context != "eu" {
+		t.Errorf("what is left is %+v", both.Services)
+	}
+	if s, ok := Find([]Service{pod, other}, "web.shop.eu"); !ok || s.Context != "eu" {
+		t.Errorf("the name is said to be of %+v", s)
+	}
+}
+
+// Whatever the Status says is heard of, and what belongs together ends with an event that
+// has no more.
+func TestEventsOfTheRest(t *testing.T) {
+	before := Status{Overview: Overview{Ready: true}, Services: []Service{service("web", Ready)}}
+	now := Status{Overview: Overview{Ready: true, Stopping: true, UpstreamConnections: 2}, Services: []Service{service("web", Waiting)}}
+	events := changes(before, now)
+	if len(events) != 2 || events[0].Overview == nil || !events[0].More || events[1].Service == nil || events[1].More {
+		t.Errorf("the events are %+v", events)
+	}
+	for _, e := range events {
+		before.Apply(e)
+	}
+	if !reflect.DeepEqual(before, now) {
+		t.Errorf("with them there is %+v", before)
+	}
+}
+
+func TestReadiness(t *testing.T) {
+	all := []Service{service("web", Ready), service("db", Failed)}
+	for name, c := range map[string]struct {
+		overview Overview
+		names    []string
+		want     string
+	}{
+		"ready":                     {Overview{Ready: true}, []string{"web"}, "true"},
+		"one has failed":            {Overview{Ready: true}, nil, "false waiting"},
+		"it is ending":              {Overview{Ready: true, Stopping: true}, []string{"web"}, "false kubeshore is just ending"},
+		"another is read":           {Overview{Ready: true, Contexts: []Context{{Name: "dev", Reading: []string{"a"}}}}, []string{"web"}, "true"},
+		"it may be read yet":        {Overview{Ready: true, Contexts: []Context{{Name: "dev", Reading: []string{"a"}}}}, []string{"x"}, "false unknown namespace a of context dev is still being read"},
+		"a namespace isn't read":    {Overview{Ready: true, Contexts: []Context{{Name: "dev", Reading: []string{"a"}}}}, nil, "false waiting namespace a of context dev is still being read"},
+		"all namespaces aren't yet": {Overview{Ready: true, Contexts: []Context{{Name: "dev", Reading: []string{"*"}}}}, nil, "false waiting context dev is still being read"},
+	} {
+		r := ReadinessOf(Status{Overview: c.overview, Services: all}, c.names)
+		said := []string{strconv.FormatBool(r.Ready)}
+		if len(r.Waiting) > 0 {
+			said = append(said, "waiting")
+		}
+		if len(r.Unknown) > 0 {
+			said = append(said, "unknown")
+		}
+		if got := strings.Join(append(said, r.Problems...), " "); got != c.want {
+			t.Errorf("%s: %s, want %s", name, got, c.want)
+		}
+	}
+}
+
+// One that ends takes no more namespaces.
+func TestChangesWhileItEnds(t *testing.T) {
+	d := newDaemon()
+	d.status.Stopping = true
+	c, _, _ := serve(t, d)
+	if _, err := c.AddNamespaces(t.Context(), NamespaceChange{Namespaces: []string{"a"}}); err == nil || err.Error() != "kubeshore is just ending" {
+		t.Error(err)
+	}
+}
