@@ -178,15 +178,19 @@ func (t *table) row(s control.Service) []string {
 	return append(cells, state)
 }
 
-// status writes a table: what can't answer, or not quite, under a heading of its own.
+// status writes a table: what can't answer, or not quite, under a heading of its own, and
+// so what there is nothing to forward of, last.
 func (t *table) status(status control.Status) error {
-	var wrong, right []control.Service
+	var wrong, right, skipped []control.Service
 	t.fit(t.head())
 	for _, s := range status.Services {
 		t.fit(t.row(s))
-		if s.State == control.Ready {
+		switch s.State {
+		case control.Ready:
 			right = append(right, s)
-		} else {
+		case control.Skipped:
+			skipped = append(skipped, s)
+		case control.Degraded, control.Waiting, control.Failed:
 			wrong = append(wrong, s)
 		}
 	}
@@ -198,12 +202,15 @@ func (t *table) status(status control.Status) error {
 	for _, problem := range t.said {
 		b.WriteString(problem + "\n")
 	}
-	for i, section := range [][]control.Service{wrong, right} {
+	for i, section := range [][]control.Service{wrong, right, skipped} {
 		if len(section) == 0 {
 			continue
 		}
-		if i == 1 && b.Len() > 0 {
-			b.WriteString("\nREADY\n")
+		if i > 0 && b.Len() > 0 {
+			b.WriteByte('\n')
+		}
+		if i == 1 && b.Len() > 0 || i == 2 {
+			b.WriteString([]string{"", "READY\n", "SKIPPED\n"}[i])
 		}
 		t.write(&b, t.head(), "")
 		for _, s := range section {
@@ -308,6 +315,8 @@ func colourOf(state control.State) string {
 		return "33"
 	case control.Failed:
 		return "31"
+	case control.Skipped:
+		return "2"
 	}
 	return ""
 }

@@ -32,6 +32,10 @@ SERVICE     ADDRESS     PORTS   PODS  CONNS  TRAFFIC      STATE
 alias.shop  = web.shop  -       -     0      -            ready
 mine.shop   127.0.0.1   80      -     0      -            ready: runs on this machine
 web.shop    127.64.0.1  80,443  2/2   3      ↑10B ↓2.0kB  ready
+
+SKIPPED
+SERVICE     ADDRESS     PORTS   PODS  CONNS  TRAFFIC      STATE
+mail.shop   -           -       0/0   0      -            skipped: it stands for example.com, outside the cluster; nothing to forward
 `
 
 func TestPs(t *testing.T) {
@@ -41,6 +45,7 @@ func TestPs(t *testing.T) {
 			{Name: "db.data", Address: "127.64.0.2", Ports: []control.Port{{Port: 5432}}, Pods: 2, State: control.Waiting, Reason: "no pod is ready"},
 			{Name: "alias.shop", AliasOf: "web.shop", State: control.Ready},
 			{Name: "mine.shop", Address: "127.0.0.1", Local: true, Ports: []control.Port{{Port: 80}}, State: control.Ready},
+			{Name: "mail.shop", State: control.Skipped, Reason: "it stands for example.com, outside the cluster; nothing to forward"},
 			{Name: "old.shop", State: control.Failed, Reason: "it has no port that can be forwarded"},
 			{
 				Name: "web.shop", Address: "127.64.0.1", Ports: []control.Port{{Port: 80}, {Port: 443}}, ReadyPods: 2, Pods: 2, State: control.Ready,
@@ -56,7 +61,7 @@ func TestPs(t *testing.T) {
 		t.Errorf("it says\n%s\nwant\n%s", got, psWant)
 	}
 	for format, want := range map[string]string{
-		"name": "db.data\nalias.shop\nmine.shop\nold.shop\nweb.shop\n", "wide": "web.shop,web", "json": `"name": "web.shop"`, "yaml": "name: web.shop",
+		"name": "db.data\nalias.shop\nmine.shop\nmail.shop\nold.shop\nweb.shop\n", "wide": "web.shop,web", "json": `"name": "web.shop"`, "yaml": "name: web.shop",
 	} {
 		b.Reset()
 		if err := writeStatus(&b, status, format); err != nil || !strings.Contains(b.String(), want) {

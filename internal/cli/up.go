@@ -310,7 +310,13 @@ func (f *upFlags) newPool(log logrus.FieldLogger) (*loopback.Pool, error) {
 		return nil, fmt.Errorf("folder for what is remembered: %w", err)
 	}
 	memory := loopback.OpenMemory(filepath.Join(folder, "addresses.json"), func(err error) { log.Warn(err) })
-	return loopback.NewPool(prefixes, userID(), memory)
+	// Who has another hosts file has other addresses: two runs of a user's at once would
+	// else take each other's connections.
+	owner := userID()
+	if f.hostsFile != hosts.DefaultPath() {
+		owner += " " + f.hostsFile
+	}
+	return loopback.NewPool(prefixes, owner, memory)
 }
 
 // noticeSilence has client-go's watches notice within five seconds that the

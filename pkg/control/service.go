@@ -23,7 +23,7 @@ func Services(status fwd.Status, traffic map[fwd.HostID]fwd.Traffic) []Service {
 			Name: h.ID.In(status.Clusters), Context: h.ID.Service.Context, Namespace: h.ID.Service.Namespace, Service: h.ID.Service.Name, Pod: h.ID.Pod,
 			Names: slices.Clip(h.Names), Ports: make([]Port, 0, len(h.Ports)), Local: h.Local, ReadyPods: h.Ready, Pods: h.Pods,
 			Connections: t.Open, TotalConnections: t.Total, BytesUp: t.Up, BytesDown: t.Down,
-			State: states[h.ID], Problems: h.Problems,
+			State: states[h.ID], Problems: h.Problems, Limits: h.Limits,
 		}
 		if s.Names == nil {
 			s.Names = []string{}
@@ -55,6 +55,8 @@ func Services(status fwd.Status, traffic map[fwd.HostID]fwd.Traffic) []Service {
 func stateOf(h fwd.HostStatus) State {
 	accepts := slices.ContainsFunc(h.Ports, func(p fwd.PortStatus) bool { return p.Err == nil })
 	switch {
+	case !h.Local && len(h.Ports)+len(h.Problems) == 0 && len(h.Limits) > 0:
+		return Skipped
 	case !h.Local && (!accepts || h.Barred):
 		return Failed
 	case !h.Local && h.Ready == 0:
@@ -65,23 +67,22 @@ func stateOf(h fwd.HostStatus) State {
 	return Ready
 }
 
-// reason says why a service isn't ready.
+// reason says why a service isn't ready, and what of it isn't forwarded.
 func (s Service) reason() string {
+	var why []string
 	switch {
-	case len(s.Problems) > 0:
-		return strings.Join(s.Problems, "; ")
-	case s.State == Ready:
-		return ""
-	case s.AliasOf != "":
-		return "another name of " + s.AliasOf + ", which is " + string(s.State)
-	case s.State == Failed:
-		return "it has no port that can be forwarded"
-	case s.Pods == 0:
-		return "it has no pods"
-	case s.Pod != "":
-		return "the pod is not ready"
+	case s.AliasOf != "" && !s.State.Works():
+		why = append(why, "another name of "+s.AliasOf+", which is "+string(s.State))
+	case s.State == Waiting && s.Pods == 0:
+		why = append(why, "it has no pods")
+	case s.State == Waiting && s.Pod != "":
+		why = append(why, "the pod is not ready")
+	case s.State == Waiting:
+		why = append(why, "no pod is ready")
+	case s.State == Failed && len(s.Problems)+len(s.Limits) == 0:
+		why = append(why, "it has no port that can be forwarded")
 	}
-	return "no pod is ready"
+	return strings.Join(slices.Concat(why, s.Problems, s.Limits), "; ")
 }
 
 // ID returns what tells the service from others.
@@ -113,7 +114,8 @@ func Find(services []Service, name string) (Service, bool) {
 	return Service{}, false
 }
 
-// ReadinessOf says whether the services of those names can answer; without names, all.
+// ReadinessOf says whether the services of those names can answer; without names, all that
+// can be forwarded.
 func ReadinessOf(status Status, names []string) Readiness {
 	var r Readiness
 	asked := status.Services
@@ -128,7 +130,7 @@ func ReadinessOf(status Status, names []string) Readiness {
 		}
 	}
 	for _, s := range asked {
-		if !s.State.Works() {
+		if !s.State.Works() && (s.State != Skipped || len(names) > 0) {
 			r.Waiting = append(r.Waiting, s)
 		}
 	}

@@ -78,6 +78,8 @@ const (
 	// Failed: nothing answers at its address, or no connection gets to a pod, as those have
 	// found that were made last. Its problems say why.
 	Failed State = "failed"
+	// Skipped: there is nothing of it that port-forward can carry. Its limits say why.
+	Skipped State = "skipped"
 )
 
 // Works tells whether a service in this state can answer.
@@ -114,7 +116,8 @@ type Service struct {
 	Pod string `json:"pod,omitempty"`
 	// State says whether it can answer.
 	State State `json:"state"`
-	// Reason says why it isn't ready, in words; empty if it is.
+	// Reason says in words why it isn't ready, and what of it isn't forwarded; empty if
+	// it is, whole.
 	Reason string `json:"reason,omitempty"`
 	// Address is where it is on this machine; empty if nothing can be forwarded.
 	Address string `json:"address,omitempty"`
@@ -140,6 +143,9 @@ type Service struct {
 	BytesDown uint64 `json:"bytesDown"`
 	// Problems says what doesn't work, and why, a line each.
 	Problems []string `json:"problems,omitempty"`
+	// Limits says what of it can't be forwarded by what it is, and why, a line each: a port
+	// that is UDP, a name that stands for a host outside.
+	Limits []string `json:"limits,omitempty"`
 }
 
 // Port is a port of a service.

@@ -145,6 +145,8 @@ func (e *Engine) reconcile(ctx context.Context) error {
 	for first := true; e.due(ctx, retry, first); first = false {
 		complete, err := e.apply(ctx, Plan(e.Source.Snapshot(), e.Options()))
 		switch {
+		case ctx.Err() != nil: // told to end meanwhile: what isn't done is no fault
+			return nil //nolint:nilerr // see above
 		case err != nil && first:
 			return err
 		case err != nil && err.Error() != fault:

@@ -126,7 +126,7 @@ func (p *plan) claimExternal(external map[ServiceID]string) {
 			if _, inside := hostOf(h.ID.Service.Context, name); !inside {
 				where = "outside the cluster"
 			}
-			h.Problems = append(h.Problems, fmt.Sprintf("it stands for %s, %s; nothing to forward", name, where))
+			h.Limits = append(h.Limits, fmt.Sprintf("it stands for %s, %s; nothing to forward", name, where))
 			continue
 		}
 		h.AliasOf = p.hosts[to].ID

@@ -36,6 +36,9 @@ type Host struct {
 	Ready, Pods int
 	// Problems says what of the host can't be forwarded, and why.
 	Problems []string
+	// Limits says what of it can't be forwarded, and never will be, as it is not what
+	// port-forward is for: that is nothing to be put right.
+	Limits []string
 }
 
 // answers tells whether anything does at the host's address.
@@ -142,17 +145,17 @@ func planService(svc Service, o Options) Host {
 	case svc.ExternalName != "":
 		return host // what it stands for is found later
 	case svc.Outside != "":
-		host.Problems = append(host.Problems, fmt.Sprintf("its endpoints (like %s) are no pods that may be read; nothing to forward", svc.Outside))
+		host.Limits = append(host.Limits, fmt.Sprintf("its endpoints (like %s) are no pods that may be read; nothing to forward", svc.Outside))
 		return host
 	case len(svc.Ports) == 0:
-		host.Problems = append(host.Problems, "it has no ports")
+		host.Limits = append(host.Limits, "it has no ports; nothing to forward")
 		return host
 	}
 	host.count(svc.Endpoints)
 	for _, p := range svc.Ports {
 		switch {
 		case p.Protocol != "TCP":
-			host.Problems = append(host.Problems, fmt.Sprintf("port %d is %s; only TCP can be forwarded", p.Number, p.Protocol))
+			host.Limits = append(host.Limits, fmt.Sprintf("port %d is %s; only TCP can be forwarded", p.Number, p.Protocol))
 		case len(svc.Endpoints) > 0 && !slices.ContainsFunc(svc.Endpoints, func(e Endpoint) bool { return e.Ports[p.Name] != 0 }):
 			host.Problems = append(host.Problems, fmt.Sprintf("port %d: %s", p.Number, noTarget(p)))
 		}

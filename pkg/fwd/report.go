@@ -22,11 +22,11 @@ func report(log logrus.FieldLogger, before, after Status) {
 		prev, known := old[h.ID]
 		delete(old, h.ID)
 		l := describe(h, after.Clusters)
-		l.news = without(h.Problems, prev.Problems)
+		l.problems, l.limits = without(h.Problems, prev.Problems), without(h.Limits, prev.Limits)
 		if !known {
 			l.mark = '+'
 		}
-		if !known || len(l.news)+len(without(prev.Problems, h.Problems)) > 0 || !slices.Equal(l.columns, describe(prev, before.Clusters).columns) {
+		if !known || len(l.problems)+len(l.limits)+len(without(prev.Problems, h.Problems)) > 0 || !slices.Equal(l.columns, describe(prev, before.Clusters).columns) {
 			lines = append(lines, l)
 		}
 	}
@@ -42,7 +42,8 @@ func report(log logrus.FieldLogger, before, after Status) {
 type line struct {
 	mark    byte     // + came, ~ changed
 	columns []string // what it is called, where it is, and how many pods can answer
-	news    []string // what is newly wrong with it
+
+	problems, limits []string // those that are new
 }
 
 // maxColumn bounds how wide lines make a column for each other.
@@ -66,11 +67,14 @@ func logLines(log logrus.FieldLogger, lines []line) {
 			fmt.Fprintf(&b, "%-*s  ", widths[i], text)
 		}
 		b.WriteString(l.columns[last])
-		if len(l.news) > 0 {
-			log.Warnf("%s; %s", &b, strings.Join(l.news, "; "))
-		} else {
-			log.Info(b.String())
+		level := logrus.InfoLevel
+		if len(l.problems) > 0 {
+			level = logrus.WarnLevel
 		}
+		for _, text := range slices.Concat(l.problems, l.limits) {
+			b.WriteString("; " + text)
+		}
+		log.WithFields(nil).Log(level, b.String())
 	}
 }
 

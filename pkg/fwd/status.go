@@ -64,8 +64,9 @@ type HostStatus struct {
 	// Barred: no connection gets to a pod, as far as those have found that were made
 	// last; Problems says why.
 	Barred bool
-	// Problems says what of the host doesn't work, and why.
-	Problems []string
+	// Problems says what of the host doesn't work, and why; Limits, what can't be forwarded
+	// by what it is.
+	Problems, Limits []string
 }
 
 // PortStatus is what became of one port of a host.
@@ -89,7 +90,7 @@ func newStatus(d Desired, addresses map[HostID]netip.Addr, faults map[netip.Addr
 	for _, h := range d.Hosts {
 		s := HostStatus{
 			ID: h.ID, Address: addresses[h.ID], Local: h.Local, AliasOf: h.AliasOf,
-			Ready: h.Ready, Pods: h.Pods, Problems: slices.Clone(h.Problems),
+			Ready: h.Ready, Pods: h.Pods, Problems: slices.Clone(h.Problems), Limits: h.Limits,
 		}
 		if h.Local {
 			s.Names = h.Names

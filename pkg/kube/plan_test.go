@@ -176,6 +176,9 @@ func render(d fwd.Desired) string {
 			}
 			b.WriteString("\n")
 		}
+		for _, limit := range h.Limits {
+			fmt.Fprintf(&b, "  - %s\n", limit)
+		}
 		for _, problem := range h.Problems {
 			fmt.Fprintf(&b, "  ! %s\n", problem)
 		}
