@@ -129,13 +129,13 @@ func openAPI(ctx context.Context, f *upFlags, log *logrus.Logger) (_ *api, err e
 	case err != nil:
 		a.lacks = fmt.Sprintf("%v; so kubeshore ps, wait, logs and down can't be used", err)
 	}
+	log.AddHook(&writeHook{a.journal, newFormatter(f.logFormat, time.DateTime)})
 	if f.metrics != "" {
 		if a.metrics, err = new(net.ListenConfig).Listen(ctx, "tcp", f.metrics); err != nil {
 			return nil, errors.Join(fmt.Errorf("--metrics %s: %w", f.metrics, err), a.close())
 		}
 		log.Infof("metrics at http://%s/metrics", a.metrics.Addr())
 	}
-	log.AddHook(&writeHook{a.journal, newFormatter(f.logFormat, time.DateTime)})
 	return a, nil
 }
 

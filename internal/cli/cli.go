@@ -62,12 +62,17 @@ func Main(ctx context.Context, args []string, streams Streams) int {
 	if status := exitStatus(0); errors.As(err, &status) {
 		return int(status)
 	}
-	fmt.Fprintf(streams.Err, "kubeshore: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
+	sayFault(streams.Err, err)
 	if errors.As(err, new(usageError)) {
 		fmt.Fprintf(streams.Err, "See '%s --help'.\n", command.CommandPath())
 		return exitUsage
 	}
 	return exitFault
+}
+
+// sayFault says in one line what went wrong.
+func sayFault(out io.Writer, err error) {
+	fmt.Fprintf(out, "kubeshore: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
 }
 
 func newRoot(streams Streams) *cobra.Command {

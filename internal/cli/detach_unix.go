@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -11,8 +12,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"os/signal"
-	"sync"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -31,21 +31,21 @@ const logInTime = 2 * time.Minute
 
 // What detachedEnv says: how what is said is to look.
 const (
-	lookPlain    = "plain"
-	lookTerminal = "terminal"
-	lookColours  = "colours"
+	lookPlain = "plain" // as it is to be shown
+	lookView  = "view"  // entries of the log as JSON, and last lines, for a view to show
 )
 
 // endOfMessage is what a daemon writes last to who has started it, once that may go.
-const endOfMessage = 0
+const endOfMessage = "\x00\n"
 
 // detach starts a daemon in the background, asks for what must be asked for, and shows
 // what the daemon says until it can be left alone.
-func detach(ctx context.Context, f upFlags, streams Streams, log *logrus.Logger) error {
+func detach(ctx context.Context, f upFlags, shown *screen, log *logrus.Logger) error {
 	conn, err := inherited() // before anything is started, as it would have it too
 	if err != nil {
 		return err
 	}
+	closeOnExec()
 	p := f.privileges()
 	if conn == nil {
 		caller, err := f.caller()
@@ -76,7 +76,7 @@ func detach(ctx context.Context, f upFlags, streams Streams, log *logrus.Logger)
 	if keeper != nil {
 		defer keeper.Close()
 	}
-	if err := startInBackground(keeper, streams, log); err != nil {
+	if err := startInBackground(keeper, shown, log); err != nil {
 		return err
 	}
 	status, err := control.NewClient(folders...).Status(ctx)
@@ -89,8 +89,9 @@ func detach(ctx context.Context, f upFlags, streams Streams, log *logrus.Logger)
 			works++
 		}
 	}
-	fmt.Fprintf(streams.Err, "kubeshore runs in the background (process %d): %d of %d services can answer. See kubeshore ps, logs, down.\n",
+	text := fmt.Sprintf("kubeshore runs in the background (process %d): %d of %d services can answer. See kubeshore ps, logs, down.",
 		status.PID, works, len(status.Services))
+	fmt.Fprintln(shown, wrap(text, shown.width(), 0))
 	return nil
 }
 
@@ -170,7 +171,7 @@ func logIn(ctx context.Context, f upFlags, log logrus.FieldLogger) error {
 
 // startInBackground starts this program anew in a session of its own, and shows what it
 // says until it can be left alone. It fails if that ends before.
-func startInBackground(keeper *os.File, streams Streams, log *logrus.Logger) error {
+func startInBackground(keeper *os.File, shown *screen, log *logrus.Logger) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -184,11 +185,8 @@ func startInBackground(keeper *os.File, streams Streams, log *logrus.Logger) err
 	daemon.Stderr = says
 	daemon.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	look := lookPlain
-	switch {
-	case hasColours(streams.Err):
-		look = lookColours
-	case isTerminal(streams.Err):
-		look = lookTerminal
+	if viewOf(log) != nil {
+		look = lookView
 	}
 	daemon.Env = append(os.Environ(), detachedEnv+"="+look)
 	if keeper != nil {
@@ -206,7 +204,7 @@ func startInBackground(keeper *os.File, streams Streams, log *logrus.Logger) err
 		_ = keeper.Close()
 	}
 	defer signals.passTo(daemon.Process, syscall.SIGTERM)()
-	switch left, err := show(streams.Err, said); {
+	switch left, err := show(shown, viewOf(log), said); {
 	case err != nil: // nobody sees what becomes of it
 		_ = said.Close() // it is not to wait for a reader
 		return errors.Join(err, daemon.Process.Signal(syscall.SIGTERM), outcome(daemon.Wait()))
@@ -219,128 +217,48 @@ func startInBackground(keeper *os.File, streams Streams, log *logrus.Logger) err
 	return exitStatus(exitFault) // stopped, as was asked, before it was ready
 }
 
-// show copies what a daemon says. It tells whether the daemon can be left alone now; else
-// it has ended.
-func show(to io.Writer, said io.Reader) (left bool, err error) {
-	chunk := make([]byte, 4096)
-	for {
-		n, err := said.Read(chunk)
-		text, _, found := bytes.Cut(chunk[:n], []byte{endOfMessage})
-		if _, err := to.Write(text); err != nil {
-			return false, err
+// show shows what a daemon says, by a view if there is one. It tells whether the daemon can
+// be left alone now; else it has ended.
+func show(on *screen, by *view, said io.Reader) (left bool, err error) {
+	if by != nil {
+		defer by.draw("")
+	}
+	for lines := bufio.NewReader(said); ; {
+		line, err := lines.ReadBytes('\n')
+		text, _, found := bytes.Cut(line, []byte(endOfMessage[:1]))
+		if len(text) > 0 {
+			if text = append(bytes.TrimSuffix(text, []byte("\n")), '\n'); by != nil {
+				by.relay(text)
+			} else {
+				_, _ = on.Write(text)
+			}
 		}
-		if found {
+		switch gone := on.fault(); {
+		case found:
 			return true, nil
-		}
-		if errors.Is(err, io.EOF) {
+		case gone != nil:
+			return false, gone
+		case errors.Is(err, io.EOF):
 			return false, nil
-		}
-		if err != nil {
+		case err != nil:
 			return false, err
 		}
 	}
 }
 
-// startDetached is the daemon in the background.
-func startDetached(ctx context.Context, f upFlags, streams Streams) error {
-	look := os.Getenv(detachedEnv)
-	if err := os.Unsetenv(detachedEnv); err != nil { // what it starts isn't
-		return err
-	}
-	signal.Ignore(syscall.SIGHUP) // no terminal is its own
-	var err error
-	if f.logFile, err = logPath(); err != nil {
-		return err
-	}
-	file, err := openLogFile(f.logFile)
+// closeOnExec has what this process starts get none of its descriptors but those that it
+// passes on: what lives on is not to hold its caller's locks and pipes. Where the system
+// has no list of them they stay as they are.
+func closeOnExec() {
+	folder, err := os.Open("/dev/fd")
 	if err != nil {
-		return fmt.Errorf("log file: %w", err)
+		return
 	}
-	defer file.Close()
-	log := newLog(file, f.logFormat, f.verbose)
-	log.SetFormatter(newFormatter(f.logFormat, time.DateTime)) // it lives for days
-	starter := &gate{to: streams.Err}
-	if look == lookPlain {
-		log.AddHook(&writeHook{starter, newFormatter(f.logFormat, time.TimeOnly)})
-	} else {
-		log.AddHook(&view{out: starter, colours: look == lookColours, width: func() int { return 0 }})
-	}
-	f.ready = func(ctx context.Context, daemon *running) error {
-		if !daemon.await(ctx, f.wait) {
-			return nil // it has been told to end before
-		}
-		if view := viewOf(log); view != nil {
-			view.draw("")
-		}
-		starter.close()
-		return file.takeStderr()
-	}
-	err = start(ctx, f, log)
-	if err != nil {
-		newLog(file, f.logFormat, 0).Error(err)
-	}
-	if err != nil && starter.closed() { // what Main would say is said
-		return exitStatus(exitFault)
-	}
-	return err
-}
-
-// gate lets through what is written until it is closed; that somebody is gone who would
-// read it is no fault.
-type gate struct {
-	mu sync.Mutex
-	to io.Writer // nil once closed
-}
-
-func (g *gate) Write(line []byte) (int, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.to != nil {
-		_, _ = g.to.Write(line)
-	}
-	return len(line), nil
-}
-
-func (g *gate) closed() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.to == nil
-}
-
-// close writes the end of message.
-func (g *gate) close() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	_, _ = g.to.Write([]byte{endOfMessage})
-	g.to = nil
-}
-
-// takeStderr has what the process writes to stderr, as the runtime does when it can't go
-// on, go into the file.
-func (l *logFile) takeStderr() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return os.NewSyscallError("dup2", unix.Dup2(int(l.file.Fd()), 2))
-}
-
-// await waits until all services can answer, or the time is over, and says what can't
-// then. It is false if ctx ended before.
-func (r *running) await(ctx context.Context, limit time.Duration) bool {
-	over := time.After(limit)
-	for {
-		changed := r.Changed()
-		status := r.Status()
-		readiness := control.ReadinessOf(status, nil)
-		if readiness.Ready {
-			return true
-		}
-		select {
-		case <-ctx.Done():
-			return false
-		case <-changed:
-		case <-over:
-			r.engine.Log.Warnf("not all of it is ready after %v (--wait): %s", limit, describeReadiness(readiness))
-			return true
+	defer folder.Close()
+	names, _ := folder.Readdirnames(-1)
+	for _, name := range names {
+		if fd, err := strconv.Atoi(name); err == nil && fd > 2 {
+			unix.CloseOnExec(fd)
 		}
 	}
 }

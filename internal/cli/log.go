@@ -44,7 +44,8 @@ func (h *writeHook) Fire(entry *logrus.Entry) error {
 }
 
 // newLog returns the log that everything writes to: one line each, with more
-// detail the higher verbose is. From 2 on client-go is heard too.
+// detail the higher verbose is. From 2 on client-go is heard too. In a terminal it is a
+// view.
 func newLog(out io.Writer, format string, verbose int) *logrus.Logger {
 	log := logrus.New()
 	log.SetOutput(out)
@@ -55,9 +56,17 @@ func newLog(out io.Writer, format string, verbose int) *logrus.Logger {
 	if verbose > 1 {
 		log.SetLevel(logrus.TraceLevel)
 	}
-	if terminal, ok := out.(*os.File); ok && format == formatText && isTerminal(out) {
+	shown, ok := out.(*screen)
+	if format == formatText && isTerminal(out) {
+		if !ok {
+			shown = newScreen(out)
+		}
+		v := &view{screen: shown}
+		shown.formatter = v
 		log.SetOutput(io.Discard)
-		log.AddHook(newView(terminal))
+		log.AddHook(v)
+	} else if ok {
+		shown.formatter = log.Formatter
 	}
 	klog.SetLoggerWithOptions(logr.New(klogSink{log: log}), klog.ContextualLogger(true))
 	return log

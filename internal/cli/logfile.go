@@ -32,9 +32,10 @@ type logFile struct {
 	path string
 	max  int64
 
-	mu   sync.Mutex
-	file *os.File
-	size int64
+	mu     sync.Mutex
+	file   *os.File
+	size   int64
+	opened func(*os.File) error // is told of a further file; may be nil
 }
 
 // openLogFile opens a log file for its user alone, and makes its folder if need be.
@@ -69,6 +70,9 @@ func (l *logFile) Write(line []byte) (int, error) {
 		full := l.file
 		if err := os.Rename(l.path, l.path+".1"); err == nil && l.open() == nil {
 			_ = full.Close()
+			if l.opened != nil {
+				_ = l.opened(l.file) // what can't be had there is still written here
+			}
 		} else {
 			l.size = 0 // not with each line again
 		}

@@ -75,8 +75,8 @@ func (s signals) relay(finished <-chan struct{}, end, cutShort context.CancelFun
 			return
 		}
 		last = time.Now()
+		step.act() // first of all: who reads the log is nobody to wait for
 		s.log.Infof("%v: %s", sig, step.says)
-		step.act()
 	}
 }
 

@@ -65,7 +65,8 @@ svc. Flags that have no meaning here are accepted, and a line says so.`,
 					f.notes = append(f.notes, fmt.Sprintf("--%s has no meaning here: %s", flag.Name, reason))
 				}
 			})
-			return start(cmd.Context(), f, newLog(streams.Err, formatText, f.verbose))
+			shown := newScreen(streams.Err)
+			return shown.during(func() error { return start(cmd.Context(), f, newLog(shown, formatText, f.verbose)) })
 		},
 	}
 	flags := cmd.Flags()

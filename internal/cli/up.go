@@ -84,13 +84,16 @@ credential plugins too, runs as you.`,
 				return usage(err)
 			}
 			if f.inBackground() {
-				return startDetached(cmd.Context(), f, streams)
+				return startDetached(cmd.Context(), f)
 			}
-			log := newLog(streams.Err, f.logFormat, f.verbose)
-			if f.detach {
-				return detach(cmd.Context(), f, streams, log)
-			}
-			return start(cmd.Context(), f, log)
+			shown := newScreen(streams.Err)
+			return shown.during(func() error {
+				log := newLog(shown, f.logFormat, f.verbose)
+				if f.detach {
+					return detach(cmd.Context(), f, shown, log)
+				}
+				return start(cmd.Context(), f, log)
+			})
 		},
 	}
 	groups := f.groups()

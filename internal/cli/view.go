@@ -1,11 +1,8 @@
 package cli
 
 import (
-	"bytes"
 	"fmt"
-	"io"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -13,9 +10,9 @@ import (
 	"unicode/utf8"
 
 	"github.com/sirupsen/logrus"
-	"golang.org/x/term"
 
 	"github.com/kubeshore/kubeshore/pkg/control"
+	"github.com/kubeshore/kubeshore/pkg/fwd"
 )
 
 const (
@@ -26,27 +23,15 @@ const (
 )
 
 // view is what a person sees of a log in a terminal: a line for each thing that happens,
-// and a last line that says what stands. It is a logrus.Hook.
+// and a last line that says what stands. It is a logrus.Hook, and a logrus.Formatter.
 type view struct {
-	out     io.Writer
-	width   func() int // of the terminal, in columns
-	colours bool
+	screen *screen
 
 	mu     sync.Mutex
-	last   string // the last line; empty if there is none
-	kind   byte   // of the line before: + ~ or -, or 0
-	alike  int    // how many of it came in a row
-	hidden int    // how many of these aren't shown
-}
-
-func newView(terminal *os.File) *view {
-	return &view{out: terminal, colours: hasColours(terminal), width: func() int {
-		width, _, err := term.GetSize(int(terminal.Fd()))
-		if err != nil || width <= 0 {
-			return 80
-		}
-		return width
-	}}
+	kind   byte      // of the line before: + ~ or -, or 0
+	alike  [2]int    // how many of it came in a row without problems, and with
+	hidden [2]int    // how many of these aren't shown
+	at     time.Time // of the last that isn't
 }
 
 // viewOf returns the view of a log, or nil if it has none.
@@ -62,44 +47,54 @@ func viewOf(log *logrus.Logger) *view {
 // Levels implements logrus.Hook.
 func (*view) Levels() []logrus.Level { return logrus.AllLevels }
 
-// Fire shows a line.
+// Fire shows a line, or counts it.
 func (v *view) Fire(entry *logrus.Entry) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	kind := kindOf(entry)
+	kind, wrong := kindOf(entry)
 	if kind == 0 || kind != v.kind {
-		if err := v.count(); err != nil {
-			return err
-		}
-		v.kind, v.alike = kind, 0
+		v.count()
+		v.kind, v.alike = kind, [2]int{}
 	}
-	if v.alike++; kind != 0 && v.alike > maxAlike {
-		v.hidden++
+	if v.alike[wrong]++; kind != 0 && v.alike[wrong] > maxAlike {
+		v.hidden[wrong]++
+		v.at = entry.Time
 		return nil
 	}
-	return v.write(v.line(entry))
+	line, err := v.Format(entry)
+	_, _ = v.screen.Write(line)
+	return err
 }
 
-// kindOf returns the mark of a line that says that something came, changed or went.
-func kindOf(entry *logrus.Entry) byte {
-	if m := entry.Message; entry.Level == logrus.InfoLevel && len(m) > 2 && m[1] == ' ' && strings.IndexByte("+~-", m[0]) >= 0 {
-		return m[0]
+// kindOf returns the mark of a line that says that a service came, changed or went, and
+// whether it has problems (1) or not (0).
+func kindOf(entry *logrus.Entry) (mark byte, wrong int) {
+	m := entry.Message
+	if entry.Level < logrus.WarnLevel || entry.Level > logrus.InfoLevel || len(m) < 3 || m[1] != ' ' || strings.IndexByte("+~-", m[0]) < 0 {
+		return 0, 0
 	}
-	return 0
+	if entry.Level == logrus.WarnLevel {
+		wrong = 1
+	}
+	return m[0], wrong
 }
 
 // count says how many lines weren't shown. mu must be held.
-func (v *view) count() error {
-	if v.hidden == 0 {
-		return nil
+func (v *view) count() {
+	all := v.hidden[0] + v.hidden[1]
+	if all == 0 {
+		return
 	}
-	text := fmt.Sprintf("%s %c %d more: kubeshore ps", time.Now().Format(time.TimeOnly), v.kind, v.hidden)
-	v.hidden, v.alike = 0, 0
-	return v.write(text)
+	problems := ""
+	if n := v.hidden[1]; n > 0 {
+		problems = fmt.Sprintf(", %d of them with problems", n)
+	}
+	fmt.Fprintf(v.screen, "%s %c %d more%s: kubeshore ps\n", v.at.Format(time.TimeOnly), v.kind, all, problems)
+	v.hidden, v.alike = [2]int{}, [2]int{}
 }
 
-// line returns an entry as a person reads it.
-func (v *view) line(entry *logrus.Entry) string {
+// Format returns an entry as a person reads it.
+func (v *view) Format(entry *logrus.Entry) ([]byte, error) {
 	var b strings.Builder
 	b.WriteString(entry.Message)
 	for _, key := range slices.Sorted(maps.Keys(entry.Data)) {
@@ -116,7 +111,8 @@ func (v *view) line(entry *logrus.Entry) string {
 	case logrus.InfoLevel:
 	}
 	indent := len(time.TimeOnly) + 1
-	return entry.Time.Format(time.TimeOnly) + " " + v.coloured(wrap(b.String(), v.width()-indent, indent), colour)
+	text := wrap(strings.TrimRight(b.String(), "\n"), v.screen.width()-indent, indent)
+	return []byte(entry.Time.Format(time.TimeOnly) + " " + v.screen.coloured(text, colour) + "\n"), nil
 }
 
 // leastRoom is how many columns must be left beside the time for lines to be broken.
@@ -148,45 +144,28 @@ func wrap(text string, room, indent int) string {
 	return b.String()
 }
 
-func (v *view) coloured(text, colour string) string {
-	if !v.colours || colour == "" {
-		return text
-	}
-	return "\x1b[" + colour + "m" + text + "\x1b[0m"
-}
-
-// write writes a line above the last one. mu must be held.
-func (v *view) write(line string) error {
-	_, err := io.WriteString(v.out, "\r\x1b[K"+strings.TrimRight(line, "\n")+"\n"+v.last)
-	return err
-}
-
-// draw makes text the last line, as much of it as there is room for.
+// draw makes text the last line.
 func (v *view) draw(text string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	_ = v.count() // the terminal may be gone: the log goes on elsewhere
-	if room := v.width() - 1; utf8.RuneCountInString(text) > room {
-		text = string([]rune(text)[:max(room-1, 0)]) + "…"
-	}
-	var b bytes.Buffer
-	b.WriteString("\r\x1b[K")
-	v.last = ""
-	if text != "" {
-		v.last = v.coloured(text, "1")
-		b.WriteString(v.last)
-	}
-	_, _ = v.out.Write(b.Bytes())
+	v.count()
+	v.screen.draw(text)
+}
+
+// shown is what a last line is true of.
+type shown interface {
+	Changed() <-chan struct{}
+	lastLine() string
 }
 
 // run keeps the last line true until finished is closed.
-func (v *view) run(finished <-chan struct{}, daemon *running) {
+func (v *view) run(finished <-chan struct{}, of shown) {
 	tick := time.NewTicker(drawEvery)
 	defer tick.Stop()
 	defer v.draw("")
 	for {
-		changed := daemon.Changed()
-		v.draw(summary(daemon.Status()))
+		changed := of.Changed()
+		v.draw(of.lastLine())
 		select {
 		case <-finished:
 			return
@@ -196,8 +175,64 @@ func (v *view) run(finished <-chan struct{}, daemon *running) {
 	}
 }
 
-// summary says in a line what stands, the most important first.
-func summary(status control.Status) string {
+// lastLine says in a line what stands.
+func (r *running) lastLine() string {
+	status := r.Status()
+	if status.Ready || status.Stopping {
+		return summary(status, "")
+	}
+	return summary(status, progress(r.wanted.source.Snapshot()))
+}
+
+// progress says how far clusters have been read.
+func progress(known fwd.Snapshot) string {
+	found := make(map[string]bool)
+	for _, s := range known.Services {
+		found[s.ID.Context] = true
+	}
+	var unread []string
+	for _, c := range known.Clusters {
+		if !found[c.Context] && len(c.Problems) == 0 {
+			unread = append(unread, c.Context)
+		}
+	}
+	var parts []string
+	if n := len(known.Services); n > 0 {
+		parts = append(parts, fmt.Sprintf("%d services found", n))
+	}
+	if len(unread) > 0 {
+		parts = append(parts, "reading "+strings.Join(unread, ", "))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// summary says in a line what stands, the most important first; more, if it isn't empty,
+// comes second.
+func summary(status control.Status, more string) string {
+	var parts []string
+	switch {
+	case status.Stopping:
+		parts = append(parts, "taking everything back")
+	case !status.Ready:
+		parts = append(parts, "starting", more)
+	default:
+		works, open := 0, 0
+		var up, down uint64
+		for _, s := range status.Services {
+			if s.State.Works() {
+				works++
+			}
+			open += s.Connections
+			up, down = up+s.BytesUp, down+s.BytesDown
+		}
+		parts = append(parts, fmt.Sprintf("%d/%d services ready", works, len(status.Services)), more)
+		for _, c := range status.Contexts {
+			if n := len(c.Problems); n > 0 {
+				parts = append(parts, fmt.Sprintf("%s: problems: %d", c.Name, n))
+			}
+		}
+		parts = append(parts, fmt.Sprintf("%d open", open), "↑"+bytesText(up)+" ↓"+bytesText(down))
+	}
 	contexts := make([]string, 0, len(status.Contexts))
 	for _, c := range status.Contexts {
 		namespaces := strings.Join(c.Namespaces, ",")
@@ -206,29 +241,6 @@ func summary(status control.Status) string {
 		}
 		contexts = append(contexts, c.Name+"/"+namespaces)
 	}
-	where := strings.Join(contexts, " ")
-	switch {
-	case status.Stopping:
-		return "taking everything back · " + where
-	case !status.Ready:
-		return "starting · " + where
-	}
-	works, open := 0, 0
-	var up, down uint64
-	for _, s := range status.Services {
-		if s.State.Works() {
-			works++
-		}
-		open += s.Connections
-		up, down = up+s.BytesUp, down+s.BytesDown
-	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "%d/%d services ready", works, len(status.Services))
-	for _, c := range status.Contexts {
-		if n := len(c.Problems); n > 0 {
-			fmt.Fprintf(&b, " · %s: problems: %d", c.Name, n)
-		}
-	}
-	fmt.Fprintf(&b, " · %d open · ↑%s ↓%s · %s", open, bytesText(up), bytesText(down), where)
-	return b.String()
+	parts = append(parts, strings.Join(contexts, " "))
+	return strings.Join(slices.DeleteFunc(parts, func(part string) bool { return part == "" }), " · ")
 }

@@ -1,9 +1,9 @@
 package cli
 
 import (
-	"bytes"
 	"errors"
 	"io"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -12,30 +12,22 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/control"
 )
 
-// inView returns a log that a view shows, and what is shown, without times.
-func inView(width int) (*logrus.Logger, *view, func() string) {
-	var shown bytes.Buffer
-	v := &view{out: &shown, width: func() int { return width }}
+// inView returns a log that a view shows, and what is seen, without times.
+func inView(t *testing.T, width int) (*logrus.Logger, *view, func() string) {
+	t.Helper()
+	seen := newGrid(t, width)
+	v := &view{screen: &screen{out: raw{seen}, live: true, width: func() int { return width }}}
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	log.SetFormatter(&logrus.TextFormatter{})
 	log.AddHook(v)
-	return log, v, func() string {
-		var b strings.Builder
-		for line := range strings.Lines(shown.String()) {
-			_, after, _ := strings.Cut(line, "\r\x1b[K")
-			if len(after) > 9 && after[2] == ':' {
-				after = after[9:]
-			}
-			b.WriteString(after)
-		}
-		return b.String()
-	}
+	times := regexp.MustCompile(`(?m)^\d\d:\d\d:\d\d `)
+	return log, v, func() string { return times.ReplaceAllString(seen.String(), "") }
 }
 
-// Many lines of a kind are counted; what is wrong always stands there.
+// Many lines of a kind are counted, those with problems apart; other warnings always
+// stand there.
 func TestViewIsCalm(t *testing.T) {
-	log, v, shown := inView(80)
+	log, v, shown := inView(t, 80)
 	for range maxAlike + 5 {
 		log.Info("+ web.shop  127.64.0.1:80")
 	}
@@ -44,10 +36,19 @@ func TestViewIsCalm(t *testing.T) {
 		log.Info("- web.shop")
 	}
 	v.draw("the last line")
+	for range maxAlike + 9 {
+		log.Warn("+ db.data; port 80: in use")
+		log.Info("+ web.shop")
+	}
+	for range maxAlike + 2 {
+		log.Warn("may not list services")
+	}
 	log.WithError(errors.New("why")).Error("wrong")
-	want := strings.Repeat("+ web.shop  127.64.0.1:80\n", maxAlike) + "+ 5 more: kubeshore ps\n+ db.data; port 80: in use\n" +
-		strings.Repeat("- web.shop\n", maxAlike) + "- 7 more: kubeshore ps\nthe last line"
-	if got := shown(); !strings.HasPrefix(got, want) || !strings.Contains(got, "wrong error=why\n") {
+	want := strings.Repeat("+ web.shop  127.64.0.1:80\n", maxAlike) + "+ db.data; port 80: in use\n+ 5 more: kubeshore ps\n" +
+		strings.Repeat("- web.shop\n", maxAlike) + "- 7 more: kubeshore ps\n" +
+		strings.Repeat("+ db.data; port 80: in use\n+ web.shop\n", maxAlike) + "+ 18 more, 9 of them with problems: kubeshore ps\n" +
+		strings.Repeat("may not list services\n", maxAlike+2) + "wrong error=why\nthe last line\n"
+	if got := shown(); got != want {
 		t.Errorf("it shows\n%s\nwant\n%s", got, want)
 	}
 }
@@ -55,10 +56,10 @@ func TestViewIsCalm(t *testing.T) {
 // The last line is one line, however narrow the terminal is.
 func TestViewFits(t *testing.T) {
 	for _, width := range []int{1, 2, 10, 60, 80, 200} {
-		_, v, _ := inView(width)
+		_, v, shown := inView(t, width)
 		v.draw(strings.Repeat("ä", 100))
-		if n := len([]rune(v.last)); n >= width && width > 1 || n > 100 {
-			t.Errorf("of %d columns it takes %d", width, n)
+		if lines := strings.Split(shown(), "\n"); len(lines) > 2 || len([]rune(lines[0])) >= width && width > 1 {
+			t.Errorf("in %d columns it is %q", width, lines)
 		}
 	}
 }
@@ -90,7 +91,7 @@ func TestSummary(t *testing.T) {
 			{State: control.Degraded, BytesDown: 45_600_000},
 		},
 	}
-	if got, want := summary(status), "2/3 services ready · eu: problems: 1 · 2 open · ↑1.2kB ↓49MB · dev/shop,data eu/all namespaces"; got != want {
+	if got, want := summary(status, ""), "2/3 services ready · eu: problems: 1 · 2 open · ↑1.2kB ↓49MB · dev/shop,data eu/all namespaces"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }
