@@ -82,6 +82,11 @@ func newRoot(streams Streams) *cobra.Command {
 		Long: `kubeshore forwards every service of the Kubernetes namespaces that you name to
 this machine: each has an address of its own, its own ports, and its own name,
 for as long as kubeshore runs. When it ends, the machine is as it was before.`,
+		Example: `  kubeshore up -n default,kube-system  # forward these namespaces until Ctrl-C
+  kubeshore up -d                      # the current context's namespace, in the background
+  kubeshore ps                         # what is forwarded, and what can't answer
+  kubeshore logs -f                    # what happens
+  kubeshore down                       # take everything back`,
 		Version:       version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -104,6 +109,7 @@ for as long as kubeshore runs. When it ends, the machine is as it was before.`,
 	} {
 		for _, command := range commands {
 			command.GroupID = group
+			completeNothing(command)
 			root.AddCommand(command)
 		}
 	}

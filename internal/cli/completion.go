@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/kubeshore/kubeshore/pkg/control"
 	"github.com/kubeshore/kubeshore/pkg/kube"
@@ -47,11 +48,27 @@ func completeForwarded(cmd *cobra.Command, _ []string, typed string) ([]string, 
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
+	context, _ := cmd.Flags().GetString("context")
 	var names []string
 	for _, c := range status.Contexts {
-		names = append(names, c.Namespaces...)
+		if context == "" || context == c.Name || context == c.Alias {
+			names = append(names, c.Namespaces...)
+		}
 	}
 	return inList(typed, distinct(names))
+}
+
+// completeForwardedContexts completes contexts that the running kubeshore forwards.
+func completeForwardedContexts(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	status, err := statusFor(cmd)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	names := make([]string, 0, len(status.Contexts))
+	for _, c := range status.Contexts {
+		names = append(names, c.Name)
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 // completeContexts completes contexts of the kubeconfig.
@@ -120,6 +137,24 @@ func completeFlags(cmd *cobra.Command) {
 	} {
 		_ = cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 	}
+}
+
+// completeNothing has a shell offer no files where none are meant: for what a command
+// takes, and for its flags' values, unless they are completed by something else.
+func completeNothing(cmd *cobra.Command) {
+	if cmd.ValidArgsFunction == nil {
+		cmd.ValidArgsFunction = cobra.NoFileCompletions
+	}
+	cmd.LocalFlags().VisitAll(func(flag *pflag.Flag) {
+		if _, known := cmd.GetFlagCompletionFunc(flag.Name); !known && !slices.Contains(fileFlags(), flag.Name) {
+			_ = cmd.RegisterFlagCompletionFunc(flag.Name, cobra.NoFileCompletions)
+		}
+	})
+}
+
+// fileFlags returns the flags that name files.
+func fileFlags() []string {
+	return []string{"config", "kubeconfig", "hosts-file", "hosts-path", "fwd-conf"}
 }
 
 // inList completes the last value of a list.

@@ -75,10 +75,11 @@ func newLogs(streams Streams) *cobra.Command {
 	var follow bool
 	var tail int
 	cmd := &cobra.Command{
-		Use:     "logs",
-		Short:   "Show the log of the kubeshore that runs",
-		Example: "  kubeshore logs -f --tail 20",
-		Args:    noArguments,
+		Use:   "logs",
+		Short: "Show the log of the kubeshore that runs",
+		Example: `  kubeshore logs                       # what of it is in memory: the last megabyte
+  kubeshore logs -f --tail 20          # the last lines, and what comes`,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			client, err := newClient()
 			if err != nil {
@@ -95,6 +96,7 @@ func newLogs(streams Streams) *cobra.Command {
 	}
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what comes")
 	cmd.Flags().IntVar(&tail, "tail", -1, "how many of the last lines (default: all of the last megabyte)")
+	cmd.Flags().Lookup("tail").DefValue = "0" // which the help doesn't say
 	return cmd
 }
 
@@ -110,7 +112,7 @@ func newNamespaces(streams Streams, use, short string, change func(*control.Clie
 	cmd := &cobra.Command{
 		Use:     use,
 		Short:   short,
-		Example: "  kubeshore " + use + " -n data",
+		Example: fmt.Sprintf("  kubeshore %-26s # of the first context\n  kubeshore %s", use+" -n data", use+" -n shop,data -x staging"),
 		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if len(c.Namespaces) == 0 {
@@ -130,6 +132,7 @@ func newNamespaces(streams Streams, use, short string, change func(*control.Clie
 	}
 	cmd.Flags().VarP((*list)(&c.Namespaces), "namespace", "n", "namespaces, separated by commas")
 	cmd.Flags().StringVarP(&c.Context, "context", "x", "", "their context, if it isn't the first one that is forwarded")
+	_ = cmd.RegisterFlagCompletionFunc("context", completeForwardedContexts)
 	if use == "add" {
 		completeFlags(cmd)
 	}

@@ -77,6 +77,7 @@ credential plugins too, runs as you.`,
   kubeshore up -n shop,data            # then: curl http://go-ok, curl http://db-0.db.data:5432
   kubeshore up -A -x dev,staging       # all namespaces of two clusters
   kubeshore up --include 'web*,db.data' -m 80:8080
+  kubeshore up -d                      # in the background; then kubeshore ps, logs, down
   sudo -E kubeshore up                 # the same, as sudo's command; -E keeps your KUBECONFIG`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -14,7 +14,9 @@ func newVersion(streams Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
-		Args:  noArguments,
+		Example: `  kubeshore version
+  kubeshore version -o json`,
+		Args: noArguments,
 		RunE: func(*cobra.Command, []string) error {
 			switch format {
 			case "":
@@ -30,6 +32,7 @@ func newVersion(streams Streams) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVarP(&format, "output", "o", "", "json")
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"json"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 

@@ -37,7 +37,8 @@ func newWait() *cobra.Command {
 		Long: `Wait until the services can answer, or all of them if none is named: their names
 lead here, and a pod is ready. For scripts and CI.`,
 		Example: `  kubeshore wait                       # for all
-  kubeshore wait db.data web --timeout 2m && make integration-test`,
+  kubeshore wait go-ok db.data         # for these
+  kubeshore wait --timeout 2m && echo "all services can answer"`,
 		ValidArgsFunction: completeServices,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if timeout <= 0 {
