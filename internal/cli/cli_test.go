@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"io"
 	"os"
 	"os/exec"
@@ -34,8 +35,10 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata",
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"status": status,
+			"daemon": runDaemon,
 		},
 		RequireExplicitExec: true,
+		UpdateScripts:       flag.Lookup("update").Value.String() == "true",
 		Setup: func(env *testscript.Env) error { // one that runs on this machine is none of the test's business
 			runtime := filepath.Join(env.WorkDir, ".run")
 			env.Setenv("XDG_RUNTIME_DIR", runtime)

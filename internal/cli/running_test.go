@@ -1,0 +1,90 @@
+package cli_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/kubeshore/kubeshore/pkg/control"
+)
+
+// scripted is a control.Daemon whose status a script says.
+type scripted struct {
+	end context.CancelFunc
+
+	mu      sync.Mutex
+	status  control.Status
+	changed chan struct{}
+}
+
+func (d *scripted) Status() control.Status {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.status
+}
+
+func (d *scripted) Changed() <-chan struct{} {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.changed
+}
+
+func (d *scripted) AddNamespaces(c control.NamespaceChange) error {
+	return d.change(func(namespaces []string) []string { return append(slices.Clip(namespaces), c.Namespaces...) })
+}
+
+func (d *scripted) RemoveNamespaces(c control.NamespaceChange) error {
+	return d.change(func(namespaces []string) []string {
+		return slices.DeleteFunc(slices.Clone(namespaces), func(n string) bool { return slices.Contains(c.Namespaces, n) })
+	})
+}
+
+// change changes the first context's namespaces, of which some must be left.
+func (d *scripted) change(to func([]string) []string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	namespaces := to(d.status.Contexts[0].Namespaces)
+	if len(namespaces) == 0 {
+		return errors.New("it is the last namespace")
+	}
+	d.status.Contexts = slices.Clone(d.status.Contexts)
+	d.status.Contexts[0].Namespaces = namespaces
+	close(d.changed)
+	d.changed = make(chan struct{})
+	return nil
+}
+
+func (d *scripted) Stop() { d.end() }
+
+// runDaemon STATUS LOG has a daemon run for the rest of the script, or until it is told to
+// end, with the status and the log that files have.
+func runDaemon(ts *testscript.TestScript, _ bool, args []string) {
+	runtime, err := os.MkdirTemp("", "cli") // a socket's path is short
+	ts.Check(err)
+	ts.Defer(func() { _ = os.RemoveAll(runtime) })
+	ts.Setenv("XDG_RUNTIME_DIR", runtime)
+	ctx, cancel := context.WithCancel(context.Background())
+	d := &scripted{end: cancel, changed: make(chan struct{})}
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &d.status))
+	journal := new(control.Journal)
+	for line := range strings.Lines(ts.ReadFile(args[1])) {
+		_, err := journal.Write([]byte(line))
+		ts.Check(err)
+	}
+	l, err := control.Listen(ctx, filepath.Join(runtime, "kubeshore"))
+	ts.Check(err)
+	ended := make(chan error, 1)
+	server := control.Server{Version: d.status.Version, Daemon: d, Journal: journal}
+	go func() { ended <- server.Serve(ctx, l) }()
+	ts.Defer(func() {
+		cancel()
+		ts.Check(<-ended)
+	})
+}
