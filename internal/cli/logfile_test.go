@@ -1,12 +1,15 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/kubeshore/kubeshore/pkg/control"
 )
 
 // No line is lost or torn where the file becomes the old one, however many write.
@@ -53,4 +56,57 @@ func TestLogFileRotates(t *testing.T) {
 		t.Errorf("opened again it has %d bytes, %v", again.size, err)
 	}
 	_ = again.Close()
+}
+
+// Who follows the log, as logs -f does, sees every line once, in their order, however often
+// the file becomes the old one meanwhile.
+func TestLogIsFollowedAcrossRotation(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	file, err := openLogFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	file.max = 4 << 10
+	rotations := 0
+	file.opened = func(*os.File) error { rotations++; return nil }
+	journal := new(control.Journal)
+	log := newLog(file, formatText, 0)
+	log.AddHook(&writeHook{journal, newFormatter(formatText, "-")})
+	log.Info("line 0000")
+
+	folder, err := os.MkdirTemp("", "cli") // a socket's path is short
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(folder)
+	l, err := control.Listen(t.Context(), folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, 2)
+	server := &control.Server{Version: "v1", Journal: journal}
+	go func() { ended <- server.Serve(ctx, l) }()
+	var seen output
+	go func() { ended <- control.NewClient(folder).Log(ctx, &seen, -1, true) }()
+	seen.await(t, "line 0000\"\n")
+
+	const lines = 2000
+	var want strings.Builder
+	for i := range lines {
+		log.Infof("line %04d", i+1)
+		fmt.Fprintf(&want, "time=- level=info msg=\"line %04d\"\n", i+1)
+	}
+	if rotations < 10 {
+		t.Errorf("the file has become the old one %d times", rotations)
+	}
+	seen.await(t, want.String())
+	for range 2 {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
 }

@@ -149,9 +149,10 @@ func (s *screen) count() {
 	s.lost = 0
 }
 
-// fit returns as much of the last line as there is room for.
+// fit returns as much of the last line as there is room for, with the ^C that a terminal
+// shows behind it.
 func (s *screen) fit(text string) string {
-	if room := s.width() - 1; utf8.RuneCountInString(text) > room {
+	if room := s.width() - len("^C "); utf8.RuneCountInString(text) > room {
 		text = string([]rune(text)[:max(room-1, 0)]) + "…"
 	}
 	return s.coloured(text, "1")

@@ -13,6 +13,7 @@ import (
 
 	"github.com/kubeshore/kubeshore/pkg/control"
 	"github.com/kubeshore/kubeshore/pkg/fwd"
+	"github.com/kubeshore/kubeshore/pkg/kube"
 )
 
 const (
@@ -181,27 +182,24 @@ func (r *running) lastLine() string {
 	if status.Ready || status.Stopping {
 		return summary(status, "")
 	}
-	return summary(status, progress(r.wanted.source.Snapshot()))
+	return summary(status, progress(r.wanted.now.Load().follow, r.wanted.source.Snapshot()))
 }
 
-// progress says how far clusters have been read.
-func progress(known fwd.Snapshot) string {
-	found := make(map[string]bool)
-	for _, s := range known.Services {
-		found[s.ID.Context] = true
-	}
-	var unread []string
-	for _, c := range known.Clusters {
-		if !found[c.Context] && len(c.Problems) == 0 {
-			unread = append(unread, c.Context)
+// progress says how far what is followed has been read.
+func progress(wanted []kube.Follow, known fwd.Snapshot) string {
+	var reading []string
+	for _, follow := range wanted {
+		i := slices.IndexFunc(known.Clusters, func(c fwd.Cluster) bool { return c.Context == follow.Context })
+		if i < 0 || len(unread(follow.Namespaces, known.Clusters[i].Read)) > 0 {
+			reading = append(reading, follow.Context)
 		}
 	}
 	var parts []string
 	if n := len(known.Services); n > 0 {
-		parts = append(parts, fmt.Sprintf("%d services found", n))
+		parts = append(parts, fmt.Sprintf("services found: %d", n))
 	}
-	if len(unread) > 0 {
-		parts = append(parts, "reading "+strings.Join(unread, ", "))
+	if len(reading) > 0 {
+		parts = append(parts, "reading "+strings.Join(reading, ", "))
 	}
 	return strings.Join(parts, ", ")
 }
@@ -227,6 +225,9 @@ func summary(status control.Status, more string) string {
 		}
 		parts = append(parts, fmt.Sprintf("%d/%d services ready", works, len(status.Services)), more)
 		for _, c := range status.Contexts {
+			if len(c.Reading) > 0 {
+				parts = append(parts, "reading "+c.Name)
+			}
 			if n := len(c.Problems); n > 0 {
 				parts = append(parts, fmt.Sprintf("%s: problems: %d", c.Name, n))
 			}

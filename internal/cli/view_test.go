@@ -10,6 +10,8 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/kubeshore/kubeshore/pkg/control"
+	"github.com/kubeshore/kubeshore/pkg/fwd"
+	"github.com/kubeshore/kubeshore/pkg/kube"
 )
 
 // inView returns a log that a view shows, and what is seen, without times.
@@ -92,6 +94,34 @@ func TestSummary(t *testing.T) {
 		},
 	}
 	if got, want := summary(status, ""), "2/3 services ready · eu: problems: 1 · 2 open · ↑1.2kB ↓49MB · dev/shop,data eu/all namespaces"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
+// While it starts, the last line says how far it is.
+func TestProgress(t *testing.T) {
+	follow := []kube.Follow{{Context: "dev", Namespaces: []string{"shop", "data"}}, {Context: "eu"}}
+	services := []fwd.Service{{ID: fwd.ServiceID{Context: "dev", Namespace: "shop", Name: "a"}}}
+	for _, c := range []struct {
+		known fwd.Snapshot
+		want  string
+	}{
+		{fwd.Snapshot{}, "reading dev, eu"},
+		{fwd.Snapshot{Clusters: []fwd.Cluster{{Context: "dev", Read: []string{"shop"}}, {Context: "eu"}}, Services: services}, "services found: 1, reading dev, eu"},
+		{fwd.Snapshot{Clusters: []fwd.Cluster{{Context: "dev", Read: []string{"shop", "data"}}, {Context: "eu"}}, Services: services}, "services found: 1, reading eu"},
+		{fwd.Snapshot{Clusters: []fwd.Cluster{{Context: "dev", Read: []string{"shop", "data"}}, {Context: "eu", Read: []string{""}}}, Services: services}, "services found: 1"},
+	} {
+		if got := progress(follow, c.known); got != c.want {
+			t.Errorf("%q, want %q", got, c.want)
+		}
+	}
+	var status control.Status
+	status.Contexts = []control.Context{{Name: "dev", Namespaces: []string{"shop"}, Reading: []string{"shop"}}}
+	if got, want := summary(status, "reading dev"), "starting · reading dev · dev/shop"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	status.Ready = true
+	if got, want := summary(status, ""), "0/0 services ready · reading dev · 0 open · ↑0B ↓0B · dev/shop"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }
