@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -210,6 +211,10 @@ func TestBackgroundFaults(t *testing.T) {
 	ann.wants(t, "./kubeshore up -d --kubeconfig nothing", 1, "nothing")
 	ann.wants(t, "./kubeshore up -d --hosts-file /nothing", 1, "/nothing: no such file or directory")
 	ann.wants(t, "sudo ./kubeshore up -d --hosts-file /nothing", 1, "/nothing: no such file or directory")
+	log := filepath.Join(ann.home, ".local/state/kubeshore/kubeshore.log")
+	if said, err := os.ReadFile(log); err != nil || !regexp.MustCompile(`time="\d{4}-\d\d-\d\d \d\d:\d\d:\d\d" level=error msg=".*/nothing: no such file or directory`).Match(said) {
+		t.Errorf("its log is %s, %v", said, err)
+	}
 	ann.wants(t, "./kubeshore up -d --metrics 192.0.2.1:1 -n "+ns, 1, "--metrics 192.0.2.1:1: ")
 	ann.wants(t, "./kubeshore up -d --wait 300ms -n "+ns, 0, "not all of it is ready after 300ms (--wait): web."+ns+": it has no pods")
 
@@ -240,6 +245,23 @@ func TestBackgroundFaults(t *testing.T) {
 	ann.wants(t, "./kubeshore up -d --wait 0s -n "+ns, 0, "kubeshore runs in the background")
 	ann.wants(t, "./kubeshore down", 0, "everything is taken back")
 	ann.clean(t, before)
+
+	t.Run("one that hangs", func(t *testing.T) { // its log is its own
+		ann.wants(t, "./kubeshore up -d --wait 0s -n "+ns, 0, "kubeshore runs in the background")
+		daemon := ann.find(t).daemon
+		if err := syscall.Kill(daemon, syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		ann.wants(t, "./kubeshore up -d --wait 0s -n "+ns, 1, "kubeshore runs already")
+		if said, err := os.ReadFile(log); err != nil || strings.Contains(string(said), "runs already") {
+			t.Errorf("its log is %s, %v", said, err)
+		}
+		if err := syscall.Kill(daemon, syscall.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+		ann.wants(t, "./kubeshore down", 0, "everything is taken back")
+		ann.clean(t, before)
+	})
 
 	t.Run("full disk", func(t *testing.T) {
 		state := filepath.Join(ann.home, ".local/state/kubeshore")
@@ -299,6 +321,23 @@ func TestBackgroundOutlivesItsTerminal(t *testing.T) {
 			t.Error(err)
 		}
 		mustGet(t, "http://web."+ns)
+		ann.wants(t, "./kubeshore down", 0, "everything is taken back")
+		ann.clean(t, before)
+	}
+}
+
+// What the caller has open stays the caller's: its lock is free once it has gone.
+func TestBackgroundHoldsNothing(t *testing.T) {
+	if !inside(t) {
+		return
+	}
+	ns := namespace(t)
+	apply(t, service(ns, "web", 80, ""))
+	ann := newPerson(t, "ann", "NOPASSWD: ALL")
+	before := hostsNow(t)
+	for _, line := range []string{"./kubeshore up", "sudo ./kubeshore up"} {
+		ann.wants(t, "bash -c '( flock 9; "+line+" -d --wait 0s --metrics 127.0.0.1:0 -n "+ns+" ) 9>lock && flock -n lock echo it is free'", 0, "it is free")
+		ann.wants(t, "./kubeshore logs", 0, "metrics at http://127.0.0.1:")
 		ann.wants(t, "./kubeshore down", 0, "everything is taken back")
 		ann.clean(t, before)
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/creack/pty"
 )
@@ -223,5 +224,101 @@ fi`, token)
 	t.Run("nobody to ask", func(t *testing.T) {
 		ann.wants(t, "./kubeshore up -d -n "+ns, 1, "no terminal to ask for the code")
 		ann.clean(t, before)
+	})
+}
+
+// endsSoon checks that it ends within a few seconds.
+func (d *daemon) endsSoon(t *testing.T) {
+	t.Helper()
+	select {
+	case <-d.ended:
+	case <-time.After(5 * time.Second):
+		t.Error("it doesn't end soon")
+	}
+}
+
+// A terminal that takes no more, or a pipe that nobody reads, holds nothing up: services
+// come and go, and the end is the end.
+func TestTerminalTakesNoMore(t *testing.T) {
+	if !inside(t) {
+		return
+	}
+	ns := namespace(t)
+	apply(t, deployment(ns, "web", 1), service(ns, "web", 80, ""))
+	readyPods(t, ns, "web", 1)
+	bob := newPerson(t, "bob", "NOPASSWD: ALL")
+	const ctrlS = "\x13"
+	terminate := func(t *testing.T) {
+		t.Helper()
+		if err := syscall.Kill(bob.find(t).daemon, syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+	}
+	down := func(t *testing.T) {
+		t.Helper()
+		bob.wants(t, "./kubeshore down --timeout 5s", 0, "everything is taken back")
+	}
+	for _, c := range []struct {
+		name, line string
+		end        func(*testing.T)
+	}{
+		{"SIGTERM", "./kubeshore up", terminate},
+		{"down", "./kubeshore up", down},
+		{"SIGTERM under sudo", "sudo ./kubeshore up", terminate},
+		{"down under sudo", "sudo ./kubeshore up", down},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			term := bob.inTerminal(t, c.line+" -n "+ns, 80)
+			term.says(t, "1/1 services ready")
+			term.press(t, ctrlS)
+			apply(t, service(ns, "more", 80, ""))
+			eventually(t, "the further service has its name", func() error {
+				_, err := resolve("more." + ns)
+				return err
+			})
+			kubectl(t, "", "-n", ns, "delete", "service", "more")
+			eventually(t, "it is gone", unknown("more."+ns))
+			c.end(t)
+			term.endsSoon(t)
+			bob.nothingLeft(t, term.daemon)
+		})
+	}
+	t.Run("to the background", func(t *testing.T) {
+		apply(t, service(ns, "none", 80, ""))
+		term := bob.inTerminal(t, "./kubeshore up -d --wait 1m -n "+ns, 80)
+		term.says(t, "1/2 services ready · waiting for none."+ns)
+		term.press(t, ctrlS)
+		down(t)
+		term.endsSoon(t)
+		bob.nothingLeft(t, term.daemon)
+	})
+	t.Run("pipe", func(t *testing.T) {
+		reader, writer, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer reader.Close()
+		defer writer.Close()
+		if err := writer.SetWriteDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
+			t.Fatal(err)
+		}
+		_, _ = writer.Write(make([]byte, 1<<20)) // as much as there is room for
+		cmd := bob.does("./kubeshore up -n " + ns)
+		cmd.Stderr = writer
+		d := &daemon{Cmd: cmd, ended: make(chan struct{}), before: []byte(hostsNow(t))}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			d.err = cmd.Wait()
+			close(d.ended)
+		}()
+		eventually(t, "it forwards", func() error {
+			_, err := resolve("web." + ns)
+			return err
+		})
+		terminate(t)
+		d.endsSoon(t)
+		bob.nothingLeft(t, d)
 	})
 }
