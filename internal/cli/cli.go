@@ -95,6 +95,7 @@ for as long as kubeshore runs. When it ends, the machine is as it was before.`,
 			return cmd.Help()
 		},
 	}
+	root.SetVersionTemplate(versionLine() + "\n")
 	root.SetOut(streams.Out)
 	root.SetErr(streams.Err)
 	root.AddGroup(&cobra.Group{ID: "forward", Title: "Forward:"}, &cobra.Group{ID: "run", Title: "While it runs:"}, &cobra.Group{ID: "more", Title: "More:"})
@@ -128,9 +129,18 @@ for as long as kubeshore runs. When it ends, the machine is as it was before.`,
 // knownCommand refuses arguments that name no command.
 func knownCommand(cmd *cobra.Command, args []string) error {
 	if _, unknown, _ := cmd.Root().Find(args); len(unknown) > 0 {
-		return fmt.Errorf("unknown command %q", unknown[0])
+		return unknownCommand(cmd.Root(), unknown[0])
 	}
 	return nil
+}
+
+// unknownCommand says which command may be meant by a name that none has.
+func unknownCommand(root *cobra.Command, name string) error {
+	root.SuggestionsMinimumDistance = 2
+	if alike := root.SuggestionsFor(name); len(alike) > 0 {
+		return fmt.Errorf("unknown command %q; did you mean %s?", name, strings.Join(alike, " or "))
+	}
+	return fmt.Errorf("unknown command %q", name)
 }
 
 // noArguments refuses arguments; on the root command they are unknown commands.
@@ -139,7 +149,10 @@ func noArguments(cmd *cobra.Command, args []string) error {
 		return nil
 	}
 	if cmd.HasSubCommands() {
-		return fmt.Errorf("unknown command %q", args[0])
+		return unknownCommand(cmd, args[0])
+	}
+	if cmd.Flags().Lookup("namespace") != nil {
+		return fmt.Errorf("%s takes no arguments, got %q; namespaces are named by -n %s", cmd.CommandPath(), args[0], args[0])
 	}
 	return fmt.Errorf("%s takes no arguments, got %q", cmd.CommandPath(), args[0])
 }

@@ -83,14 +83,9 @@ func detach(ctx context.Context, f upFlags, shown *screen, log *logrus.Logger) e
 	if err != nil {
 		return fmt.Errorf("the background process doesn't answer: %w", err)
 	}
-	works := 0
-	for _, s := range status.Services {
-		if s.State.Works() {
-			works++
-		}
-	}
+	works, all := count(status.Services)
 	text := fmt.Sprintf("kubeshore runs in the background (process %d): %d of %d services can answer. See kubeshore ps, logs, down.",
-		status.PID, works, len(status.Services))
+		status.PID, works, all)
 	fmt.Fprintln(shown, wrap(text, shown.width(), 0))
 	return nil
 }

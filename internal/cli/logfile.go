@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
@@ -35,6 +36,8 @@ type logFile struct {
 	mu     sync.Mutex
 	file   *os.File
 	size   int64
+	lost   int                  // lines that there was no room for
+	why    error                // what the last of them failed by
 	opened func(*os.File) error // is told of a further file; may be nil
 }
 
@@ -61,8 +64,9 @@ func (l *logFile) open() error {
 	return nil
 }
 
-// Write writes a line. Where there is no room for it, it is lost, and those that come
-// later are tried.
+// Write writes a line. Where there is no room for it, it is lost, those that come later
+// are tried, and the first of them that there is room for follows how many are missing. It
+// never fails: nobody could be told.
 func (l *logFile) Write(line []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -77,9 +81,18 @@ func (l *logFile) Write(line []byte) (int, error) {
 			l.size = 0 // not with each line again
 		}
 	}
-	n, err := l.file.Write(line)
-	l.size += int64(n)
-	return n, err
+	text := line
+	if l.lost > 0 {
+		text = append(fmt.Appendf(nil, "(lines that are missing here: %d, as of %v)\n", l.lost, l.why), line...)
+	}
+	n, err := l.file.Write(text)
+	if err != nil {
+		_ = l.file.Truncate(l.size) // half of a line is none
+		l.lost, l.why = l.lost+1, err
+		return len(line), nil
+	}
+	l.size, l.lost = l.size+int64(n), 0
+	return len(line), nil
 }
 
 // Close closes the file.

@@ -23,18 +23,21 @@ var psFormats = []string{"", "wide", "name", "json", "yaml"}
 func newPs(streams Streams) *cobra.Command {
 	var format string
 	var watch bool
+	var of choice
 	cmd := &cobra.Command{
-		Use:   "ps",
+		Use:   "ps [SERVICE...]",
 		Short: "Show what is forwarded",
 		Long: `Show what the running kubeshore forwards: a service's address and ports, the pods
 behind it (ready/all), open connections, the bytes that clients and pods have
 said, and whether it can answer. What can't comes first.`,
 		Example: `  kubeshore ps
+  kubeshore ps db.data -n shop         # that service, as far as it is in the namespace
   kubeshore ps -o wide                 # with the names, and the connections so far
   kubeshore ps -w                      # and a line for each change
   kubeshore ps -o json | jq -r '.services[] | select(.state != "ready").name'`,
-		Args: noArguments,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		ValidArgsFunction: completeServices,
+		RunE: func(cmd *cobra.Command, names []string) error {
+			of.services = names
 			switch {
 			case !slices.Contains(psFormats, format):
 				return usage(fmt.Errorf("--output %s: it is wide, name, json or yaml", format))
@@ -45,26 +48,63 @@ said, and whether it can answer. What can't comes first.`,
 			if err != nil {
 				return err
 			}
-			return explainClient(ps(cmd.Context(), client, streams.Out, format, watch))
+			return explainClient(ps(cmd.Context(), client, streams.Out, of, format, watch))
 		},
 	}
 	cmd.Flags().StringVarP(&format, "output", "o", "", "wide, name, json or yaml")
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "go on with what changes")
+	cmd.Flags().VarP((*list)(&of.namespaces), "namespace", "n", "services of these namespaces only, separated by commas")
+	_ = cmd.RegisterFlagCompletionFunc("namespace", completeForwarded)
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(psFormats[1:], cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
-// ps writes what stands and, if it is to watch, what changes until ctx ends.
-func ps(ctx context.Context, client *control.Client, out io.Writer, format string, watch bool) error {
+// choice is which services somebody wants to see: those of some names, or all if there are
+// none, as far as they are in some namespaces, or in whichever.
+type choice struct{ services, namespaces []string }
+
+func (c choice) has(id control.ServiceID, names ...string) bool {
+	called := func(name string) bool { return name == id.Name || name == id.Service || slices.Contains(names, name) }
+	return (len(c.namespaces) == 0 || slices.Contains(c.namespaces, id.Namespace)) &&
+		(len(c.services) == 0 || slices.ContainsFunc(c.services, called))
+}
+
+// from returns a status with the services that were chosen. The error says of which names
+// there are none.
+func (c choice) from(status control.Status) (control.Status, error) {
+	var errs []error
+	for _, name := range c.services {
+		one := choice{[]string{name}, c.namespaces}
+		if !slices.ContainsFunc(status.Services, func(s control.Service) bool { return one.has(s.ID(), s.Names...) }) {
+			errs = append(errs, fmt.Errorf("no service is called %s", name))
+		}
+	}
+	status.Services = slices.DeleteFunc(status.Services, func(s control.Service) bool { return !c.has(s.ID(), s.Names...) })
+	return status, errors.Join(errs...)
+}
+
+// ps writes what stands of the services that were chosen and, if it is to watch, what
+// changes until ctx ends.
+func ps(ctx context.Context, client *control.Client, out io.Writer, of choice, format string, watch bool) error {
 	if !watch {
 		status, err := client.Status(ctx)
 		if err != nil {
 			return err
 		}
-		return writeStatus(out, status, format)
+		status, unknown := of.from(status)
+		if len(status.Services) == 0 && unknown != nil {
+			return unknown
+		}
+		return errors.Join(writeStatus(out, status, format), unknown)
 	}
 	table := newTable(out, format == "wide")
 	err := client.Events(ctx, func(e control.Event) error {
+		switch {
+		case e.Service != nil && !of.has(e.Service.ID(), e.Service.Names...), e.Gone != nil && !of.has(*e.Gone):
+			return nil
+		case e.Status != nil:
+			*e.Status, _ = of.from(*e.Status) // it may come
+		}
 		switch {
 		case format == "json":
 			return json.NewEncoder(out).Encode(e)

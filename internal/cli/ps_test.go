@@ -159,13 +159,13 @@ func (o *output) await(t *testing.T, text string) {
 // ps --watch goes on with a row for each service that comes or changes, and a line for
 // what goes and for what is wrong with a cluster, until the daemon ends.
 func TestPsWatch(t *testing.T) {
-	web := control.Service{Name: "web.shop", Address: "127.64.0.1", Ports: []control.Port{{Port: 80}}, ReadyPods: 1, Pods: 1, State: control.Ready}
+	web := control.Service{Name: "web.shop", Service: "web", Namespace: "shop", Address: "127.64.0.1", Ports: []control.Port{{Port: 80}}, ReadyPods: 1, Pods: 1, State: control.Ready}
 	d := &daemon{status: control.Status{Overview: control.Overview{Ready: true, Contexts: []control.Context{{Name: "dev"}}}, Services: []control.Service{web}}, changed: make(chan struct{})}
 	client, end := serve(t, d)
 	var table, names output
 	ended := make(chan error, 2)
-	go func() { ended <- ps(t.Context(), client, &table, "", true) }()
-	go func() { ended <- ps(t.Context(), client, &names, "name", true) }()
+	go func() { ended <- ps(t.Context(), client, &table, choice{}, "", true) }()
+	go func() { ended <- ps(t.Context(), client, &names, choice{services: []string{"web"}}, "name", true) }()
 	table.await(t, "SERVICE   ADDRESS     PORTS  PODS  CONNS  TRAFFIC  STATE\nweb.shop  127.64.0.1  80     1/1   0      -        ready\n")
 	names.await(t, "web.shop\n")
 

@@ -30,6 +30,7 @@ type screen struct {
 	live      bool // it can have a last line, which is written anew
 	colours   bool
 	width     func() int       // in columns; 0 if it isn't known
+	ours      func() bool      // whether the terminal is for this job now; nil: it is
 	formatter logrus.Formatter // of its own lines
 	due       chan struct{}    // receives when there is something to write
 
@@ -40,6 +41,7 @@ type screen struct {
 	lost   int    // how many more there were no room for
 	last   string // the last line; empty if there is none
 	redraw bool   // it is to be written
+	drawn  bool   // the cursor is behind one
 	err    error  // of the last write
 }
 
@@ -56,6 +58,7 @@ func newScreen(out io.Writer) *screen {
 			}
 			return width
 		}
+		s.ours = func() bool { return inForeground(file) }
 	}
 	return s
 }
@@ -76,11 +79,16 @@ func (s *screen) Write(lines []byte) (int, error) {
 	return len(lines), nil
 }
 
-// draw makes text the last line, as much of it as there is room for.
+// draw makes text the last line, as much of it as there is room for. A job in the
+// background has none: it would stand where somebody types.
 func (s *screen) draw(text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.live {
+	switch {
+	case !s.live:
+	case s.ours != nil && !s.ours():
+		s.last, s.drawn, s.redraw = "", false, false
+	default:
 		s.last, s.redraw = text, true
 		s.wake()
 	}
@@ -127,11 +135,13 @@ func (s *screen) take() []byte {
 		return nil
 	}
 	text := s.lines
-	if s.live {
+	if s.drawn {
 		text = append([]byte("\r\x1b[K"), text...)
+	}
+	if s.live {
 		text = append(text, s.fit(s.last)...)
 	}
-	s.lines, s.redraw = nil, false
+	s.lines, s.redraw, s.drawn = nil, false, s.last != ""
 	return text
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -172,6 +173,11 @@ func (f *upFlags) check(flags *pflag.FlagSet) error {
 	}
 	if flags.Changed("wait") && !f.detach {
 		return errors.New("--wait is for --detach; kubeshore wait waits for one that runs")
+	}
+	if f.metrics != "" {
+		if _, _, err := net.SplitHostPort(f.metrics); err != nil {
+			return fmt.Errorf("--metrics %s: it is an address with a port, as 127.0.0.1:9090", f.metrics)
+		}
 	}
 	if f.wait < 0 {
 		return fmt.Errorf("--wait %v is negative; 0 means not to wait", f.wait)

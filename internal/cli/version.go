@@ -27,13 +27,18 @@ func newVersion(streams Streams) *cobra.Command {
 			default:
 				return usage(fmt.Errorf("--output %s: it is json", format))
 			}
-			_, err := fmt.Fprintf(streams.Out, "kubeshore %s %s %s/%s\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprintln(streams.Out, versionLine())
 			return err
 		},
 	}
 	cmd.Flags().StringVarP(&format, "output", "o", "", "json")
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"json"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
+}
+
+// versionLine says which program this is.
+func versionLine() string {
+	return fmt.Sprintf("kubeshore %s %s %s/%s", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
 // version is the module's version, or the commit that it was built from.

@@ -204,6 +204,19 @@ func progress(wanted []kube.Follow, known fwd.Snapshot) string {
 	return strings.Join(parts, ", ")
 }
 
+// count returns how many services can answer, of those that can be forwarded.
+func count(services []control.Service) (works, all int) {
+	for _, s := range services {
+		if s.State.Works() {
+			works++
+		}
+		if s.State != control.Skipped {
+			all++
+		}
+	}
+	return works, all
+}
+
 // summary says in a line what stands, the most important first; more, if it isn't empty,
 // comes second.
 func summary(status control.Status, more string) string {
@@ -214,16 +227,14 @@ func summary(status control.Status, more string) string {
 	case !status.Ready:
 		parts = append(parts, "starting", more)
 	default:
-		works, open := 0, 0
+		works, all := count(status.Services)
+		open := 0
 		var up, down uint64
 		for _, s := range status.Services {
-			if s.State.Works() {
-				works++
-			}
 			open += s.Connections
 			up, down = up+s.BytesUp, down+s.BytesDown
 		}
-		parts = append(parts, fmt.Sprintf("%d/%d services ready", works, len(status.Services)), more)
+		parts = append(parts, fmt.Sprintf("%d/%d services ready", works, all), more)
 		for _, c := range status.Contexts {
 			if len(c.Reading) > 0 {
 				parts = append(parts, "reading "+c.Name)

@@ -109,7 +109,7 @@ func unavailable(err error) error {
 	case errors.Is(err, ebpf.ErrNotSupported), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOSYS):
 		return fmt.Errorf("this kernel has no sk_lookup: %w", err)
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
-		return fmt.Errorf("no right to sk_lookup (it takes CAP_BPF and CAP_NET_ADMIN): %w", err)
+		return errors.New("no right to sk_lookup: it takes CAP_BPF and CAP_NET_ADMIN, or root")
 	}
 	return fmt.Errorf("sk_lookup: %w", err)
 }
