@@ -62,7 +62,7 @@ func isCut(t *testing.T, conn net.Conn, what string) {
 func TestSlowReaders(t *testing.T) {
 	many := manyServices(500)
 	d := newDaemon(slices.Clone(many)...)
-	c, s, folder := serve(t, d, 100*time.Millisecond)
+	c, s, folder := serve(t, d, 2*time.Second) // who does read has it, on a busy machine too
 	conns := make(map[net.Conn]string)
 	for i := range 50 {
 		path := []string{"/v1/events", "/v1/log?follow=true"}[i%2]
@@ -153,10 +153,9 @@ func TestSlowReadersLoseNoState(t *testing.T) {
 // idle meanwhile is not.
 func TestMetricsHaveDeadlines(t *testing.T) {
 	d := newDaemon(manyServices(3000)...)
-	_, _, folder := serve(t, d, 100*time.Millisecond)
-	for range 3 {
-		isCut(t, unread(t, "unix", SocketIn(folder), "/metrics"), "metrics")
-	}
+	const limit = time.Second
+	_, _, folder := serve(t, d, limit)
+	isCut(t, unread(t, "unix", SocketIn(folder), "/metrics"), "metrics")
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -164,7 +163,7 @@ func TestMetricsHaveDeadlines(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan error, 1)
 	go func() {
-		ended <- serveMetrics(ctx, timedListener{tcp, 100 * time.Millisecond}, NewMetrics("v1", d.Status).Handler())
+		ended <- serveMetrics(ctx, timedListener{tcp, limit}, NewMetrics("v1", d.Status).Handler())
 	}()
 	isCut(t, unread(t, "tcp", tcp.Addr().String(), "/metrics"), "metrics by TCP")
 	cancel()
@@ -177,7 +176,7 @@ func TestMetricsHaveDeadlines(t *testing.T) {
 	}
 	defer conn.Close()
 	r := bufio.NewReader(conn)
-	for range 3 {
+	for range 2 {
 		_, _ = io.WriteString(conn, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
 		resp, err := http.ReadResponse(r, nil)
 		if err != nil {
@@ -187,7 +186,7 @@ func TestMetricsHaveDeadlines(t *testing.T) {
 			t.Errorf("%s, %v", resp.Status, err)
 		}
 		_ = resp.Body.Close()
-		<-time.After(200 * time.Millisecond)
+		<-time.After(limit + limit/10)
 	}
 }
 
