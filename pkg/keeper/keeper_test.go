@@ -152,7 +152,7 @@ func TestKeeper(t *testing.T) {
 	if err != nil || len(refused) != 3 {
 		t.Errorf("refused %v, %v", refused, err)
 	}
-	if text := s.hosts(t); !strings.Contains(text, "127.64.9.1       web.shop\n") || !strings.Contains(text, "127.0.0.1        api.shop\n") {
+	if text := s.hosts(t); !strings.Contains(text, "127.64.9.1       web.shop ") || !strings.Contains(text, "127.0.0.1        api.shop ") {
 		t.Errorf("the hosts file has %q", text)
 	}
 	if err := c.Aliases().Set(t.Context(), []netip.Addr{web}); err != nil {

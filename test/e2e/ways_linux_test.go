@@ -23,28 +23,15 @@ import (
 // insideEnv has the test binary run where inside has made it a folder /etc of its own.
 const insideEnv = "KUBESHORE_E2E_INSIDE"
 
-// inside runs the rest of the test where /etc is the test's own: users can be made
+// inside runs the rest of the test where /etc and /home are the test's own: users can be made
 // there, and what sudo lets them do can be said. It returns false in the process in
 // which that isn't so, when the test is over there.
 func inside(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv(insideEnv) != "" {
-		own := t.TempDir()
-		if err := syscall.Mount("tmpfs", own, "tmpfs", 0, ""); err != nil {
-			t.Fatal(err)
+		for _, folder := range []string{"/etc", "/home"} {
+			takeOver(t, folder)
 		}
-		for _, name := range []string{"upper", "work"} {
-			if err := os.Mkdir(filepath.Join(own, name), 0o755); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := syscall.Mount("overlay", "/etc", "overlay", 0, fmt.Sprintf("lowerdir=/etc,upperdir=%s/upper,workdir=%[1]s/work", own)); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			_ = syscall.Unmount("/etc", syscall.MNT_DETACH)
-			_ = syscall.Unmount(own, syscall.MNT_DETACH)
-		})
 		return true
 	}
 	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.count=1")
@@ -56,6 +43,27 @@ func inside(t *testing.T) bool {
 		t.Errorf("inside: %v", err)
 	}
 	return false
+}
+
+// takeOver has what is changed in a folder be the test's own.
+func takeOver(t *testing.T, folder string) {
+	t.Helper()
+	own := t.TempDir()
+	if err := syscall.Mount("tmpfs", own, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"upper", "work"} {
+		if err := os.Mkdir(filepath.Join(own, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := syscall.Mount("overlay", folder, "overlay", 0, fmt.Sprintf("lowerdir=%s,upperdir=%s/upper,workdir=%[2]s/work", folder, own)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = syscall.Unmount(folder, syscall.MNT_DETACH)
+		_ = syscall.Unmount(own, syscall.MNT_DETACH)
+	})
 }
 
 // person is a user of the machine, made for a test, who may call sudo.
@@ -70,7 +78,6 @@ func newPerson(t *testing.T, name, rule string) person {
 	t.Helper()
 	p := person{name: name, home: filepath.Join("/home", name)}
 	run(t, "useradd", "--create-home", "--shell", "/bin/bash", "--user-group", name)
-	t.Cleanup(func() { _ = os.RemoveAll(p.home) }) // /home is the machine's
 	run(t, "groupadd", "-f", "developers")
 	run(t, "usermod", "-aG", "developers", name)
 	uid, err := strconv.Atoi(run(t, "id", "-u", name))
@@ -493,6 +500,11 @@ func (p person) killedInBackground(t *testing.T, ns string) {
 					killed, _ = strconv.Atoi(m[1])
 					return nil
 				}
+			}
+			select {
+			case <-d.ended:
+				t.Fatalf("%s -d: it ended: %v: %s", line, d.err, d.log.String())
+			default:
 			}
 			return errors.New("it isn't")
 		})
