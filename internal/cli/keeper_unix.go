@@ -85,13 +85,9 @@ func newKeeper(ctx context.Context, p privileges, log *logrus.Logger) (*runningK
 	if err != nil {
 		return nil, err
 	}
-	m, err := openOwn(ctx, p, log)
+	m, guard, err := openGuarded(ctx, p, log)
 	if err != nil {
 		return nil, err
-	}
-	guard, err := startGuard(p)
-	if err != nil {
-		return nil, errors.Join(err, m.close())
 	}
 	return &runningKeeper{machine: m, guard: guard, keeper: &keeper.Keeper{
 		Version: version(), Allowed: allowed, Ports: m.ports, Names: m.names, Aliases: m.aliases,
@@ -119,6 +115,20 @@ func (k *runningKeeper) serve(ctx context.Context, conn *net.UnixConn) error {
 }
 
 func (k *runningKeeper) close() error { return closeGuarded(k.machine, k.guard) }
+
+// openGuarded opens what changes this machine by the rights of this process. Before that
+// it has the machine put back if this process is killed: opening it leaves files, too.
+func openGuarded(ctx context.Context, p privileges, log *logrus.Logger) (machine, *keeper.Guard, error) {
+	guard, err := startGuard(p)
+	if err != nil {
+		return machine{}, nil, err
+	}
+	m, err := openOwn(ctx, p, log)
+	if err != nil {
+		return machine{}, nil, errors.Join(err, guard.End(true))
+	}
+	return m, guard, nil
+}
 
 // startGuard starts the guard of this process.
 func startGuard(p privileges) (*keeper.Guard, error) {

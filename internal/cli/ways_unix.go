@@ -63,12 +63,12 @@ func start(ctx context.Context, f upFlags, log *logrus.Logger) error {
 		return keepFor(ctx, caller, p, log)
 	}
 	return up(ctx, f, log, func(ctx context.Context) (machine, error) {
-		m, err := openOwn(ctx, p, log)
+		m, guard, err := openGuarded(ctx, p, log)
 		if err != nil {
 			return machine{}, err
 		}
 		m.lacks = "all of kubeshore runs as root, credential plugins too; --user NAME has it run as that user"
-		return guarded(m, p)
+		return guarded(m, guard), nil
 	})
 }
 
@@ -126,16 +126,12 @@ func kept(ctx context.Context, conn *net.UnixConn) (machine, error) {
 	}, nil
 }
 
-// guarded has the machine put back if this process is killed.
-func guarded(m machine, p privileges) (machine, error) {
-	guard, err := startGuard(p)
-	if err != nil {
-		return machine{}, errors.Join(err, m.close())
-	}
+// guarded returns a machine that ends if its guard does, and ends that.
+func guarded(m machine, guard *keeper.Guard) machine {
 	run, own := m.run, m
 	m.run = func(ctx context.Context) error { return runGuarded(ctx, run, guard.Died()) }
 	m.close = func() error { return closeGuarded(own, guard) }
-	return m, nil
+	return m
 }
 
 // closeGuarded lets go of a machine that has been put back, and of its guard, which tries
