@@ -63,7 +63,7 @@ func (p person) clean(t *testing.T, before string) {
 		if err == nil && string(after) != before {
 			err = fmt.Errorf("the hosts file was\n%s\nand is\n%s", before, after)
 		}
-		for _, pattern := range []string{"/etc/.hosts*", "/tmp/kubeshore-[0-9]*", filepath.Join(p.home, ".local/state/kubeshore/*.sock")} {
+		for _, pattern := range []string{"/etc/.hosts*", filepath.Join(p.home, "kubeshore-[0-9]*"), filepath.Join(p.home, ".local/state/kubeshore/*.sock")} {
 			if left, _ := filepath.Glob(pattern); len(left) > 0 {
 				err = fmt.Errorf("left behind: %v", left)
 			}

@@ -26,7 +26,7 @@ type terminal struct {
 func (p person) inTerminal(t *testing.T, line string, columns uint16) *terminal {
 	t.Helper()
 	cmd := exec.Command("setpriv", "--reuid", p.name, "--regid", p.name, "--init-groups", "env", "-i", "TERM=xterm-256color",
-		"HOME="+p.home, "USER="+p.name, "LOGNAME="+p.name, "SHELL=/bin/bash", "PATH=/usr/local/bin:/usr/bin:/bin", "bash", "-c", "cd; exec "+line)
+		"HOME="+p.home, "TMPDIR="+p.home, "USER="+p.name, "LOGNAME="+p.name, "SHELL=/bin/bash", "PATH=/usr/local/bin:/usr/bin:/bin", "bash", "-c", "cd; exec "+line)
 	before, err := os.ReadFile(hostsFile)
 	if err != nil {
 		t.Fatal(err)
