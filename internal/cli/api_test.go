@@ -19,18 +19,24 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/tunnel"
 )
 
-// listenIn listens in a folder of its own, and serves that until the test is over.
-func listenIn(t *testing.T, handler http.HandlerFunc) (folder string) {
+// listenAlone listens in a folder of its own.
+func listenAlone(t *testing.T) (l *control.Socket, folder string) {
 	t.Helper()
 	folder, err := os.MkdirTemp("", "cli") // a socket's path is short
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(folder) })
-	l, err := control.Listen(t.Context(), folder)
-	if err != nil {
+	if l, err = control.Listen(t.Context(), folder); err != nil {
 		t.Fatal(err)
 	}
+	return l, folder
+}
+
+// listenIn listens in a folder of its own, and serves that until the test is over.
+func listenIn(t *testing.T, handler http.HandlerFunc) (folder string) {
+	t.Helper()
+	l, folder := listenAlone(t)
 	server := &http.Server{Handler: handler}
 	go func() { _ = server.Serve(l) }()
 	t.Cleanup(func() { _ = server.Close() })

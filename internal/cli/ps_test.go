@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -101,15 +100,7 @@ func (d *daemon) set(status control.Status) {
 // serve serves a daemon until ended is called, or the test is over.
 func serve(t *testing.T, d *daemon) (client *control.Client, end func()) {
 	t.Helper()
-	folder, err := os.MkdirTemp("", "cli") // a socket's path is short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(folder) })
-	l, err := control.Listen(t.Context(), folder)
-	if err != nil {
-		t.Fatal(err)
-	}
+	l, folder := listenAlone(t)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan error, 1)
 	s := &control.Server{Version: "v1", Daemon: d, Journal: new(control.Journal)}

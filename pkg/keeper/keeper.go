@@ -277,9 +277,6 @@ func (k *Keeper) check(r request) error {
 			if err := k.checkAddr(addr); err != nil && addr != localhost {
 				return err
 			}
-			if len(names) > maxNamesAt {
-				return fmt.Errorf("refused: %d names of %v, more than %d", len(names), addr, maxNamesAt)
-			}
 			count += len(names)
 		}
 		if count > maxNames {

@@ -28,8 +28,7 @@ const (
 	maxPorts      = 1 << 16
 	maxAddrs      = 1 << 16
 	maxNames      = 1 << 18
-	maxNamesAt    = 1 << 12 // of one address
-	rightsPerByte = 128     // Linux takes up to 253 at a time
+	rightsPerByte = 128 // Linux takes up to 253 at a time
 )
 
 // request is what the daemon asks for: one of the fields, the whole set of each.
