@@ -35,7 +35,7 @@ func (r *running) Status() control.Status {
 	now, settled := r.engine.Status(), r.wanted.now.Load()
 	status := control.Status{
 		Overview: control.Overview{
-			Version: version(), PID: os.Getpid(), Started: r.started, Ready: !now.At.IsZero(), Stopping: r.stopping.Load(),
+			Version: version(), PID: os.Getpid(), Started: r.started, Settled: !now.At.IsZero(), Stopping: r.stopping.Load(),
 			Kubeconfig: r.wanted.files(), HostsFile: r.flags.hostsFile, LogFile: r.flags.logFile, Listening: now.Listening,
 			UpstreamConnections: r.dialer.Connections(),
 		},
@@ -58,7 +58,7 @@ func (r *running) Status() control.Status {
 				c.Server, c.Problems, read = cluster.Server, cluster.Problems, cluster.Read
 			}
 		}
-		if status.Ready {
+		if status.Settled {
 			c.Reading = unread(follow.Namespaces, read)
 		}
 		status.Contexts = append(status.Contexts, c)

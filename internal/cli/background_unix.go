@@ -122,7 +122,7 @@ const maxAwaited = 3
 
 // awaited says in a line what stands, and what is waited for.
 func (r *running) awaited(status control.Status, readiness control.Readiness) string {
-	if !status.Ready || len(readiness.Waiting) == 0 {
+	if !status.Settled || len(readiness.Waiting) == 0 {
 		return r.lastLine()
 	}
 	var names []string

@@ -281,7 +281,7 @@ func notesOf(o control.Overview) (notes []string) {
 	switch {
 	case o.Stopping:
 		return []string{"it is just ending: " + describeContexts(o.Contexts)}
-	case !o.Ready:
+	case !o.Settled:
 		notes = append(notes, "it is just starting: "+describeContexts(o.Contexts))
 	}
 	for _, c := range o.Contexts {

@@ -28,7 +28,7 @@ type daemon struct {
 func newDaemon(services ...Service) *daemon {
 	return &daemon{
 		status: Status{
-			Overview: Overview{Version: "v1", PID: 7, Ready: true, Contexts: []Context{{Name: "dev", Namespaces: []string{"shop"}}}},
+			Overview: Overview{Version: "v1", PID: 7, Settled: true, Contexts: []Context{{Name: "dev", Namespaces: []string{"shop"}}}},
 			Services: services,
 		},
 		changed: make(chan struct{}), stopped: make(chan struct{}, 9),

@@ -145,7 +145,7 @@ func ReadinessOf(status Status, names []string) Readiness {
 			r.Problems = append(r.Problems, c.Problems...)
 		}
 	}
-	r.Ready = status.Ready && len(r.Waiting)+len(r.Unknown)+len(r.Problems) == 0
+	r.Ready = status.Settled && len(r.Waiting)+len(r.Unknown)+len(r.Problems) == 0
 	return r
 }
 

@@ -41,7 +41,7 @@ func TestStates(t *testing.T) {
 // What can't be forwarded by what it is doesn't keep all from being ready; who asks for it
 // by name hears why.
 func TestSkippedIsNotWaitedFor(t *testing.T) {
-	status := Status{Overview: Overview{Ready: true}, Services: []Service{service("web", Ready), service("mail", Skipped)}}
+	status := Status{Overview: Overview{Settled: true}, Services: []Service{service("web", Ready), service("mail", Skipped)}}
 	if r := ReadinessOf(status, nil); !r.Ready {
 		t.Errorf("%+v", r)
 	}

@@ -261,8 +261,8 @@ func TestEventsOfNamesakes(t *testing.T) {
 // Whatever the Status says is heard of, and what belongs together ends with an event that
 // has no more.
 func TestEventsOfTheRest(t *testing.T) {
-	before := Status{Overview: Overview{Ready: true}, Services: []Service{service("web", Ready)}}
-	now := Status{Overview: Overview{Ready: true, Stopping: true, UpstreamConnections: 2}, Services: []Service{service("web", Waiting)}}
+	before := Status{Overview: Overview{Settled: true}, Services: []Service{service("web", Ready)}}
+	now := Status{Overview: Overview{Settled: true, Stopping: true, UpstreamConnections: 2}, Services: []Service{service("web", Waiting)}}
 	events := changes(before, now)
 	if len(events) != 2 || events[0].Overview == nil || !events[0].More || events[1].Service == nil || events[1].More {
 		t.Errorf("the events are %+v", events)
@@ -282,13 +282,13 @@ func TestReadiness(t *testing.T) {
 		names    []string
 		want     string
 	}{
-		"ready":                     {Overview{Ready: true}, []string{"web"}, "true"},
-		"one has failed":            {Overview{Ready: true}, nil, "false waiting"},
-		"it is ending":              {Overview{Ready: true, Stopping: true}, []string{"web"}, "false kubeshore is just ending"},
-		"another is read":           {Overview{Ready: true, Contexts: []Context{{Name: "dev", Reading: []string{"a"}}}}, []string{"web"}, "true"},
-		"it may be read yet":        {Overview{Ready: true, Contexts: []Context{{Name: "dev", Reading: []string{"a"}}}}, []string{"x"}, "false unknown namespace a of context dev is still being read"},
-		"a namespace isn't read":    {Overview{Ready: true, Contexts: []Context{{Name: "dev", Reading: []string{"a"}}}}, nil, "false waiting namespace a of context dev is still being read"},
-		"all namespaces aren't yet": {Overview{Ready: true, Contexts: []Context{{Name: "dev", Reading: []string{"*"}}}}, nil, "false waiting context dev is still being read"},
+		"ready":                     {Overview{Settled: true}, []string{"web"}, "true"},
+		"one has failed":            {Overview{Settled: true}, nil, "false waiting"},
+		"it is ending":              {Overview{Settled: true, Stopping: true}, []string{"web"}, "false kubeshore is just ending"},
+		"another is read":           {Overview{Settled: true, Contexts: []Context{{Name: "dev", Reading: []string{"a"}}}}, []string{"web"}, "true"},
+		"it may be read yet":        {Overview{Settled: true, Contexts: []Context{{Name: "dev", Reading: []string{"a"}}}}, []string{"x"}, "false unknown namespace a of context dev is still being read"},
+		"a namespace isn't read":    {Overview{Settled: true, Contexts: []Context{{Name: "dev", Reading: []string{"a"}}}}, nil, "false waiting namespace a of context dev is still being read"},
+		"all namespaces aren't yet": {Overview{Settled: true, Contexts: []Context{{Name: "dev", Reading: []string{"*"}}}}, nil, "false waiting context dev is still being read"},
 	} {
 		r := ReadinessOf(Status{Overview: c.overview, Services: all}, c.names)
 		said := []string{strconv.FormatBool(r.Ready)}

@@ -23,8 +23,9 @@ type Overview struct {
 	PID int `json:"pid"`
 	// Started is when it was started.
 	Started time.Time `json:"started"`
-	// Ready tells whether what there was at the start stands: names, addresses and ports.
-	Ready bool `json:"ready"`
+	// Settled tells whether what there was at the start stands: names, addresses and ports.
+	// Whether services can answer is another matter: see Readiness.
+	Settled bool `json:"settled"`
 	// Stopping tells whether it was told to end.
 	Stopping bool `json:"stopping"`
 	// Kubeconfig has the files that the contexts are from.
