@@ -52,10 +52,19 @@ func lookBack(old *os.File, there []byte) (late []byte, err error) {
 }
 
 // keep gives a file at temp, which has what another program wrote, a name under which no
-// run removes it.
-func (f *File) keep(temp string) (kept string, err error) {
-	kept = hidden(f.path, "late-"+strconv.Itoa(os.Getpid()))
+// run removes it. The lock for a write must be held.
+func keep(path, temp string) (kept string, err error) {
+	kept = freeLate(path)
 	return kept, os.Rename(temp, kept)
+}
+
+// freeLate returns a name for a file to keep that none has.
+func freeLate(path string) string {
+	for n := 1; ; n++ {
+		if name := hidden(path, "late-"+strconv.Itoa(n)); !exists(name) {
+			return name
+		}
+	}
 }
 
 // removeTemp removes the temporary file beside a hosts file. A run that was killed may
@@ -69,7 +78,8 @@ func removeTemp(path string) (removed bool, err error) {
 	}
 	there, unread := os.ReadFile(path)
 	if err == nil && unread == nil && hasMore(left, there) {
-		return false, os.Rename(temp, hidden(path, "late-killed"))
+		_, err := keep(path, temp)
+		return false, err
 	}
 	return true, os.Remove(temp)
 }

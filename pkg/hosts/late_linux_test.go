@@ -3,6 +3,8 @@ package hosts
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -212,10 +214,51 @@ func TestFileOwesWhatComesLate(t *testing.T) {
 		if _, err := f.Set(t.Context(), table); err == nil {
 			t.Fatal("nobody hears of it")
 		}
-		if strays, err := f.Strays(); err != nil || len(strays) != 1 || !strings.Contains(strays[0], "kubeshore-late-") {
+		if strays, err := f.Strays(); err != nil || len(strays) != 1 || !strings.Contains(strays[0], "kubeshore-late-1") {
 			t.Errorf("left are %q, %v", strays, err)
 		}
 	})
+}
+
+// What is kept for one program isn't lost to the next.
+func TestFileKeepsEach(t *testing.T) {
+	f, path := open(t)
+	for i := range 3 {
+		f.at("look back", func() error {
+			return errors.Join(unix.EIO, appendTo(hidden(path, "new"), fmt.Sprintf("10.0.0.%d late\n", i)))
+		})
+		if _, err := f.Set(t.Context(), map[netip.Addr][]string{addr1: {fmt.Sprint("n", i)}}); err == nil {
+			t.Fatal("nobody hears of it")
+		}
+	}
+	kept, err := filepath.Glob(hidden(path, "late-*"))
+	if err != nil || len(kept) != 3 {
+		t.Fatalf("there are %q, %v", kept, err)
+	}
+	for i, kept := range kept {
+		if !strings.Contains(content(t, kept), fmt.Sprintf("10.0.0.%d late\n", i)) {
+			t.Errorf("%s has %q", kept, content(t, kept))
+		}
+	}
+}
+
+// Of two programs that put a file there in that moment the later one's stays.
+func TestFileGivesBackTheLatest(t *testing.T) {
+	f, path := open(t)
+	temp := hidden(path, "new")
+	if err := errors.Join(os.WriteFile(temp, []byte("the first one's\n"), 0o600), os.WriteFile(path, []byte("the second one's\n"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	ours, err := os.Stat(t.TempDir()) // it is at neither place
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.giveBack(temp, ours); !errors.Is(err, errChanged) {
+		t.Error(err)
+	}
+	if got := content(t, path); got != "the second one's\n" || exists(temp) {
+		t.Errorf("it has %q, and there is one beside it: %v", got, exists(temp))
+	}
 }
 
 // A run that is killed while it looks back leaves the replaced file: if it has a line that
@@ -237,7 +280,7 @@ func TestFileIsKilledWithSomethingLate(t *testing.T) {
 	if err != nil || len(done.Left) != 1 {
 		t.Fatalf("%+v, %v", done, err)
 	}
-	if got, want := content(t, hidden(path, "late-killed")), original+"10.0.0.1 late\n"; got != want {
+	if got, want := content(t, hidden(path, "late-1")), original+"10.0.0.1 late\n"; got != want {
 		t.Errorf("it is kept as %q, want %q", got, want)
 	}
 	if got := content(t, path); got != original {

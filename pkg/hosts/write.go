@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strconv"
 )
 
 // write replaces the content there by next: with a rename, so that nobody sees
@@ -90,14 +89,21 @@ func (f *File) prepare(temp string, old *os.File, there, next []byte) (is os.Fil
 }
 
 // giveBack puts what another program has put to the path back there, which is at temp
-// now, in place of our own file, which is is.
+// now, in place of our own file, which is is. If one more has come since, that is the one
+// that stays: it would have replaced the first.
 func (f *File) giveBack(temp string, is os.FileInfo) error {
-	_, err := replaceBy(temp, f.path)
-	if ours, e := os.Lstat(temp); err == nil && e == nil && os.SameFile(ours, is) {
-		return errors.Join(errChanged, os.Remove(temp))
+	first, err := os.Lstat(temp)
+	for tries := 0; err == nil && tries < 2; tries++ {
+		if _, err = replaceBy(temp, f.path); err != nil {
+			break
+		}
+		var now os.FileInfo
+		if now, err = os.Lstat(temp); err == nil && (os.SameFile(now, is) || os.SameFile(now, first)) {
+			return errors.Join(errChanged, os.Remove(temp))
+		}
 	}
-	kept, e := f.keep(temp) // not ours: that one, or one more
-	return errors.Join(fmt.Errorf("%w; what one has put there is in %s", errChanged, kept), err, e)
+	kept, e := keep(f.path, temp)
+	return errors.Join(fmt.Errorf("another program has put a file there, which is %s now", kept), err, e)
 }
 
 // isFile tells whether an open file is the one at a path.
@@ -123,9 +129,9 @@ func (f *File) takeLate(temp string, old *os.File, there []byte) (late []byte, e
 	case err == nil && late == nil:
 		return nil, nil
 	case temp != "":
-		kept, _ = f.keep(temp)
+		kept, _ = keep(f.path, temp)
 	default:
-		kept = hidden(f.path, "late-"+strconv.Itoa(os.Getpid()))
+		kept = freeLate(f.path)
 		_ = os.WriteFile(kept, late, 0o600) // it is written next: a copy is for the worst
 	}
 	if err != nil {
