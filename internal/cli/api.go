@@ -58,9 +58,7 @@ func (r *running) Status() control.Status {
 				c.Server, c.Problems, read = cluster.Server, cluster.Problems, cluster.Read
 			}
 		}
-		if status.Settled {
-			c.Reading = unread(follow.Namespaces, read)
-		}
+		c.Reading = unread(follow.Namespaces, read)
 		status.Contexts = append(status.Contexts, c)
 	}
 	return status

@@ -70,7 +70,7 @@ func TestRunningEarly(t *testing.T) {
 	f, ended := defaults(), false
 	r := &running{flags: &f, wanted: w, dialer: tunnel.New(w.find, 0), end: func() { ended = true }}
 	r.engine = f.newEngine(r, nil, log)
-	if status := r.Status(); status.Settled || status.Stopping || len(status.Contexts) != 1 || len(status.Contexts[0].Reading) > 0 {
+	if status := r.Status(); status.Settled || status.Stopping || len(status.Contexts) != 1 || !slices.Equal(status.Contexts[0].Reading, []string{"shop"}) {
 		t.Errorf("at first its status is %+v", status)
 	}
 	changed := r.Changed()
@@ -111,8 +111,8 @@ func TestWait(t *testing.T) {
 		<-req.Context().Done()
 	})
 	client := control.NewClient(folder)
-	err := waitFor(t.Context(), client, nil, 300*time.Millisecond)
-	if err == nil || err.Error() != "not ready after 300ms: web.shop: no pod is ready" {
+	err := waitFor(t.Context(), client, nil, 2*time.Second)
+	if err == nil || err.Error() != "not ready after 2s: web.shop: no pod is ready" {
 		t.Error(err)
 	}
 	if n := requests.Load(); n != 1 {

@@ -78,11 +78,7 @@ func service(name string, state State) Service {
 // listening listens in a folder of its own.
 func listening(t *testing.T) (*Socket, string) {
 	t.Helper()
-	folder, err := os.MkdirTemp("", "control") // a socket's path is short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(folder) })
+	folder := shortFolder(t)
 	l, err := Listen(t.Context(), folder)
 	if err != nil {
 		t.Fatal(err)
@@ -225,6 +221,26 @@ func TestJournal(t *testing.T) {
 	}
 }
 
+// What was written before the end is read, too.
+func TestJournalToTheEnd(t *testing.T) {
+	for range 50 {
+		var j Journal
+		r, w := io.Pipe()
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- errors.Join(j.CopyTo(ctx, w, 0, true), w.Close()) }()
+		if _, err := r.Read(nil); err != nil { // it listens
+			t.Fatal(err)
+		}
+		fmt.Fprintln(&j, "everything is taken back")
+		cancel()
+		text, err := io.ReadAll(r)
+		if err := errors.Join(err, <-ended); err != nil || string(text) != "everything is taken back\n" {
+			t.Fatalf("it says %q, %v", text, err)
+		}
+	}
+}
+
 func TestLogIsFollowed(t *testing.T) {
 	d := newDaemon()
 	c, s, _ := serve(t, d)
@@ -249,11 +265,7 @@ func TestLogIsFollowed(t *testing.T) {
 
 // A kubeshore of another version is said to be one.
 func TestAnotherVersion(t *testing.T) {
-	folder, err := os.MkdirTemp("", "control")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(folder) })
+	folder := shortFolder(t)
 	l, err := Listen(t.Context(), folder)
 	if err != nil {
 		t.Fatal(err)
@@ -282,11 +294,7 @@ func TestAnotherVersion(t *testing.T) {
 // One that is stopped is said to be there.
 func TestNoAnswer(t *testing.T) {
 	t.Parallel() // it takes its time
-	folder, err := os.MkdirTemp("", "control")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(folder) })
+	folder := shortFolder(t)
 	l, err := Listen(t.Context(), folder)
 	if err != nil {
 		t.Fatal(err)

@@ -44,7 +44,7 @@ func (j *Journal) Write(line []byte) (int, error) {
 var ErrBehind = errors.New("too slow: what came meanwhile is lost")
 
 // CopyTo writes the last lines, all that there are if tail is negative, and, if it is to
-// follow, those that come, until ctx ends.
+// follow, those that come until ctx ends.
 func (j *Journal) CopyTo(ctx context.Context, w io.Writer, tail int, follow bool) error {
 	j.mu.Lock()
 	lines := j.lines
@@ -61,7 +61,7 @@ func (j *Journal) CopyTo(ctx context.Context, w io.Writer, tail int, follow bool
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return copyRest(w, heard)
 		case line, ok := <-heard:
 			if !ok {
 				return ErrBehind
@@ -69,6 +69,23 @@ func (j *Journal) CopyTo(ctx context.Context, w io.Writer, tail int, follow bool
 			if _, err := w.Write(line); err != nil {
 				return err
 			}
+		}
+	}
+}
+
+// copyRest writes what was heard and not written yet.
+func copyRest(w io.Writer, heard <-chan []byte) error {
+	for {
+		select {
+		case line, ok := <-heard:
+			if !ok {
+				return ErrBehind
+			}
+			if _, err := w.Write(line); err != nil {
+				return err
+			}
+		default:
+			return nil
 		}
 	}
 }

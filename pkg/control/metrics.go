@@ -118,7 +118,10 @@ func (c *statusCollector) Collect(to chan<- prometheus.Metric) {
 		to <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(value), labels...)
 	}
 	status := c.status()
-	states := map[State]int{Ready: 0, Degraded: 0, Waiting: 0, Failed: 0, Skipped: 0}
+	states := make(map[State]int)
+	for _, state := range States() {
+		states[state] = 0
+	}
 	for _, s := range status.Services {
 		states[s.State]++
 		accepted := 0

@@ -41,7 +41,11 @@ func TestOpenAPI(t *testing.T) {
 	const path = "../../docs/openapi.json"
 	reflector := &jsonschema.Reflector{Anonymous: true, AllowAdditionalProperties: true, Mapper: func(of reflect.Type) *jsonschema.Schema {
 		if of == reflect.TypeFor[State]() {
-			return &jsonschema.Schema{Type: "string", Enum: []any{Ready, Degraded, Waiting, Failed}}
+			schema := &jsonschema.Schema{Type: "string"}
+			for _, state := range States() {
+				schema.Enum = append(schema.Enum, state)
+			}
+			return schema
 		}
 		return nil
 	}}

@@ -78,7 +78,7 @@ func listenIn(ctx context.Context, folder string) (*standing, error) {
 		return nil, err
 	}
 	// Of two that start at once, one is to see the other.
-	unlock, err := lock(path)
+	unlock, err := lock(ctx, path, lockTime)
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +110,36 @@ func listenIn(ctx context.Context, folder string) (*standing, error) {
 	return at, nil
 }
 
-func lock(path string) (unlock func(), err error) { return lockedfile.MutexAt(path + ".lock").Lock() }
+// lockTime is how long another kubeshore may take that is just starting or ending.
+const lockTime = 5 * time.Second
+
+// lock takes the lock of a socket's path. Who has it may be stopped: that is not waited for
+// without end.
+func lock(ctx context.Context, path string, limit time.Duration) (unlock func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	type lock struct {
+		unlock func()
+		err    error
+	}
+	had := make(chan lock)
+	go func() { // nobody can take it back
+		unlock, err := lockedfile.MutexAt(path + ".lock").Lock()
+		select {
+		case had <- lock{unlock, err}:
+		case <-ctx.Done():
+			if err == nil {
+				unlock()
+			}
+		}
+	}()
+	select {
+	case l := <-had:
+		return l.unlock, l.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("another kubeshore has %s.lock, and neither starts nor ends: it may be stopped (SIGSTOP)", path)
+	}
+}
 
 // wsaRefused is ECONNREFUSED of Windows' sockets, and no error elsewhere.
 const wsaRefused = syscall.Errno(10061)
@@ -132,10 +161,11 @@ func (s *standing) stands() bool {
 
 func (s *standing) Close() error {
 	err := s.UnixListener.Close()
-	if unlock, e := lock(s.path); e == nil { // else its folder is gone
+	unlock, e := lock(context.Background(), s.path, endTime)
+	if e == nil {
 		defer unlock()
 	}
-	if !s.stands() {
+	if !s.stands() || e != nil && !errors.Is(e, fs.ErrNotExist) { // its folder may be gone, or it be another's in a moment
 		return err
 	}
 	if e := os.Remove(s.path); !errors.Is(e, fs.ErrNotExist) {

@@ -11,7 +11,20 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/rogpeppe/go-internal/lockedfile"
 )
+
+// shortFolder returns a folder whose path is short, as a socket's must be.
+func shortFolder(t *testing.T) string {
+	t.Helper()
+	folder, err := os.MkdirTemp("", "control")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(folder) })
+	return folder
+}
 
 func TestListen(t *testing.T) {
 	d := newDaemon()
@@ -26,11 +39,7 @@ func TestListen(t *testing.T) {
 		t.Error(err)
 	}
 	t.Run("stale", func(t *testing.T) {
-		stale, err := os.MkdirTemp("", "control")
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = os.RemoveAll(stale) })
+		stale := shortFolder(t)
 		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: SocketIn(stale), Net: "unix"})
 		if err != nil {
 			t.Fatal(err)
@@ -50,11 +59,7 @@ func TestListen(t *testing.T) {
 
 // Of many that start at once, one listens.
 func TestListenAtOnce(t *testing.T) {
-	folder, err := os.MkdirTemp("", "control")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(folder) })
+	folder := shortFolder(t)
 	var all sync.WaitGroup
 	listeners := make(chan net.Listener, 20)
 	for range cap(listeners) {
@@ -90,12 +95,23 @@ func TestListenUncertain(t *testing.T) {
 	}
 }
 
-func TestListenTooLong(t *testing.T) {
-	short, err := os.MkdirTemp("", "control")
+// Another one that has the lock, and does nothing, isn't waited for without end.
+func TestListenBehindAStoppedOne(t *testing.T) {
+	folder := shortFolder(t)
+	unlock, err := lockedfile.MutexAt(SocketIn(folder) + ".lock").Lock()
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(short) })
+	defer unlock()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if l, err := Listen(ctx, folder); err == nil || !strings.Contains(err.Error(), "it may be stopped") {
+		t.Errorf("it gets %v, %v", l, err)
+	}
+}
+
+func TestListenTooLong(t *testing.T) {
+	short := shortFolder(t)
 	long := filepath.Join(short, strings.Repeat("x", 100))
 	if _, err := Listen(t.Context(), long); err == nil || !strings.Contains(err.Error(), "is too long") {
 		t.Error(err)
@@ -116,11 +132,7 @@ func TestListenTooLong(t *testing.T) {
 // A socket whose folder is emptied is there again, or in the next folder; another's stays,
 // whatever becomes of this one.
 func TestSocketIsKept(t *testing.T) {
-	base, err := os.MkdirTemp("", "control")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(base) })
+	base := shortFolder(t)
 	folders := []string{filepath.Join(base, "run", "k"), filepath.Join(base, "state")}
 	l, err := Listen(t.Context(), folders...)
 	if err != nil {

@@ -83,6 +83,9 @@ const (
 	Skipped State = "skipped"
 )
 
+// States returns all states.
+func States() []State { return []State{Ready, Degraded, Waiting, Failed, Skipped} }
+
 // Works tells whether a service in this state can answer.
 func (s State) Works() bool { return s == Ready || s == Degraded }
 
