@@ -26,7 +26,10 @@ func startDetached(ctx context.Context, f upFlags) error {
 		return err
 	}
 	signal.Ignore(syscall.SIGHUP) // no terminal is its own
-	var err error
+	err := alreadyAnywhere(ctx)   // else the log file is another's
+	if err != nil {
+		return err
+	}
 	if f.logFile, err = logPath(); err != nil {
 		return err
 	}
@@ -41,6 +44,7 @@ func startDetached(ctx context.Context, f upFlags) error {
 	}
 	defer pipe.Close()
 	starter := newScreen(pipe)
+	starter.ended = func() { _ = pipe.Close() }
 	return starter.during(func() error {
 		log := newLog(file, f.logFormat, f.verbose)
 		log.SetFormatter(newFormatter(f.logFormat, time.DateTime)) // it lives for days
@@ -59,7 +63,7 @@ func startDetached(ctx context.Context, f upFlags) error {
 			return file.takeStderr()
 		}
 		err := start(ctx, f, log)
-		if err != nil && !errors.Is(err, control.ErrRunning) { // else the file is another's
+		if err != nil && !errors.Is(err, control.ErrRunning) && !errors.As(err, new(*control.VersionError)) { // else as above
 			log.ReplaceHooks(make(logrus.LevelHooks)) // who has started this hears it in its own words
 			log.Error(err)
 		}

@@ -111,6 +111,24 @@ func TestShow(t *testing.T) {
 	}
 }
 
+// A daemon that has ended is over, though what it has left behind has its pipe.
+func TestShowEndsWithTheDaemon(t *testing.T) {
+	said, says, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer said.Close()
+	defer says.Close() // which a plugin has
+	fmt.Fprintln(says, "everything is taken back")
+	if err := said.SetReadDeadline(time.Now().Add(time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	var shown bytes.Buffer
+	if left, err := show(&screen{out: &shown, width: func() int { return 0 }}, nil, said); left || err != nil || shown.String() != "everything is taken back\n" {
+		t.Errorf("it is left: %t, %v, and says %q", left, err, shown.String())
+	}
+}
+
 // What goes to the background says what it waits for.
 func TestAwaited(t *testing.T) {
 	var status control.Status

@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strconv"
 	"syscall"
 	"time"
@@ -66,10 +67,7 @@ func detach(ctx context.Context, f upFlags, shown *screen, log *logrus.Logger) e
 	if err := already(ctx, folders); err != nil {
 		return err
 	}
-	if err := logIn(ctx, f, log); err != nil {
-		return err
-	}
-	keeper, err := f.keeperFor(ctx, p, conn)
+	keeper, err := f.prepare(ctx, p, conn, log)
 	if err != nil {
 		return err
 	}
@@ -88,6 +86,22 @@ func detach(ctx context.Context, f upFlags, shown *screen, log *logrus.Logger) e
 		status.PID, works, all)
 	fmt.Fprintln(shown, wrap(text, shown.width(), 0))
 	return nil
+}
+
+// prepare does what must be done while there is a terminal, and can be told to end: it has
+// plugins ask what they may ask, and returns what keeperFor does.
+func (f upFlags) prepare(ctx context.Context, p privileges, conn *net.UnixConn, log logrus.FieldLogger) (*os.File, error) {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGHUP)
+	defer stop()
+	err := logIn(ctx, f, log)
+	var keeper *os.File
+	if err == nil {
+		keeper, err = f.keeperFor(ctx, p, conn)
+	}
+	if err != nil && ctx.Err() != nil {
+		return nil, exitStatus(exitFault) // stopped, as was asked, before there was anything
+	}
+	return keeper, err
 }
 
 // detachFor is detach under sudo: it starts the keeper, and the rest of it as the user.
@@ -198,15 +212,20 @@ func startInBackground(keeper *os.File, shown *screen, log *logrus.Logger) error
 	if keeper != nil {
 		_ = keeper.Close()
 	}
+	ended := make(chan error, 1)
+	go func() { // until this process ends, if the daemon is left alone
+		ended <- daemon.Wait()
+		_ = said.SetReadDeadline(time.Now().Add(copyTime)) // a plugin that is left may have the pipe
+	}()
 	defer signals.passTo(daemon.Process, syscall.SIGTERM)()
 	switch left, err := show(shown, viewOf(log), said); {
 	case err != nil: // nobody sees what becomes of it
 		_ = said.Close() // it is not to wait for a reader
-		return errors.Join(err, daemon.Process.Signal(syscall.SIGTERM), outcome(daemon.Wait()))
+		return errors.Join(err, daemon.Process.Signal(syscall.SIGTERM), outcome(<-ended))
 	case left:
 		return nil
 	}
-	if err := outcome(daemon.Wait()); err != nil {
+	if err := outcome(<-ended); err != nil {
 		return err
 	}
 	return exitStatus(exitFault) // stopped, as was asked, before it was ready
@@ -233,7 +252,7 @@ func show(on *screen, by *view, said io.Reader) (left bool, err error) {
 			return true, nil
 		case gone != nil:
 			return false, gone
-		case errors.Is(err, io.EOF):
+		case errors.Is(err, io.EOF), errors.Is(err, os.ErrDeadlineExceeded):
 			return false, nil
 		case err != nil:
 			return false, err

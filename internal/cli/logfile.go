@@ -35,7 +35,8 @@ type logFile struct {
 
 	mu     sync.Mutex
 	file   *os.File
-	size   int64
+	size   int64                // of what Write has written, and was there before
+	over   int64                // how much more than max it may have, as it could not become the old one
 	lost   int                  // lines that there was no room for
 	why    error                // what the last of them failed by
 	opened func(*os.File) error // is told of a further file; may be nil
@@ -60,7 +61,7 @@ func (l *logFile) open() error {
 	if err != nil {
 		return errors.Join(err, file.Close())
 	}
-	l.file, l.size = file, info.Size()
+	l.file, l.size, l.over = file, info.Size(), 0
 	return nil
 }
 
@@ -70,16 +71,8 @@ func (l *logFile) open() error {
 func (l *logFile) Write(line []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.size > 0 && l.size+int64(len(line)) > l.max {
-		full := l.file
-		if err := os.Rename(l.path, l.path+".1"); err == nil && l.open() == nil {
-			_ = full.Close()
-			if l.opened != nil {
-				_ = l.opened(l.file) // what can't be had there is still written here
-			}
-		} else {
-			l.size = 0 // not with each line again
-		}
+	if l.size > 0 && l.size+int64(len(line)) > l.max+l.over {
+		l.rotate()
 	}
 	text := line
 	if l.lost > 0 {
@@ -87,12 +80,34 @@ func (l *logFile) Write(line []byte) (int, error) {
 	}
 	n, err := l.file.Write(text)
 	if err != nil {
-		_ = l.file.Truncate(l.size) // half of a line is none
 		l.lost, l.why = l.lost+1, err
+		if info, e := l.file.Stat(); e == nil && n > 0 {
+			_ = l.file.Truncate(info.Size() - int64(n)) // half of a line is none
+		}
 		return len(line), nil
 	}
 	l.size, l.lost = l.size+int64(n), 0
 	return len(line), nil
+}
+
+// rotate makes the file the old one, and begins a new one. Where that can't be had it goes
+// on with the file, and tries again when that has grown by as much again. mu must be held.
+func (l *logFile) rotate() {
+	full := l.file
+	err := os.Rename(l.path, l.path+".1")
+	if err == nil {
+		if err = l.open(); err != nil {
+			_ = os.Rename(l.path+".1", l.path)
+		}
+	}
+	if err != nil {
+		l.over = l.size
+		return
+	}
+	_ = full.Close()
+	if l.opened != nil {
+		_ = l.opened(l.file) // what can't be had there is still written here
+	}
 }
 
 // Close closes the file.

@@ -58,6 +58,39 @@ func TestLogFileRotates(t *testing.T) {
 	_ = again.Close()
 }
 
+// Where it can't become the old one, as its folder is gone, and can't be written either,
+// nothing that it has is lost, and how many lines are missing is said once there is room.
+func TestLogFileWithoutRoom(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state", "log")
+	l, err := openLogFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	l.max = 20
+	fmt.Fprintln(l, "the first line")
+	full := l.file
+	broken, err := os.Open(path) // not for writing
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer broken.Close()
+	if err := os.Rename(filepath.Dir(path), filepath.Dir(path)+".gone"); err != nil {
+		t.Fatal(err)
+	}
+	l.file = broken
+	for range 3 {
+		fmt.Fprintln(l, "a line that is lost")
+	}
+	l.file = full
+	fmt.Fprintln(l, "the last line")
+	content, err := os.ReadFile(filepath.Dir(path) + ".gone/log")
+	lines := strings.Split(string(content), "\n")
+	if err != nil || len(lines) != 4 || lines[0] != "the first line" || !strings.HasPrefix(lines[1], "(lines that are missing here: 3, as of ") || lines[2] != "the last line" {
+		t.Errorf("it has %q, %v", lines, err)
+	}
+}
+
 // Who follows the log, as logs -f does, sees every line once, in their order, however often
 // the file becomes the old one meanwhile.
 func TestLogIsFollowedAcrossRotation(t *testing.T) {

@@ -83,6 +83,38 @@ func (c choice) from(status control.Status) (control.Status, error) {
 	return status, errors.Join(errs...)
 }
 
+// among returns what passes those events to handle that are about what was chosen: a
+// service that once was goes on to be, whatever names it has left.
+func (c choice) among(handle func(control.Event) error) func(control.Event) error {
+	chosen := make(map[control.ServiceID]bool)
+	wants := func(id control.ServiceID, names ...string) bool {
+		key := id
+		key.Name = "" // it may change
+		chosen[key] = chosen[key] || c.has(id, names...)
+		return chosen[key]
+	}
+	var held *control.Event // the last one of a moment so far
+	return func(e control.Event) error {
+		if e.Status != nil {
+			e.Status.Services = slices.DeleteFunc(e.Status.Services, func(s control.Service) bool { return !wants(s.ID(), s.Names...) })
+		}
+		if (e.Service == nil || wants(e.Service.ID(), e.Service.Names...)) && (e.Gone == nil || wants(*e.Gone)) {
+			if held != nil {
+				if err := handle(*held); err != nil {
+					return err
+				}
+			}
+			held = &e
+		}
+		if e.More || held == nil {
+			return nil
+		}
+		last := *held
+		last.More, held = false, nil
+		return handle(last)
+	}
+}
+
 // ps writes what stands of the services that were chosen and, if it is to watch, what
 // changes until ctx ends.
 func ps(ctx context.Context, client *control.Client, out io.Writer, of choice, format string, watch bool) error {
@@ -98,13 +130,7 @@ func ps(ctx context.Context, client *control.Client, out io.Writer, of choice, f
 		return errors.Join(writeStatus(out, status, format), unknown)
 	}
 	table := newTable(out, format == "wide")
-	err := client.Events(ctx, func(e control.Event) error {
-		switch {
-		case e.Service != nil && !of.has(e.Service.ID(), e.Service.Names...), e.Gone != nil && !of.has(*e.Gone):
-			return nil
-		case e.Status != nil:
-			*e.Status, _ = of.from(*e.Status) // it may come
-		}
+	err := client.Events(ctx, of.among(func(e control.Event) error {
 		switch {
 		case format == "json":
 			return json.NewEncoder(out).Encode(e)
@@ -124,7 +150,7 @@ func ps(ctx context.Context, client *control.Client, out io.Writer, of choice, f
 			return table.overview(*e.Overview)
 		}
 		return nil
-	})
+	}))
 	if err == nil && ctx.Err() == nil {
 		return errEnded
 	}
@@ -282,7 +308,7 @@ func notesOf(o control.Overview) (notes []string) {
 	case o.Stopping:
 		return []string{"it is just ending: " + describeContexts(o.Contexts)}
 	case !o.Settled:
-		notes = append(notes, "it is just starting: "+describeContexts(o.Contexts))
+		return []string{"it is just starting: " + describeContexts(o.Contexts)}
 	}
 	for _, c := range o.Contexts {
 		notes = append(notes, c.Unread()...)

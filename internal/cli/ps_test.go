@@ -153,17 +153,25 @@ func TestPsWatch(t *testing.T) {
 	web := control.Service{Name: "web.shop", Service: "web", Namespace: "shop", Address: "127.64.0.1", Ports: []control.Port{{Port: 80}}, ReadyPods: 1, Pods: 1, State: control.Ready}
 	d := &daemon{status: control.Status{Overview: control.Overview{Settled: true, Contexts: []control.Context{{Name: "dev"}}}, Services: []control.Service{web}}, changed: make(chan struct{})}
 	client, end := serve(t, d)
-	var table, names output
-	ended := make(chan error, 2)
+	web.Names = []string{"web.shop.svc.cluster.local", "web.shop"}
+	d.status.Services[0].Names = web.Names
+	var table, names, one output
+	ended := make(chan error, 3)
+	go func() {
+		ended <- ps(t.Context(), client, &one, choice{services: []string{"web.shop.svc.cluster.local"}, namespaces: []string{"shop"}}, "", true)
+	}()
 	go func() { ended <- ps(t.Context(), client, &table, choice{}, "", true) }()
 	go func() { ended <- ps(t.Context(), client, &names, choice{services: []string{"web"}}, "name", true) }()
 	table.await(t, "SERVICE   ADDRESS     PORTS  PODS  CONNS  TRAFFIC  STATE\nweb.shop  127.64.0.1  80     1/1   0      -        ready\n")
 	names.await(t, "web.shop\n")
+	one.await(t, "ready\n")
 
+	web.Names = nil // it has none as long as nothing answers
 	web.State, web.Reason, web.ReadyPods = control.Waiting, "no pod is ready", 0
 	d.set(control.Status{
 		Overview: control.Overview{Settled: true, Contexts: []control.Context{{Name: "dev", Problems: []string{"may not list services"}}}}, Services: []control.Service{web},
 	})
+	one.await(t, "web.shop  127.64.0.1  80     0/1   0      -        waiting: no pod is ready\n")
 	table.await(t, "problem: may not list services\nweb.shop  127.64.0.1  80     0/1   0      -        waiting: no pod is ready\n")
 	names.await(t, "web.shop\n")
 
@@ -174,7 +182,8 @@ func TestPsWatch(t *testing.T) {
 	table.await(t, "it is just ending: namespace data of context dev\n")
 
 	end()
-	for range 2 {
+	one.await(t, "it is just ending: namespace data of context dev\n")
+	for range 3 {
 		if err := <-ended; !errors.Is(err, errEnded) {
 			t.Errorf("at the daemon's end: %v", err)
 		}

@@ -33,6 +33,7 @@ type screen struct {
 	ours      func() bool      // whether the terminal is for this job now; nil: it is
 	formatter logrus.Formatter // of its own lines
 	due       chan struct{}    // receives when there is something to write
+	ended     func()           // is called when all of what was queued is written; may be nil
 
 	mu     sync.Mutex
 	queued bool
@@ -214,6 +215,9 @@ func (s *screen) run() {
 			s.err = err
 			s.mu.Unlock()
 		case over:
+			if s.ended != nil {
+				s.ended()
+			}
 			return
 		default:
 			<-s.due
