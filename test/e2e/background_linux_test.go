@@ -63,10 +63,8 @@ func (p person) clean(t *testing.T, before string) {
 		if err == nil && string(after) != before {
 			err = fmt.Errorf("the hosts file was\n%s\nand is\n%s", before, after)
 		}
-		for _, pattern := range []string{"/etc/.hosts*", filepath.Join(p.home, "kubeshore-[0-9]*"), filepath.Join(p.home, ".local/state/kubeshore/*.sock")} {
-			if left, _ := filepath.Glob(pattern); len(left) > 0 {
-				err = fmt.Errorf("left behind: %v", left)
-			}
+		if err == nil {
+			err = p.leftBehind("kubeshore-[0-9]*", ".local/state/kubeshore/*.sock")
 		}
 		return err
 	})
