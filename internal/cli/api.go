@@ -27,6 +27,7 @@ type running struct {
 	dialer   *tunnel.Dialer
 	started  time.Time
 	stopping atomic.Bool
+	names    atomic.Pointer[names] // nil as long as there are none
 	end      context.CancelFunc
 }
 
@@ -43,6 +44,9 @@ func (r *running) Status() control.Status {
 	}
 	if settled.project {
 		status.ProjectFile = r.wanted.project
+	}
+	if names := r.names.Load(); names != nil {
+		status.HostsWrites = (*names).Writes()
 	}
 	for i, follow := range settled.follow {
 		c := control.Context{Name: follow.Context, Namespaces: follow.Namespaces}

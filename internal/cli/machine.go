@@ -22,7 +22,7 @@ import (
 // machine is what a daemon changes this machine by: its own rights, or a keeper.
 type machine struct {
 	ports   listen.Taker
-	names   fwd.Names // nil: there are to be none
+	names   names // nil: there are to be none
 	aliases fwd.Aliases
 	// run does what must be done meanwhile, until ctx ends. It may be nil.
 	run func(ctx context.Context) error
@@ -30,6 +30,13 @@ type machine struct {
 	lacks string
 	// close lets go of what it has; the machine has been put back by then.
 	close func() error
+}
+
+// names are those that a machine has for addresses.
+type names interface {
+	fwd.Names
+	// Writes returns how often the hosts file was written.
+	Writes() uint64
 }
 
 // privileges is what a keeper is told on its own command line.

@@ -271,6 +271,9 @@ func (f *upFlags) forward(ctx, abort context.Context, daemon *running, open func
 	if err != nil {
 		return err
 	}
+	if m.names != nil {
+		daemon.names.Store(&m.names)
+	}
 	e := daemon.engine
 	e.Addresses, e.Aliases, e.Ports, e.Names = pool, m.aliases, listen.New(m.ports), m.names
 	if err := f.runShown(log, daemon, func() error { return run(ctx, abort, daemon, m) }); err != nil {

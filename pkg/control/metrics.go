@@ -20,7 +20,6 @@ type Metrics struct {
 	held      prometheus.Histogram
 	retries   prometheus.Counter
 	faults    *prometheus.CounterVec
-	named     prometheus.Counter
 }
 
 var _ fwd.Meter = (*Metrics)(nil)
@@ -42,7 +41,6 @@ func NewMetrics(version string, status func() Status) *Metrics {
 		}),
 		retries: prometheus.NewCounter(prometheus.CounterOpts{Name: "kubeshore_retries_total", Help: "Tries after the first one of a connection."}),
 		faults:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kubeshore_faults_total", Help: "Connections that were reset, by why."}, []string{"kind"}),
-		named:   prometheus.NewCounter(prometheus.CounterOpts{Name: "kubeshore_hosts_sets_total", Help: "How often the names in the hosts file were set: as they had changed, or as another program had changed the file."}),
 	}
 	for _, kind := range fwd.Faults() {
 		m.faults.WithLabelValues(string(kind))
@@ -51,7 +49,7 @@ func NewMetrics(version string, status func() Status) *Metrics {
 		Name: "kubeshore_build_info", Help: "Always 1; the label has the version.", ConstLabels: prometheus.Labels{"version": version},
 	})
 	build.Set(1)
-	m.registry.MustRegister(build, m.dial, m.firstByte, m.held, m.retries, m.faults, m.named, &statusCollector{status},
+	m.registry.MustRegister(build, m.dial, m.firstByte, m.held, m.retries, m.faults, &statusCollector{status},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -85,15 +83,13 @@ func (m *Metrics) Held(took time.Duration) { m.held.Observe(took.Seconds()) }
 // Failed implements fwd.Meter.
 func (m *Metrics) Failed(kind fwd.Fault) { m.faults.WithLabelValues(string(kind)).Inc() }
 
-// Named implements fwd.Meter.
-func (m *Metrics) Named() { m.named.Inc() }
-
 // What a status is measured by.
 var (
 	ofService = []string{"context", "namespace", "service", "pod"}
 
 	servicesDesc = prometheus.NewDesc("kubeshore_services", "Services and pods with an address of their own, by state.", []string{"state"}, nil)
 	upstreamDesc = prometheus.NewDesc("kubeshore_upstream_connections", "Connections to API servers that carry streams.", nil, nil)
+	writesDesc   = prometheus.NewDesc("kubeshore_hosts_writes_total", "How often the hosts file was written.", nil, nil)
 	podsDesc     = prometheus.NewDesc("kubeshore_endpoints", "Pods behind a service, by whether they are ready.", append(slices.Clip(ofService), "ready"), nil)
 	portsDesc    = prometheus.NewDesc("kubeshore_ports", "Ports of a service, by whether connections are accepted.", append(slices.Clip(ofService), "accepted"), nil)
 	openDesc     = prometheus.NewDesc("kubeshore_connections_open", "Open connections to a service.", ofService, nil)
@@ -105,7 +101,7 @@ var (
 type statusCollector struct{ status func() Status }
 
 func (c *statusCollector) Describe(to chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{servicesDesc, upstreamDesc, podsDesc, portsDesc, openDesc, totalDesc, bytesDesc} {
+	for _, desc := range []*prometheus.Desc{servicesDesc, upstreamDesc, writesDesc, podsDesc, portsDesc, openDesc, totalDesc, bytesDesc} {
 		to <- desc
 	}
 }
@@ -144,4 +140,5 @@ func (c *statusCollector) Collect(to chan<- prometheus.Metric) {
 		gauge(servicesDesc, n, string(state))
 	}
 	gauge(upstreamDesc, status.UpstreamConnections)
+	counter(writesDesc, status.HostsWrites)
 }

@@ -34,6 +34,8 @@ type Overview struct {
 	ProjectFile string `json:"projectFile,omitempty"`
 	// HostsFile is the file that the names are in.
 	HostsFile string `json:"hostsFile"`
+	// HostsWrites counts how often it was written.
+	HostsWrites uint64 `json:"hostsWrites"`
 	// LogFile is the file that the log is written to; empty if it is a terminal's.
 	LogFile string `json:"logFile,omitempty"`
 	// Listening says how ports are taken, in words.

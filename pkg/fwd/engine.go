@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -57,8 +55,7 @@ type Engine struct {
 
 	table  table // what connections are carried by
 	status published
-	poked  chan struct{}           // receives when the routes have other problems than the status says
-	named  map[netip.Addr][]string // the names that stand, as far as is known; the reconcile loop's
+	poked  chan struct{} // receives when the routes have other problems than the status says
 }
 
 // Status returns what stands now. Anyone may call it at any time.
@@ -179,7 +176,6 @@ func (e *Engine) due(ctx context.Context, retry <-chan time.Time, first bool) bo
 	case <-e.poked:
 	case <-e.Source.Changed():
 	case <-renamed:
-		e.named = nil
 	}
 	if !first {
 		select {
@@ -238,12 +234,7 @@ func (e *Engine) name(ctx context.Context, table map[netip.Addr][]string) (refus
 	if e.Names == nil {
 		return nil, nil
 	}
-	refused, err = e.Names.Set(ctx, table)
-	if err == nil && !maps.EqualFunc(table, e.named, slices.Equal) {
-		e.named = table
-		e.meter().Named()
-	}
-	return refused, err
+	return e.Names.Set(ctx, table)
 }
 
 // assign gives an address to each host that answers on any port. What keeps one

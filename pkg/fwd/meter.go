@@ -19,9 +19,6 @@ type Meter interface {
 	Held(took time.Duration)
 	// Failed: the connection was reset.
 	Failed(kind Fault)
-	// Named: the names on this machine were set: they have changed, or another program may
-	// have changed what they were set to.
-	Named()
 }
 
 // Fault is a kind of reason for which a connection was reset.
@@ -77,7 +74,6 @@ func (noMeter) Answered(time.Duration)      {}
 func (noMeter) Retried()                    {}
 func (noMeter) Held(time.Duration)          {}
 func (noMeter) Failed(Fault)                {}
-func (noMeter) Named()                      {}
 
 func (e *Engine) meter() Meter {
 	if e.Meter == nil {

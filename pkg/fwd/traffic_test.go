@@ -32,7 +32,6 @@ func (n *noted) Answered(took time.Duration)          { n.note("answered %v", to
 func (n *noted) Retried()                             { n.note("retried") }
 func (n *noted) Held(took time.Duration)              { n.note("held %v", took) }
 func (n *noted) Failed(kind fwd.Fault)                { n.note("failed %s", kind) }
-func (n *noted) Named()                               { n.note("named") }
 
 func (n *noted) String() string {
 	n.mu.Lock()
@@ -90,8 +89,8 @@ func TestMeter(t *testing.T) {
 		_, _ = io.ReadAll(held)
 		b.set(svc, service("other", "b"))
 	})
-	if got, want := told.String(), "named, dialed 0s unreached, retried, dialed 0s <nil>, answered 0s, "+
-		"held 10s, failed no_pod, dialed 0s <nil>, held 2.05s, answered 2.05s, named, named"; got != want {
+	if got, want := told.String(), "dialed 0s unreached, retried, dialed 0s <nil>, answered 0s, "+
+		"held 10s, failed no_pod, dialed 0s <nil>, held 2.05s, answered 2.05s"; got != want {
 		t.Errorf("it was told\n%s, want\n%s", got, want)
 	}
 }
@@ -132,38 +131,11 @@ func TestMeterOfWhatIsNot(t *testing.T) {
 					e.Dialer = c.dialer
 				}
 			}, c.ask)
-			if got := strings.Trim(strings.ReplaceAll(told.String(), "named", ""), ", "); got != c.want {
+			if got := told.String(); got != c.want {
 				t.Errorf("it was told\n%s, want\n%s", got, c.want)
 			}
 		})
 	}
-}
-
-// changingNames are names that another program changes.
-type changingNames struct {
-	fwd.Names
-	changed chan struct{}
-}
-
-func (n changingNames) Changed() <-chan struct{} { return n.changed }
-
-// The names are set again when another program has changed them, and that counts.
-func TestMeterOfNames(t *testing.T) {
-	told := &noted{}
-	var changed chan struct{}
-	inBubble(t, service("web", "a"), nil, func(e *fwd.Engine) {
-		changed = make(chan struct{}) // the bubble's own
-		e.Meter, e.Names = told, changingNames{e.Names, changed}
-	}, func(b *bubble) {
-		for range 3 {
-			changed <- struct{}{}
-			b.after(time.Second)
-		}
-		b.set(service("web", "a", "b")) // has the same names
-		if got := told.String(); got != "named"+strings.Repeat(", named", 3) {
-			t.Errorf("it was told %s", got)
-		}
-	})
 }
 
 // A port that goes takes nothing of what its service has come to with it.

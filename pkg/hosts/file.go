@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -28,6 +29,7 @@ type File struct {
 	running *lock
 	changed chan struct{}
 	flush   chan struct{}
+	writes  atomic.Uint64
 	step    func(what string) error // before each step of a write; for tests
 
 	mu      sync.Mutex // for one Set at a time
@@ -124,6 +126,9 @@ func (f *File) Set(ctx context.Context, table map[netip.Addr][]string) (refused 
 	return refused, nil
 }
 
+// Writes returns how often the file was written. Anyone may call it at any time.
+func (f *File) Writes() uint64 { return f.writes.Load() }
+
 // asWritten tells whether the last Set was for the same table, and nobody has
 // written the file since.
 func (f *File) asWritten(table map[netip.Addr][]string) bool {
@@ -174,6 +179,7 @@ func (f *File) set(ctx context.Context, table map[netip.Addr][]string) (refused 
 			return nil, nil, err
 		default:
 			soon(f.flush)
+			f.writes.Add(1)
 			owed = nil
 			if late == nil {
 				return refused, is, nil

@@ -37,6 +37,7 @@ type Client struct {
 	how     string
 	waiting atomic.Pointer[waiter] // nil if nobody waits
 	changed chan struct{}
+	writes  atomic.Uint64 // of the hosts file
 	ended   chan struct{} // closed when Run has returned
 
 	asking   sync.Mutex // for one request at a time
@@ -248,10 +249,14 @@ func (n *ClientNames) Set(ctx context.Context, table map[netip.Addr][]string) (m
 	}
 	reply, err := n.client.ask(ctx, request{Names: &table})
 	if errors.Is(err, ErrGone) && len(table) == 0 {
-		err = nil
+		return nil, nil
 	}
+	n.client.writes.Store(max(reply.Writes, n.client.writes.Load()))
 	return errs(reply.Refused), err
 }
+
+// Writes is that of hosts.File, as of the last Set.
+func (n *ClientNames) Writes() uint64 { return n.client.writes.Load() }
 
 // Changed is that of hosts.File.
 func (n *ClientNames) Changed() <-chan struct{} { return n.client.changed }

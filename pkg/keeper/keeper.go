@@ -31,6 +31,7 @@ const cleanupTime = 10 * time.Second
 type Names interface {
 	Set(ctx context.Context, table map[netip.Addr][]string) (refused map[string]error, err error)
 	Changed() <-chan struct{}
+	Writes() uint64
 }
 
 // Aliases is what the keeper needs of the machine's addresses (loopback.Aliases).
@@ -177,7 +178,7 @@ func (k *Keeper) handle(ctx context.Context, conn *net.UnixConn, r request) erro
 	case r.Names != nil:
 		var refused map[string]error
 		refused, err = k.Names.Set(ctx, *r.Names)
-		a.Refused = texts(refused)
+		a.Refused, a.Writes = texts(refused), k.Names.Writes()
 		k.noteNames(refused)
 	default:
 		err = k.Aliases.Set(ctx, *r.Addrs)

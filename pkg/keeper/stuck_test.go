@@ -121,6 +121,8 @@ func (n slowNames) Set(ctx context.Context, table map[netip.Addr][]string) (map[
 
 func (slowNames) Changed() <-chan struct{} { return nil }
 
+func (slowNames) Writes() uint64 { return 0 }
+
 // A keeper sees that its daemon is gone while it does something for it.
 func TestKeeperBusyWhenItsPeerEnds(t *testing.T) {
 	ours, theirs := pair(t)

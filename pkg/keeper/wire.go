@@ -50,6 +50,7 @@ type answer struct {
 	Sockets  []netip.AddrPort          `json:"sockets,omitempty"` // what each descriptor is for; zero: all ports
 	Faults   map[netip.AddrPort]string `json:"faults,omitempty"`
 	Refused  map[string]string         `json:"refused,omitempty"`
+	Writes   uint64                    `json:"writes,omitempty"` // of the hosts file, with the reply to Names
 
 	Changed bool `json:"changed,omitempty"` // the names may have to be set again
 }

@@ -369,7 +369,7 @@ func TestMetrics(t *testing.T) {
 		}
 		for _, want := range []string{
 			`service="web"} 3`, `kubeshore_services{state="ready"} 1`, "kubeshore_first_byte_seconds_count 3", `kubeshore_dial_seconds_count{result="done"} 3`,
-			"kubeshore_hosts_sets_total 1", `direction="down",`, `ready="true"`, "kubeshore_upstream_connections ",
+			"kubeshore_hosts_writes_total 1", `direction="down",`, `ready="true"`, "kubeshore_upstream_connections ",
 		} {
 			if !strings.Contains(string(text), want) {
 				return fmt.Errorf("%q is not in\n%s", want, text)
