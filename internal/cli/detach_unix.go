@@ -12,7 +12,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"os/signal"
 	"strconv"
 	"syscall"
 	"time"
@@ -67,14 +66,15 @@ func detach(ctx context.Context, f upFlags, shown *screen, log *logrus.Logger) e
 	if err := already(ctx, folders); err != nil {
 		return err
 	}
-	keeper, err := f.prepare(ctx, p, conn, log)
+	signals := notify(log) // to the end: what comes once the daemon is left alone is for nobody
+	keeper, err := f.prepare(ctx, p, conn, signals, log)
 	if err != nil {
 		return err
 	}
 	if keeper != nil {
 		defer keeper.Close()
 	}
-	if err := startInBackground(keeper, shown, log); err != nil {
+	if err := startInBackground(keeper, signals, shown, log); err != nil {
 		return err
 	}
 	status, err := control.NewClient(folders...).Status(ctx)
@@ -90,16 +90,20 @@ func detach(ctx context.Context, f upFlags, shown *screen, log *logrus.Logger) e
 
 // prepare does what must be done while there is a terminal, and can be told to end: it has
 // plugins ask what they may ask, and returns what keeperFor does.
-func (f upFlags) prepare(ctx context.Context, p privileges, conn *net.UnixConn, log logrus.FieldLogger) (*os.File, error) {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGHUP)
-	defer stop()
+func (f upFlags) prepare(ctx context.Context, p privileges, conn *net.UnixConn, signals signals, log logrus.FieldLogger) (*os.File, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	off := signals.each(func(os.Signal) { cancel() })
 	err := logIn(ctx, f, log)
 	var keeper *os.File
 	if err == nil {
 		keeper, err = f.keeperFor(ctx, p, conn)
 	}
-	if err != nil && ctx.Err() != nil {
-		return nil, exitStatus(exitFault) // stopped, as was asked, before there was anything
+	if off() {
+		err = exitStatus(exitFault) // stopped, as was asked, before there was anything
+		if keeper != nil {
+			_ = keeper.Close()
+		}
 	}
 	return keeper, err
 }
@@ -133,8 +137,12 @@ func detachFor(caller *caller, p privileges, log *logrus.Logger) error {
 		return fmt.Errorf("can't run as %s: %w", caller.Username, err)
 	}
 	_ = theirs.Close()
-	defer signals.passTo(command.Process, nil)()
-	return outcome(command.Wait())
+	off := signals.passTo(command.Process, nil)
+	err = outcome(command.Wait())
+	if off() && !errors.As(err, new(exitStatus)) {
+		return exitStatus(exitFault) // stopped, as was asked, by what it has heard too
+	}
+	return err
 }
 
 // keeperFor returns the connection to the keeper of a new daemon, as a file: the one that
@@ -180,7 +188,7 @@ func logIn(ctx context.Context, f upFlags, log logrus.FieldLogger) error {
 
 // startInBackground starts this program anew in a session of its own, and shows what it
 // says until it can be left alone. It fails if that ends before.
-func startInBackground(keeper *os.File, shown *screen, log *logrus.Logger) error {
+func startInBackground(keeper *os.File, signals signals, shown *screen, log *logrus.Logger) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -202,8 +210,6 @@ func startInBackground(keeper *os.File, shown *screen, log *logrus.Logger) error
 		daemon.ExtraFiles = []*os.File{keeper}
 		daemon.Env = append(daemon.Env, keeperEnv+"=3")
 	}
-	signals := notify(log)
-	defer signals.stop()
 	err = daemon.Start()
 	_ = says.Close() // else its end would not be seen
 	if err != nil {
@@ -217,18 +223,23 @@ func startInBackground(keeper *os.File, shown *screen, log *logrus.Logger) error
 		ended <- daemon.Wait()
 		_ = said.SetReadDeadline(time.Now().Add(copyTime)) // a plugin that is left may have the pipe
 	}()
-	defer signals.passTo(daemon.Process, syscall.SIGTERM)()
-	switch left, err := show(shown, viewOf(log), said); {
+	off := signals.passTo(daemon.Process, syscall.SIGTERM)
+	left, err := show(shown, viewOf(log), said)
+	stopped := off()
+	switch {
 	case err != nil: // nobody sees what becomes of it
 		_ = said.Close() // it is not to wait for a reader
 		return errors.Join(err, daemon.Process.Signal(syscall.SIGTERM), outcome(<-ended))
-	case left:
+	case left && !stopped:
 		return nil
 	}
 	if err := outcome(<-ended); err != nil {
 		return err
 	}
-	return exitStatus(exitFault) // stopped, as was asked, before it was ready
+	if left {
+		fmt.Fprintln(shown, "it was told to end just then: everything is taken back")
+	}
+	return exitStatus(exitFault) // stopped, as was asked
 }
 
 // show shows what a daemon says, by a view if there is one. It tells whether the daemon can

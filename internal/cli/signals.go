@@ -34,25 +34,36 @@ func notify(log logrus.FieldLogger) signals {
 
 func (s signals) stop() { signal.Stop(s.received) }
 
-// passTo passes signals on to a process until off is called, which waits for that. as,
-// if there is one, is passed in place of each.
-func (s signals) passTo(process *os.Process, as os.Signal) (off func()) {
+// passTo passes signals on to a process until off is called, which waits for that, and
+// tells whether there was one. as, if there is one, is passed in place of each.
+func (s signals) passTo(process *os.Process, as os.Signal) (off func() (passed bool)) {
+	return s.each(func(sig os.Signal) {
+		_ = process.Signal(cmp.Or(as, sig)) // it may have ended
+	})
+}
+
+// each calls act with each signal until off is called, which waits for that, and tells
+// whether there was one. Those that come after that are for nobody.
+func (s signals) each(act func(os.Signal)) (off func() (came bool)) {
 	over := make(chan struct{})
-	var passing sync.WaitGroup
-	passing.Go(func() {
+	came := false
+	var acting sync.WaitGroup
+	acting.Go(func() {
 		for {
 			select {
 			case sig := <-s.received:
-				_ = process.Signal(cmp.Or(as, sig)) // it may have ended
+				came = true
+				act(sig)
 			case <-over:
 				return
 			}
 		}
 	})
-	return func() {
+	return sync.OnceValue(func() bool {
 		close(over)
-		passing.Wait()
-	}
+		acting.Wait()
+		return came
+	})
 }
 
 // oneSignal is how long after a signal further ones are taken for the same: one

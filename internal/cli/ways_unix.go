@@ -12,11 +12,13 @@ import (
 	"os/signal"
 	"strconv"
 	"syscall"
+	"time"
 
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"github.com/kubeshore/kubeshore/pkg/hosts"
 	"github.com/kubeshore/kubeshore/pkg/keeper"
 )
 
@@ -34,7 +36,7 @@ func start(ctx context.Context, f upFlags, log *logrus.Logger) error {
 		return err
 	}
 	if conn != nil {
-		return up(ctx, f, log, func(ctx context.Context) (machine, error) { return kept(ctx, conn) })
+		return up(ctx, f, log, func(ctx context.Context) (machine, error) { return kept(ctx, conn, f.privileges()) })
 	}
 	p := f.privileges()
 	caller, err := f.caller()
@@ -51,7 +53,7 @@ func start(ctx context.Context, f upFlags, log *logrus.Logger) error {
 			if err != nil {
 				return machine{}, err
 			}
-			return kept(ctx, conn)
+			return kept(ctx, conn, p)
 		})
 	case caller != nil:
 		if folders, err := controlFolders(); err == nil && !caller.apart { // they are of who called sudo
@@ -109,14 +111,20 @@ func unixConn(file *os.File) (*net.UnixConn, error) {
 }
 
 // kept returns what the keeper at the other end of conn does.
-func kept(ctx context.Context, conn *net.UnixConn) (machine, error) {
+func kept(ctx context.Context, conn *net.UnixConn, p privileges) (machine, error) {
 	client, err := keeper.NewClient(ctx, conn, version())
 	if err != nil {
 		return machine{}, err
 	}
 	return machine{
 		ports: client, names: client.Names(), aliases: client.Aliases(),
-		run: client.Run,
+		run: func(ctx context.Context) error {
+			err := client.Run(ctx)
+			if errors.Is(err, keeper.ErrGone) && areNamesLeft(p) {
+				err = fmt.Errorf("%w; its names are left in %s, as its guard has ended too: sudo kubeshore clean takes them away", err, p.hostsFile)
+			}
+			return err
+		},
 		close: func() error {
 			if err := conn.Close(); !errors.Is(err, net.ErrClosed) { // run closes it too
 				return err
@@ -125,6 +133,20 @@ func kept(ctx context.Context, conn *net.UnixConn) (machine, error) {
 		},
 	}, nil
 }
+
+// areNamesLeft tells whether the names of a keeper that has ended stay: its guard has a
+// moment to take them away.
+func areNamesLeft(p privileges) bool {
+	for begin := time.Now(); ; <-time.After(20 * time.Millisecond) {
+		left, err := hosts.HasBlock(p.hostsFile, p.owner)
+		if err != nil || !left || time.Since(begin) > leftTime {
+			return left
+		}
+	}
+}
+
+// leftTime is how long a guard may take for that.
+const leftTime = 2 * time.Second
 
 // guarded returns a machine that ends if its guard does, and ends that.
 func guarded(m machine, guard *keeper.Guard) machine {
@@ -195,7 +217,10 @@ func keepFor(ctx context.Context, caller *caller, p privileges, log *logrus.Logg
 	passed := signals.passTo(daemon.Process, nil)
 	kept := k.serve(ctx, ours)
 	ended := outcome(daemon.Wait())
-	passed()
+	if passed() && ended != nil && !errors.As(ended, new(exitStatus)) && kept == nil {
+		log.Info("everything is taken back") // the daemon was told to end before it could listen
+		return nil
+	}
 	if kept != nil && errors.As(ended, new(exitStatus)) {
 		log.Error(kept) // nothing is said beside an exit status
 	}

@@ -89,6 +89,15 @@ func cleanOwner(ctx context.Context, path, owner string) ([]netip.Addr, error) {
 	return slices.SortedFunc(maps.Keys(gone), netip.Addr.Compare), errors.Join(err, f.Close())
 }
 
+// HasBlock tells whether the hosts file at path has lines of an owner.
+func HasBlock(path, owner string) (bool, error) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return false, fmt.Errorf("hosts file: %w", err)
+	}
+	return takeOut(content, owner).found, nil
+}
+
 // removeFiles removes the files beside the hosts file that nobody uses any more.
 func removeFiles(ctx context.Context, resolved string) (removed []string, err error) {
 	writing, err := wait(ctx, resolved, "lock") // then nobody has the temporary file

@@ -197,6 +197,36 @@ func TestBackgroundTwentyTimes(t *testing.T) {
 	}
 }
 
+// Whenever it is told to end on its way to the background: it says that it runs if it does,
+// and else leaves nothing.
+func TestBackgroundIsToldToEnd(t *testing.T) {
+	if !inside(t) {
+		return
+	}
+	ns := namespace(t)
+	apply(t, deployment(ns, "web", 1), service(ns, "web", 80, ""))
+	readyPods(t, ns, "web", 1)
+	ann := newPerson(t, "ann", "NOPASSWD: ALL")
+	before := hostsNow(t)
+	ended := 0
+	for i := range 60 {
+		delay := time.Duration(i/2) * 5 * time.Millisecond
+		line := []string{"./kubeshore up", "sudo ./kubeshore up"}[i%2] + " -d -n " + ns
+		status, out := ann.says(t, fmt.Sprintf("bash -c '%s & sleep %.3f; kill -TERM $!; wait $!'", line, delay.Seconds()))
+		runs, _ := ann.says(t, "./kubeshore ps -o name")
+		if (status == 0) != (runs == 0) {
+			t.Errorf("%s, told to end after %v: status %d, and that of ps is %d: %s", line, delay, status, runs, out)
+		}
+		if runs == 0 {
+			ann.wants(t, "./kubeshore down", 0, "everything is taken back")
+		} else {
+			ended++
+		}
+		ann.clean(t, before)
+	}
+	t.Logf("%d of 60 had ended", ended)
+}
+
 // What ends before it is ready says why, and leaves nothing.
 func TestBackgroundFaults(t *testing.T) {
 	if !inside(t) {

@@ -492,6 +492,23 @@ func TestKilledHalves(t *testing.T) {
 	if said := run(t, program, "clean"); said != "nothing to clean" {
 		t.Errorf("clean says %s", said)
 	}
+
+	// Both of root's at once: the daemon can't put the machine right, and says who can.
+	d = ann.ready(t, "./kubeshore up -n "+ns)
+	h := ann.find(t)
+	for _, signal := range []syscall.Signal{syscall.SIGSTOP, syscall.SIGKILL} {
+		for _, pid := range []int{h.guard, h.keeper} {
+			if err := syscall.Kill(pid, signal); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	<-d.ended
+	if !strings.Contains(d.log.String(), "its names are left in /etc/hosts") {
+		t.Errorf("it says %s", d.log.String())
+	}
+	ann.wants(t, "sudo ./kubeshore clean", 0, "took away the names of user")
+	ann.nothingLeft(t, d)
 }
 
 // killedInBackground kills one process of what goes to the background, before it is ready:
