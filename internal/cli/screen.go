@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 	"unicode/utf8"
 
@@ -44,6 +45,7 @@ type screen struct {
 	redraw bool   // it is to be written
 	drawn  bool   // the cursor is behind one
 	err    error  // of the last write
+	broken func() // is called when its reader has gone (EPIPE), more than once too; may be nil
 }
 
 func newScreen(out io.Writer) *screen {
@@ -106,6 +108,13 @@ func (s *screen) close(farewell string) {
 		s.over = true
 		s.wake()
 	}
+}
+
+// whenBroken has what was given called when the screen's reader has gone.
+func (s *screen) whenBroken(call func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.broken = call
 }
 
 // fault is why what was written last isn't shown, if that is known.
@@ -213,7 +222,11 @@ func (s *screen) run() {
 			_, err := s.out.Write(text)
 			s.mu.Lock()
 			s.err = err
+			broken := s.broken
 			s.mu.Unlock()
+			if broken != nil && errors.Is(err, syscall.EPIPE) {
+				broken()
+			}
 		case over:
 			if s.ended != nil {
 				s.ended()

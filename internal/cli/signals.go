@@ -19,8 +19,8 @@ type signals struct {
 }
 
 // notify starts listening for signals. SIGHUP stays ignored where it was when
-// the program started, as under nohup(1). A closed terminal or pipe behind
-// stderr ends nothing by itself: nobody would be left to take things back.
+// the program started, as under nohup(1). A closed pipe behind stderr ends nothing
+// by itself, as nobody would be left to take things back: see startShown.
 func notify(log logrus.FieldLogger) signals {
 	s := signals{received: make(chan os.Signal, 2), log: log}
 	signal.Notify(s.received, os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT)

@@ -66,7 +66,7 @@ svc. Flags that have no meaning here are accepted, and a line says so.`,
 				}
 			})
 			shown := newScreen(streams.Err)
-			return shown.during(func() error { return start(cmd.Context(), f, newLog(shown, formatText, f.verbose)) })
+			return shown.during(func() error { return startShown(cmd.Context(), f, shown, newLog(shown, formatText, f.verbose)) })
 		},
 	}
 	flags := cmd.Flags()

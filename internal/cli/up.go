@@ -94,7 +94,7 @@ credential plugins too, runs as you.`,
 				if f.detach {
 					return detach(cmd.Context(), f, shown, log)
 				}
-				return start(cmd.Context(), f, log)
+				return startShown(cmd.Context(), f, shown, log)
 			})
 		},
 	}
@@ -107,6 +107,15 @@ credential plugins too, runs as you.`,
 	cmd.SetUsageFunc(func(cmd *cobra.Command) error { return writeUsage(cmd, groups) })
 	completeFlags(cmd)
 	return cmd
+}
+
+// startShown is start, and ends in good order when who reads what is shown has gone, as
+// head(1) does: nobody would see any more that it runs.
+func startShown(ctx context.Context, f upFlags, shown *screen, log *logrus.Logger) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	shown.whenBroken(cancel)
+	return start(ctx, f, log)
 }
 
 // flagGroup is some flags, which the help shows together.

@@ -292,6 +292,39 @@ func TestTerminalTakesNoMore(t *testing.T) {
 		term.endsSoon(t)
 		bob.nothingLeft(t, term.daemon)
 	})
+	// into starts a run whose stderr is a pipe.
+	into := func(t *testing.T, line string, pipe *os.File) *daemon {
+		t.Helper()
+		cmd := bob.does(line)
+		cmd.Stderr = pipe
+		d := &daemon{Cmd: cmd, ended: make(chan struct{}), before: []byte(hostsNow(t))}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			d.err = cmd.Wait()
+			close(d.ended)
+		}()
+		return d
+	}
+	t.Run("whose reader goes", func(t *testing.T) {
+		for _, line := range []string{"./kubeshore up -n " + ns, "sudo ./kubeshore up -n " + ns} {
+			reader, writer, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			d := into(t, line, writer)
+			_ = writer.Close()
+			if _, err := reader.Read(make([]byte, 1)); err != nil {
+				t.Fatal(err)
+			}
+			_ = reader.Close() // as head does; what is said next finds nobody
+			apply(t, service(ns, "news", 80, ""))
+			d.endsSoon(t)
+			kubectl(t, "", "-n", ns, "delete", "service", "news")
+			bob.nothingLeft(t, d)
+		}
+	})
 	t.Run("pipe", func(t *testing.T) {
 		reader, writer, err := os.Pipe()
 		if err != nil {
@@ -303,16 +336,7 @@ func TestTerminalTakesNoMore(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, _ = writer.Write(make([]byte, 1<<20)) // as much as there is room for
-		cmd := bob.does("./kubeshore up -n " + ns)
-		cmd.Stderr = writer
-		d := &daemon{Cmd: cmd, ended: make(chan struct{}), before: []byte(hostsNow(t))}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		go func() {
-			d.err = cmd.Wait()
-			close(d.ended)
-		}()
+		d := into(t, "./kubeshore up -n "+ns, writer)
 		eventually(t, "it forwards", func() error {
 			_, err := resolve("web." + ns)
 			return err
