@@ -110,6 +110,7 @@ for as long as kubeshore runs. When it ends, the machine is as it was before.`,
 	} {
 		for _, command := range commands {
 			command.GroupID = group
+			command.SuggestFor = otherNames[command.Name()]
 			completeNothing(command)
 			root.AddCommand(command)
 		}
@@ -124,6 +125,11 @@ for as long as kubeshore runs. When it ends, the machine is as it was before.`,
 		help.Args = knownCommand // cobra's own shows the root's help, with status 0
 	}
 	return root
+}
+
+// otherNames are what commands are called elsewhere.
+var otherNames = map[string][]string{
+	"up": {"start", "run", "forward"}, "down": {"stop", "delete", "kill"}, "ps": {"status", "get", "list", "ls"}, "logs": {"log"},
 }
 
 // knownCommand refuses arguments that name no command.

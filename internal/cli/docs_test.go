@@ -46,7 +46,7 @@ func TestConfigurationPage(t *testing.T) {
 	var b strings.Builder
 	b.WriteString(configurationHead)
 	for _, command := range newRoot(Streams{}).Commands() {
-		if command.Name() != "help" {
+		if command.Name() != "help" && !command.Hidden {
 			describeCommand(&b, command)
 		}
 	}

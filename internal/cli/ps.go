@@ -34,7 +34,7 @@ said, and whether it can answer. What can't comes first.`,
   kubeshore ps db.data -n shop         # that service, as far as it is in the namespace
   kubeshore ps -o wide                 # with the names, and the connections so far
   kubeshore ps -w                      # and a line for each change
-  kubeshore ps -o json | jq -r '.services[] | select(.state != "ready").name'`,
+  kubeshore ps -o json | jq -r '.services[] | select(.state | IN("ready", "skipped") | not).name'`,
 		ValidArgsFunction: completeServices,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			of.services = names

@@ -69,8 +69,17 @@ func waitFor(ctx context.Context, client *control.Client, names []string, timeou
 	var status control.Status
 	err := client.Events(limited, func(e control.Event) error {
 		status.Apply(e)
-		if !e.More && control.ReadinessOf(status, names).Ready {
+		if e.More {
+			return nil
+		}
+		r := control.ReadinessOf(status, names)
+		if r.Ready {
 			return errDone
+		}
+		for _, s := range r.Waiting {
+			if s.State == control.Skipped {
+				return fmt.Errorf("%s can't be waited for: %s", s.Name, s.Reason)
+			}
 		}
 		return nil
 	})

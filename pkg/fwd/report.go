@@ -125,6 +125,8 @@ func describe(h HostStatus, clusters []Cluster) line {
 			where += ":" + strings.Join(ports, ",")
 		}
 		columns = append(columns, where, pods(h))
+	case len(h.Limits) > 0 && len(h.Problems) == 0:
+		columns = append(columns, "skipped")
 	}
 	return line{mark: '~', columns: columns}
 }

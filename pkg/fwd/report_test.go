@@ -34,7 +34,7 @@ func TestReportHasColumns(t *testing.T) {
 	apply(fwd.Snapshot{Services: []fwd.Service{db, outside, service("web-with-a-name")}})
 	want := []string{
 		"+ db.ns               AT 2/2 ready",
-		"+ outside.ns; it stands for example.com, outside the cluster; nothing to forward",
+		"+ outside.ns          skipped; it stands for example.com, outside the cluster; nothing to forward",
 		"+ web-with-a-name.ns  AT no pods",
 	}
 	if got := said(); !slices.Equal(got, want) {
