@@ -38,7 +38,7 @@ func (r *running) Status() control.Status {
 		Overview: control.Overview{
 			Version: version(), PID: os.Getpid(), Started: r.started, Settled: !now.At.IsZero(), Stopping: r.stopping.Load(),
 			Kubeconfig: r.wanted.files(), HostsFile: r.flags.hostsFile, LogFile: r.flags.logFile, Listening: now.Listening,
-			UpstreamConnections: r.dialer.Connections(),
+			UpstreamConnections: r.dialer.Connections(), Problems: r.wanted.problems(),
 		},
 		Services: control.Services(now, r.engine.Traffic()),
 	}

@@ -139,7 +139,7 @@ func detachFor(caller *caller, p privileges, log *logrus.Logger) error {
 	_ = theirs.Close()
 	off := signals.passTo(command.Process, nil)
 	err = outcome(command.Wait())
-	if off() && !errors.As(err, new(exitStatus)) {
+	if off() && err != nil && !errors.As(err, new(exitStatus)) {
 		return exitStatus(exitFault) // stopped, as was asked, by what it has heard too
 	}
 	return err

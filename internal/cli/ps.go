@@ -190,7 +190,7 @@ type table struct {
 	wide    bool
 	colours bool
 	widths  []int
-	said    []string // the contexts' problems that were written last
+	said    []string // the problems that were written last
 	notes   []string // what else there was to say then
 }
 
@@ -261,7 +261,7 @@ func (t *table) status(status control.Status) error {
 		}
 	}
 	var b strings.Builder
-	t.said = problemsOf(status.Contexts)
+	t.said = problemsOf(status.Overview)
 	if len(wrong)+len(t.said) > 0 {
 		b.WriteString("PROBLEMS\n")
 	}
@@ -319,7 +319,7 @@ func notesOf(o control.Overview) (notes []string) {
 // overview writes what is new of that, which of the contexts' problems are, and which
 // there are no more.
 func (t *table) overview(o control.Overview) error {
-	now, notes := problemsOf(o.Contexts), notesOf(o)
+	now, notes := problemsOf(o), notesOf(o)
 	var b strings.Builder
 	for _, problem := range now {
 		if !slices.Contains(t.said, problem) {
@@ -341,9 +341,9 @@ func (t *table) overview(o control.Overview) error {
 	return err
 }
 
-func problemsOf(contexts []control.Context) []string {
-	var problems []string
-	for _, c := range contexts {
+func problemsOf(o control.Overview) []string {
+	problems := slices.Clip(o.Problems)
+	for _, c := range o.Contexts {
 		problems = append(problems, c.Problems...)
 	}
 	return problems

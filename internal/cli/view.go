@@ -235,6 +235,9 @@ func summary(status control.Status, more string) string {
 			up, down = up+s.BytesUp, down+s.BytesDown
 		}
 		parts = append(parts, fmt.Sprintf("%d/%d services ready", works, all), more)
+		if n := len(status.Problems); n > 0 {
+			parts = append(parts, fmt.Sprintf("problems: %d", n))
+		}
 		for _, c := range status.Contexts {
 			if len(c.Reading) > 0 {
 				parts = append(parts, "reading "+c.Name)

@@ -32,6 +32,7 @@ type wanted struct {
 	awaited    bool   // it isn't there yet, and need not be; read's alone
 	source     *kube.Source
 	now        atomic.Pointer[settings]
+	fault      atomic.Pointer[string] // what is wrong with the project's file now; nil if nothing is
 	log        logrus.FieldLogger
 
 	mu         sync.Mutex        // for what follows
@@ -195,10 +196,20 @@ func (w *wanted) announce() {
 	}
 }
 
+// keptText is said of a project's file that is wrong.
+const keptText = "; what it said before stands"
+
+// problems says what is wrong with the project's file, in a line.
+func (w *wanted) problems() []string {
+	if fault := w.fault.Load(); fault != nil {
+		return []string{*fault}
+	}
+	return nil
+}
+
 // watch takes up the changes of the files until ctx ends.
 func (w *wanted) watch(ctx context.Context) error {
 	paths := append(kube.Files(w.kubeconfig), w.project)
-	fault := ""
 	err := watchFiles(ctx, paths, func(changed []string) {
 		if slices.ContainsFunc(changed, func(path string) bool { return path != w.project }) {
 			w.source.Reload()
@@ -208,12 +219,13 @@ func (w *wanted) watch(ctx context.Context) error {
 		}
 		switch err := w.read(); {
 		case err == nil:
-			fault = ""
+			w.fault.Store(nil)
 			w.log.Infof("project's file %s has changed", w.project)
 			w.announce()
-		case err.Error() != fault:
-			fault = err.Error()
-			w.log.Errorf("%v; what it said before stands", err)
+		case !slices.Equal(w.problems(), []string{err.Error() + keptText}):
+			text := err.Error() + keptText
+			w.fault.Store(&text)
+			w.log.Error(text)
 		}
 	})
 	if err != nil {

@@ -102,12 +102,15 @@ func TestProjectFileComesLater(t *testing.T) {
 	become("changed", func() { writeFile(t, project.Name, "domain: b") }, func() bool { return domain() == "b" })
 	logged(lines)
 	become("removed", func() { _ = os.Remove(project.Name) }, func() bool { return strings.Contains(logged(lines), "what it said before stands") })
-	if domain() != "b" {
-		t.Errorf("without the file the domain is %q", domain())
+	if domain() != "b" || len(w.problems()) != 1 {
+		t.Errorf("without the file the domain is %q, and its problems are %q", domain(), w.problems())
 	}
 	become("made again", func() { writeFile(t, project.Name, "domain: c") }, func() bool { return domain() == "c" })
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+	if len(w.problems()) > 0 {
+		t.Errorf("in the end its problems are %q", w.problems())
 	}
 }

@@ -42,6 +42,9 @@ type Overview struct {
 	Listening string `json:"listening"`
 	// UpstreamConnections counts the connections to API servers that carry streams.
 	UpstreamConnections int `json:"upstreamConnections"`
+	// Problems says what is wrong with what was said, a line each: a project's file that has
+	// become faulty.
+	Problems []string `json:"problems,omitempty"`
 	// Contexts are those that are followed. The first one's services have the names that
 	// they have in their cluster.
 	Contexts []Context `json:"contexts"`
