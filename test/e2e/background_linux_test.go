@@ -180,9 +180,7 @@ func TestBackgroundTwentyTimes(t *testing.T) {
 	if !inside(t) {
 		return
 	}
-	ns := namespace(t)
-	apply(t, deployment(ns, "web", 1), service(ns, "web", 80, ""))
-	readyPods(t, ns, "web", 1)
+	ns := withWeb(t)
 	ann := newPerson(t, "ann", "NOPASSWD: ALL")
 	before := hostsNow(t)
 	for i := range 20 {
@@ -203,9 +201,7 @@ func TestBackgroundIsToldToEnd(t *testing.T) {
 	if !inside(t) {
 		return
 	}
-	ns := namespace(t)
-	apply(t, deployment(ns, "web", 1), service(ns, "web", 80, ""))
-	readyPods(t, ns, "web", 1)
+	ns := withWeb(t)
 	ann := newPerson(t, "ann", "NOPASSWD: ALL")
 	before := hostsNow(t)
 	ended := 0
@@ -331,9 +327,7 @@ func TestBackgroundOutlivesItsTerminal(t *testing.T) {
 	if !inside(t) {
 		return
 	}
-	ns := namespace(t)
-	apply(t, deployment(ns, "web", 1), service(ns, "web", 80, ""))
-	readyPods(t, ns, "web", 1)
+	ns := withWeb(t)
 	ann := newPerson(t, "ann", "NOPASSWD: ALL")
 	before := hostsNow(t)
 	for _, line := range []string{"./kubeshore up", "sudo ./kubeshore up"} {
@@ -373,9 +367,7 @@ func TestBackgroundHoldsNothing(t *testing.T) {
 
 // Metrics say what was done, on the socket and by TCP.
 func TestMetrics(t *testing.T) {
-	ns := namespace(t)
-	apply(t, deployment(ns, "web", 1), service(ns, "web", 80, ""))
-	readyPods(t, ns, "web", 1)
+	ns := withWeb(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

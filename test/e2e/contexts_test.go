@@ -18,9 +18,7 @@ import (
 // Two clusters with a Service of the same name; one is away at the start,
 // comes, and goes again.
 func TestTwoContexts(t *testing.T) {
-	ns := namespace(t)
-	apply(t, deployment(ns, "web", 1), service(ns, "web", 80, ""))
-	readyPods(t, ns, "web", 1)
+	ns := withWeb(t)
 	const alias = ".me-far-away-443"
 	near := strings.TrimSpace(kubectl(t, "", "config", "current-context"))
 	far := furtherCluster(t, ns)

@@ -145,6 +145,15 @@ metadata: {name: %[2]s, namespace: %[1]s}
 spec: {clusterIP: %[4]q, selector: {app: %[2]s}, ports: [{name: http, port: %[3]d, targetPort: http}]}`, namespace, name, port, clusterIP)
 }
 
+// withWeb returns a namespace of the test's own, with a Service web whose pod is ready.
+func withWeb(t *testing.T) (ns string) {
+	t.Helper()
+	ns = namespace(t)
+	apply(t, deployment(ns, "web", 1), service(ns, "web", 80, ""))
+	readyPods(t, ns, "web", 1)
+	return ns
+}
+
 // readyPods waits until that many pods of the app are ready.
 func readyPods(t *testing.T, namespace, app string, n int) {
 	t.Helper()

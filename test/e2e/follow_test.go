@@ -154,9 +154,7 @@ func TestServiceChanges(t *testing.T) {
 // A cluster that gets another address is followed there; which context is the
 // current one is what it was at the start.
 func TestKubeconfigChanges(t *testing.T) {
-	ns := namespace(t)
-	apply(t, deployment(ns, "web", 1), service(ns, "web", 80, ""))
-	readyPods(t, ns, "web", 1)
+	ns := withWeb(t)
 	_, kubeconfig := slowWay(t, 0)
 	_, elsewhere := slowWay(t, 0)
 	server := strings.TrimSpace(kubectl(t, "", "--kubeconfig", elsewhere, "config", "view", "-o", "jsonpath={.clusters[0].cluster.server}"))

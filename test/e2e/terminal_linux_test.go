@@ -75,9 +75,7 @@ func TestTerminal(t *testing.T) {
 	if !inside(t) {
 		return
 	}
-	ns := namespace(t)
-	apply(t, deployment(ns, "web", 1), service(ns, "web", 80, ""))
-	readyPods(t, ns, "web", 1)
+	ns := withWeb(t)
 	bob := newPerson(t, "bob", "ALL")
 	const password = "correct horse"
 	setPassword := exec.Command("chpasswd")
@@ -185,9 +183,7 @@ func TestPluginAsks(t *testing.T) {
 	if !inside(t) {
 		return
 	}
-	ns := namespace(t)
-	apply(t, deployment(ns, "web", 1), service(ns, "web", 80, ""))
-	readyPods(t, ns, "web", 1)
+	ns := withWeb(t)
 	ann := newPerson(t, "ann", "NOPASSWD: ALL")
 	_, token := userMay(t, ns, mayReadServices, mayReadEndpoints)
 	ann.plugin(t, `if ! [ -e "$HOME/code" ]; then
@@ -243,9 +239,7 @@ func TestTerminalTakesNoMore(t *testing.T) {
 	if !inside(t) {
 		return
 	}
-	ns := namespace(t)
-	apply(t, deployment(ns, "web", 1), service(ns, "web", 80, ""))
-	readyPods(t, ns, "web", 1)
+	ns := withWeb(t)
 	bob := newPerson(t, "bob", "NOPASSWD: ALL")
 	const ctrlS = "\x13"
 	terminate := func(t *testing.T) {

@@ -167,9 +167,7 @@ func TestServicesComeChangeAndGo(t *testing.T) {
 
 // Each of the signals ends it in good order, an open connection or not.
 func TestSignals(t *testing.T) {
-	ns := namespace(t)
-	apply(t, deployment(ns, "web", 1), service(ns, "web", 80, ""))
-	readyPods(t, ns, "web", 1)
+	ns := withWeb(t)
 	// A signal that is ignored here would be ignored by what we run, too.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT} {

@@ -243,9 +243,7 @@ func TestWaysToStart(t *testing.T) {
 	if !inside(t) {
 		return
 	}
-	ns := namespace(t)
-	apply(t, deployment(ns, "web", 1), service(ns, "web", 80, ""))
-	readyPods(t, ns, "web", 1)
+	ns := withWeb(t)
 	ann := newPerson(t, "ann", "NOPASSWD: ALL")
 	for _, line := range []string{"./kubeshore up", "sudo ./kubeshore up", "sudo -E ./kubeshore up"} {
 		t.Run(line, func(t *testing.T) {
