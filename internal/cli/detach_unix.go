@@ -100,10 +100,10 @@ func (f upFlags) prepare(ctx context.Context, p privileges, conn *net.UnixConn, 
 		keeper, err = f.keeperFor(ctx, p, conn)
 	}
 	if off() {
-		err = exitStatus(exitFault) // stopped, as was asked, before there was anything
 		if keeper != nil {
 			_ = keeper.Close()
 		}
+		return nil, exitStatus(exitFault) // stopped, as was asked, before there was anything
 	}
 	return keeper, err
 }

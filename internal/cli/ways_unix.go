@@ -56,8 +56,8 @@ func start(ctx context.Context, f upFlags, log *logrus.Logger) error {
 			return kept(ctx, conn, p)
 		})
 	case caller != nil:
-		if folders, err := controlFolders(); err == nil && !caller.apart { // they are of who called sudo
-			if err := already(ctx, folders); err != nil {
+		if !caller.apart { // else the folders are of who called sudo
+			if err := alreadyAnywhere(ctx); err != nil {
 				return err
 			}
 		}

@@ -43,14 +43,7 @@ func TestKeeperWhosePeerDoesNotRead(t *testing.T) {
 
 // A keeper that doesn't read holds up nobody who has no patience.
 func TestClientWhoseKeeperDoesNotRead(t *testing.T) {
-	ours, theirs := pair(t)
-	if err := writeMessage(theirs, answer{Hello: &hello{Version: "1"}}); err != nil {
-		t.Fatal(err)
-	}
-	c, err := NewClient(t.Context(), ours, "1")
-	if err != nil {
-		t.Fatal(err)
-	}
+	c, theirs := greeted(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	names := map[netip.Addr][]string{web: {strings.Repeat("a", 4<<20)}}
@@ -76,14 +69,7 @@ func TestClientWhoseKeeperDoesNotRead(t *testing.T) {
 
 // An answer that nobody waits for any more keeps nothing from being seen.
 func TestClientSeesTheEndBehindALateAnswer(t *testing.T) {
-	ours, theirs := pair(t)
-	if err := writeMessage(theirs, answer{Hello: &hello{Version: "1"}}); err != nil {
-		t.Fatal(err)
-	}
-	c, err := NewClient(t.Context(), ours, "1")
-	if err != nil {
-		t.Fatal(err)
-	}
+	c, theirs := greeted(t)
 	gone := make(chan error, 1)
 	go func() { gone <- c.Run(t.Context()) }()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
