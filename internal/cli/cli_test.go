@@ -72,18 +72,20 @@ const module = "github.com/kubeshore/kubeshore/"
 func TestImports(t *testing.T) {
 	may := map[string][]string{
 		"cmd/kubeshore":    {"internal/cli"},
-		"internal/cli":     {"internal/peer", "internal/project", "pkg/control", "pkg/fwd", "pkg/hosts", "pkg/keeper", "pkg/kube", "pkg/listen", "pkg/loopback", "pkg/tunnel"},
+		"internal/cli":     {"internal/peer", "internal/project", "pkg/control", "pkg/fwd", "pkg/hosts", "pkg/keeper", "pkg/kube", "pkg/listen", "pkg/loopback", "pkg/plan", "pkg/tunnel"},
 		"internal/peer":    {},
+		"internal/backoff": {}, "internal/dnsname": {}, "internal/netaddr": {}, "internal/printable": {}, "internal/wake": {},
 		"internal/project": {"pkg/loopback"},
-		"pkg/control":      {"internal/peer", "pkg/fwd"},
+		"pkg/control":      {"internal/peer", "pkg/fwd", "pkg/plan"},
 		"pkg/credential":   {"pkg/fwd"},
-		"pkg/fwd":          {},
+		"pkg/fwd":          {"internal/netaddr", "pkg/plan"},
+		"pkg/plan":         {},
 		"pkg/hosts":        {},
-		"pkg/kube":         {"pkg/credential", "pkg/fwd"},
+		"pkg/kube":         {"pkg/credential", "pkg/fwd", "pkg/plan"},
 		"pkg/keeper":       {"pkg/listen"},
 		"pkg/listen":       {},
 		"pkg/loopback":     {},
-		"pkg/tunnel":       {"pkg/credential", "pkg/fwd"},
+		"pkg/tunnel":       {"pkg/credential", "pkg/fwd", "pkg/plan"},
 	}
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports", module+"cmd/...", module+"internal/...", module+"pkg/...").Output()
 	if err != nil {

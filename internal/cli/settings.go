@@ -14,9 +14,9 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/kubeshore/kubeshore/internal/project"
-	"github.com/kubeshore/kubeshore/pkg/fwd"
 	"github.com/kubeshore/kubeshore/pkg/kube"
 	"github.com/kubeshore/kubeshore/pkg/loopback"
+	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
 // selection is what the command line says of what is forwarded, and how it is
@@ -114,7 +114,7 @@ func parseMapping(texts []string) (map[uint16]uint16, error) {
 // settings is what the command line and the project's file come to.
 type settings struct {
 	follow  []kube.Follow
-	options fwd.Options
+	options plan.Options
 	project bool     // there is a project's file
 	notes   []string // what isn't quite as it was said, a line each
 }
@@ -129,10 +129,10 @@ func (s *selection) settle(file project.File, cluster func(context string) (*kub
 	if len(s.mapping) == 0 {
 		mapping = ports(file.Ports)
 	}
-	result := settings{options: fwd.Options{
+	result := settings{options: plan.Options{
 		Mapping:  mapping,
 		Domain:   cmp.Or(strings.ToLower(s.domain), string(file.Domain)),
-		Services: make(map[fwd.ServiceID]fwd.ServiceOptions),
+		Services: make(map[plan.ServiceID]plan.ServiceOptions),
 	}}
 	for _, said := range s.contextsOf(file) {
 		found, err := cluster(said.Name)
@@ -172,7 +172,7 @@ func (s *selection) addContext(to *settings, file project.File, said project.Con
 		Context: found.Context, Labels: s.selector, Fields: s.fieldSelector, Ingresses: s.ingress || file.Ingress,
 		Namespaces: s.namespacesOf(file, said, found),
 	}
-	options := fwd.ContextOptions{
+	options := plan.ContextOptions{
 		Context:   found.Context,
 		Alias:     to.alias(found.Context, cmp.Or(string(said.Alias), kube.Label(found.Context))),
 		Namespace: found.Namespace,
@@ -187,7 +187,7 @@ func (s *selection) addContext(to *settings, file project.File, said project.Con
 	}
 	if said.IngressController != "" {
 		name, namespace, _ := said.IngressController.Split()
-		options.Controller = fwd.ServiceID{Context: found.Context, Namespace: namespace, Name: name}
+		options.Controller = plan.ServiceID{Context: found.Context, Namespace: namespace, Name: name}
 		follow.Services = append(follow.Services, options.Controller.String())
 		follow.Ingresses = true
 		if len(options.Include) > 0 {
@@ -240,7 +240,7 @@ func named(pattern string, namespaces []string) []string {
 func (s *settings) alias(context, wanted string) string {
 	alias, other := wanted, ""
 	for n := 2; ; n++ {
-		i := slices.IndexFunc(s.options.Contexts, func(c fwd.ContextOptions) bool { return c.Alias == alias })
+		i := slices.IndexFunc(s.options.Contexts, func(c plan.ContextOptions) bool { return c.Alias == alias })
 		if i < 0 {
 			break
 		}
@@ -258,12 +258,12 @@ func (s *settings) alias(context, wanted string) string {
 func (s *settings) addServices(services map[project.ServiceName]project.Service) {
 	for full, said := range services {
 		name, namespace, alias := full.Split()
-		i := slices.IndexFunc(s.options.Contexts, func(c fwd.ContextOptions) bool { return alias == "" || c.Alias == alias })
+		i := slices.IndexFunc(s.options.Contexts, func(c plan.ContextOptions) bool { return alias == "" || c.Alias == alias })
 		if i < 0 {
 			continue // of a context that isn't followed now
 		}
-		options := fwd.ServiceOptions{Address: said.Address.Addr, Mapping: ports(said.Ports), Names: texts(said.Names), Local: said.Local}
-		s.options.Services[fwd.ServiceID{Context: s.options.Contexts[i].Context, Namespace: namespace, Name: name}] = options
+		options := plan.ServiceOptions{Address: said.Address.Addr, Mapping: ports(said.Ports), Names: texts(said.Names), Local: said.Local}
+		s.options.Services[plan.ServiceID{Context: s.options.Contexts[i].Context, Namespace: namespace, Name: name}] = options
 	}
 }
 
@@ -283,11 +283,11 @@ func (s *settings) reserve(addresses map[string]netip.Addr) {
 
 // named returns the service of a name: its own, with its namespace, svc, and its
 // context or cluster.local behind it, as far as they are there.
-func (s *settings) named(full string) (id fwd.ServiceID, ok bool) {
+func (s *settings) named(full string) (id plan.ServiceID, ok bool) {
 	name, rest, _ := strings.Cut(strings.TrimSuffix(full, ".cluster.local"), ".")
 	rest = strings.Trim(strings.Replace("."+rest+".", ".svc.", ".", 1), ".")
 	context := func(alias string) int {
-		return slices.IndexFunc(s.options.Contexts, func(c fwd.ContextOptions) bool { return c.Context == alias || c.Alias == alias })
+		return slices.IndexFunc(s.options.Contexts, func(c plan.ContextOptions) bool { return c.Context == alias || c.Alias == alias })
 	}
 	namespace, alias, further := strings.Cut(rest, ".")
 	i := 0
@@ -301,12 +301,12 @@ func (s *settings) named(full string) (id fwd.ServiceID, ok bool) {
 		return id, false
 	}
 	c := s.options.Contexts[i]
-	return fwd.ServiceID{Context: c.Context, Namespace: cmp.Or(namespace, c.Namespace), Name: name}, true
+	return plan.ServiceID{Context: c.Context, Namespace: cmp.Or(namespace, c.Namespace), Name: name}, true
 }
 
 // checkAddresses finds addresses that services can't have, or that two have.
 func (s *settings) checkAddresses() error {
-	taken := make(map[netip.Addr]fwd.ServiceID)
+	taken := make(map[netip.Addr]plan.ServiceID)
 	for id, said := range s.options.Services {
 		if !said.Address.IsValid() {
 			continue

@@ -11,8 +11,8 @@ import (
 	"testing"
 
 	"github.com/kubeshore/kubeshore/internal/project"
-	"github.com/kubeshore/kubeshore/pkg/fwd"
 	"github.com/kubeshore/kubeshore/pkg/kube"
+	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
 const everything = `
@@ -62,11 +62,11 @@ func TestSettle(t *testing.T) {
 		file    string
 		said    selection
 		follow  []kube.Follow
-		options []fwd.ContextOptions
+		options []plan.ContextOptions
 	}{
 		"nothing is said": {
 			follow:  []kube.Follow{{Context: "dev", Namespaces: []string{"shop"}}},
-			options: []fwd.ContextOptions{{Context: "dev", Alias: "dev", Namespace: "shop"}},
+			options: []plan.ContextOptions{{Context: "dev", Alias: "dev", Namespace: "shop"}},
 		},
 		"the file alone": {
 			file: everything,
@@ -74,11 +74,11 @@ func TestSettle(t *testing.T) {
 				{Context: "dev", Namespaces: []string{"shop", "data"}, Services: []string{"db.data"}, Ingresses: true},
 				{Context: staging, Services: []string{"nginx.ingress"}, Ingresses: true},
 			},
-			options: []fwd.ContextOptions{
+			options: []plan.ContextOptions{
 				{Context: "dev", Alias: "dev", Namespace: "shop", Include: []string{"web*", "db.data"}, Exclude: []string{"debug"}},
 				{
 					Context: staging, Alias: "eu", Namespace: "default", Include: []string{"web", "nginx.ingress"}, Exclude: []string{"debug"},
-					Controller: fwd.ServiceID{Context: staging, Namespace: "ingress", Name: "nginx"},
+					Controller: plan.ServiceID{Context: staging, Namespace: "ingress", Name: "nginx"},
 				},
 			},
 		},
@@ -89,7 +89,7 @@ func TestSettle(t *testing.T) {
 				{Context: "prod", Namespaces: []string{"a", "b"}, Services: []string{"web.a", "web.b"}, Labels: "app=web", Fields: "metadata.name!=y", Ingresses: true},
 				{Context: "dev", Namespaces: []string{"a", "b"}, Services: []string{"web.a", "web.b"}, Labels: "app=web", Fields: "metadata.name!=y", Ingresses: true},
 			},
-			options: []fwd.ContextOptions{
+			options: []plan.ContextOptions{
 				{Context: "prod", Alias: "prod", Namespace: "a", Include: []string{"web"}, Exclude: []string{"x"}},
 				{Context: "dev", Alias: "dev", Namespace: "a", Include: []string{"web"}, Exclude: []string{"x"}},
 			},
@@ -97,7 +97,7 @@ func TestSettle(t *testing.T) {
 		"all namespaces": {
 			said:    selection{all: true, ingress: true},
 			follow:  []kube.Follow{{Context: "dev", Ingresses: true}},
-			options: []fwd.ContextOptions{{Context: "dev", Alias: "dev", Namespace: "shop"}},
+			options: []plan.ContextOptions{{Context: "dev", Alias: "dev", Namespace: "shop"}},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -125,7 +125,7 @@ func TestSettleServices(t *testing.T) {
 		t.Fatal(err)
 	}
 	const staging = "arn:aws:eks:eu-west-1:1:cluster/staging"
-	want := map[fwd.ServiceID]fwd.ServiceOptions{
+	want := map[plan.ServiceID]plan.ServiceOptions{
 		{Context: "dev", Namespace: "shop", Name: "web"}: {
 			Address: netip.MustParseAddr("127.3.3.1"), Mapping: map[uint16]uint16{80: 8081}, Names: []string{"shop.example.com"},
 		},
@@ -163,7 +163,7 @@ func TestAliases(t *testing.T) {
 	var s settings
 	for _, context := range []string{"user@cluster:6443", "user-cluster/6443", "user.cluster.6443", "§"} {
 		alias := s.alias(context, kube.Label(context))
-		s.options.Contexts = append(s.options.Contexts, fwd.ContextOptions{Context: context, Alias: alias})
+		s.options.Contexts = append(s.options.Contexts, plan.ContextOptions{Context: context, Alias: alias})
 	}
 	got := make([]string, 0, len(s.options.Contexts))
 	for _, c := range s.options.Contexts {

@@ -12,8 +12,8 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/kubeshore/kubeshore/pkg/control"
-	"github.com/kubeshore/kubeshore/pkg/fwd"
 	"github.com/kubeshore/kubeshore/pkg/kube"
+	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
 const (
@@ -186,10 +186,10 @@ func (r *running) lastLine() string {
 }
 
 // progress says how far what is followed has been read.
-func progress(wanted []kube.Follow, known fwd.Snapshot) string {
+func progress(wanted []kube.Follow, known plan.Snapshot) string {
 	var reading []string
 	for _, follow := range wanted {
-		i := slices.IndexFunc(known.Clusters, func(c fwd.Cluster) bool { return c.Context == follow.Context })
+		i := slices.IndexFunc(known.Clusters, func(c plan.Cluster) bool { return c.Context == follow.Context })
 		if i < 0 || len(unread(follow.Namespaces, known.Clusters[i].Read)) > 0 {
 			reading = append(reading, follow.Context)
 		}

@@ -10,8 +10,8 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/kubeshore/kubeshore/pkg/control"
-	"github.com/kubeshore/kubeshore/pkg/fwd"
 	"github.com/kubeshore/kubeshore/pkg/kube"
+	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
 // inView returns a log that a view shows, and what is seen, without times.
@@ -101,15 +101,15 @@ func TestSummary(t *testing.T) {
 // While it starts, the last line says how far it is.
 func TestProgress(t *testing.T) {
 	follow := []kube.Follow{{Context: "dev", Namespaces: []string{"shop", "data"}}, {Context: "eu"}}
-	services := []fwd.Service{{ID: fwd.ServiceID{Context: "dev", Namespace: "shop", Name: "a"}}}
+	services := []plan.Service{{ID: plan.ServiceID{Context: "dev", Namespace: "shop", Name: "a"}}}
 	for _, c := range []struct {
-		known fwd.Snapshot
+		known plan.Snapshot
 		want  string
 	}{
-		{fwd.Snapshot{}, "reading dev, eu"},
-		{fwd.Snapshot{Clusters: []fwd.Cluster{{Context: "dev", Read: []string{"shop"}}, {Context: "eu"}}, Services: services}, "services found: 1, reading dev, eu"},
-		{fwd.Snapshot{Clusters: []fwd.Cluster{{Context: "dev", Read: []string{"shop", "data"}}, {Context: "eu"}}, Services: services}, "services found: 1, reading eu"},
-		{fwd.Snapshot{Clusters: []fwd.Cluster{{Context: "dev", Read: []string{"shop", "data"}}, {Context: "eu", Read: []string{""}}}, Services: services}, "services found: 1"},
+		{plan.Snapshot{}, "reading dev, eu"},
+		{plan.Snapshot{Clusters: []plan.Cluster{{Context: "dev", Read: []string{"shop"}}, {Context: "eu"}}, Services: services}, "services found: 1, reading dev, eu"},
+		{plan.Snapshot{Clusters: []plan.Cluster{{Context: "dev", Read: []string{"shop", "data"}}, {Context: "eu"}}, Services: services}, "services found: 1, reading eu"},
+		{plan.Snapshot{Clusters: []plan.Cluster{{Context: "dev", Read: []string{"shop", "data"}}, {Context: "eu", Read: []string{""}}}, Services: services}, "services found: 1"},
 	} {
 		if got := progress(follow, c.known); got != c.want {
 			t.Errorf("%q, want %q", got, c.want)

@@ -17,8 +17,8 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/kubeshore/kubeshore/internal/project"
-	"github.com/kubeshore/kubeshore/pkg/fwd"
 	"github.com/kubeshore/kubeshore/pkg/kube"
+	"github.com/kubeshore/kubeshore/pkg/plan"
 	"github.com/kubeshore/kubeshore/pkg/tunnel"
 )
 
@@ -121,7 +121,7 @@ func (w *wanted) changeNamespaces(context string, add, remove []string) error {
 	now := w.now.Load()
 	i := 0
 	if context != "" {
-		i = slices.IndexFunc(now.options.Contexts, func(c fwd.ContextOptions) bool { return c.Context == context || c.Alias == context })
+		i = slices.IndexFunc(now.options.Contexts, func(c plan.ContextOptions) bool { return c.Context == context || c.Alias == context })
 	}
 	if i < 0 {
 		return fmt.Errorf("context %s isn't one of those that are forwarded", context)
@@ -155,7 +155,7 @@ func (w *wanted) changeNamespaces(context string, add, remove []string) error {
 }
 
 // options returns what the plan is made with.
-func (w *wanted) options() fwd.Options { return w.now.Load().options }
+func (w *wanted) options() plan.Options { return w.now.Load().options }
 
 // find returns how a context's cluster is reached.
 func (w *wanted) find(context string) (tunnel.Cluster, bool) {

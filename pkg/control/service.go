@@ -6,14 +6,15 @@ import (
 	"strings"
 
 	"github.com/kubeshore/kubeshore/pkg/fwd"
+	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
 // Services returns what the API says of the hosts of a status, with their traffic.
-func Services(status fwd.Status, traffic map[fwd.HostID]fwd.Traffic) []Service {
+func Services(status fwd.Status, traffic map[plan.HostID]fwd.Traffic) []Service {
 	services := make([]Service, 0, len(status.Hosts))
-	states := make(map[fwd.HostID]State, len(status.Hosts))
+	states := make(map[plan.HostID]State, len(status.Hosts))
 	for _, h := range status.Hosts {
-		if h.AliasOf == (fwd.HostID{}) {
+		if h.AliasOf == (plan.HostID{}) {
 			states[h.ID] = stateOf(h)
 		}
 	}
@@ -31,7 +32,7 @@ func Services(status fwd.Status, traffic map[fwd.HostID]fwd.Traffic) []Service {
 		if h.Address.IsValid() {
 			s.Address = h.Address.String()
 		}
-		if h.AliasOf != (fwd.HostID{}) {
+		if h.AliasOf != (plan.HostID{}) {
 			s.AliasOf = h.AliasOf.In(status.Clusters)
 			s.State = cmp.Or(states[h.AliasOf], Failed)
 			if s.State.Works() && len(h.Problems) > 0 {

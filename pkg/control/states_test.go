@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/kubeshore/kubeshore/pkg/fwd"
+	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
 // What a service is said to be, and why: what keeps it from answering comes first.
@@ -28,7 +29,7 @@ func TestStates(t *testing.T) {
 		"UDP alone":               {fwd.HostStatus{Limits: []string{udp}}, Skipped, udp},
 		"nothing, for whatever":   {fwd.HostStatus{}, Failed, "it has no port that can be forwarded"},
 		"runs on this machine":    {fwd.HostStatus{Local: true}, Ready, ""},
-		"a pod that is not ready": {fwd.HostStatus{ID: fwd.HostID{Pod: "db-0"}, Ports: []fwd.PortStatus{open}, Pods: 1}, Waiting, "the pod is not ready"},
+		"a pod that is not ready": {fwd.HostStatus{ID: plan.HostID{Pod: "db-0"}, Ports: []fwd.PortStatus{open}, Pods: 1}, Waiting, "the pod is not ready"},
 	} {
 		c.host.Address = netip.MustParseAddr("127.64.0.1")
 		got := Services(fwd.Status{Hosts: []fwd.HostStatus{c.host}}, nil)[0]

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/kubeshore/kubeshore/pkg/fwd"
+	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
 // named are pods that say their name and then stay until the client goes.
@@ -86,7 +87,7 @@ func TestBalanceFirst(t *testing.T) {
 }
 
 func TestBalanceAffinity(t *testing.T) {
-	sticky := func(pods ...string) fwd.Service {
+	sticky := func(pods ...string) plan.Service {
 		svc := service("web", pods...)
 		svc.Affinity = time.Minute
 		return svc

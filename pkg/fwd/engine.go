@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
+
+	"github.com/kubeshore/kubeshore/internal/netaddr"
+	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
 const (
@@ -29,7 +32,7 @@ const (
 type Engine struct {
 	// Options returns what the next plan is made with. When it has changed the
 	// Source must say that something has.
-	Options   func() Options
+	Options   func() plan.Options
 	Source    Source
 	Dialer    Dialer
 	Addresses Addresses
@@ -140,7 +143,7 @@ func (e *Engine) reconcile(ctx context.Context) error {
 	var retry <-chan time.Time
 	var fault string
 	for first := true; e.due(ctx, retry, first); first = false {
-		complete, err := e.apply(ctx, Plan(e.Source.Snapshot(), e.Options()))
+		complete, err := e.apply(ctx, plan.Plan(e.Source.Snapshot(), e.Options()))
 		switch {
 		case ctx.Err() != nil: // told to end meanwhile: what isn't done is no fault
 			return nil //nolint:nilerr // see above
@@ -190,7 +193,7 @@ func (e *Engine) due(ctx context.Context, retry <-chan time.Time, first bool) bo
 // port, name; coming down, name, port, address: so a name never points at
 // nothing of ours. After an error more may stand than is wanted, never less
 // than the names in force need. It says whether all is as it should be.
-func (e *Engine) apply(ctx context.Context, want Desired) (complete bool, err error) {
+func (e *Engine) apply(ctx context.Context, want plan.Desired) (complete bool, err error) {
 	addresses := e.assign(want.Hosts)
 	old := e.table.load().routes
 	readySince := time.Now()
@@ -239,7 +242,7 @@ func (e *Engine) name(ctx context.Context, table map[netip.Addr][]string) (refus
 
 // assign gives an address to each host that answers on any port. What keeps one
 // from having it becomes its problem.
-func (e *Engine) assign(hosts []Host) map[HostID]netip.Addr {
+func (e *Engine) assign(hosts []plan.Host) map[plan.HostID]netip.Addr {
 	keys := make(map[string]netip.Addr, len(hosts))
 	for _, h := range hosts {
 		if len(h.Ports) > 0 {
@@ -247,13 +250,13 @@ func (e *Engine) assign(hosts []Host) map[HostID]netip.Addr {
 		}
 	}
 	byKey, faults := e.Addresses.Assign(keys)
-	addresses := make(map[HostID]netip.Addr, len(byKey))
+	addresses := make(map[plan.HostID]netip.Addr, len(byKey))
 	for i := range hosts {
 		h := &hosts[i]
 		if address, ok := byKey[h.ID.Key()]; ok {
 			addresses[h.ID] = address
 		} else if h.Local {
-			addresses[h.ID] = localhost
+			addresses[h.ID] = netaddr.Localhost
 		}
 		if err := faults[h.ID.Key()]; err != nil {
 			h.Problems = append(h.Problems, err.Error())

@@ -14,6 +14,7 @@ import (
 
 	"github.com/kubeshore/kubeshore/pkg/fwd"
 	"github.com/kubeshore/kubeshore/pkg/loopback"
+	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
 func TestEngineFollowsAndRestores(t *testing.T) {
@@ -56,7 +57,7 @@ func TestEngineRandomWalk(t *testing.T) {
 	seed := rand.Uint64()
 	random := rand.New(rand.NewPCG(seed, 0))
 	for range 30 {
-		var services []fwd.Service
+		var services []plan.Service
 		want := 0
 		for i := range 12 {
 			if random.IntN(2) == 0 {

@@ -3,14 +3,16 @@ package fwd
 import (
 	"context"
 	"testing"
+
+	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
 // ApplyForTest returns what plans and applies a snapshot once, as the reconcile
 // loop does.
-func ApplyForTest(tb testing.TB, e *Engine) func(Snapshot) {
+func ApplyForTest(tb testing.TB, e *Engine) func(plan.Snapshot) {
 	e.table.store(routes{})
-	return func(s Snapshot) {
-		if _, err := e.apply(context.Background(), Plan(s, e.Options())); err != nil {
+	return func(s plan.Snapshot) {
+		if _, err := e.apply(context.Background(), plan.Plan(s, e.Options())); err != nil {
 			tb.Fatal(err)
 		}
 	}

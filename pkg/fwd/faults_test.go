@@ -16,6 +16,7 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/fwd"
 	"github.com/kubeshore/kubeshore/pkg/listen"
 	"github.com/kubeshore/kubeshore/pkg/loopback"
+	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
 // A port that can't be had is said, has no name, and is tried again.
@@ -69,7 +70,7 @@ func TestEngineRefusedName(t *testing.T) {
 // stuck is a Dialer that doesn't return until the test is over.
 type stuck struct{ called, over chan struct{} }
 
-func (s stuck) Dial(context.Context, fwd.PodRef, uint16) (fwd.Stream, error) {
+func (s stuck) Dial(context.Context, plan.PodRef, uint16) (fwd.Stream, error) {
 	close(s.called)
 	<-s.over
 	return nil, errors.New("too late")

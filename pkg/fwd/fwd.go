@@ -18,6 +18,8 @@ import (
 	"net"
 	"net/netip"
 	"time"
+
+	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
 // Source is where the state of the clusters comes from.
@@ -27,7 +29,7 @@ type Source interface {
 	Changed() <-chan struct{}
 	// Snapshot returns the state as it is now. It may be called after Changed
 	// has first received.
-	Snapshot() Snapshot
+	Snapshot() plan.Snapshot
 }
 
 // Dialer opens byte streams to pods.
@@ -36,7 +38,7 @@ type Dialer interface {
 	// may return before the pod was asked: then the stream's Read tells that
 	// nothing listens. ctx bounds the dial, not the stream. An error that is
 	// an [UnreachedError] says what to do about it; any other is final.
-	Dial(ctx context.Context, pod PodRef, port uint16) (Stream, error)
+	Dial(ctx context.Context, pod plan.PodRef, port uint16) (Stream, error)
 }
 
 // Stream is a byte stream to a pod. One goroutine may read and another write

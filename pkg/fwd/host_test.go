@@ -17,6 +17,7 @@ import (
 
 	"github.com/kubeshore/kubeshore/pkg/fwd"
 	"github.com/kubeshore/kubeshore/pkg/loopback"
+	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
 // host is a machine that keeps its state as data. It notes every moment at
@@ -139,15 +140,15 @@ func (f fakePorts) Close() error {
 // source hands out what it was last given.
 type source struct {
 	mu       sync.Mutex
-	snapshot fwd.Snapshot
+	snapshot plan.Snapshot
 	changed  chan struct{}
 }
 
 func newSource() *source { return &source{changed: make(chan struct{}, 1)} }
 
-func (s *source) set(services ...fwd.Service) {
+func (s *source) set(services ...plan.Service) {
 	s.mu.Lock()
-	s.snapshot = fwd.Snapshot{Services: services}
+	s.snapshot = plan.Snapshot{Services: services}
 	s.mu.Unlock()
 	select {
 	case s.changed <- struct{}{}:
@@ -157,21 +158,21 @@ func (s *source) set(services ...fwd.Service) {
 
 func (s *source) Changed() <-chan struct{} { return s.changed }
 
-func (s *source) Snapshot() fwd.Snapshot {
+func (s *source) Snapshot() plan.Snapshot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.snapshot
 }
 
 // service returns a Service with one port 80 and the pods given as ready.
-func service(name string, pods ...string) fwd.Service {
-	svc := fwd.Service{
-		ID:    fwd.ServiceID{Context: "c", Namespace: "ns", Name: name},
-		Ports: []fwd.ServicePort{{Protocol: "TCP", Number: 80}},
+func service(name string, pods ...string) plan.Service {
+	svc := plan.Service{
+		ID:    plan.ServiceID{Context: "c", Namespace: "ns", Name: name},
+		Ports: []plan.ServicePort{{Protocol: "TCP", Number: 80}},
 	}
 	for _, pod := range pods {
-		svc.Endpoints = append(svc.Endpoints, fwd.Endpoint{
-			Pod:   fwd.PodRef{Context: "c", Namespace: "ns", Name: pod, UID: pod},
+		svc.Endpoints = append(svc.Endpoints, plan.Endpoint{
+			Pod:   plan.PodRef{Context: "c", Namespace: "ns", Name: pod, UID: pod},
 			Ready: true, Serving: true,
 			Ports: map[string]uint16{"": 8080},
 		})
@@ -180,8 +181,8 @@ func service(name string, pods ...string) fwd.Service {
 }
 
 // options makes the Services of namespace ns answer to their bare names.
-func options() fwd.Options {
-	return fwd.Options{Contexts: []fwd.ContextOptions{{Context: "c", Namespace: "ns"}}}
+func options() plan.Options {
+	return plan.Options{Contexts: []plan.ContextOptions{{Context: "c", Namespace: "ns"}}}
 }
 
 // start runs an engine on the host given until the test ends, or until stop is

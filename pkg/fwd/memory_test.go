@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/kubeshore/kubeshore/pkg/fwd"
+	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
 // half is one direction of a connection in memory: as many bytes as are
@@ -184,7 +185,7 @@ type fleet struct {
 	tries   map[string]int
 }
 
-func (f *fleet) Dial(_ context.Context, pod fwd.PodRef, _ uint16) (fwd.Stream, error) {
+func (f *fleet) Dial(_ context.Context, pod plan.PodRef, _ uint16) (fwd.Stream, error) {
 	f.mu.Lock()
 	f.tries[pod.Name]++
 	try, behave := f.tries[pod.Name], f.pods[pod.Name]
@@ -243,7 +244,7 @@ type bubble struct {
 
 // inBubble runs a test in a bubble, with the engine that prepare sets up; it
 // has a hold of 10 s, and knows which clients have gone. svc is the first state.
-func inBubble(t *testing.T, svc fwd.Service, pods map[string]behaviour, prepare func(*fwd.Engine), test func(b *bubble)) {
+func inBubble(t *testing.T, svc plan.Service, pods map[string]behaviour, prepare func(*fwd.Engine), test func(b *bubble)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost()
@@ -268,7 +269,7 @@ func inBubble(t *testing.T, svc fwd.Service, pods map[string]behaviour, prepare 
 }
 
 // set makes that the cluster's state, and waits until the engine has it.
-func (b *bubble) set(services ...fwd.Service) {
+func (b *bubble) set(services ...plan.Service) {
 	b.source.set(services...)
 	b.after(100 * time.Millisecond)
 }

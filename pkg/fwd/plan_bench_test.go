@@ -11,14 +11,15 @@ import (
 
 	"github.com/kubeshore/kubeshore/pkg/fwd"
 	"github.com/kubeshore/kubeshore/pkg/loopback"
+	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
 // many returns a snapshot of that many Services with two ports and two pods each.
-func many(n int) fwd.Snapshot {
-	var s fwd.Snapshot
+func many(n int) plan.Snapshot {
+	var s plan.Snapshot
 	for i := range n {
 		svc := service(fmt.Sprintf("svc-%05d", i), "a", "b")
-		svc.Ports = append(svc.Ports, fwd.ServicePort{Name: "admin", Protocol: "TCP", Number: 9000})
+		svc.Ports = append(svc.Ports, plan.ServicePort{Name: "admin", Protocol: "TCP", Number: 9000})
 		for _, e := range svc.Endpoints {
 			e.Ports["admin"] = 9000
 		}
@@ -33,7 +34,7 @@ func BenchmarkPlan(b *testing.B) {
 		b.Run(strconv.Itoa(n), func(b *testing.B) {
 			s, o := many(n), options()
 			for b.Loop() {
-				fwd.Plan(s, o)
+				plan.Plan(s, o)
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/service")
 		})

@@ -14,12 +14,13 @@ import (
 
 	"github.com/kubeshore/kubeshore/pkg/fwd"
 	"github.com/kubeshore/kubeshore/pkg/listen"
+	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
 // pods is a Dialer whose pods are TCP servers of the test, by the pod's name.
 type pods map[string]string
 
-func (p pods) Dial(ctx context.Context, pod fwd.PodRef, _ uint16) (fwd.Stream, error) {
+func (p pods) Dial(ctx context.Context, pod plan.PodRef, _ uint16) (fwd.Stream, error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "tcp", p[pod.Name])
 	if err != nil {
@@ -91,14 +92,14 @@ func says(text string) func(*net.TCPConn) {
 
 // forwarding starts an engine that really listens, for the service web with the
 // pods given. It returns where, and a function that stops the engine.
-func forwarding(t *testing.T, dialer fwd.Dialer, svc fwd.Service) (at string, s *source, stop func() error) {
+func forwarding(t *testing.T, dialer fwd.Dialer, svc plan.Service) (at string, s *source, stop func() error) {
 	t.Helper()
 	at, _, s, stop = forwardingWith(t, &fwd.Engine{Dialer: dialer, Drain: time.Second}, svc)
 	return at, s, stop
 }
 
 // forwardingWith does so with an engine for the test to set up.
-func forwardingWith(t *testing.T, e *fwd.Engine, svc fwd.Service) (at string, h *host, s *source, stop func() error) {
+func forwardingWith(t *testing.T, e *fwd.Engine, svc plan.Service) (at string, h *host, s *source, stop func() error) {
 	t.Helper()
 	h, s = newHost(), newSource()
 	if e.Log == nil {

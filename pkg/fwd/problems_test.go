@@ -13,6 +13,7 @@ import (
 	"github.com/sirupsen/logrus/hooks/test"
 
 	"github.com/kubeshore/kubeshore/pkg/fwd"
+	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
 // logged has the engine's log kept, but for what is for -v alone.
@@ -101,7 +102,7 @@ func TestProblemOfRights(t *testing.T) {
 		return nil, &fwd.UnreachedError{Why: fwd.Denied, Err: errors.New("may not create pods/portforward in namespace ns of context c")}
 	}
 	svc := service("web", "a")
-	svc.Ports = append(svc.Ports, fwd.ServicePort{Name: "other", Protocol: "TCP", Number: 81})
+	svc.Ports = append(svc.Ports, plan.ServicePort{Name: "other", Protocol: "TCP", Number: 81})
 	svc.Endpoints[0].Ports["other"] = 8081
 	var lines *test.Hook
 	inBubble(t, svc, map[string]behaviour{"a": denied}, func(e *fwd.Engine) { lines = logged(e) }, func(b *bubble) {
@@ -141,7 +142,7 @@ func TestBarred(t *testing.T) {
 	var up atomic.Bool
 	html := func(int) (func(*memory), error) { return nil, errors.New("<html>") }
 	twoPorts := service("web", "a")
-	twoPorts.Ports = append(twoPorts.Ports, fwd.ServicePort{Name: "other", Protocol: "TCP", Number: 81})
+	twoPorts.Ports = append(twoPorts.Ports, plan.ServicePort{Name: "other", Protocol: "TCP", Number: 81})
 	twoPorts.Endpoints[0].Ports["other"] = 8081
 	headless := service("web", "a") // answers on 80 and on 8080, and both lead there
 	headless.Headless = true
@@ -162,7 +163,7 @@ func TestBarred(t *testing.T) {
 		}
 	}
 	for name, c := range map[string]struct {
-		svc  fwd.Service
+		svc  plan.Service
 		pods map[string]behaviour
 		test func(b *bubble)
 	}{
@@ -234,7 +235,7 @@ func TestBarred(t *testing.T) {
 // What is no host's fault is logged now and then, and is no problem of it.
 func TestProblemOfTheCluster(t *testing.T) {
 	for name, c := range map[string]struct {
-		svc  fwd.Service
+		svc  plan.Service
 		pod  behaviour
 		line string
 	}{

@@ -7,13 +7,15 @@ import (
 	"strings"
 
 	"github.com/sirupsen/logrus"
+
+	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
 // report logs a line for each host that came, changed or went between two
 // statuses, both sorted by ID, and for each problem of a cluster that did.
 func report(log logrus.FieldLogger, before, after Status) {
 	reportClusters(log, before.Clusters, after.Clusters)
-	old := make(map[HostID]HostStatus, len(before.Hosts))
+	old := make(map[plan.HostID]HostStatus, len(before.Hosts))
 	for _, h := range before.Hosts {
 		old[h.ID] = h
 	}
@@ -78,7 +80,7 @@ func logLines(log logrus.FieldLogger, lines []line) {
 	}
 }
 
-func reportClusters(log logrus.FieldLogger, before, after []Cluster) {
+func reportClusters(log logrus.FieldLogger, before, after []plan.Cluster) {
 	old, now := problems(before), problems(after)
 	for _, text := range without(now, old) {
 		log.Warn(text)
@@ -98,7 +100,7 @@ func without(texts, others []string) (rest []string) {
 	return rest
 }
 
-func problems(clusters []Cluster) (all []string) {
+func problems(clusters []plan.Cluster) (all []string) {
 	for _, c := range clusters {
 		all = append(all, c.Problems...)
 	}
@@ -106,12 +108,12 @@ func problems(clusters []Cluster) (all []string) {
 }
 
 // describe returns the line of a host that is known and has nothing new that is wrong.
-func describe(h HostStatus, clusters []Cluster) line {
+func describe(h HostStatus, clusters []plan.Cluster) line {
 	columns := []string{h.ID.In(clusters)}
 	switch {
 	case h.Local:
 		columns = append(columns, "runs on this machine")
-	case h.AliasOf != (HostID{}):
+	case h.AliasOf != (plan.HostID{}):
 		columns = append(columns, "another name of "+h.AliasOf.In(clusters))
 	case h.Address.IsValid():
 		where := h.Address.String()

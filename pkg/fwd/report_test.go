@@ -8,6 +8,7 @@ import (
 
 	"github.com/kubeshore/kubeshore/pkg/fwd"
 	"github.com/kubeshore/kubeshore/pkg/loopback"
+	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
 // What is said of services that come and change together stands in columns, as wide as
@@ -29,9 +30,9 @@ func TestReportHasColumns(t *testing.T) {
 		return texts
 	}
 
-	outside := fwd.Service{ID: fwd.ServiceID{Context: "c", Namespace: "ns", Name: "outside"}, ExternalName: "example.com"}
+	outside := plan.Service{ID: plan.ServiceID{Context: "c", Namespace: "ns", Name: "outside"}, ExternalName: "example.com"}
 	db := service("db", "a", "b")
-	apply(fwd.Snapshot{Services: []fwd.Service{db, outside, service("web-with-a-name")}})
+	apply(plan.Snapshot{Services: []plan.Service{db, outside, service("web-with-a-name")}})
 	want := []string{
 		"+ db.ns               AT 2/2 ready",
 		"+ outside.ns          skipped; it stands for example.com, outside the cluster; nothing to forward",
@@ -40,7 +41,7 @@ func TestReportHasColumns(t *testing.T) {
 	if got := said(); !slices.Equal(got, want) {
 		t.Errorf("it says\n%q\nwant\n%q", got, want)
 	}
-	apply(fwd.Snapshot{Services: []fwd.Service{service("db", "a"), service("web-with-a-name")}})
+	apply(plan.Snapshot{Services: []plan.Service{service("db", "a"), service("web-with-a-name")}})
 	if got, want := said(), []string{"~ db.ns  AT 1/1 ready", "- outside.ns"}; !slices.Equal(got, want) {
 		t.Errorf("it says\n%q\nwant\n%q", got, want)
 	}

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
 // freshTime is how long a pod counts as having just become ready: its process
@@ -36,7 +38,7 @@ func (t *table) store(r routes) {
 type routes map[netip.AddrPort]route
 
 type route struct {
-	host     HostID
+	host     plan.HostID
 	affinity time.Duration
 	targets  []destination
 	// record outlives the route: the next plan's route of the same host and
@@ -54,13 +56,13 @@ type common struct {
 
 // place is where a target is.
 type place struct {
-	pod  PodRef
+	pod  plan.PodRef
 	port uint16
 }
 
 // destination is a target and what is known of it here.
 type destination struct {
-	Target
+	plan.Target
 	since time.Time // when it became ready; zero if it was when the run began
 	past  *past     // as long as the target is in the plans
 }
@@ -82,7 +84,7 @@ func (d destination) fresh(now time.Time) bool {
 // newRoutes returns the routes of the hosts that have an address, which go on
 // from old where it has them. Targets that are ready now and were not in old
 // have been so since the time given.
-func newRoutes(hosts []Host, addresses map[HostID]netip.Addr, old routes, since time.Time) routes {
+func newRoutes(hosts []plan.Host, addresses map[plan.HostID]netip.Addr, old routes, since time.Time) routes {
 	r := make(routes)
 	remembered := old.remembered()
 	for _, h := range hosts {
@@ -116,8 +118,8 @@ type memory struct {
 }
 
 // remembered returns what is of the hosts that have routes.
-func (r routes) remembered() map[HostID]memory {
-	all := make(map[HostID]memory)
+func (r routes) remembered() map[plan.HostID]memory {
+	all := make(map[plan.HostID]memory)
 	for _, route := range r {
 		of, ok := all[route.host]
 		if !ok {
@@ -132,7 +134,7 @@ func (r routes) remembered() map[HostID]memory {
 }
 
 // destinations returns the targets with what is known of them, and notes that.
-func (m memory) destinations(targets []Target, since time.Time) []destination {
+func (m memory) destinations(targets []plan.Target, since time.Time) []destination {
 	result := make([]destination, len(targets))
 	for i, t := range targets {
 		d, ok := m.known[place{t.Pod, t.Port}]

@@ -5,13 +5,15 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
 // Status is what stands on this machine at one moment. Nobody changes a status
 // once it was published.
 type Status struct {
 	At        time.Time // when it came to be; zero if nothing was yet
-	Clusters  []Cluster
+	Clusters  []plan.Cluster
 	Hosts     []HostStatus // sorted by ID
 	Listening string       // how ports are taken, in words
 }
@@ -53,12 +55,12 @@ func (p *published) announce() {
 
 // HostStatus is what became of one host of the plan.
 type HostStatus struct {
-	ID      HostID
+	ID      plan.HostID
 	Address netip.Addr // the zero Addr if it has none, as nothing can be forwarded
 	Names   []string   // those in force, the fully qualified one first
 	Ports   []PortStatus
-	Local   bool   // it runs on this machine
-	AliasOf HostID // the host that it stands for, which has its names; zero if none
+	Local   bool        // it runs on this machine
+	AliasOf plan.HostID // the host that it stands for, which has its names; zero if none
 	// Ready and Pods count the pods behind the host.
 	Ready, Pods int
 	// Barred: no connection gets to a pod, as far as those have found that were made
@@ -85,7 +87,7 @@ func errorText(err error) string {
 // newStatus returns what became of the plan, with what keeps connections from
 // their pods. A host none of whose ports accepts gets no name: it would point at
 // whatever else answers there.
-func newStatus(d Desired, addresses map[HostID]netip.Addr, faults map[netip.AddrPort]error, r routes) Status {
+func newStatus(d plan.Desired, addresses map[plan.HostID]netip.Addr, faults map[netip.AddrPort]error, r routes) Status {
 	status := Status{Clusters: d.Clusters, Hosts: make([]HostStatus, 0, len(d.Hosts))}
 	for _, h := range d.Hosts {
 		s := HostStatus{

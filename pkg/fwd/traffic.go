@@ -1,6 +1,10 @@
 package fwd
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/kubeshore/kubeshore/pkg/plan"
+)
 
 // Traffic is what the connections to a host have come to so far.
 type Traffic struct {
@@ -68,8 +72,8 @@ func (c *connection) bytes() Traffic {
 
 // Traffic returns what connections have come to so far, by the host that they were
 // made to: since it has last come. Anyone may call it at any time.
-func (e *Engine) Traffic() map[HostID]Traffic {
-	all := make(map[HostID]Traffic)
+func (e *Engine) Traffic() map[plan.HostID]Traffic {
+	all := make(map[plan.HostID]Traffic)
 	now := e.table.load()
 	if now == nil {
 		return all

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/kubeshore/kubeshore/pkg/fwd"
+	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
 // noted is a Meter that notes what it is told.
@@ -98,7 +99,7 @@ func TestMeter(t *testing.T) {
 // patient is a Dialer that dials as long as it may.
 type patient struct{}
 
-func (patient) Dial(ctx context.Context, _ fwd.PodRef, _ uint16) (fwd.Stream, error) {
+func (patient) Dial(ctx context.Context, _ plan.PodRef, _ uint16) (fwd.Stream, error) {
 	<-ctx.Done()
 	return nil, ctx.Err()
 }
@@ -141,7 +142,7 @@ func TestMeterOfWhatIsNot(t *testing.T) {
 // A port that goes takes nothing of what its service has come to with it.
 func TestTrafficOutlivesAPort(t *testing.T) {
 	svc := service("web", "a")
-	svc.Ports = append(svc.Ports, fwd.ServicePort{Name: "other", Protocol: "TCP", Number: 81})
+	svc.Ports = append(svc.Ports, plan.ServicePort{Name: "other", Protocol: "TCP", Number: 81})
 	svc.Endpoints[0].Ports["other"] = 8081
 	inBubble(t, svc, map[string]behaviour{"a": speaks("aa")}, nil, func(b *bubble) {
 		for port := range 2 {
@@ -150,7 +151,7 @@ func TestTrafficOutlivesAPort(t *testing.T) {
 			}
 		}
 		b.after(time.Minute)
-		for _, svc := range []fwd.Service{service("web", "a"), svc} {
+		for _, svc := range []plan.Service{service("web", "a"), svc} {
 			b.set(svc)
 			if got, want := b.traffic(), (fwd.Traffic{Total: 2, Up: 2, Down: 4}); got != want {
 				t.Errorf("with %d ports there is %+v, want %+v", len(svc.Ports), got, want)

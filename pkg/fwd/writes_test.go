@@ -12,6 +12,7 @@ import (
 
 	"github.com/kubeshore/kubeshore/pkg/fwd"
 	"github.com/kubeshore/kubeshore/pkg/hosts"
+	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
 // countedNames is a hosts file that counts how often it is written.
@@ -49,7 +50,7 @@ func TestWritesAreGathered(t *testing.T) {
 	h, s := newHost(), newSource()
 	names := &countedNames{File: file, path: path, set: make(chan struct{}, 1)}
 	stop := start(t, &fwd.Engine{Source: s, Aliases: fakeAliases{h}, Names: names, Ports: fakePorts{h, make(chan struct{})}})
-	services := make([]fwd.Service, 0, 1000)
+	services := make([]plan.Service, 0, 1000)
 	for i := range cap(services) {
 		services = append(services, service(fmt.Sprintf("s%d", i), "a"))
 		s.set(services...)

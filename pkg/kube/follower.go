@@ -10,7 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/kubeshore/kubeshore/pkg/fwd"
+	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
 // follower follows one context. Its source's mu guards it.
@@ -244,8 +244,8 @@ func (f *follower) empty(namespace string) string {
 	return fmt.Sprintf("no services in namespace %s of context %s, or it doesn't exist; waiting", namespace, f.context)
 }
 
-func (f *follower) status() fwd.Cluster {
-	status := fwd.Cluster{Context: f.context, Read: f.read(), Problems: f.problems()}
+func (f *follower) status() plan.Cluster {
+	status := plan.Cluster{Context: f.context, Read: f.read(), Problems: f.problems()}
 	if f.cluster != nil {
 		status.Server = f.cluster.Server()
 	}

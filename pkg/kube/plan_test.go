@@ -15,7 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
-	"github.com/kubeshore/kubeshore/pkg/fwd"
+	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
 var update = flag.Bool("update", false, "write what the tests get into their golden files")
@@ -35,7 +35,7 @@ func TestPlan(t *testing.T) {
 				t.Fatal(err)
 			}
 			options := optionsFile{Contexts: []contextFile{{Context: "ctx", Namespace: "shop"}}}
-			var snapshot fwd.Snapshot
+			var snapshot plan.Snapshot
 			var want string
 			for _, file := range archive.Files {
 				switch context, _ := strings.CutSuffix(file.Name, ".yaml"); file.Name {
@@ -47,12 +47,12 @@ func TestPlan(t *testing.T) {
 					want = string(file.Data)
 				default:
 					all := objects(t, string(file.Data))
-					snapshot.Clusters = append(snapshot.Clusters, fwd.Cluster{Context: context})
+					snapshot.Clusters = append(snapshot.Clusters, plan.Cluster{Context: context})
 					snapshot.Services = append(snapshot.Services, newServices(context, all)...)
 					snapshot.Ingresses = append(snapshot.Ingresses, newIngresses(context, all)...)
 				}
 			}
-			got := render(fwd.Plan(snapshot, options.options()))
+			got := render(plan.Plan(snapshot, options.options()))
 			if *update {
 				last := len(archive.Files) - 1
 				archive.Files[last] = txtar.File{Name: "plan", Data: []byte(got)}
@@ -73,7 +73,7 @@ type optionsFile struct {
 	Contexts []contextFile
 	Mapping  map[uint16]uint16
 	Domain   string
-	Services map[string]fwd.ServiceOptions // by name.namespace, of the first context
+	Services map[string]plan.ServiceOptions // by name.namespace, of the first context
 }
 
 type contextFile struct {
@@ -82,14 +82,14 @@ type contextFile struct {
 	Controller                string // as name.namespace
 }
 
-func (f optionsFile) options() fwd.Options {
-	o := fwd.Options{Mapping: f.Mapping, Domain: f.Domain, Services: make(map[fwd.ServiceID]fwd.ServiceOptions)}
-	id := func(context, text string) fwd.ServiceID {
+func (f optionsFile) options() plan.Options {
+	o := plan.Options{Mapping: f.Mapping, Domain: f.Domain, Services: make(map[plan.ServiceID]plan.ServiceOptions)}
+	id := func(context, text string) plan.ServiceID {
 		name, namespace, _ := strings.Cut(text, ".")
-		return fwd.ServiceID{Context: context, Namespace: namespace, Name: name}
+		return plan.ServiceID{Context: context, Namespace: namespace, Name: name}
 	}
 	for _, c := range f.Contexts {
-		context := fwd.ContextOptions{Context: c.Context, Alias: c.Alias, Namespace: c.Namespace, Include: c.Include, Exclude: c.Exclude}
+		context := plan.ContextOptions{Context: c.Context, Alias: c.Alias, Namespace: c.Namespace, Include: c.Include, Exclude: c.Exclude}
 		if c.Controller != "" {
 			context.Controller = id(c.Context, c.Controller)
 		}
@@ -138,7 +138,7 @@ func objects(t *testing.T, text string) (all known) {
 	return all
 }
 
-func render(d fwd.Desired) string {
+func render(d plan.Desired) string {
 	var b strings.Builder
 	for _, c := range d.Clusters {
 		for _, problem := range c.Problems {
@@ -150,7 +150,7 @@ func render(d fwd.Desired) string {
 		if h.Local {
 			b.WriteString("  runs on this machine\n")
 		}
-		if h.AliasOf != (fwd.HostID{}) {
+		if h.AliasOf != (plan.HostID{}) {
 			fmt.Fprintf(&b, "  another name of %v\n", h.AliasOf)
 		}
 		if h.Address.IsValid() {

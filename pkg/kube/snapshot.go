@@ -11,30 +11,30 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/kubeshore/kubeshore/pkg/fwd"
+	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
 // newServices puts Services and the EndpointSlices that belong to them
 // together, as kube-proxy reads them. Of what was read twice the first counts.
-func newServices(context string, all known) []fwd.Service {
-	byService := make(map[fwd.ServiceID][]*discoveryv1.EndpointSlice, len(all.services))
+func newServices(context string, all known) []plan.Service {
+	byService := make(map[plan.ServiceID][]*discoveryv1.EndpointSlice, len(all.services))
 	seen := make(map[types.NamespacedName]bool, len(all.slices))
 	for _, slice := range all.slices {
 		if seen[nameOf(slice)] {
 			continue
 		}
 		seen[nameOf(slice)] = true
-		id := fwd.ServiceID{Context: context, Namespace: slice.Namespace, Name: slice.Labels[discoveryv1.LabelServiceName]}
+		id := plan.ServiceID{Context: context, Namespace: slice.Namespace, Name: slice.Labels[discoveryv1.LabelServiceName]}
 		byService[id] = append(byService[id], slice)
 	}
-	services := make([]fwd.Service, 0, len(all.services))
+	services := make([]plan.Service, 0, len(all.services))
 	clear(seen)
 	for _, service := range all.services {
 		if seen[nameOf(service)] {
 			continue
 		}
 		seen[nameOf(service)] = true
-		id := fwd.ServiceID{Context: context, Namespace: service.Namespace, Name: service.Name}
+		id := plan.ServiceID{Context: context, Namespace: service.Namespace, Name: service.Name}
 		services = append(services, newService(id, service, byService[id]))
 	}
 	return services
@@ -42,14 +42,14 @@ func newServices(context string, all known) []fwd.Service {
 
 // newIngresses returns the hosts of the Ingresses, and the Services that have an
 // address of their load-balancer status.
-func newIngresses(context string, all known) []fwd.Ingress {
-	ingresses := make([]fwd.Ingress, 0, len(all.ingresses))
-	byAddress := make(map[string][]fwd.ServiceID)
+func newIngresses(context string, all known) []plan.Ingress {
+	ingresses := make([]plan.Ingress, 0, len(all.ingresses))
+	byAddress := make(map[string][]plan.ServiceID)
 	for _, service := range all.services {
 		if !slices.ContainsFunc(service.Spec.Ports, servesWeb) {
 			continue // load balancers may share an address: k3s's have their node's
 		}
-		id := fwd.ServiceID{Context: context, Namespace: service.Namespace, Name: service.Name}
+		id := plan.ServiceID{Context: context, Namespace: service.Namespace, Name: service.Name}
 		addresses := append([]string{service.Spec.ClusterIP}, service.Spec.ExternalIPs...)
 		for _, at := range service.Status.LoadBalancer.Ingress {
 			addresses = append(addresses, at.IP, at.Hostname)
@@ -60,7 +60,7 @@ func newIngresses(context string, all known) []fwd.Ingress {
 		}
 	}
 	for _, ingress := range all.ingresses {
-		i := fwd.Ingress{ID: fwd.ServiceID{Context: context, Namespace: ingress.Namespace, Name: ingress.Name}}
+		i := plan.Ingress{ID: plan.ServiceID{Context: context, Namespace: ingress.Namespace, Name: ingress.Name}}
 		for _, rule := range ingress.Spec.Rules {
 			if rule.Host != "" && !slices.Contains(i.Hosts, rule.Host) {
 				i.Hosts = append(i.Hosts, rule.Host)
@@ -73,11 +73,11 @@ func newIngresses(context string, all known) []fwd.Ingress {
 				}
 			}
 		}
-		slices.SortFunc(i.Controllers, fwd.ServiceID.Compare)
+		slices.SortFunc(i.Controllers, plan.ServiceID.Compare)
 		i.Controllers = slices.Compact(i.Controllers)
 		ingresses = append(ingresses, i)
 	}
-	slices.SortFunc(ingresses, func(a, b fwd.Ingress) int { return a.ID.Compare(b.ID) })
+	slices.SortFunc(ingresses, func(a, b plan.Ingress) int { return a.ID.Compare(b.ID) })
 	return ingresses
 }
 
@@ -86,8 +86,8 @@ func servesWeb(p corev1.ServicePort) bool {
 	return (p.Port == 80 || p.Port == 443) && (p.Protocol == "" || p.Protocol == corev1.ProtocolTCP)
 }
 
-func newService(id fwd.ServiceID, service *corev1.Service, endpointSlices []*discoveryv1.EndpointSlice) fwd.Service {
-	result := fwd.Service{
+func newService(id plan.ServiceID, service *corev1.Service, endpointSlices []*discoveryv1.EndpointSlice) plan.Service {
+	result := plan.Service{
 		ID:        id,
 		Headless:  service.Spec.ClusterIP == corev1.ClusterIPNone,
 		Affinity:  newAffinity(service.Spec),
@@ -108,7 +108,7 @@ func newService(id fwd.ServiceID, service *corev1.Service, endpointSlices []*dis
 		if protocol == "" {
 			protocol = corev1.ProtocolTCP
 		}
-		result.Ports = append(result.Ports, fwd.ServicePort{
+		result.Ports = append(result.Ports, plan.ServicePort{
 			Name: p.Name, Protocol: string(protocol), Number: number, Target: p.TargetPort.StrVal,
 		})
 	}
@@ -130,8 +130,8 @@ func newAffinity(spec corev1.ServiceSpec) time.Duration {
 // newEndpoints returns each pod of the slices once: it stands in several if it
 // has addresses of both families, or if the numbers of its ports differ from
 // other pods'.
-func newEndpoints(id fwd.ServiceID, endpointSlices []*discoveryv1.EndpointSlice) []fwd.Endpoint {
-	byPod := make(map[fwd.PodRef]fwd.Endpoint)
+func newEndpoints(id plan.ServiceID, endpointSlices []*discoveryv1.EndpointSlice) []plan.Endpoint {
+	byPod := make(map[plan.PodRef]plan.Endpoint)
 	endpointSlices = slices.SortedFunc(slices.Values(endpointSlices), func(a, b *discoveryv1.EndpointSlice) int {
 		return strings.Compare(a.Name, b.Name)
 	})
@@ -140,7 +140,7 @@ func newEndpoints(id fwd.ServiceID, endpointSlices []*discoveryv1.EndpointSlice)
 			if !isPod(e) {
 				continue // nothing to forward to
 			}
-			pod := fwd.PodRef{Context: id.Context, Namespace: cmp.Or(e.TargetRef.Namespace, id.Namespace), Name: e.TargetRef.Name, UID: string(e.TargetRef.UID)}
+			pod := plan.PodRef{Context: id.Context, Namespace: cmp.Or(e.TargetRef.Namespace, id.Namespace), Name: e.TargetRef.Name, UID: string(e.TargetRef.UID)}
 			endpoint := newEndpoint(pod, e)
 			if known, ok := byPod[pod]; ok {
 				endpoint = merge(known, endpoint)
@@ -153,11 +153,11 @@ func newEndpoints(id fwd.ServiceID, endpointSlices []*discoveryv1.EndpointSlice)
 			byPod[pod] = endpoint
 		}
 	}
-	endpoints := make([]fwd.Endpoint, 0, len(byPod))
+	endpoints := make([]plan.Endpoint, 0, len(byPod))
 	for _, e := range byPod {
 		endpoints = append(endpoints, e)
 	}
-	slices.SortFunc(endpoints, func(a, b fwd.Endpoint) int {
+	slices.SortFunc(endpoints, func(a, b plan.Endpoint) int {
 		if c := strings.Compare(a.Pod.Name, b.Pod.Name); c != 0 {
 			return c
 		}
@@ -182,9 +182,9 @@ func outside(endpointSlices []*discoveryv1.EndpointSlice) string {
 
 // newEndpoint reads the conditions: unknown ones count as discovery.k8s.io/v1
 // says (ready and serving, not terminating).
-func newEndpoint(pod fwd.PodRef, e discoveryv1.Endpoint) fwd.Endpoint {
+func newEndpoint(pod plan.PodRef, e discoveryv1.Endpoint) plan.Endpoint {
 	ready := deref(e.Conditions.Ready, true)
-	return fwd.Endpoint{
+	return plan.Endpoint{
 		Pod:         pod,
 		Hostname:    deref(e.Hostname, ""),
 		Ready:       ready,
@@ -196,7 +196,7 @@ func newEndpoint(pod fwd.PodRef, e discoveryv1.Endpoint) fwd.Endpoint {
 
 // merge puts what two slices say of a pod together: one of them may be behind
 // the other, and what is ready by either can be asked.
-func merge(a, b fwd.Endpoint) fwd.Endpoint {
+func merge(a, b plan.Endpoint) plan.Endpoint {
 	a.Hostname = cmp.Or(a.Hostname, b.Hostname)
 	a.Ready = a.Ready || b.Ready
 	a.Serving = a.Serving || b.Serving

@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/kubeshore/kubeshore/pkg/fwd"
+	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
 const (
@@ -214,10 +214,10 @@ func (s *Source) complete() bool {
 }
 
 // Snapshot returns what is known now.
-func (s *Source) Snapshot() fwd.Snapshot {
+func (s *Source) Snapshot() plan.Snapshot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var snapshot fwd.Snapshot
+	var snapshot plan.Snapshot
 	for _, f := range s.followers {
 		snapshot.Clusters = append(snapshot.Clusters, f.status())
 		known := f.known()

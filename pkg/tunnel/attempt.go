@@ -20,7 +20,7 @@ import (
 	"k8s.io/client-go/transport"
 	"k8s.io/streaming/pkg/httpstream/spdy"
 
-	"github.com/kubeshore/kubeshore/pkg/fwd"
+	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
 const (
@@ -51,7 +51,7 @@ type attempt struct {
 }
 
 // ask sends the request, with the user's credentials, and returns the answer.
-func (a *attempt) ask(ctx context.Context, pod fwd.PodRef) (answer, error) {
+func (a *attempt) ask(ctx context.Context, pod plan.PodRef) (answer, error) {
 	method := http.MethodPost
 	if a.with == WebSocket {
 		method = http.MethodGet // RFC 6455, 4.1

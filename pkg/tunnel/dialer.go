@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/kubeshore/kubeshore/pkg/fwd"
+	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
 // Dialer opens streams to the pods of some clusters. It is a fwd.Dialer. Dial
@@ -27,14 +28,14 @@ type Dialer struct {
 	stalled atomic.Uint64
 
 	mu    sync.Mutex
-	pools map[fwd.PodRef]*pool
+	pools map[plan.PodRef]*pool
 }
 
 // upgrader makes connections to the pods of one cluster.
 type upgrader interface {
 	// dial's errors are fwd.UnreachedError, but for the end of ctx, which is
 	// its cause.
-	dial(ctx context.Context, pod fwd.PodRef) (*upstream, error)
+	dial(ctx context.Context, pod plan.PodRef) (*upstream, error)
 }
 
 // New returns a dialer that uses the transport given. find says how a context's
@@ -43,7 +44,7 @@ type upgrader interface {
 // connections then go there.
 func New(find func(context string) (Cluster, bool), with Transport) *Dialer {
 	known := clusters{find: find, with: with, byContext: make(map[string]*cluster)}
-	return &Dialer{find: known.get, work: make(chan func(context.Context)), pools: make(map[fwd.PodRef]*pool)}
+	return &Dialer{find: known.get, work: make(chan func(context.Context)), pools: make(map[plan.PodRef]*pool)}
 }
 
 // clusters has the cluster of each context as it last was.
@@ -118,7 +119,7 @@ func (d *Dialer) Run(ctx context.Context) error {
 // Dial opens a stream to a port of a pod. It returns before the pod was asked:
 // that nothing listens there is what Read then says. ctx bounds the dial, not
 // the stream.
-func (d *Dialer) Dial(ctx context.Context, pod fwd.PodRef, port uint16) (fwd.Stream, error) {
+func (d *Dialer) Dial(ctx context.Context, pod plan.PodRef, port uint16) (fwd.Stream, error) {
 	p := d.pool(pod)
 	for {
 		if ctx.Err() != nil {
@@ -150,7 +151,7 @@ func (d *Dialer) Dial(ctx context.Context, pod fwd.PodRef, port uint16) (fwd.Str
 }
 
 // pool returns the pool of a pod's connections.
-func (d *Dialer) pool(pod fwd.PodRef) *pool {
+func (d *Dialer) pool(pod plan.PodRef) *pool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	p, ok := d.pools[pod]

@@ -17,10 +17,11 @@ import (
 	"k8s.io/streaming/pkg/httpstream/spdy"
 
 	"github.com/kubeshore/kubeshore/pkg/fwd"
+	"github.com/kubeshore/kubeshore/pkg/plan"
 	"github.com/kubeshore/kubeshore/pkg/tunnel"
 )
 
-var pod = fwd.PodRef{Context: "c", Namespace: "ns", Name: "pod", UID: "u"}
+var pod = plan.PodRef{Context: "c", Namespace: "ns", Name: "pod", UID: "u"}
 
 // behave is what a pod does with a forwarded connection: it has the two
 // streams, and the connection that they belong to.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/kubeshore/kubeshore/pkg/fwd"
+	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
 // network is an API server and the way to it. It can go silent: what is sent is
@@ -34,7 +35,7 @@ func (n *network) setSilent() {
 	}
 }
 
-func (n *network) dial(context.Context, fwd.PodRef) (*upstream, error) {
+func (n *network) dial(context.Context, plan.PodRef) (*upstream, error) {
 	<-time.After(n.takes)
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -94,7 +95,7 @@ func (n *network) serve(conn net.Conn) {
 func dialing(t *testing.T, run func(t *testing.T, d *Dialer, n *network)) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &network{silent: make(map[net.Conn]bool)}
-		d := &Dialer{work: make(chan func(context.Context)), find: func(string) (upgrader, error) { return n, nil }, pools: make(map[fwd.PodRef]*pool)}
+		d := &Dialer{work: make(chan func(context.Context)), find: func(string) (upgrader, error) { return n, nil }, pools: make(map[plan.PodRef]*pool)}
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
 		go func() {
@@ -111,7 +112,7 @@ func dialing(t *testing.T, run func(t *testing.T, d *Dialer, n *network)) {
 func greeted(t *testing.T, d *Dialer) (fwd.Stream, time.Duration) {
 	t.Helper()
 	begin := time.Now()
-	s, err := d.Dial(t.Context(), fwd.PodRef{}, 80)
+	s, err := d.Dial(t.Context(), plan.PodRef{}, 80)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +149,7 @@ func TestSilenceIsNoticed(t *testing.T) {
 				defer old.Close()
 				n.setSilent()
 				synctest.Wait()
-				for u := range d.pools[fwd.PodRef{}].users { // a sleeping machine's timers stand still
+				for u := range d.pools[plan.PodRef{}].users { // a sleeping machine's timers stand still
 					u.pulse.mu.Lock()
 					u.pulse.heard = u.pulse.heard.Add(-asleep)
 					u.pulse.mu.Unlock()
@@ -163,7 +164,7 @@ func TestSilenceIsNoticed(t *testing.T) {
 					broken <- time.Since(begin)
 				}()
 				for {
-					s, err := d.Dial(t.Context(), fwd.PodRef{}, 80)
+					s, err := d.Dial(t.Context(), plan.PodRef{}, 80)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -217,7 +218,7 @@ func TestDialsBackOff(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 		defer cancel()
 		for ctx.Err() == nil {
-			if s, err := d.Dial(ctx, fwd.PodRef{}, 80); err == nil {
+			if s, err := d.Dial(ctx, plan.PodRef{}, 80); err == nil {
 				_ = s.Close()
 				t.Fatal("it was reached")
 			}

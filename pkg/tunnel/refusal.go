@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/kubeshore/kubeshore/pkg/fwd"
+	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
 // refusal is why an upgrade didn't come about.
@@ -69,7 +70,7 @@ func (a answer) message() (text string, isStatus bool) {
 }
 
 // refusal is what an answer other than the upgrade means.
-func (a answer) refusal(pod fwd.PodRef, with Transport) *refusal {
+func (a answer) refusal(pod plan.PodRef, with Transport) *refusal {
 	said, isStatus := a.message()
 	r := &refusal{with: with, why: fwd.Denied}
 	r.text = fmt.Sprintf("the API server, or what stands before it, answers the upgrade with %s (%s)", line(a.status), line(a.kind))

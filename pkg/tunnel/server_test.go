@@ -19,10 +19,10 @@ import (
 	"k8s.io/streaming/pkg/httpstream"
 	"k8s.io/streaming/pkg/httpstream/spdy"
 
-	"github.com/kubeshore/kubeshore/pkg/fwd"
+	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
-var testPod = fwd.PodRef{Context: "ctx", Namespace: "ns", Name: "pod", UID: "u"}
+var testPod = plan.PodRef{Context: "ctx", Namespace: "ns", Name: "pod", UID: "u"}
 
 // apiServer is the port-forward endpoint of an API server whose pods send back
 // what they are sent, for both transports. What it answers can be changed.

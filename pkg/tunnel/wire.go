@@ -14,7 +14,7 @@ import (
 	"k8s.io/client-go/transport"
 
 	"github.com/kubeshore/kubeshore/pkg/credential"
-	"github.com/kubeshore/kubeshore/pkg/fwd"
+	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
 // rememberTime is how long WebSocket is preferred once SPDY was refused: that
@@ -89,7 +89,7 @@ func proxyOf(config *rest.Config) func(*http.Request) (*url.URL, error) {
 
 // dial makes a connection to a pod. Its errors are [fwd.UnreachedError], but
 // for the end of ctx, which is its cause.
-func (c *cluster) dial(ctx context.Context, pod fwd.PodRef) (*upstream, error) {
+func (c *cluster) dial(ctx context.Context, pod plan.PodRef) (*upstream, error) {
 	var refusals []*refusal
 	for _, with := range c.order() {
 		u, r := c.upgrade(ctx, pod, with)
@@ -148,7 +148,7 @@ func (c *cluster) forgetSessions() {
 
 // upgrade makes a connection with one transport. What the API server says 401
 // to is tried once more: the credentials may have been renewed by that.
-func (c *cluster) upgrade(ctx context.Context, pod fwd.PodRef, with Transport) (*upstream, *refusal) {
+func (c *cluster) upgrade(ctx context.Context, pod plan.PodRef, with Transport) (*upstream, *refusal) {
 	a := &attempt{cluster: c, with: with}
 	said, err := a.ask(ctx, pod)
 	if err == nil && said.code == http.StatusUnauthorized {

@@ -1,9 +1,8 @@
-package fwd
+package plan
 
 import (
 	"cmp"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 )
@@ -11,9 +10,6 @@ import (
 // clusterDomain is the domain that names of Services are in. What another one
 // is called nobody outside the cluster can find out.
 const clusterDomain = "cluster.local"
-
-// localhost is where names lead whose Services run on this machine.
-var localhost = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 
 // names returns all the names of a host, the fully qualified one first, so
 // that it is the canonical name as in the cluster. There are no more of them
@@ -67,7 +63,7 @@ const (
 // web is called db-0.web where its namespace is the first, and so is the
 // Service db-0 of a namespace web. The rank of a claim decides, then the order
 // of contexts, then that of hosts.
-func (p *plan) settleNames() {
+func (p *planner) settleNames() {
 	slices.SortStableFunc(p.claims, func(a, b claim) int {
 		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(p.order(a.host), p.order(b.host)), p.hosts[a.host].ID.Compare(p.hosts[b.host].ID))
 	})
@@ -92,20 +88,20 @@ func (p *plan) settleNames() {
 
 // canonicalFirst puts the fully qualified name first, if the host has it: names
 // that the user gave come before it else.
-func (p *plan) canonicalFirst(h *Host) {
+func (p *planner) canonicalFirst(h *Host) {
 	canonical := p.options.names(h.ID)[0]
 	if i := slices.Index(h.Names, canonical); i > 0 {
 		h.Names = slices.Insert(slices.Delete(h.Names, i, i+1), 0, canonical)
 	}
 }
 
-func (p *plan) order(host int) int {
+func (p *planner) order(host int) int {
 	_, i := p.options.of(p.hosts[host].ID.Service.Context)
 	return i
 }
 
 // claimAll notes that a host would have names.
-func (p *plan) claimAll(host int, rank rank, names []string) {
+func (p *planner) claimAll(host int, rank rank, names []string) {
 	for _, name := range names {
 		p.claims = append(p.claims, claim{name, rank, host})
 	}
@@ -113,7 +109,7 @@ func (p *plan) claimAll(host int, rank rank, names []string) {
 
 // claimExternal gives the names of ExternalName Services that stand for another
 // host of the same cluster to that host.
-func (p *plan) claimExternal(external map[ServiceID]string) {
+func (p *planner) claimExternal(external map[ServiceID]string) {
 	for i := range p.hosts {
 		h := &p.hosts[i]
 		name, ok := external[h.ID.Service]
@@ -123,7 +119,7 @@ func (p *plan) claimExternal(external map[ServiceID]string) {
 		to, ok := p.standsFor(h.ID.Service.Context, name, external)
 		if !ok {
 			where := "which is not among the forwarded services"
-			if _, inside := hostOf(h.ID.Service.Context, name); !inside {
+			if _, inside := parseName(h.ID.Service.Context, name); !inside {
 				where = "outside the cluster"
 			}
 			h.Limits = append(h.Limits, fmt.Sprintf("it stands for %s, %s; nothing to forward", name, where))
@@ -136,13 +132,13 @@ func (p *plan) claimExternal(external map[ServiceID]string) {
 }
 
 // standsFor returns the host with ports that a name of a cluster leads to.
-func (p *plan) standsFor(context, name string, external map[ServiceID]string) (host int, ok bool) {
+func (p *planner) standsFor(context, name string, external map[ServiceID]string) (host int, ok bool) {
 	for range 8 { // one may stand for another, and in a circle too
-		id, ok := hostOf(context, name)
+		id, ok := parseName(context, name)
 		if !ok {
 			return 0, false
 		}
-		if host, ok := p.byID[id]; ok && p.hosts[host].answers() {
+		if host, ok := p.byID[id]; ok && p.hosts[host].Answers() {
 			return host, true
 		}
 		name, ok = external[id.Service]
@@ -153,8 +149,8 @@ func (p *plan) standsFor(context, name string, external map[ServiceID]string) (h
 	return 0, false
 }
 
-// hostOf reads a fully qualified name of a cluster.
-func hostOf(context, name string) (HostID, bool) {
+// parseName reads a fully qualified name of a cluster.
+func parseName(context, name string) (HostID, bool) {
 	short, ok := strings.CutSuffix(strings.ToLower(strings.TrimSuffix(name, ".")), ".svc."+clusterDomain)
 	labels := strings.Split(short, ".")
 	switch {
@@ -168,7 +164,7 @@ func hostOf(context, name string) (HostID, bool) {
 
 // claimIngresses gives hosts that Ingresses route to the Services that these
 // are reached through.
-func (p *plan) claimIngresses(ingresses []Ingress) {
+func (p *planner) claimIngresses(ingresses []Ingress) {
 	for _, ingress := range ingresses {
 		context, i := p.options.of(ingress.ID.Context)
 		if i < 0 {
@@ -193,9 +189,9 @@ func (p *plan) claimIngresses(ingresses []Ingress) {
 }
 
 // controller returns the first of the Services that is forwarded.
-func (p *plan) controller(ids []ServiceID) (host int, ok bool) {
+func (p *planner) controller(ids []ServiceID) (host int, ok bool) {
 	for _, id := range ids {
-		if host, ok := p.byID[HostID{Service: id}]; ok && p.hosts[host].answers() {
+		if host, ok := p.byID[HostID{Service: id}]; ok && p.hosts[host].Answers() {
 			return host, true
 		}
 	}
@@ -210,7 +206,7 @@ func noController(ids []ServiceID) string {
 }
 
 // problem notes what is wrong with an Ingress. It is the cluster's.
-func (p *plan) problem(id ServiceID, text string) {
+func (p *planner) problem(id ServiceID, text string) {
 	for i := range p.clusters {
 		if c := &p.clusters[i]; c.Context == id.Context {
 			c.Problems = append(slices.Clip(c.Problems), fmt.Sprintf("ingress %s: %s", id, text))

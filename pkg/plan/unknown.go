@@ -1,13 +1,13 @@
-package fwd
+package plan
 
 import (
 	"fmt"
 	"slices"
 )
 
-// misses notes what the user says of Services that aren't there: most likely it
+// unknownRefs notes what the user says of Services that aren't there: most likely it
 // is written wrongly. It is the cluster's problem, as long as it is so.
-func (p *plan) misses(services []Service) {
+func (p *planner) unknownRefs(services []Service) {
 	byContext := make(map[string]map[ServiceID]bool)
 	for _, svc := range services {
 		if byContext[svc.ID.Context] == nil {

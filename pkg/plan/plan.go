@@ -1,4 +1,7 @@
-package fwd
+// Package plan computes the desired state of this machine from the state of the
+// clusters and the user's options. It is pure: [Plan] depends on its arguments
+// alone, and the package imports no logging, no synchronisation and no clock.
+package plan
 
 import (
 	"cmp"
@@ -41,8 +44,8 @@ type Host struct {
 	Limits []string
 }
 
-// answers tells whether anything does at the host's address.
-func (h *Host) answers() bool { return h.Local || len(h.Ports) > 0 }
+// Answers tells whether anything does at the host's address.
+func (h *Host) Answers() bool { return h.Local || len(h.Ports) > 0 }
 
 // Port is one TCP port that a host answers on.
 type Port struct {
@@ -64,7 +67,7 @@ type Target struct {
 // Plan says what should stand on this machine for the snapshot. It is a pure
 // function; the same input gives the same plan.
 func Plan(s Snapshot, o Options) Desired {
-	p := plan{options: o, clusters: slices.Clone(s.Clusters)}
+	p := planner{options: o, clusters: slices.Clone(s.Clusters)}
 	for i := range p.clusters {
 		if context, further := o.of(p.clusters[i].Context); further > 0 {
 			p.clusters[i].Alias = context.Alias
@@ -102,7 +105,7 @@ func Plan(s Snapshot, o Options) Desired {
 	for i := range p.hosts {
 		p.byID[p.hosts[i].ID] = i
 	}
-	p.misses(s.Services)
+	p.unknownRefs(s.Services)
 	p.claimOwn()
 	p.claimExternal(external)
 	p.claimIngresses(s.Ingresses)
@@ -110,8 +113,8 @@ func Plan(s Snapshot, o Options) Desired {
 	return Desired{Hosts: p.hosts, Clusters: p.clusters}
 }
 
-// plan is a plan while it is being made.
-type plan struct {
+// planner is a plan while it is being made.
+type planner struct {
 	options  Options
 	clusters []Cluster
 	hosts    []Host         // sorted by ID, once all are there
@@ -120,9 +123,9 @@ type plan struct {
 }
 
 // claimOwn notes the names that hosts have by themselves, if they answer at all.
-func (p *plan) claimOwn() {
+func (p *planner) claimOwn() {
 	for i, h := range p.hosts {
-		if !h.answers() {
+		if !h.Answers() {
 			continue
 		}
 		rank := ofService
