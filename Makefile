@@ -76,7 +76,7 @@ bench: build $(E2E_CLUSTER) ## measure kubeshore and kubectl port-forward, write
 docs: ## write the pages that are made of the code
 	go test ./internal/project -run '^TestSchema$$' -update
 	go test ./internal/cli -run '^TestConfigurationPage$$' -update
-	go test ./pkg/control -run '^TestOpenAPI$$' -update
+	go test ./internal/controlserver -run '^TestOpenAPI$$' -update
 
 .PHONY: fuzz
 fuzz: ## fuzz each fuzz test for FUZZTIME

@@ -14,6 +14,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/kubeshore/kubeshore/internal/controlserver"
 	"github.com/kubeshore/kubeshore/pkg/control"
 	"github.com/kubeshore/kubeshore/pkg/fwd"
 	"github.com/kubeshore/kubeshore/pkg/tunnel"
@@ -40,7 +41,7 @@ func (r *running) Status() control.Status {
 			Kubeconfig: r.wanted.files(), HostsFile: r.flags.hostsFile, LogFile: r.flags.logFile, Listening: now.Listening,
 			UpstreamConnections: r.dialer.Connections(), Problems: r.wanted.problems(),
 		},
-		Services: control.Services(now, r.engine.Traffic()),
+		Services: controlserver.Services(now, r.engine.Traffic()),
 	}
 	if settled.project {
 		status.ProjectFile = r.wanted.project
@@ -108,25 +109,25 @@ func (r *running) quit() bool {
 
 // api is what serves a daemon's state to other programs.
 type api struct {
-	socket  *control.Socket // nil if there can be none
-	metrics net.Listener    // nil if there is to be none
-	journal *control.Journal
+	socket  *controlserver.Socket // nil if there can be none
+	metrics net.Listener          // nil if there is to be none
+	journal *controlserver.Journal
 	lacks   string // says, once things go well, what there isn't; empty if all is there
 }
 
 // openAPI takes the socket, and the address of --metrics. It fails if a kubeshore of
 // the same user runs already, and if one that is in the background could not be reached.
 func openAPI(ctx context.Context, f *upFlags, log *logrus.Logger) (_ *api, err error) {
-	a := &api{journal: new(control.Journal)}
+	a := &api{journal: new(controlserver.Journal)}
 	if err = alreadyAnywhere(ctx); err != nil {
 		return nil, err
 	}
 	folders, err := socketFolders()
 	if err == nil {
-		a.socket, err = control.Listen(ctx, folders...)
+		a.socket, err = controlserver.Listen(ctx, folders...)
 	}
 	switch {
-	case errors.Is(err, control.ErrRunning), err != nil && f.logFile != "":
+	case errors.Is(err, controlserver.ErrRunning), err != nil && f.logFile != "":
 		return nil, err
 	case err != nil:
 		a.lacks = fmt.Sprintf("%v; so kubeshore ps, wait, logs and down can't be used", err)
@@ -164,7 +165,7 @@ func already(ctx context.Context, folders []string) error {
 		advice = "it is just ending"
 	}
 	return fmt.Errorf("%w: process %d, since %s, %s; %s",
-		control.ErrRunning, status.PID, status.Started.Format(time.DateTime), describeContexts(status.Contexts), advice)
+		controlserver.ErrRunning, status.PID, status.Started.Format(time.DateTime), describeContexts(status.Contexts), advice)
 }
 
 // describeContext says what is followed of a context.
@@ -198,13 +199,13 @@ func (a *api) close() error {
 const keepEvery = 3 * time.Second
 
 // serve serves until ctx ends. That it can't is no reason to end.
-func (a *api) serve(ctx context.Context, daemon *running, metrics *control.Metrics) {
+func (a *api) serve(ctx context.Context, daemon *running, metrics *controlserver.Metrics) {
 	log := daemon.engine.Log
 	var beside sync.WaitGroup
 	defer beside.Wait()
 	if a.metrics != nil {
 		beside.Go(func() {
-			if err := control.ServeMetrics(ctx, a.metrics, metrics.Handler()); err != nil {
+			if err := controlserver.ServeMetrics(ctx, a.metrics, metrics.Handler()); err != nil {
 				log.Warnf("--metrics: %v", err)
 			}
 		})
@@ -221,7 +222,7 @@ func (a *api) serve(ctx context.Context, daemon *running, metrics *control.Metri
 			log.Warnf("the control socket was removed; it is %s now", path)
 		})
 	})
-	server := &control.Server{Version: version(), Daemon: daemon, Journal: a.journal, Metrics: metrics.Handler()}
+	server := &controlserver.Server{Version: version(), Daemon: daemon, Journal: a.journal, Metrics: metrics.Handler()}
 	if err := server.Serve(ctx, a.socket); err != nil {
 		log.Warnf("control socket: %v", err)
 	}

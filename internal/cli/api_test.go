@@ -15,19 +15,20 @@ import (
 
 	"github.com/sirupsen/logrus/hooks/test"
 
+	"github.com/kubeshore/kubeshore/internal/controlserver"
 	"github.com/kubeshore/kubeshore/pkg/control"
 	"github.com/kubeshore/kubeshore/pkg/tunnel"
 )
 
 // listenAlone listens in a folder of its own.
-func listenAlone(t *testing.T) (l *control.Socket, folder string) {
+func listenAlone(t *testing.T) (l *controlserver.Socket, folder string) {
 	t.Helper()
 	folder, err := os.MkdirTemp("", "cli") // a socket's path is short
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(folder) })
-	if l, err = control.Listen(t.Context(), folder); err != nil {
+	if l, err = controlserver.Listen(t.Context(), folder); err != nil {
 		t.Fatal(err)
 	}
 	return l, folder

@@ -16,6 +16,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
 
+	"github.com/kubeshore/kubeshore/internal/controlserver"
 	"github.com/kubeshore/kubeshore/pkg/control"
 )
 
@@ -63,7 +64,7 @@ func startDetached(ctx context.Context, f upFlags) error {
 			return file.takeStderr()
 		}
 		err := start(ctx, f, log)
-		if err != nil && !errors.Is(err, control.ErrRunning) && !errors.As(err, new(*control.VersionError)) { // else as above
+		if err != nil && !errors.Is(err, controlserver.ErrRunning) && !errors.As(err, new(*control.VersionError)) { // else as above
 			log.ReplaceHooks(make(logrus.LevelHooks)) // who has started this hears it in its own words
 			log.Error(err)
 		}

@@ -71,12 +71,13 @@ const module = "github.com/kubeshore/kubeshore/"
 // The architecture: who may import what. docs/architecture.md has the table.
 func TestImports(t *testing.T) {
 	may := map[string][]string{
-		"cmd/kubeshore":    {"internal/cli"},
-		"internal/cli":     {"internal/peer", "internal/project", "pkg/control", "pkg/fwd", "pkg/hosts", "pkg/keeper", "pkg/kube", "pkg/listen", "pkg/loopback", "pkg/plan", "pkg/tunnel"},
-		"internal/peer":    {},
-		"internal/backoff": {}, "internal/dnsname": {}, "internal/netaddr": {}, "internal/printable": {}, "internal/wake": {},
+		"cmd/kubeshore":          {"internal/cli"},
+		"internal/cli":           {"internal/controlserver", "internal/peer", "internal/project", "pkg/control", "pkg/fwd", "pkg/hosts", "pkg/keeper", "pkg/kube", "pkg/listen", "pkg/loopback", "pkg/plan", "pkg/tunnel"},
+		"internal/peer":          {},
+		"internal/controlserver": {"internal/peer", "pkg/control", "pkg/fwd", "pkg/plan"},
+		"internal/backoff":       {}, "internal/dnsname": {}, "internal/netaddr": {}, "internal/printable": {}, "internal/wake": {},
 		"internal/project": {"pkg/loopback"},
-		"pkg/control":      {"internal/peer", "pkg/fwd", "pkg/plan"},
+		"pkg/control":      {"internal/peer"},
 		"pkg/credential":   {"pkg/fwd"},
 		"pkg/fwd":          {"internal/netaddr", "pkg/plan"},
 		"pkg/plan":         {},

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/kubeshore/kubeshore/internal/controlserver"
 	"github.com/kubeshore/kubeshore/pkg/control"
 )
 
@@ -103,7 +104,7 @@ func TestLogIsFollowedAcrossRotation(t *testing.T) {
 	file.max = 4 << 10
 	rotations := 0
 	file.opened = func(*os.File) error { rotations++; return nil }
-	journal := new(control.Journal)
+	journal := new(controlserver.Journal)
 	log := newLog(file, formatText, 0)
 	log.AddHook(&writeHook{journal, newFormatter(formatText, "-")})
 	log.Info("line 0000")
@@ -113,14 +114,14 @@ func TestLogIsFollowedAcrossRotation(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer os.RemoveAll(folder)
-	l, err := control.Listen(t.Context(), folder)
+	l, err := controlserver.Listen(t.Context(), folder)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	ended := make(chan error, 2)
-	server := &control.Server{Version: "v1", Journal: journal}
+	server := &controlserver.Server{Version: "v1", Journal: journal}
 	go func() { ended <- server.Serve(ctx, l) }()
 	var seen output
 	go func() { ended <- control.NewClient(folder).Log(ctx, &seen, -1, true) }()

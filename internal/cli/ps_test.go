@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kubeshore/kubeshore/internal/controlserver"
 	"github.com/kubeshore/kubeshore/pkg/control"
 )
 
@@ -71,7 +72,7 @@ func TestPs(t *testing.T) {
 
 // daemon is a control.Daemon whose status the test says.
 type daemon struct {
-	control.Daemon
+	controlserver.Daemon
 	mu      sync.Mutex
 	status  control.Status
 	changed chan struct{}
@@ -103,7 +104,7 @@ func serve(t *testing.T, d *daemon) (client *control.Client, end func()) {
 	l, folder := listenAlone(t)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan error, 1)
-	s := &control.Server{Version: "v1", Daemon: d, Journal: new(control.Journal)}
+	s := &controlserver.Server{Version: "v1", Daemon: d, Journal: new(controlserver.Journal)}
 	go func() { ended <- s.Serve(ctx, l) }()
 	end = sync.OnceFunc(func() {
 		cancel()

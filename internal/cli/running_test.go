@@ -12,6 +12,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/kubeshore/kubeshore/internal/controlserver"
 	"github.com/kubeshore/kubeshore/pkg/control"
 )
 
@@ -73,15 +74,15 @@ func runDaemon(ts *testscript.TestScript, _ bool, args []string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	d := &scripted{end: cancel, changed: make(chan struct{})}
 	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &d.status))
-	journal := new(control.Journal)
+	journal := new(controlserver.Journal)
 	for line := range strings.Lines(ts.ReadFile(args[1])) {
 		_, err := journal.Write([]byte(line))
 		ts.Check(err)
 	}
-	l, err := control.Listen(ctx, filepath.Join(runtime, "kubeshore"))
+	l, err := controlserver.Listen(ctx, filepath.Join(runtime, "kubeshore"))
 	ts.Check(err)
 	ended := make(chan error, 1)
-	server := control.Server{Version: d.status.Version, Daemon: d, Journal: journal}
+	server := controlserver.Server{Version: d.status.Version, Daemon: d, Journal: journal}
 	go func() { ended <- server.Serve(ctx, l) }()
 	ts.Defer(func() {
 		cancel()

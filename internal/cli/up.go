@@ -17,7 +17,7 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/kubeshore/kubeshore/pkg/control"
+	"github.com/kubeshore/kubeshore/internal/controlserver"
 	"github.com/kubeshore/kubeshore/pkg/fwd"
 	"github.com/kubeshore/kubeshore/pkg/hosts"
 	"github.com/kubeshore/kubeshore/pkg/listen"
@@ -247,7 +247,7 @@ func up(ctx context.Context, f upFlags, log *logrus.Logger, open func(context.Co
 	abort, cutShort := context.WithCancel(context.WithoutCancel(ctx))
 	defer cutShort()
 	daemon := &running{flags: &f, wanted: wanted, dialer: tunnel.New(wanted.find, f.transport), started: started, end: cancel}
-	metrics := control.NewMetrics(version(), daemon.Status)
+	metrics := controlserver.NewMetrics(version(), daemon.Status)
 	daemon.engine = f.newEngine(daemon, metrics, log)
 	var beside sync.WaitGroup
 	defer beside.Wait()
@@ -307,7 +307,7 @@ func (f *upFlags) runShown(log *logrus.Logger, daemon *running, run func() error
 }
 
 // newEngine returns what forwards, but for what changes the machine.
-func (f *upFlags) newEngine(daemon *running, metrics *control.Metrics, log *logrus.Logger) *fwd.Engine {
+func (f *upFlags) newEngine(daemon *running, metrics *controlserver.Metrics, log *logrus.Logger) *fwd.Engine {
 	return &fwd.Engine{
 		Options: daemon.wanted.options,
 		Source:  daemon.wanted.source,

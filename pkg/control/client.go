@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -27,6 +28,9 @@ const maxAnswer = 64 << 20
 // answerTime is how long an answer may take to begin.
 const answerTime = 5 * time.Second
 
+// ErrBehind means that a reader of events or of the log was too slow and missed some.
+var ErrBehind = errors.New("too slow: what came meanwhile is lost")
+
 // ErrNoAnswer says that something listens at the socket and doesn't answer.
 var ErrNoAnswer = fmt.Errorf("kubeshore runs and doesn't answer within %v: it may be stopped (SIGSTOP), or hang", answerTime)
 
@@ -36,6 +40,9 @@ var ErrNotRunning = errors.New("kubeshore isn't running")
 // ErrDied says that a stream has ended without an end, and that nothing listens at the
 // socket any more.
 var ErrDied = errors.New("kubeshore has ended without a word: it was killed, or has crashed")
+
+// SocketIn returns the path of the API's socket in a folder.
+func SocketIn(folder string) string { return filepath.Join(folder, "kubeshore.sock") }
 
 // Client asks a running kubeshore. It may be used by several goroutines.
 type Client struct{ http *http.Client }
@@ -47,11 +54,11 @@ func NewClient(folders ...string) *Client {
 		var d net.Dialer
 		for _, folder := range folders {
 			path := SocketIn(folder)
-			if len(path) > maxPath {
+			if len(path) > peer.MaxPath {
 				continue
 			}
 			conn, err := d.DialContext(ctx, "unix", path)
-			if err == nil || !isNobody(err) {
+			if err == nil || !peer.NotListening(err) {
 				return conn, err
 			}
 		}
@@ -135,7 +142,7 @@ func (c *Client) endOf(ctx context.Context, resp *answered, err error) error {
 	switch {
 	case ctx.Err() != nil:
 		return nil //nolint:nilerr // it was to end
-	case err == nil && resp.Trailer.Get(EndTrailer) == endBehind:
+	case err == nil && resp.Trailer.Get(EndTrailer) == EndBehind:
 		return ErrBehind
 	case !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, syscall.ECONNRESET):
 		return err
@@ -238,7 +245,7 @@ func ask[T any](ctx context.Context, c *Client, method, path string, body any) (
 func faultOf(resp *answered) error {
 	var fault Fault
 	err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&fault)
-	if err != nil || fault.Error == "" || resp.StatusCode == http.StatusNotFound && strings.HasPrefix(fault.Error, noSuchPath) {
+	if err != nil || fault.Error == "" || fault.UnknownEndpoint {
 		return resp.another()
 	}
 	return errors.New(fault.Error)

@@ -7,6 +7,19 @@ package control
 
 import "time"
 
+const (
+	// VersionHeader is the header of each response with the version of the kubeshore that
+	// serves the API.
+	VersionHeader = "Kubeshore-Version"
+	// EndTrailer is the trailer of a stream of events or of the log. It is missing if the
+	// stream was broken off.
+	EndTrailer = "Kubeshore-End"
+	// EndOrderly is the trailer's value if the stream is complete.
+	EndOrderly = "orderly"
+	// EndBehind is the trailer's value if the reader was too slow and missed something.
+	EndBehind = "behind"
+)
+
 // Status is what stands.
 type Status struct {
 	Overview
@@ -205,4 +218,6 @@ type NamespaceChange struct {
 type Fault struct {
 	// Error says what is wrong, and what to do about it.
 	Error string `json:"error"`
+	// UnknownEndpoint is true if the API of this version has no such path.
+	UnknownEndpoint bool `json:"unknownEndpoint,omitempty"`
 }

@@ -1,11 +1,14 @@
-package control
+package controlserver
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
 	"maps"
+	"net"
+	"net/http"
 	"os"
 	"reflect"
 	"slices"
@@ -14,6 +17,8 @@ import (
 	"testing"
 
 	"github.com/invopop/jsonschema"
+
+	"github.com/kubeshore/kubeshore/pkg/control"
 )
 
 var update = flag.Bool("update", false, "write the description of the API")
@@ -27,11 +32,11 @@ const description = "The API of a running kubeshore: HTTP with JSON on a unix so
 type object map[string]any
 
 var headers = object{
-	VersionHeader: object{"description": "The kubeshore's version.", "required": true, "schema": object{"type": "string"}},
-	EndTrailer: object{
+	control.VersionHeader: object{"description": "The kubeshore's version.", "required": true, "schema": object{"type": "string"}},
+	control.EndTrailer: object{
 		"description": "A trailer: how the answer has ended, by itself or with the kubeshore (orderly), or as the reader was too slow and has missed something (behind). " +
 			"Without it the answer was broken off.",
-		"schema": object{"type": "string", "enum": []string{endOrderly, endBehind}},
+		"schema": object{"type": "string", "enum": []string{control.EndOrderly, control.EndBehind}},
 	},
 }
 
@@ -40,16 +45,16 @@ var headers = object{
 func TestOpenAPI(t *testing.T) {
 	const path = "../../docs/openapi.json"
 	reflector := &jsonschema.Reflector{Anonymous: true, AllowAdditionalProperties: true, Mapper: func(of reflect.Type) *jsonschema.Schema {
-		if of == reflect.TypeFor[State]() {
+		if of == reflect.TypeFor[control.State]() {
 			schema := &jsonschema.Schema{Type: "string"}
-			for _, state := range States() {
+			for _, state := range control.States() {
 				schema.Enum = append(schema.Enum, state)
 			}
 			return schema
 		}
 		return nil
 	}}
-	if err := reflector.AddGoComments("github.com/kubeshore/kubeshore/pkg/control", ".", jsonschema.WithFullComment()); err != nil {
+	if err := reflector.AddGoComments("github.com/kubeshore/kubeshore/pkg/control", "../../pkg/control", jsonschema.WithFullComment()); err != nil {
 		t.Fatal(err)
 	}
 	for name, text := range reflector.CommentMap {
@@ -117,9 +122,9 @@ func (r route) describe(reflector *jsonschema.Reflector, schemas map[string]*jso
 		if kind == "" {
 			kind = "application/json"
 		}
-		headers := object{VersionHeader: object{"$ref": "#/components/headers/" + VersionHeader}}
+		headers := object{control.VersionHeader: object{"$ref": "#/components/headers/" + control.VersionHeader}}
 		if a.streams {
-			headers[EndTrailer] = object{"$ref": "#/components/headers/" + EndTrailer}
+			headers[control.EndTrailer] = object{"$ref": "#/components/headers/" + control.EndTrailer}
 		}
 		responses[strconv.Itoa(status)] = object{"description": a.summary, "headers": headers, "content": object{kind: content}}
 	}
@@ -135,13 +140,16 @@ func (r route) describe(reflector *jsonschema.Reflector, schemas map[string]*jso
 
 // Every path of the description is there.
 func TestRoutesAnswer(t *testing.T) {
-	d := newDaemon(service("web", Ready))
-	c, _, _ := serve(t, d)
+	d := newDaemon(service("web", control.Ready))
+	_, _, folder := serve(t, d)
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", control.SocketIn(folder))
+	}}}
 	for _, r := range routes() {
 		if r.method != "GET" || r.path == "/v1/events" {
 			continue
 		}
-		resp, err := c.do(t.Context(), r.method, strings.Replace(r.path, "{name}", "web", 1), nil)
+		resp, err := client.Get("http://kubeshore" + strings.Replace(r.path, "{name}", "web", 1))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -151,7 +159,7 @@ func TestRoutesAnswer(t *testing.T) {
 		if kind == "" {
 			kind = "application/json"
 		}
-		if !described || !strings.HasPrefix(resp.Header.Get("Content-Type"), kind) || resp.Header.Get(VersionHeader) != "v1" {
+		if !described || !strings.HasPrefix(resp.Header.Get("Content-Type"), kind) || resp.Header.Get(control.VersionHeader) != "v1" {
 			t.Error(fmt.Errorf("%s answers %s, %v", r.path, resp.Status, resp.Header))
 		}
 	}

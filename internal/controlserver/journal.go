@@ -1,11 +1,12 @@
-package control
+package controlserver
 
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
 	"sync"
+
+	"github.com/kubeshore/kubeshore/pkg/control"
 )
 
 const (
@@ -40,9 +41,6 @@ func (j *Journal) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// ErrBehind says that a reader was too slow.
-var ErrBehind = errors.New("too slow: what came meanwhile is lost")
-
 // CopyTo writes the last lines, all that there are if tail is negative, and, if it is to
 // follow, those that come until ctx ends.
 func (j *Journal) CopyTo(ctx context.Context, w io.Writer, tail int, follow bool) error {
@@ -64,7 +62,7 @@ func (j *Journal) CopyTo(ctx context.Context, w io.Writer, tail int, follow bool
 			return copyRest(w, heard)
 		case line, ok := <-heard:
 			if !ok {
-				return ErrBehind
+				return control.ErrBehind
 			}
 			if _, err := w.Write(line); err != nil {
 				return err
@@ -79,7 +77,7 @@ func copyRest(w io.Writer, heard <-chan []byte) error {
 		select {
 		case line, ok := <-heard:
 			if !ok {
-				return ErrBehind
+				return control.ErrBehind
 			}
 			if _, err := w.Write(line); err != nil {
 				return err

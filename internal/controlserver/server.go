@@ -1,4 +1,6 @@
-package control
+// Package controlserver serves the API of package control: its endpoints on a unix socket,
+// the journal of the log, and the metrics.
+package controlserver
 
 import (
 	"cmp"
@@ -12,18 +14,13 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/kubeshore/kubeshore/pkg/control"
 )
 
 const (
-	// VersionHeader is the header of each answer that has the kubeshore's version.
-	VersionHeader = "Kubeshore-Version"
-	// noSuchPath begins the fault of a path that this version doesn't have.
-	noSuchPath = "there is no"
 	// maxBody bounds what a request may say, in bytes.
 	maxBody = 64 << 10
-	// EndTrailer is the trailer of a stream that has ended in good order: it says "behind" if
-	// the reader was too slow, and something is lost.
-	EndTrailer = "Kubeshore-End"
 	// headTime is how long a request's head may take to come.
 	headTime = 10 * time.Second
 	// writeTime is how long a reader may take for writeSize bytes.
@@ -39,14 +36,14 @@ const (
 // Daemon is what the server shows and steers. Its methods may be called by several
 // goroutines at once.
 type Daemon interface {
-	Status() Status
+	Status() control.Status
 	// Changed returns a channel that is closed when the Status, but for its traffic, is
 	// other than now.
 	Changed() <-chan struct{}
 	// AddNamespaces follows namespaces besides those that it follows.
-	AddNamespaces(NamespaceChange) error
+	AddNamespaces(control.NamespaceChange) error
 	// RemoveNamespaces follows namespaces no more.
-	RemoveNamespaces(NamespaceChange) error
+	RemoveNamespaces(control.NamespaceChange) error
 	// Stop tells it to end. It returns at once.
 	Stop()
 }
@@ -120,11 +117,11 @@ func (s *Server) handler() http.Handler {
 	for _, r := range routes() {
 		methods[r.path] = append(methods[r.path], r.method)
 		mux.HandleFunc(r.method+" "+r.path, func(w http.ResponseWriter, req *http.Request) {
-			w.Header().Set(VersionHeader, s.Version)
+			w.Header().Set(control.VersionHeader, s.Version)
 			req.Body = http.MaxBytesReader(w, req.Body, maxBody)
 			answer, err := r.handle(s, w, req)
 			if wrong := (problem{}); errors.As(err, &wrong) {
-				reply(w, wrong.status, Fault{wrong.text})
+				reply(w, wrong.status, control.Fault{Error: wrong.text})
 			} else if err == nil && answer != nil {
 				reply(w, http.StatusOK, answer)
 			}
@@ -132,14 +129,14 @@ func (s *Server) handler() http.Handler {
 	}
 	for path, allowed := range methods {
 		mux.HandleFunc(path, func(w http.ResponseWriter, req *http.Request) {
-			w.Header().Set(VersionHeader, s.Version)
+			w.Header().Set(control.VersionHeader, s.Version)
 			w.Header().Set("Allow", strings.Join(allowed, ", "))
-			reply(w, http.StatusMethodNotAllowed, Fault{fmt.Sprintf("%s: it takes %s", req.Method, strings.Join(allowed, ", "))})
+			reply(w, http.StatusMethodNotAllowed, control.Fault{Error: fmt.Sprintf("%s: it takes %s", req.Method, strings.Join(allowed, ", "))})
 		})
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, req *http.Request) {
-		w.Header().Set(VersionHeader, s.Version)
-		reply(w, http.StatusNotFound, Fault{fmt.Sprintf("%s %s %s in the API of kubeshore %s", noSuchPath, req.Method, req.URL.Path, s.Version)})
+		w.Header().Set(control.VersionHeader, s.Version)
+		reply(w, http.StatusNotFound, control.Fault{Error: fmt.Sprintf("no such endpoint: %s %s", req.Method, req.URL.Path), UnknownEndpoint: true})
 	})
 	return mux
 }
@@ -164,7 +161,7 @@ func (s *Server) status(http.ResponseWriter, *http.Request) (any, error) {
 
 func (s *Server) service(_ http.ResponseWriter, req *http.Request) (any, error) {
 	name := req.PathValue("name")
-	service, ok := Find(s.Daemon.Status().Services, name)
+	service, ok := control.Find(s.Daemon.Status().Services, name)
 	if !ok {
 		return nil, problem{http.StatusNotFound, fmt.Sprintf("no service is called %q, or more than one", name)}
 	}
@@ -176,7 +173,7 @@ func (s *Server) ready(w http.ResponseWriter, req *http.Request) (any, error) {
 	if text := req.URL.Query().Get("service"); text != "" {
 		names = strings.Split(text, ",")
 	}
-	r := ReadinessOf(s.Daemon.Status(), names)
+	r := control.ReadinessOf(s.Daemon.Status(), names)
 	if !r.Ready {
 		reply(w, http.StatusServiceUnavailable, r)
 		return nil, nil //nolint:nilnil // it is answered
@@ -202,8 +199,8 @@ func (s *Server) removeNamespaces(_ http.ResponseWriter, req *http.Request) (any
 // isLabel matches a DNS label (RFC 1123), which a namespace's name is.
 var isLabel = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 
-func (s *Server) change(req *http.Request, to func(NamespaceChange) error) (any, error) {
-	var change NamespaceChange
+func (s *Server) change(req *http.Request, to func(control.NamespaceChange) error) (any, error) {
+	var change control.NamespaceChange
 	if err := read(req, &change); err != nil {
 		return nil, err
 	}
@@ -233,7 +230,7 @@ type stream struct {
 func newStream(w http.ResponseWriter, contentType string) stream {
 	w.Header().Set("Content-Type", contentType)
 	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("Trailer", EndTrailer)
+	w.Header().Set("Trailer", control.EndTrailer)
 	w.WriteHeader(http.StatusOK)
 	return stream{w, http.NewResponseController(w)}
 }
@@ -243,19 +240,13 @@ func (s stream) Write(p []byte) (int, error) {
 	return n, errors.Join(err, s.control.Flush())
 }
 
-// What EndTrailer says.
-const (
-	endOrderly = "orderly"
-	endBehind  = "behind"
-)
-
 // end says how the stream has ended: by itself, with the kubeshore, or by an error.
 func (s stream) end(err error) {
-	how := endOrderly
-	if errors.Is(err, ErrBehind) {
-		how = endBehind
+	how := control.EndOrderly
+	if errors.Is(err, control.ErrBehind) {
+		how = control.EndBehind
 	}
-	s.Header().Set(EndTrailer, how)
+	s.Header().Set(control.EndTrailer, how)
 }
 
 func (s *Server) log(w http.ResponseWriter, req *http.Request) (any, error) {

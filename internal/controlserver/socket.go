@@ -1,4 +1,4 @@
-package control
+package controlserver
 
 import (
 	"context"
@@ -7,22 +7,14 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/rogpeppe/go-internal/lockedfile"
+
+	"github.com/kubeshore/kubeshore/internal/peer"
+	"github.com/kubeshore/kubeshore/pkg/control"
 )
-
-// socketName is the name of the socket in its folder.
-const socketName = "kubeshore.sock"
-
-// SocketIn returns the path of the socket in a folder.
-func SocketIn(folder string) string { return filepath.Join(folder, socketName) }
-
-// maxPath is how long a socket's path may be, in bytes (unix(7)).
-const maxPath = len(syscall.RawSockaddrUnix{}.Path) - 1
 
 // ErrRunning says that a kubeshore listens already.
 var ErrRunning = errors.New("kubeshore runs already")
@@ -70,9 +62,9 @@ func listen(ctx context.Context, folders []string) (*standing, error) {
 }
 
 func listenIn(ctx context.Context, folder string) (*standing, error) {
-	path := SocketIn(folder)
-	if len(path) > maxPath {
-		return nil, fmt.Errorf("its path %s is too long: it has %d bytes, and a socket's may have %d", path, len(path), maxPath)
+	path := control.SocketIn(folder)
+	if len(path) > peer.MaxPath {
+		return nil, fmt.Errorf("its path %s is too long: it has %d bytes, and a socket's may have %d", path, len(path), peer.MaxPath)
 	}
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return nil, err
@@ -88,7 +80,7 @@ func listenIn(ctx context.Context, folder string) (*standing, error) {
 	switch {
 	case err == nil:
 		return nil, errors.Join(ErrRunning, conn.Close())
-	case !isNobody(err):
+	case !peer.NotListening(err):
 		return nil, err
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -139,14 +131,6 @@ func lock(ctx context.Context, path string, limit time.Duration) (unlock func(),
 	case <-ctx.Done():
 		return nil, fmt.Errorf("another kubeshore has %s.lock, and neither starts nor ends: it may be stopped (SIGSTOP)", path)
 	}
-}
-
-// wsaRefused is ECONNREFUSED of Windows' sockets, and no error elsewhere.
-const wsaRefused = syscall.Errno(10061)
-
-// isNobody tells whether a dial failed as nobody listens.
-func isNobody(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, wsaRefused)
 }
 
 // stands tells whether the path leads to the socket.

@@ -1,4 +1,4 @@
-package control
+package controlserver
 
 import (
 	"bufio"
@@ -10,18 +10,19 @@ import (
 	"net/http"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/kubeshore/kubeshore/pkg/control"
 )
 
-func manyServices(n int) []Service {
-	many := make([]Service, n)
+func manyServices(n int) []control.Service {
+	many := make([]control.Service, n)
 	for i := range many {
-		many[i] = service(fmt.Sprintf("web-%d", i), Ready)
-		many[i].Ports = []Port{{Port: 80}}
+		many[i] = service(fmt.Sprintf("web-%d", i), control.Ready)
+		many[i].Ports = []control.Port{{Port: 80}}
 	}
 	return many
 }
@@ -66,12 +67,12 @@ func TestSlowReaders(t *testing.T) {
 	conns := make(map[net.Conn]string)
 	for i := range 50 {
 		path := []string{"/v1/events", "/v1/log?follow=true"}[i%2]
-		conns[unread(t, "unix", SocketIn(folder), path)] = path
+		conns[unread(t, "unix", control.SocketIn(folder), path)] = path
 	}
 	seen := make(chan error, 1)
 	go func() {
-		seen <- c.Events(t.Context(), func(e Event) error {
-			if e.Service != nil && e.Service.State == Failed {
+		seen <- c.Events(t.Context(), func(e control.Event) error {
+			if e.Service != nil && e.Service.State == control.Failed {
 				return errSeen
 			}
 			return nil
@@ -88,7 +89,7 @@ func TestSlowReaders(t *testing.T) {
 		}
 	}
 	last := slices.Clone(many)
-	last[0].State = Failed
+	last[0].State = control.Failed
 	d.set(last...)
 	select {
 	case err := <-seen:
@@ -112,8 +113,8 @@ func TestSlowReadersLoseNoState(t *testing.T) {
 	for range 50 {
 		started.Add(1)
 		reading.Go(func() {
-			var status Status
-			err := c.Events(t.Context(), func(e Event) error {
+			var status control.Status
+			err := c.Events(t.Context(), func(e control.Event) error {
 				if e.Status != nil {
 					started.Done()
 				}
@@ -127,7 +128,7 @@ func TestSlowReadersLoseNoState(t *testing.T) {
 			if !errors.Is(err, errSeen) {
 				t.Error(err)
 			}
-			slices.SortFunc(status.Services, func(a, b Service) int { return strings.Compare(a.Name, b.Name) })
+			slices.SortFunc(status.Services, func(a, b control.Service) int { return strings.Compare(a.Name, b.Name) })
 			if want := d.Status(); !reflect.DeepEqual(status.Services, want.Services) {
 				t.Errorf("it has %d services in the end, which aren't the %d that there are", len(status.Services), len(want.Services))
 			}
@@ -139,7 +140,7 @@ func TestSlowReadersLoseNoState(t *testing.T) {
 		for i := range now {
 			now[i].TotalConnections = uint64(round)
 		}
-		slices.SortFunc(now, func(a, b Service) int { return strings.Compare(a.Name, b.Name) })
+		slices.SortFunc(now, func(a, b control.Service) int { return strings.Compare(a.Name, b.Name) })
 		d.mu.Lock()
 		d.status.Stopping = round == 39
 		d.mu.Unlock()
@@ -155,7 +156,7 @@ func TestMetricsHaveDeadlines(t *testing.T) {
 	d := newDaemon(manyServices(3000)...)
 	const limit = time.Second
 	_, _, folder := serve(t, d, limit)
-	isCut(t, unread(t, "unix", SocketIn(folder), "/metrics"), "metrics")
+	isCut(t, unread(t, "unix", control.SocketIn(folder), "/metrics"), "metrics")
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -170,7 +171,7 @@ func TestMetricsHaveDeadlines(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	conn, err := net.Dial("unix", SocketIn(folder))
+	conn, err := net.Dial("unix", control.SocketIn(folder))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,19 +206,19 @@ func TestEndOfStreams(t *testing.T) {
 		fmt.Fprintln(s.Journal, strings.Repeat("x", 100))
 	}
 	go func() { _, _ = io.Copy(io.Discard, r) }()
-	if err := <-ended; !errors.Is(err, ErrBehind) {
+	if err := <-ended; !errors.Is(err, control.ErrBehind) {
 		t.Errorf("who is behind: %v", err)
 	}
 	_ = w.Close()
 
-	for name, want := range map[string]error{"died": ErrDied, "cut off": ErrBehind} {
+	for name, want := range map[string]error{"died": control.ErrDied, "cut off": control.ErrBehind} {
 		t.Run(name, func(t *testing.T) {
 			l, folder := listening(t)
 			var broken sync.Once
 			handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				broken.Do(func() {
 					_, _ = io.WriteString(newStream(w, "text/event-stream"), "data: {}\n\n")
-					if errors.Is(want, ErrDied) {
+					if errors.Is(want, control.ErrDied) {
 						_ = l.Close()
 					}
 					panic(http.ErrAbortHandler)
@@ -227,7 +228,7 @@ func TestEndOfStreams(t *testing.T) {
 			go func() { _ = server.Serve(l) }()
 			t.Cleanup(func() { _ = server.Close() })
 			events := 0
-			if err := NewClient(folder).Events(t.Context(), func(Event) error { events++; return nil }); !errors.Is(err, want) || events != 1 {
+			if err := control.NewClient(folder).Events(t.Context(), func(control.Event) error { events++; return nil }); !errors.Is(err, want) || events != 1 {
 				t.Errorf("after %d events: %v", events, err)
 			}
 		})
@@ -236,14 +237,14 @@ func TestEndOfStreams(t *testing.T) {
 
 // Two services may be called alike.
 func TestEventsOfNamesakes(t *testing.T) {
-	pod, other := service("shop", Ready), service("web", Ready)
+	pod, other := service("shop", control.Ready), service("web", control.Ready)
 	pod.Name, pod.Namespace, pod.Pod, pod.Names = "web.shop.eu", "eu", "web", nil
 	other.Name, other.Context, other.Names = "web.shop.eu", "eu", []string{"web.shop.eu"}
-	both := Status{Services: []Service{pod, other}}
+	both := control.Status{Services: []control.Service{pod, other}}
 	if events := changes(both, both); len(events) > 0 {
 		t.Errorf("nothing has changed, and there are %d events", len(events))
 	}
-	events := changes(both, Status{Services: []Service{other}})
+	events := changes(both, control.Status{Services: []control.Service{other}})
 	if len(events) != 1 || events[0].Gone == nil || *events[0].Gone != pod.ID() || events[0].More {
 		t.Errorf("the events are %+v", events)
 	}
@@ -253,7 +254,7 @@ func TestEventsOfNamesakes(t *testing.T) {
 	if len(both.Services) != 1 || both.Services[0].Context != "eu" {
 		t.Errorf("what is left is %+v", both.Services)
 	}
-	if s, ok := Find([]Service{pod, other}, "web.shop.eu"); !ok || s.Context != "eu" {
+	if s, ok := control.Find([]control.Service{pod, other}, "web.shop.eu"); !ok || s.Context != "eu" {
 		t.Errorf("the name is said to be of %+v", s)
 	}
 }
@@ -261,8 +262,8 @@ func TestEventsOfNamesakes(t *testing.T) {
 // Whatever the Status says is heard of, and what belongs together ends with an event that
 // has no more.
 func TestEventsOfTheRest(t *testing.T) {
-	before := Status{Overview: Overview{Settled: true}, Services: []Service{service("web", Ready)}}
-	now := Status{Overview: Overview{Settled: true, Stopping: true, UpstreamConnections: 2}, Services: []Service{service("web", Waiting)}}
+	before := control.Status{Overview: control.Overview{Settled: true}, Services: []control.Service{service("web", control.Ready)}}
+	now := control.Status{Overview: control.Overview{Settled: true, Stopping: true, UpstreamConnections: 2}, Services: []control.Service{service("web", control.Waiting)}}
 	events := changes(before, now)
 	if len(events) != 2 || events[0].Overview == nil || !events[0].More || events[1].Service == nil || events[1].More {
 		t.Errorf("the events are %+v", events)
@@ -275,41 +276,12 @@ func TestEventsOfTheRest(t *testing.T) {
 	}
 }
 
-func TestReadiness(t *testing.T) {
-	all := []Service{service("web", Ready), service("db", Failed)}
-	for name, c := range map[string]struct {
-		overview Overview
-		names    []string
-		want     string
-	}{
-		"ready":                     {Overview{Settled: true}, []string{"web"}, "true"},
-		"one has failed":            {Overview{Settled: true}, nil, "false waiting"},
-		"it is ending":              {Overview{Settled: true, Stopping: true}, []string{"web"}, "false kubeshore is just ending"},
-		"another is read":           {Overview{Settled: true, Contexts: []Context{{Name: "dev", Reading: []string{"a"}}}}, []string{"web"}, "true"},
-		"it may be read yet":        {Overview{Settled: true, Contexts: []Context{{Name: "dev", Reading: []string{"a"}}}}, []string{"x"}, "false unknown namespace a of context dev is still being read"},
-		"a namespace isn't read":    {Overview{Settled: true, Contexts: []Context{{Name: "dev", Reading: []string{"a"}}}}, nil, "false waiting namespace a of context dev is still being read"},
-		"all namespaces aren't yet": {Overview{Settled: true, Contexts: []Context{{Name: "dev", Reading: []string{"*"}}}}, nil, "false waiting context dev is still being read"},
-	} {
-		r := ReadinessOf(Status{Overview: c.overview, Services: all}, c.names)
-		said := []string{strconv.FormatBool(r.Ready)}
-		if len(r.Waiting) > 0 {
-			said = append(said, "waiting")
-		}
-		if len(r.Unknown) > 0 {
-			said = append(said, "unknown")
-		}
-		if got := strings.Join(append(said, r.Problems...), " "); got != c.want {
-			t.Errorf("%s: %s, want %s", name, got, c.want)
-		}
-	}
-}
-
 // One that ends takes no more namespaces.
 func TestChangesWhileItEnds(t *testing.T) {
 	d := newDaemon()
 	d.status.Stopping = true
 	c, _, _ := serve(t, d)
-	if _, err := c.AddNamespaces(t.Context(), NamespaceChange{Namespaces: []string{"a"}}); err == nil || err.Error() != "kubeshore is just ending" {
+	if _, err := c.AddNamespaces(t.Context(), control.NamespaceChange{Namespaces: []string{"a"}}); err == nil || err.Error() != "kubeshore is just ending" {
 		t.Error(err)
 	}
 }

@@ -1,12 +1,13 @@
-package control
+package controlserver
 
 import (
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"reflect"
-	"slices"
 	"time"
+
+	"github.com/kubeshore/kubeshore/pkg/control"
 )
 
 // follow answers with events as they come (Server-Sent Events,
@@ -17,7 +18,7 @@ func (s *Server) follow(w http.ResponseWriter, req *http.Request) (any, error) {
 	changed, last := s.Daemon.Changed(), s.Daemon.Status()
 	out := newStream(w, "text/event-stream")
 	defer out.end(nil)
-	if err := out.event(Event{Status: &last}); err != nil {
+	if err := out.event(control.Event{Status: &last}); err != nil {
 		return nil, nil //nolint:nilnil // the reader has gone
 	}
 	tick := time.NewTicker(pulse)
@@ -49,16 +50,16 @@ func (s *Server) follow(w http.ResponseWriter, req *http.Request) (any, error) {
 }
 
 // event writes an event, whose type is which of its fields is set.
-func (s stream) event(e Event) error {
+func (s stream) event(e control.Event) error {
 	data, err := json.Marshal(e)
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(s, "event: %s\ndata: %s\n\n", e.kind(), data)
+	_, err = fmt.Fprintf(s, "event: %s\ndata: %s\n\n", kindOf(e), data)
 	return err
 }
 
-func (e Event) kind() string {
+func kindOf(e control.Event) string {
 	switch {
 	case e.Status != nil:
 		return "status"
@@ -71,53 +72,30 @@ func (e Event) kind() string {
 }
 
 // changes returns what is other now.
-func changes(before, now Status) []Event {
-	var events []Event
+func changes(before, now control.Status) []control.Event {
+	var events []control.Event
 	if !reflect.DeepEqual(before.Overview, now.Overview) {
-		events = append(events, Event{Overview: &now.Overview})
+		events = append(events, control.Event{Overview: &now.Overview})
 	}
-	old := make(map[ServiceID]Service, len(before.Services))
+	old := make(map[control.ServiceID]control.Service, len(before.Services))
 	for _, s := range before.Services {
-		old[s.key()] = s
+		old[s.ID().Key()] = s
 	}
 	for _, s := range now.Services {
-		prev, known := old[s.key()]
-		delete(old, s.key())
+		prev, known := old[s.ID().Key()]
+		delete(old, s.ID().Key())
 		if !known || !reflect.DeepEqual(prev, s) {
-			events = append(events, Event{Service: &s})
+			events = append(events, control.Event{Service: &s})
 		}
 	}
 	for _, s := range before.Services {
-		if _, gone := old[s.key()]; gone {
+		if _, gone := old[s.ID().Key()]; gone {
 			id := s.ID()
-			events = append(events, Event{Gone: &id})
+			events = append(events, control.Event{Gone: &id})
 		}
 	}
 	for i := range events {
 		events[i].More = i < len(events)-1
 	}
 	return events
-}
-
-// Apply makes of what stood before an event what stands with it. A service that has come
-// is the last.
-func (s *Status) Apply(e Event) {
-	is := func(key ServiceID) func(Service) bool {
-		return func(other Service) bool { return other.key() == key }
-	}
-	switch {
-	case e.Status != nil:
-		*s = *e.Status
-		s.Services = slices.Clone(s.Services)
-	case e.Overview != nil:
-		s.Overview = *e.Overview
-	case e.Gone != nil:
-		s.Services = slices.DeleteFunc(s.Services, is(e.Gone.key()))
-	case e.Service != nil:
-		if i := slices.IndexFunc(s.Services, is(e.Service.key())); i >= 0 {
-			s.Services[i] = *e.Service
-		} else {
-			s.Services = append(s.Services, *e.Service)
-		}
-	}
 }

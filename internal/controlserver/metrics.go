@@ -1,4 +1,4 @@
-package control
+package controlserver
 
 import (
 	"net/http"
@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/kubeshore/kubeshore/pkg/control"
 	"github.com/kubeshore/kubeshore/pkg/fwd"
 )
 
@@ -26,7 +27,7 @@ var _ fwd.Meter = (*Metrics)(nil)
 
 // NewMetrics returns metrics with nothing measured yet. status is asked for what stands,
 // each time that they are read.
-func NewMetrics(version string, status func() Status) *Metrics {
+func NewMetrics(version string, status func() control.Status) *Metrics {
 	seconds := prometheus.ExponentialBuckets(0.001, 2, 15) // to 16 s
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
@@ -98,7 +99,7 @@ var (
 )
 
 // statusCollector is a prometheus.Collector of what stands.
-type statusCollector struct{ status func() Status }
+type statusCollector struct{ status func() control.Status }
 
 func (c *statusCollector) Describe(to chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{servicesDesc, upstreamDesc, writesDesc, podsDesc, portsDesc, openDesc, totalDesc, bytesDesc} {
@@ -114,8 +115,8 @@ func (c *statusCollector) Collect(to chan<- prometheus.Metric) {
 		to <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(value), labels...)
 	}
 	status := c.status()
-	states := make(map[State]int)
-	for _, state := range States() {
+	states := make(map[control.State]int)
+	for _, state := range control.States() {
 		states[state] = 0
 	}
 	for _, s := range status.Services {

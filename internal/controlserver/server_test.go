@@ -1,4 +1,4 @@
-package control
+package controlserver
 
 import (
 	"bytes"
@@ -7,35 +7,36 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/kubeshore/kubeshore/pkg/control"
 )
 
 // daemon is a Daemon whose status the test says.
 type daemon struct {
 	mu      sync.Mutex
-	status  Status
+	status  control.Status
 	changed chan struct{}
 	stopped chan struct{}
 	asked   []string
 }
 
-func newDaemon(services ...Service) *daemon {
+func newDaemon(services ...control.Service) *daemon {
 	return &daemon{
-		status: Status{
-			Overview: Overview{Version: "v1", PID: 7, Settled: true, Contexts: []Context{{Name: "dev", Namespaces: []string{"shop"}}}},
+		status: control.Status{
+			Overview: control.Overview{Version: "v1", PID: 7, Settled: true, Contexts: []control.Context{{Name: "dev", Namespaces: []string{"shop"}}}},
 			Services: services,
 		},
 		changed: make(chan struct{}), stopped: make(chan struct{}, 9),
 	}
 }
 
-func (d *daemon) Status() Status {
+func (d *daemon) Status() control.Status {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.status
@@ -47,7 +48,7 @@ func (d *daemon) Changed() <-chan struct{} {
 	return d.changed
 }
 
-func (d *daemon) set(services ...Service) {
+func (d *daemon) set(services ...control.Service) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.status.Services = services
@@ -55,14 +56,14 @@ func (d *daemon) set(services ...Service) {
 	d.changed = make(chan struct{})
 }
 
-func (d *daemon) AddNamespaces(c NamespaceChange) error {
+func (d *daemon) AddNamespaces(c control.NamespaceChange) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.asked = append(d.asked, fmt.Sprintf("add %+v", c))
 	return nil
 }
 
-func (d *daemon) RemoveNamespaces(c NamespaceChange) error {
+func (d *daemon) RemoveNamespaces(c control.NamespaceChange) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.asked = append(d.asked, fmt.Sprintf("remove %+v", c))
@@ -71,8 +72,8 @@ func (d *daemon) RemoveNamespaces(c NamespaceChange) error {
 
 func (d *daemon) Stop() { d.stopped <- struct{}{} }
 
-func service(name string, state State) Service {
-	return Service{Name: name + ".shop", Service: name, Namespace: "shop", Context: "dev", State: state, Names: []string{name + ".shop", name}}
+func service(name string, state control.State) control.Service {
+	return control.Service{Name: name + ".shop", Service: name, Namespace: "shop", Context: "dev", State: state, Names: []string{name + ".shop", name}}
 }
 
 // listening listens in a folder of its own.
@@ -88,7 +89,7 @@ func listening(t *testing.T) (*Socket, string) {
 
 // serve serves a daemon until the test is over. Readers have the time that is given, or
 // else the usual.
-func serve(t *testing.T, d *daemon, writeTime ...time.Duration) (*Client, *Server, string) {
+func serve(t *testing.T, d *daemon, writeTime ...time.Duration) (*control.Client, *Server, string) {
 	t.Helper()
 	l, folder := listening(t)
 	s := &Server{Version: "v1", Daemon: d, Journal: new(Journal), Metrics: NewMetrics("v1", d.Status).Handler()}
@@ -103,15 +104,15 @@ func serve(t *testing.T, d *daemon, writeTime ...time.Duration) (*Client, *Serve
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
-		if _, err := os.Stat(SocketIn(folder)); err == nil {
+		if _, err := os.Stat(control.SocketIn(folder)); err == nil {
 			t.Error("the socket is left")
 		}
 	})
-	return NewClient(filepath.Join(folder, "nothing here"), folder), s, folder
+	return control.NewClient(filepath.Join(folder, "nothing here"), folder), s, folder
 }
 
 func TestClientAsks(t *testing.T) {
-	d := newDaemon(service("web", Ready), service("db", Waiting))
+	d := newDaemon(service("web", control.Ready), service("db", control.Waiting))
 	c, _, _ := serve(t, d)
 	ctx := t.Context()
 	if status, err := c.Status(ctx); err != nil || status.PID != 7 || len(status.Services) != 2 {
@@ -134,13 +135,13 @@ func TestClientAsks(t *testing.T) {
 	if r, err := c.Ready(ctx, "web", "other"); err != nil || r.Ready || len(r.Unknown) != 1 {
 		t.Errorf("%+v, %v", r, err)
 	}
-	if _, err := c.AddNamespaces(ctx, NamespaceChange{Namespaces: []string{"data"}}); err != nil {
+	if _, err := c.AddNamespaces(ctx, control.NamespaceChange{Namespaces: []string{"data"}}); err != nil {
 		t.Error(err)
 	}
-	if _, err := c.AddNamespaces(ctx, NamespaceChange{}); err == nil || err.Error() != "namespaces: name one at least" {
+	if _, err := c.AddNamespaces(ctx, control.NamespaceChange{}); err == nil || err.Error() != "namespaces: name one at least" {
 		t.Error(err)
 	}
-	if _, err := c.RemoveNamespaces(ctx, NamespaceChange{Context: "dev", Namespaces: []string{"data"}}); err != nil {
+	if _, err := c.RemoveNamespaces(ctx, control.NamespaceChange{Context: "dev", Namespaces: []string{"data"}}); err != nil {
 		t.Error(err)
 	}
 	if got, want := strings.Join(d.asked, ", "), "add {Context: Namespaces:[data]}, remove {Context:dev Namespaces:[data]}"; got != want {
@@ -156,18 +157,18 @@ func TestClientAsks(t *testing.T) {
 var errSeen = errors.New("seen")
 
 func TestEvents(t *testing.T) {
-	d := newDaemon(service("web", Waiting))
+	d := newDaemon(service("web", control.Waiting))
 	c, _, _ := serve(t, d)
 	var got []string
-	err := c.Events(t.Context(), func(e Event) error {
+	err := c.Events(t.Context(), func(e control.Event) error {
 		switch {
 		case e.Status != nil:
 			got = append(got, "status")
-			d.set(service("web", Ready), service("db", Ready))
+			d.set(service("web", control.Ready), service("db", control.Ready))
 		case e.Service != nil:
 			got = append(got, string(e.Service.State)+" "+e.Service.Name)
 			if e.Service.Name == "db.shop" {
-				d.set(service("db", Ready))
+				d.set(service("db", control.Ready))
 			}
 		case e.Gone != nil:
 			got = append(got, "gone "+e.Gone.Name)
@@ -185,17 +186,17 @@ func TestEvents(t *testing.T) {
 
 // Traffic is heard of by itself.
 func TestEventsOfTraffic(t *testing.T) {
-	web := service("web", Ready)
+	web := service("web", control.Ready)
 	d := newDaemon(web)
 	c, _, _ := serve(t, d)
-	err := c.Events(t.Context(), func(e Event) error {
+	err := c.Events(t.Context(), func(e control.Event) error {
 		if e.Service != nil && e.Service.BytesUp == 5 {
 			return errSeen
 		}
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		web.BytesUp = 5
-		d.status.Services = []Service{web}
+		d.status.Services = []control.Service{web}
 		return nil
 	})
 	if !errors.Is(err, errSeen) {
@@ -263,48 +264,6 @@ func TestLogIsFollowed(t *testing.T) {
 	}
 }
 
-// A kubeshore of another version is said to be one.
-func TestAnotherVersion(t *testing.T) {
-	folder := shortFolder(t)
-	l, err := Listen(t.Context(), folder)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		w.Header().Set(VersionHeader, "v9")
-		if req.URL.Path == "/v1/status" {
-			_, _ = io.WriteString(w, `{"services": "none"}`)
-			return
-		}
-		http.NotFound(w, req)
-	})}
-	go func() { _ = server.Serve(l) }()
-	t.Cleanup(func() { _ = server.Close() })
-	c := NewClient(folder)
-	_, err1 := c.Status(t.Context())
-	_, err2 := c.Stop(t.Context())
-	err3 := c.Events(t.Context(), func(Event) error { return nil })
-	for _, err := range []error{err1, err2, err3} {
-		if err == nil || err.Error() != fmt.Sprintf("the kubeshore that runs is of another version (v9): end it with kill %d, and start it anew", os.Getpid()) {
-			t.Error(err)
-		}
-	}
-}
-
-// One that is stopped is said to be there.
-func TestNoAnswer(t *testing.T) {
-	t.Parallel() // it takes its time
-	folder := shortFolder(t)
-	l, err := Listen(t.Context(), folder)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	if _, err := NewClient(folder).Status(t.Context()); !errors.Is(err, ErrNoAnswer) {
-		t.Error(err)
-	}
-}
-
 // change is a request to follow more.
 func change(body string) string {
 	return fmt.Sprintf("POST /v1/namespaces/add HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
@@ -332,7 +291,7 @@ func TestHostileRequests(t *testing.T) {
 		{"GET /v1/status HTTP/1.1\r\nX: " + strings.Repeat("y", 200<<10) + "\r\n\r\n", "431"},
 		{"rubbish\r\n\r\n", "400"},
 	} {
-		conn, err := net.Dial("unix", SocketIn(folder))
+		conn, err := net.Dial("unix", control.SocketIn(folder))
 		if err != nil {
 			t.Fatal(err)
 		}

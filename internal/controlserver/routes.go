@@ -1,6 +1,10 @@
-package control
+package controlserver
 
-import "net/http"
+import (
+	"net/http"
+
+	"github.com/kubeshore/kubeshore/pkg/control"
+)
 
 // route is an endpoint of the API. The server and the description of the API are made
 // of the same.
@@ -25,8 +29,8 @@ type answer struct {
 }
 
 func routes() []route {
-	fault := answer{summary: "what is wrong", body: Fault{}}
-	status := answer{summary: "what stands", body: Status{}}
+	fault := answer{summary: "what is wrong", body: control.Fault{}}
+	status := answer{summary: "what stands", body: control.Status{}}
 	return []route{
 		{
 			method: http.MethodGet, path: "/v1/status", id: "getStatus", summary: "What stands now.",
@@ -34,17 +38,17 @@ func routes() []route {
 		},
 		{
 			method: http.MethodGet, path: "/v1/services/{name}", id: "getService", summary: "One service, by any of its names, or by that of the Service if no other has it.",
-			answers: map[int]answer{200: {summary: "the service", body: Service{}}, 404: fault}, handle: (*Server).service,
+			answers: map[int]answer{200: {summary: "the service", body: control.Service{}}, 404: fault}, handle: (*Server).service,
 		},
 		{
 			method: http.MethodGet, path: "/v1/events", id: "followEvents", summary: "What changes, as it changes (Server-Sent Events). " +
 				"The first event is the whole status. What connections come to is heard of once a second. Who doesn't read in time is cut off.",
-			answers: map[int]answer{200: {summary: "events", body: Event{}, contentType: "text/event-stream", streams: true}}, handle: (*Server).follow,
+			answers: map[int]answer{200: {summary: "events", body: control.Event{}, contentType: "text/event-stream", streams: true}}, handle: (*Server).follow,
 		},
 		{
 			method: http.MethodGet, path: "/v1/ready", id: "getReadiness", summary: "Whether services can answer.",
 			query:   []parameter{{"service", "string", "the services that count, separated by commas; all if there are none"}},
-			answers: map[int]answer{200: {summary: "they can", body: Readiness{}}, 503: {summary: "some can't", body: Readiness{}}}, handle: (*Server).ready,
+			answers: map[int]answer{200: {summary: "they can", body: control.Readiness{}}, 503: {summary: "some can't", body: control.Readiness{}}}, handle: (*Server).ready,
 		},
 		{
 			method: http.MethodGet, path: "/v1/log", id: "getLog", summary: "The log's lines. The last megabyte is kept.",
@@ -56,11 +60,11 @@ func routes() []route {
 			answers: map[int]answer{200: status}, handle: (*Server).stop,
 		},
 		{
-			method: http.MethodPost, path: "/v1/namespaces/add", id: "addNamespaces", summary: "Forward further namespaces.", body: NamespaceChange{},
+			method: http.MethodPost, path: "/v1/namespaces/add", id: "addNamespaces", summary: "Forward further namespaces.", body: control.NamespaceChange{},
 			answers: map[int]answer{200: status, 400: fault, 409: fault}, handle: (*Server).addNamespaces,
 		},
 		{
-			method: http.MethodPost, path: "/v1/namespaces/remove", id: "removeNamespaces", summary: "Forward namespaces no more.", body: NamespaceChange{},
+			method: http.MethodPost, path: "/v1/namespaces/remove", id: "removeNamespaces", summary: "Forward namespaces no more.", body: control.NamespaceChange{},
 			answers: map[int]answer{200: status, 400: fault, 409: fault}, handle: (*Server).removeNamespaces,
 		},
 		{

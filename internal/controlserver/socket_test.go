@@ -1,4 +1,4 @@
-package control
+package controlserver
 
 import (
 	"context"
@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/lockedfile"
+
+	"github.com/kubeshore/kubeshore/pkg/control"
 )
 
 // shortFolder returns a folder whose path is short, as a socket's must be.
@@ -32,7 +34,7 @@ func TestListen(t *testing.T) {
 	if _, err := Listen(t.Context(), folder); !errors.Is(err, ErrRunning) {
 		t.Errorf("a second one: %v", err)
 	}
-	if info, err := os.Stat(SocketIn(folder)); err != nil || info.Mode().Perm() != 0o600 {
+	if info, err := os.Stat(control.SocketIn(folder)); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", info.Mode(), err)
 	}
 	if _, err := c.Status(t.Context()); err != nil {
@@ -40,13 +42,13 @@ func TestListen(t *testing.T) {
 	}
 	t.Run("stale", func(t *testing.T) {
 		stale := shortFolder(t)
-		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: SocketIn(stale), Net: "unix"})
+		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: control.SocketIn(stale), Net: "unix"})
 		if err != nil {
 			t.Fatal(err)
 		}
 		l.SetUnlinkOnClose(false)
 		_ = l.Close()
-		if _, err := NewClient(stale).Status(t.Context()); !errors.Is(err, ErrNotRunning) {
+		if _, err := control.NewClient(stale).Status(t.Context()); !errors.Is(err, control.ErrNotRunning) {
 			t.Errorf("the client says %v", err)
 		}
 		again, err := Listen(t.Context(), stale)
@@ -98,7 +100,7 @@ func TestListenUncertain(t *testing.T) {
 // Another one that has the lock, and does nothing, isn't waited for without end.
 func TestListenBehindAStoppedOne(t *testing.T) {
 	folder := shortFolder(t)
-	unlock, err := lockedfile.MutexAt(SocketIn(folder) + ".lock").Lock()
+	unlock, err := lockedfile.MutexAt(control.SocketIn(folder) + ".lock").Lock()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,14 +118,14 @@ func TestListenTooLong(t *testing.T) {
 	if _, err := Listen(t.Context(), long); err == nil || !strings.Contains(err.Error(), "is too long") {
 		t.Error(err)
 	}
-	if _, err := NewClient(long).Status(t.Context()); !errors.Is(err, ErrNotRunning) {
+	if _, err := control.NewClient(long).Status(t.Context()); !errors.Is(err, control.ErrNotRunning) {
 		t.Error(err)
 	}
 	l, err := Listen(t.Context(), long, short)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := l.Addr().String(); got != SocketIn(short) {
+	if got := l.Addr().String(); got != control.SocketIn(short) {
 		t.Errorf("it listens at %s", got)
 	}
 	_ = l.Close()
@@ -157,7 +159,7 @@ func TestSocketIsKept(t *testing.T) {
 			said <- path
 		})
 	})
-	c := NewClient(folders...)
+	c := control.NewClient(folders...)
 	answers := func(when string) {
 		t.Helper()
 		if status, err := c.Status(t.Context()); err != nil || status.PID != 7 {
@@ -168,7 +170,7 @@ func TestSocketIsKept(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(base, "run")); err != nil {
 		t.Fatal(err)
 	}
-	if got := <-said; got != SocketIn(folders[0]) {
+	if got := <-said; got != control.SocketIn(folders[0]) {
 		t.Errorf("without its folder: %s", got)
 	}
 	answers("without its folder")
@@ -177,16 +179,16 @@ func TestSocketIsKept(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(base, "run")); err != nil {
 		t.Fatal(err)
 	}
-	if got := <-said; got != SocketIn(folders[1]) {
+	if got := <-said; got != control.SocketIn(folders[1]) {
 		t.Errorf("where there can be none: %s", got)
 	}
-	if _, err := NewClient(folders[1]).Status(t.Context()); err != nil {
+	if _, err := control.NewClient(folders[1]).Status(t.Context()); err != nil {
 		t.Error(err)
 	}
 
 	other, folder := listening(t)
 	defer other.Close()
-	if err := os.Rename(SocketIn(folder), SocketIn(folders[1])); err != nil {
+	if err := os.Rename(control.SocketIn(folder), control.SocketIn(folders[1])); err != nil {
 		t.Fatal(err)
 	}
 	if got := <-said; !strings.Contains(got, ErrRunning.Error()) {
@@ -194,7 +196,7 @@ func TestSocketIsKept(t *testing.T) {
 	}
 	cancel()
 	serving.Wait()
-	if left, err := os.Lstat(SocketIn(folders[1])); err != nil || !os.SameFile(left, other.at.file) {
+	if left, err := os.Lstat(control.SocketIn(folders[1])); err != nil || !os.SameFile(left, other.at.file) {
 		t.Errorf("the other's socket is gone: %v", err)
 	}
 }

@@ -1,0 +1,88 @@
+package controlserver
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/kubeshore/kubeshore/pkg/control"
+	"github.com/kubeshore/kubeshore/pkg/fwd"
+	"github.com/kubeshore/kubeshore/pkg/plan"
+)
+
+// Services returns what the API says of the hosts of a status, with their traffic.
+func Services(status fwd.Status, traffic map[plan.HostID]fwd.Traffic) []control.Service {
+	services := make([]control.Service, 0, len(status.Hosts))
+	states := make(map[plan.HostID]control.State, len(status.Hosts))
+	for _, h := range status.Hosts {
+		if h.AliasOf == (plan.HostID{}) {
+			states[h.ID] = stateOf(h)
+		}
+	}
+	for _, h := range status.Hosts {
+		t := traffic[h.ID]
+		s := control.Service{
+			Name: h.ID.In(status.Clusters), Context: h.ID.Service.Context, Namespace: h.ID.Service.Namespace, Service: h.ID.Service.Name, Pod: h.ID.Pod,
+			Names: slices.Clip(h.Names), Ports: make([]control.Port, 0, len(h.Ports)), Local: h.Local, ReadyPods: h.Ready, Pods: h.Pods,
+			Connections: t.Open, TotalConnections: t.Total, BytesUp: t.Up, BytesDown: t.Down,
+			State: states[h.ID], Problems: h.Problems, Limits: h.Limits,
+		}
+		if s.Names == nil {
+			s.Names = []string{}
+		}
+		if h.Address.IsValid() {
+			s.Address = h.Address.String()
+		}
+		if h.AliasOf != (plan.HostID{}) {
+			s.AliasOf = h.AliasOf.In(status.Clusters)
+			s.State = cmp.Or(states[h.AliasOf], control.Failed)
+			if s.State.Works() && len(h.Problems) > 0 {
+				s.State = control.Degraded
+			}
+		}
+		for _, p := range h.Ports {
+			port := control.Port{Port: p.Number}
+			if p.Err != nil {
+				port.Problem = p.Err.Error()
+			}
+			s.Ports = append(s.Ports, port)
+		}
+		s.Reason = reasonOf(s)
+		services = append(services, s)
+	}
+	return services
+}
+
+// stateOf returns the state of a host that is no other's name.
+func stateOf(h fwd.HostStatus) control.State {
+	accepts := slices.ContainsFunc(h.Ports, func(p fwd.PortStatus) bool { return p.Err == nil })
+	switch {
+	case !h.Local && len(h.Ports)+len(h.Problems) == 0 && len(h.Limits) > 0:
+		return control.Skipped
+	case !h.Local && (!accepts || h.Barred):
+		return control.Failed
+	case !h.Local && h.Ready == 0:
+		return control.Waiting
+	case len(h.Problems) > 0:
+		return control.Degraded
+	}
+	return control.Ready
+}
+
+// reasonOf says why a service isn't ready, and what of it isn't forwarded.
+func reasonOf(s control.Service) string {
+	var why []string
+	switch {
+	case s.AliasOf != "" && !s.State.Works():
+		why = append(why, "another name of "+s.AliasOf+", which is "+string(s.State))
+	case s.State == control.Waiting && s.Pods == 0:
+		why = append(why, "it has no pods")
+	case s.State == control.Waiting && s.Pod != "":
+		why = append(why, "the pod is not ready")
+	case s.State == control.Waiting:
+		why = append(why, "no pod is ready")
+	case s.State == control.Failed && len(s.Problems)+len(s.Limits) == 0:
+		why = append(why, "it has no port that can be forwarded")
+	}
+	return strings.Join(slices.Concat(why, s.Problems, s.Limits), "; ")
+}
