@@ -37,7 +37,7 @@ func (r *running) Status() control.Status {
 	now, settled := r.engine.Status(), r.wanted.now.Load()
 	status := control.Status{
 		Overview: control.Overview{
-			Version: version(), PID: os.Getpid(), Started: r.started, Settled: !now.At.IsZero(), Stopping: r.stopping.Load(),
+			Version: version(), PID: os.Getpid(), Started: r.started, Synced: !now.At.IsZero(), Stopping: r.stopping.Load(),
 			Kubeconfig: r.wanted.files(), HostsFile: r.flags.hostsFile, LogFile: r.flags.logFile, Listening: now.Listening,
 			UpstreamConnections: r.dialer.Connections(), Problems: r.wanted.problems(),
 		},
@@ -127,7 +127,7 @@ func openAPI(ctx context.Context, f *upFlags, log *logrus.Logger) (_ *api, err e
 		a.socket, err = controlserver.Listen(ctx, folders...)
 	}
 	switch {
-	case errors.Is(err, controlserver.ErrRunning), err != nil && f.logFile != "":
+	case errors.Is(err, controlserver.ErrAlreadyRunning), err != nil && f.logFile != "":
 		return nil, err
 	case err != nil:
 		a.lacks = fmt.Sprintf("%v; so kubeshore ps, wait, logs and down can't be used", err)
@@ -165,7 +165,7 @@ func already(ctx context.Context, folders []string) error {
 		advice = "it is just ending"
 	}
 	return fmt.Errorf("%w: process %d, since %s, %s; %s",
-		controlserver.ErrRunning, status.PID, status.Started.Format(time.DateTime), describeContexts(status.Contexts), advice)
+		controlserver.ErrAlreadyRunning, status.PID, status.Started.Format(time.DateTime), describeContexts(status.Contexts), advice)
 }
 
 // describeContext says what is followed of a context.
@@ -214,7 +214,7 @@ func (a *api) serve(ctx context.Context, daemon *running, metrics *controlserver
 		return
 	}
 	beside.Go(func() {
-		a.socket.Keep(ctx, keepEvery, socketFolders, func(path string, err error) {
+		a.socket.KeepReachable(ctx, keepEvery, socketFolders, func(path string, err error) {
 			if err != nil {
 				log.Warnf("the control socket was removed, and can't be had anew: %v", err)
 				return

@@ -71,7 +71,7 @@ func TestRunningEarly(t *testing.T) {
 	f, ended := defaults(), false
 	r := &running{flags: &f, wanted: w, dialer: tunnel.New(w.find, 0), end: func() { ended = true }}
 	r.engine = f.newEngine(r, nil, log)
-	if status := r.Status(); status.Settled || status.Stopping || len(status.Contexts) != 1 || !slices.Equal(status.Contexts[0].Reading, []string{"shop"}) {
+	if status := r.Status(); status.Synced || status.Stopping || len(status.Contexts) != 1 || !slices.Equal(status.Contexts[0].Reading, []string{"shop"}) {
 		t.Errorf("at first its status is %+v", status)
 	}
 	changed := r.Changed()
@@ -102,7 +102,7 @@ func TestWait(t *testing.T) {
 	folder := listenIn(t, func(w http.ResponseWriter, req *http.Request) {
 		requests.Add(1)
 		for _, event := range []string{
-			`{"status": {"pid": 7, "settled": true, "services": [{"name": "db.data", "state": "waiting", "reason": "it has no pods"}, {"name": "web.shop", "service": "web", "state": "ready"}]}}`,
+			`{"status": {"pid": 7, "synced": true, "services": [{"name": "db.data", "state": "waiting", "reason": "it has no pods"}, {"name": "web.shop", "service": "web", "state": "ready"}]}}`,
 			`{"service": {"name": "db.data", "state": "ready"}, "more": true}`, // they were never ready both
 			`{"service": {"name": "web.shop", "service": "web", "state": "waiting", "reason": "no pod is ready"}}`,
 		} {

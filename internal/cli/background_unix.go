@@ -64,7 +64,7 @@ func startDetached(ctx context.Context, f upFlags) error {
 			return file.takeStderr()
 		}
 		err := start(ctx, f, log)
-		if err != nil && !errors.Is(err, controlserver.ErrRunning) && !errors.As(err, new(*control.VersionError)) { // else as above
+		if err != nil && !errors.Is(err, controlserver.ErrAlreadyRunning) && !errors.As(err, new(*control.VersionError)) { // else as above
 			log.ReplaceHooks(make(logrus.LevelHooks)) // who has started this hears it in its own words
 			log.Error(err)
 		}
@@ -127,7 +127,7 @@ const maxAwaited = 3
 
 // awaited says in a line what stands, and what is waited for.
 func (r *running) awaited(status control.Status, readiness control.Readiness) string {
-	if !status.Settled || len(readiness.Waiting) == 0 {
+	if !status.Synced || len(readiness.Waiting) == 0 {
 		return r.lastLine()
 	}
 	var names []string

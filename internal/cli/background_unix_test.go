@@ -132,7 +132,7 @@ func TestShowEndsWithTheDaemon(t *testing.T) {
 // What goes to the background says what it waits for.
 func TestAwaited(t *testing.T) {
 	var status control.Status
-	status.Settled, status.Contexts = true, []control.Context{{Name: "dev", Namespaces: []string{"shop"}}}
+	status.Synced, status.Contexts = true, []control.Context{{Name: "dev", Namespaces: []string{"shop"}}}
 	status.Services = []control.Service{{Name: "web.shop", State: control.Ready}}
 	for i, want := range []string{"a.shop", "a.shop, b.shop", "a.shop, b.shop, c.shop", "a.shop, b.shop, c.shop, …"} {
 		status.Services = append(status.Services, control.Service{Name: string(rune('a'+i)) + ".shop", State: control.Waiting})

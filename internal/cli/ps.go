@@ -307,11 +307,11 @@ func notesOf(o control.Overview) (notes []string) {
 	switch {
 	case o.Stopping:
 		return []string{"it is just ending: " + describeContexts(o.Contexts)}
-	case !o.Settled:
+	case !o.Synced:
 		return []string{"it is just starting: " + describeContexts(o.Contexts)}
 	}
 	for _, c := range o.Contexts {
-		notes = append(notes, c.Unread()...)
+		notes = append(notes, c.Syncing()...)
 	}
 	return notes
 }

@@ -40,7 +40,7 @@ mail.shop   -           -       0/0   0      -            skipped: it stands for
 
 func TestPs(t *testing.T) {
 	status := control.Status{
-		Overview: control.Overview{Settled: true, Contexts: []control.Context{{Name: "dev"}, {Name: "eu", Problems: []string{"the API server of context eu can't be reached"}}}},
+		Overview: control.Overview{Synced: true, Contexts: []control.Context{{Name: "dev"}, {Name: "eu", Problems: []string{"the API server of context eu can't be reached"}}}},
 		Services: []control.Service{
 			{Name: "db.data", Address: "127.64.0.2", Ports: []control.Port{{Port: 5432}}, Pods: 2, State: control.Waiting, Reason: "no pod is ready"},
 			{Name: "alias.shop", AliasOf: "web.shop", State: control.Ready},
@@ -152,7 +152,7 @@ func (o *output) await(t *testing.T, text string) {
 // what goes and for what is wrong with a cluster, until the daemon ends.
 func TestPsWatch(t *testing.T) {
 	web := control.Service{Name: "web.shop", Service: "web", Namespace: "shop", Address: "127.64.0.1", Ports: []control.Port{{Port: 80}}, ReadyPods: 1, Pods: 1, State: control.Ready}
-	d := &daemon{status: control.Status{Overview: control.Overview{Settled: true, Contexts: []control.Context{{Name: "dev"}}}, Services: []control.Service{web}}, changed: make(chan struct{})}
+	d := &daemon{status: control.Status{Overview: control.Overview{Synced: true, Contexts: []control.Context{{Name: "dev"}}}, Services: []control.Service{web}}, changed: make(chan struct{})}
 	client, end := serve(t, d)
 	web.Names = []string{"web.shop.svc.cluster.local", "web.shop"}
 	d.status.Services[0].Names = web.Names
@@ -170,16 +170,16 @@ func TestPsWatch(t *testing.T) {
 	web.Names = nil // it has none as long as nothing answers
 	web.State, web.Reason, web.ReadyPods = control.Waiting, "no pod is ready", 0
 	d.set(control.Status{
-		Overview: control.Overview{Settled: true, Contexts: []control.Context{{Name: "dev", Problems: []string{"may not list services"}}}}, Services: []control.Service{web},
+		Overview: control.Overview{Synced: true, Contexts: []control.Context{{Name: "dev", Problems: []string{"may not list services"}}}}, Services: []control.Service{web},
 	})
 	one.await(t, "web.shop  127.64.0.1  80     0/1   0      -        waiting: no pod is ready\n")
 	table.await(t, "problem: may not list services\nweb.shop  127.64.0.1  80     0/1   0      -        waiting: no pod is ready\n")
 	names.await(t, "web.shop\n")
 
-	d.set(control.Status{Overview: control.Overview{Settled: true, Contexts: []control.Context{{Name: "dev", Namespaces: []string{"data"}, Reading: []string{"data"}}}}})
+	d.set(control.Status{Overview: control.Overview{Synced: true, Contexts: []control.Context{{Name: "dev", Namespaces: []string{"data"}, Reading: []string{"data"}}}}})
 	table.await(t, "solved: may not list services\nnamespace data of context dev is still being read\nweb.shop  is gone\n")
 
-	d.set(control.Status{Overview: control.Overview{Settled: true, Stopping: true, Contexts: []control.Context{{Name: "dev", Namespaces: []string{"data"}}}}})
+	d.set(control.Status{Overview: control.Overview{Synced: true, Stopping: true, Contexts: []control.Context{{Name: "dev", Namespaces: []string{"data"}}}}})
 	table.await(t, "it is just ending: namespace data of context dev\n")
 
 	end()

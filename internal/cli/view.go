@@ -179,7 +179,7 @@ func (v *view) run(finished <-chan struct{}, of shown) {
 // lastLine says in a line what stands.
 func (r *running) lastLine() string {
 	status := r.Status()
-	if status.Settled || status.Stopping {
+	if status.Synced || status.Stopping {
 		return summary(status, "")
 	}
 	return summary(status, progress(r.wanted.now.Load().follow, r.wanted.source.Snapshot()))
@@ -224,7 +224,7 @@ func summary(status control.Status, more string) string {
 	switch {
 	case status.Stopping:
 		parts = append(parts, "taking everything back")
-	case !status.Settled:
+	case !status.Synced:
 		parts = append(parts, "starting", more)
 	default:
 		works, all := count(status.Services)

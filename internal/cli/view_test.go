@@ -86,7 +86,7 @@ func TestWrap(t *testing.T) {
 
 func TestSummary(t *testing.T) {
 	status := control.Status{
-		Overview: control.Overview{Settled: true, Contexts: []control.Context{{Name: "dev", Namespaces: []string{"shop", "data"}}, {Name: "eu", Problems: []string{"it can't be reached"}}}},
+		Overview: control.Overview{Synced: true, Contexts: []control.Context{{Name: "dev", Namespaces: []string{"shop", "data"}}, {Name: "eu", Problems: []string{"it can't be reached"}}}},
 		Services: []control.Service{
 			{State: control.Ready, Connections: 2, BytesUp: 1200, BytesDown: 3_400_000},
 			{State: control.Waiting},
@@ -120,7 +120,7 @@ func TestProgress(t *testing.T) {
 	if got, want := summary(status, "reading dev"), "starting · reading dev · dev/shop"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
-	status.Settled = true
+	status.Synced = true
 	if got, want := summary(status, ""), "0/0 services ready · reading dev · 0 open · ↑0B ↓0B · dev/shop"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}

@@ -19,7 +19,7 @@ import (
 
 // lastLine has a view show a daemon of the test's.
 func (d *daemon) lastLine() string {
-	if status := d.Status(); status.Settled {
+	if status := d.Status(); status.Synced {
 		return summary(status, "")
 	}
 	return summary(d.Status(), "reading dev")
@@ -27,7 +27,7 @@ func (d *daemon) lastLine() string {
 
 // manyServices returns a status with that many services, of which each tenth is waiting.
 func manyServices(n int) control.Status {
-	status := control.Status{Overview: control.Overview{Settled: true, Contexts: []control.Context{{Name: "dev", Namespaces: []string{"many", "shop"}}}}}
+	status := control.Status{Overview: control.Overview{Synced: true, Contexts: []control.Context{{Name: "dev", Namespaces: []string{"many", "shop"}}}}}
 	for i := range n {
 		s := control.Service{Name: fmt.Sprintf("svc-%03d.many", i), Address: fmt.Sprintf("127.64.%d.%d", i/250, i%250), State: control.Ready, BytesDown: 1000, Connections: i % 2}
 		if i%10 == 9 {
@@ -105,7 +105,7 @@ func TestViewInTerminal(t *testing.T) {
 		t.Run(strconv.Itoa(columns), func(t *testing.T) {
 			shown, resize, seen := onPty(t, columns)
 			d := &daemon{status: manyServices(0), changed: make(chan struct{})}
-			d.status.Settled = false
+			d.status.Synced = false
 			status := manyServices(1000)
 			full, picture := summary(status, ""), ""
 			err := shown.during(func() error {

@@ -17,11 +17,11 @@ import (
 func (s *Server) follow(w http.ResponseWriter, req *http.Request) (any, error) {
 	changed, last := s.Daemon.Changed(), s.Daemon.Status()
 	out := newStream(w, "text/event-stream")
-	defer out.end(nil)
-	if err := out.event(control.Event{Status: &last}); err != nil {
+	defer out.setEnd(nil)
+	if err := out.writeEvent(control.Event{Status: &last}); err != nil {
 		return nil, nil //nolint:nilnil // the reader has gone
 	}
-	tick := time.NewTicker(pulse)
+	tick := time.NewTicker(trafficInterval)
 	defer tick.Stop()
 	for said := time.Now(); ; {
 		select {
@@ -35,12 +35,12 @@ func (s *Server) follow(w http.ResponseWriter, req *http.Request) (any, error) {
 		events := changes(last, now)
 		last = now
 		for _, e := range events {
-			if err := out.event(e); err != nil {
+			if err := out.writeEvent(e); err != nil {
 				return nil, nil //nolint:nilnil // the reader has gone
 			}
 			said = time.Now()
 		}
-		if time.Since(said) > silence {
+		if time.Since(said) > keepAliveInterval {
 			if _, err := out.Write([]byte(": still here\n\n")); err != nil {
 				return nil, nil //nolint:nilnil // the reader has gone
 			}
@@ -49,8 +49,8 @@ func (s *Server) follow(w http.ResponseWriter, req *http.Request) (any, error) {
 	}
 }
 
-// event writes an event, whose type is which of its fields is set.
-func (s stream) event(e control.Event) error {
+// writeEvent writes an event, whose type is which of its fields is set.
+func (s stream) writeEvent(e control.Event) error {
 	data, err := json.Marshal(e)
 	if err != nil {
 		return err

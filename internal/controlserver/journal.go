@@ -12,8 +12,8 @@ import (
 const (
 	// journalSize is how much of the log is kept in memory, in bytes.
 	journalSize = 1 << 20
-	// journalRoom is how many lines a reader may be behind.
-	journalRoom = 4096
+	// maxJournalLag is how many lines a reader may be behind.
+	maxJournalLag = 4096
 )
 
 // Journal keeps the last of the log, for those who ask for it. It is an io.Writer that
@@ -50,7 +50,7 @@ func (j *Journal) CopyTo(ctx context.Context, w io.Writer, tail int, follow bool
 		lines = lines[max(0, len(lines)-tail):]
 	}
 	last := bytes.Join(lines, nil)
-	heard, leave := j.hub.listen(journalRoom)
+	heard, leave := j.hub.listen(maxJournalLag)
 	j.mu.Unlock()
 	defer leave()
 	if _, err := w.Write(last); err != nil || !follow {

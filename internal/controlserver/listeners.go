@@ -10,27 +10,27 @@ import (
 	"github.com/kubeshore/kubeshore/internal/peer"
 )
 
-// writeSize is how much a reader has the time for that it is given, in bytes.
-const writeSize = 64 << 10
+// writeChunk is how much a reader has the time for that it is given, in bytes.
+const writeChunk = 64 << 10
 
-// ownListener refuses connections of other users. The socket's mode and its folder's do
+// ownUserListener refuses connections of other users. The socket's mode and its folder's do
 // that too.
-type ownListener struct{ net.Listener }
+type ownUserListener struct{ net.Listener }
 
-func (l ownListener) Accept() (net.Conn, error) {
+func (l ownUserListener) Accept() (net.Conn, error) {
 	for {
 		conn, err := l.Listener.Accept()
 		if err != nil {
 			return nil, err
 		}
-		if isOwn(conn) {
+		if isOwnUser(conn) {
 			return conn, nil
 		}
 		_ = conn.Close()
 	}
 }
 
-func isOwn(conn net.Conn) bool {
+func isOwnUser(conn net.Conn) bool {
 	unixConn, ok := conn.(*net.UnixConn)
 	if !ok {
 		return false
@@ -39,30 +39,30 @@ func isOwn(conn net.Conn) bool {
 	return errors.Is(err, errors.ErrUnsupported) || err == nil && (uid == os.Geteuid() || uid == 0)
 }
 
-// timedListener has who connects take what it is sent in time.
-type timedListener struct {
+// writeTimeoutListener has who connects take what it is sent in time.
+type writeTimeoutListener struct {
 	net.Listener
-	limit time.Duration
+	timeout time.Duration
 }
 
-func (l timedListener) Accept() (net.Conn, error) {
+func (l writeTimeoutListener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	return timedConn{conn, l.limit}, nil
+	return writeTimeoutConn{conn, l.timeout}, nil
 }
 
-// timedConn fails if what is written isn't taken in time. A slow reader who goes on
+// writeTimeoutConn fails if what is written isn't taken in time. A slow reader who goes on
 // reading has the time for each part of it.
-type timedConn struct {
+type writeTimeoutConn struct {
 	net.Conn
-	limit time.Duration
+	timeout time.Duration
 }
 
-func (c timedConn) Write(p []byte) (n int, err error) {
-	for part := range slices.Chunk(p, writeSize) {
-		if err := c.SetWriteDeadline(time.Now().Add(c.limit)); err != nil {
+func (c writeTimeoutConn) Write(p []byte) (n int, err error) {
+	for part := range slices.Chunk(p, writeChunk) {
+		if err := c.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {
 			return n, err
 		}
 		written, err := c.Conn.Write(part)

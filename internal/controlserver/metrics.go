@@ -50,7 +50,7 @@ func NewMetrics(version string, status func() control.Status) *Metrics {
 		Name: "kubeshore_build_info", Help: "Always 1; the label has the version.", ConstLabels: prometheus.Labels{"version": version},
 	})
 	build.Set(1)
-	m.registry.MustRegister(build, m.dial, m.firstByte, m.held, m.retries, m.faults, &statusCollector{status},
+	m.registry.MustRegister(build, m.dial, m.firstByte, m.held, m.retries, m.faults, &statusMetrics{status},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -86,28 +86,28 @@ func (m *Metrics) Failed(kind fwd.Fault) { m.faults.WithLabelValues(string(kind)
 
 // What a status is measured by.
 var (
-	ofService = []string{"context", "namespace", "service", "pod"}
+	serviceLabels = []string{"context", "namespace", "service", "pod"}
 
-	servicesDesc = prometheus.NewDesc("kubeshore_services", "Services and pods with an address of their own, by state.", []string{"state"}, nil)
-	upstreamDesc = prometheus.NewDesc("kubeshore_upstream_connections", "Connections to API servers that carry streams.", nil, nil)
-	writesDesc   = prometheus.NewDesc("kubeshore_hosts_writes_total", "How often the hosts file was written.", nil, nil)
-	podsDesc     = prometheus.NewDesc("kubeshore_endpoints", "Pods behind a service, by whether they are ready.", append(slices.Clip(ofService), "ready"), nil)
-	portsDesc    = prometheus.NewDesc("kubeshore_ports", "Ports of a service, by whether connections are accepted.", append(slices.Clip(ofService), "accepted"), nil)
-	openDesc     = prometheus.NewDesc("kubeshore_connections_open", "Open connections to a service.", ofService, nil)
-	totalDesc    = prometheus.NewDesc("kubeshore_connections_total", "Connections to a service.", ofService, nil)
-	bytesDesc    = prometheus.NewDesc("kubeshore_bytes_total", "Bytes of a service's connections: up, to the pods, and down.", append(slices.Clip(ofService), "direction"), nil)
+	servicesDesc    = prometheus.NewDesc("kubeshore_services", "Services and pods with an address of their own, by state.", []string{"state"}, nil)
+	upstreamDesc    = prometheus.NewDesc("kubeshore_upstream_connections", "Connections to API servers that carry streams.", nil, nil)
+	hostsWritesDesc = prometheus.NewDesc("kubeshore_hosts_writes_total", "How often the hosts file was written.", nil, nil)
+	endpointsDesc   = prometheus.NewDesc("kubeshore_endpoints", "Pods behind a service, by whether they are ready.", append(slices.Clip(serviceLabels), "ready"), nil)
+	portsDesc       = prometheus.NewDesc("kubeshore_ports", "Ports of a service, by whether connections are accepted.", append(slices.Clip(serviceLabels), "accepted"), nil)
+	openDesc        = prometheus.NewDesc("kubeshore_connections_open", "Open connections to a service.", serviceLabels, nil)
+	totalDesc       = prometheus.NewDesc("kubeshore_connections_total", "Connections to a service.", serviceLabels, nil)
+	bytesDesc       = prometheus.NewDesc("kubeshore_bytes_total", "Bytes of a service's connections: up, to the pods, and down.", append(slices.Clip(serviceLabels), "direction"), nil)
 )
 
-// statusCollector is a prometheus.Collector of what stands.
-type statusCollector struct{ status func() control.Status }
+// statusMetrics is a prometheus.Collector of what stands.
+type statusMetrics struct{ status func() control.Status }
 
-func (c *statusCollector) Describe(to chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{servicesDesc, upstreamDesc, writesDesc, podsDesc, portsDesc, openDesc, totalDesc, bytesDesc} {
+func (c *statusMetrics) Describe(to chan<- *prometheus.Desc) {
+	for _, desc := range []*prometheus.Desc{servicesDesc, upstreamDesc, hostsWritesDesc, endpointsDesc, portsDesc, openDesc, totalDesc, bytesDesc} {
 		to <- desc
 	}
 }
 
-func (c *statusCollector) Collect(to chan<- prometheus.Metric) {
+func (c *statusMetrics) Collect(to chan<- prometheus.Metric) {
 	gauge := func(desc *prometheus.Desc, value int, labels ...string) {
 		to <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(value), labels...)
 	}
@@ -128,8 +128,8 @@ func (c *statusCollector) Collect(to chan<- prometheus.Metric) {
 			}
 		}
 		labels := []string{s.Context, s.Namespace, s.Service, s.Pod}
-		gauge(podsDesc, s.ReadyPods, append(slices.Clip(labels), "true")...)
-		gauge(podsDesc, s.Pods-s.ReadyPods, append(slices.Clip(labels), "false")...)
+		gauge(endpointsDesc, s.ReadyPods, append(slices.Clip(labels), "true")...)
+		gauge(endpointsDesc, s.Pods-s.ReadyPods, append(slices.Clip(labels), "false")...)
 		gauge(portsDesc, accepted, append(slices.Clip(labels), "true")...)
 		gauge(portsDesc, len(s.Ports)-accepted, append(slices.Clip(labels), "false")...)
 		gauge(openDesc, s.Connections, labels...)
@@ -141,5 +141,5 @@ func (c *statusCollector) Collect(to chan<- prometheus.Metric) {
 		gauge(servicesDesc, n, string(state))
 	}
 	gauge(upstreamDesc, status.UpstreamConnections)
-	counter(writesDesc, status.HostsWrites)
+	counter(hostsWritesDesc, status.HostsWrites)
 }

@@ -112,8 +112,8 @@ func (r route) describe(reflector *jsonschema.Reflector, schemas map[string]*jso
 		parameters = append(parameters, object{"name": p.name, "in": "query", "description": p.summary, "schema": object{"type": p.kind}})
 	}
 	responses := object{}
-	for _, status := range slices.Sorted(maps.Keys(r.answers)) {
-		a := r.answers[status]
+	for _, status := range slices.Sorted(maps.Keys(r.responses)) {
+		a := r.responses[status]
 		content := object{"schema": object{"type": "string"}}
 		if a.body != nil {
 			content = schemaOf(a.body)
@@ -140,10 +140,10 @@ func (r route) describe(reflector *jsonschema.Reflector, schemas map[string]*jso
 
 // Every path of the description is there.
 func TestRoutesAnswer(t *testing.T) {
-	d := newDaemon(service("web", control.Ready))
+	d := newFakeDaemon(service("web", control.Ready))
 	_, _, folder := serve(t, d)
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", control.SocketIn(folder))
+		return new(net.Dialer).DialContext(ctx, "unix", control.SocketPath(folder))
 	}}}
 	for _, r := range routes() {
 		if r.method != "GET" || r.path == "/v1/events" {
@@ -154,7 +154,7 @@ func TestRoutesAnswer(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = resp.Body.Close()
-		a, described := r.answers[resp.StatusCode]
+		a, described := r.responses[resp.StatusCode]
 		kind := a.contentType
 		if kind == "" {
 			kind = "application/json"

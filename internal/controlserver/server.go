@@ -19,18 +19,18 @@ import (
 )
 
 const (
-	// maxBody bounds what a request may say, in bytes.
-	maxBody = 64 << 10
-	// headTime is how long a request's head may take to come.
-	headTime = 10 * time.Second
-	// writeTime is how long a reader may take for writeSize bytes.
-	writeTime = 10 * time.Second
-	// endTime is how long requests may take to end with the server.
-	endTime = time.Second
-	// pulse is how often those who follow events hear of traffic, if nothing else.
-	pulse = time.Second
-	// silence is how long they hear nothing at most.
-	silence = 15 * time.Second
+	// maxRequestBody bounds what a request may say, in bytes.
+	maxRequestBody = 64 << 10
+	// requestHeaderTimeout is how long a request's head may take to come.
+	requestHeaderTimeout = 10 * time.Second
+	// chunkWriteTimeout is how long a reader may take for writeChunk bytes.
+	chunkWriteTimeout = 10 * time.Second
+	// serverShutdownTimeout is how long requests may take to end with the server.
+	serverShutdownTimeout = time.Second
+	// trafficInterval is how often those who follow events hear of traffic, if nothing else.
+	trafficInterval = time.Second
+	// keepAliveInterval is how long they hear nothing at most.
+	keepAliveInterval = 15 * time.Second
 )
 
 // Daemon is what the server shows and steers. Its methods may be called by several
@@ -55,32 +55,32 @@ type Server struct {
 	Journal *Journal
 	Metrics http.Handler
 
-	writeTime time.Duration // 0: the usual
+	chunkWriteTimeout time.Duration // 0: the usual
 }
 
 // Serve serves those connections to l that are of this process's user, or root's, until
 // ctx ends. It closes l.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
-	return serveHTTP(ctx, timedListener{ownListener{l}, cmp.Or(s.writeTime, writeTime)}, s.handler())
+	return serveHTTP(ctx, writeTimeoutListener{ownUserListener{l}, cmp.Or(s.chunkWriteTimeout, chunkWriteTimeout)}, s.handler())
 }
 
 // ServeMetrics serves metrics to everybody who can connect to l until ctx ends. It closes l.
 func ServeMetrics(ctx context.Context, l net.Listener, metrics http.Handler) error {
-	return serveMetrics(ctx, timedListener{l, writeTime}, metrics)
+	return serveMetrics(ctx, writeTimeoutListener{l, chunkWriteTimeout}, metrics)
 }
 
-func serveMetrics(ctx context.Context, l timedListener, metrics http.Handler) error {
+func serveMetrics(ctx context.Context, l writeTimeoutListener, metrics http.Handler) error {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", metrics)
 	return serveHTTP(ctx, l, mux)
 }
 
-func serveHTTP(ctx context.Context, l timedListener, handler http.Handler) error {
+func serveHTTP(ctx context.Context, l writeTimeoutListener, handler http.Handler) error {
 	server := &http.Server{
 		Handler:           handler,
-		ReadHeaderTimeout: headTime,
+		ReadHeaderTimeout: requestHeaderTimeout,
 		IdleTimeout:       time.Minute,
-		MaxHeaderBytes:    maxBody,
+		MaxHeaderBytes:    maxRequestBody,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 	}
 	ended := make(chan error, 1)
@@ -89,7 +89,7 @@ func serveHTTP(ctx context.Context, l timedListener, handler http.Handler) error
 	select {
 	case err = <-ended:
 	case <-ctx.Done():
-		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTime)
+		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), serverShutdownTimeout)
 		defer cancel()
 		if server.Shutdown(limited) != nil {
 			_ = server.Close()
@@ -102,13 +102,13 @@ func serveHTTP(ctx context.Context, l timedListener, handler http.Handler) error
 	return err
 }
 
-// problem is an error with the status to answer it with.
-type problem struct {
+// httpError is an error with the status to answer it with.
+type httpError struct {
 	status int
 	text   string
 }
 
-func (p problem) Error() string { return p.text }
+func (p httpError) Error() string { return p.text }
 
 // handler returns what answers requests.
 func (s *Server) handler() http.Handler {
@@ -118,12 +118,12 @@ func (s *Server) handler() http.Handler {
 		methods[r.path] = append(methods[r.path], r.method)
 		mux.HandleFunc(r.method+" "+r.path, func(w http.ResponseWriter, req *http.Request) {
 			w.Header().Set(control.VersionHeader, s.Version)
-			req.Body = http.MaxBytesReader(w, req.Body, maxBody)
+			req.Body = http.MaxBytesReader(w, req.Body, maxRequestBody)
 			answer, err := r.handle(s, w, req)
-			if wrong := (problem{}); errors.As(err, &wrong) {
-				reply(w, wrong.status, control.Fault{Error: wrong.text})
+			if wrong := (httpError{}); errors.As(err, &wrong) {
+				writeJSON(w, wrong.status, control.ErrorResponse{Error: wrong.text})
 			} else if err == nil && answer != nil {
-				reply(w, http.StatusOK, answer)
+				writeJSON(w, http.StatusOK, answer)
 			}
 		})
 	}
@@ -131,26 +131,26 @@ func (s *Server) handler() http.Handler {
 		mux.HandleFunc(path, func(w http.ResponseWriter, req *http.Request) {
 			w.Header().Set(control.VersionHeader, s.Version)
 			w.Header().Set("Allow", strings.Join(allowed, ", "))
-			reply(w, http.StatusMethodNotAllowed, control.Fault{Error: fmt.Sprintf("%s: it takes %s", req.Method, strings.Join(allowed, ", "))})
+			writeJSON(w, http.StatusMethodNotAllowed, control.ErrorResponse{Error: fmt.Sprintf("%s: it takes %s", req.Method, strings.Join(allowed, ", "))})
 		})
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, req *http.Request) {
 		w.Header().Set(control.VersionHeader, s.Version)
-		reply(w, http.StatusNotFound, control.Fault{Error: fmt.Sprintf("no such endpoint: %s %s", req.Method, req.URL.Path), UnknownEndpoint: true})
+		writeJSON(w, http.StatusNotFound, control.ErrorResponse{Error: fmt.Sprintf("no such endpoint: %s %s", req.Method, req.URL.Path), UnknownEndpoint: true})
 	})
 	return mux
 }
 
-func reply(w http.ResponseWriter, status int, answer any) {
+func writeJSON(w http.ResponseWriter, status int, answer any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(answer) // there is nobody else to tell
 }
 
-// read reads a request's body.
-func read(req *http.Request, into any) error {
+// decodeBody reads a request's body.
+func decodeBody(req *http.Request, into any) error {
 	if err := json.NewDecoder(req.Body).Decode(into); err != nil {
-		return problem{http.StatusBadRequest, "the request's body: " + err.Error()}
+		return httpError{http.StatusBadRequest, "the request's body: " + err.Error()}
 	}
 	return nil
 }
@@ -163,7 +163,7 @@ func (s *Server) service(_ http.ResponseWriter, req *http.Request) (any, error) 
 	name := req.PathValue("name")
 	service, ok := control.Find(s.Daemon.Status().Services, name)
 	if !ok {
-		return nil, problem{http.StatusNotFound, fmt.Sprintf("no service is called %q, or more than one", name)}
+		return nil, httpError{http.StatusNotFound, fmt.Sprintf("no service is called %q, or more than one", name)}
 	}
 	return service, nil
 }
@@ -175,7 +175,7 @@ func (s *Server) ready(w http.ResponseWriter, req *http.Request) (any, error) {
 	}
 	r := control.ReadinessOf(s.Daemon.Status(), names)
 	if !r.Ready {
-		reply(w, http.StatusServiceUnavailable, r)
+		writeJSON(w, http.StatusServiceUnavailable, r)
 		return nil, nil //nolint:nilnil // it is answered
 	}
 	return r, nil
@@ -189,34 +189,34 @@ func (s *Server) stop(http.ResponseWriter, *http.Request) (any, error) {
 }
 
 func (s *Server) addNamespaces(_ http.ResponseWriter, req *http.Request) (any, error) {
-	return s.change(req, s.Daemon.AddNamespaces)
+	return s.changeNamespaces(req, s.Daemon.AddNamespaces)
 }
 
 func (s *Server) removeNamespaces(_ http.ResponseWriter, req *http.Request) (any, error) {
-	return s.change(req, s.Daemon.RemoveNamespaces)
+	return s.changeNamespaces(req, s.Daemon.RemoveNamespaces)
 }
 
 // isLabel matches a DNS label (RFC 1123), which a namespace's name is.
 var isLabel = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 
-func (s *Server) change(req *http.Request, to func(control.NamespaceChange) error) (any, error) {
+func (s *Server) changeNamespaces(req *http.Request, to func(control.NamespaceChange) error) (any, error) {
 	var change control.NamespaceChange
-	if err := read(req, &change); err != nil {
+	if err := decodeBody(req, &change); err != nil {
 		return nil, err
 	}
 	if len(change.Namespaces) == 0 {
-		return nil, problem{http.StatusBadRequest, "namespaces: name one at least"}
+		return nil, httpError{http.StatusBadRequest, "namespaces: name one at least"}
 	}
 	for _, name := range change.Namespaces {
 		if !isLabel.MatchString(name) {
-			return nil, problem{http.StatusBadRequest, fmt.Sprintf("namespaces: %q can't be a namespace's name: these are lower-case letters, digits and -, at most 63", name)}
+			return nil, httpError{http.StatusBadRequest, fmt.Sprintf("namespaces: %q can't be a namespace's name: these are lower-case letters, digits and -, at most 63", name)}
 		}
 	}
 	if s.Daemon.Status().Stopping {
-		return nil, problem{http.StatusConflict, "kubeshore is just ending"}
+		return nil, httpError{http.StatusConflict, "kubeshore is just ending"}
 	}
 	if err := to(change); err != nil {
-		return nil, problem{http.StatusConflict, err.Error()}
+		return nil, httpError{http.StatusConflict, err.Error()}
 	}
 	return s.Daemon.Status(), nil
 }
@@ -240,8 +240,8 @@ func (s stream) Write(p []byte) (int, error) {
 	return n, errors.Join(err, s.control.Flush())
 }
 
-// end says how the stream has ended: by itself, with the kubeshore, or by an error.
-func (s stream) end(err error) {
+// setEnd says how the stream has ended: by itself, with the kubeshore, or by an error.
+func (s stream) setEnd(err error) {
 	how := control.EndOrderly
 	if errors.Is(err, control.ErrBehind) {
 		how = control.EndBehind
@@ -255,7 +255,7 @@ func (s *Server) log(w http.ResponseWriter, req *http.Request) (any, error) {
 	if text := query.Get("tail"); text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 0 {
-			return nil, problem{http.StatusBadRequest, fmt.Sprintf("tail=%s: not a number of lines", text)}
+			return nil, httpError{http.StatusBadRequest, fmt.Sprintf("tail=%s: not a number of lines", text)}
 		}
 		tail = n
 	}
@@ -263,11 +263,11 @@ func (s *Server) log(w http.ResponseWriter, req *http.Request) (any, error) {
 	if text := query.Get("follow"); text != "" {
 		var err error
 		if follow, err = strconv.ParseBool(text); err != nil {
-			return nil, problem{http.StatusBadRequest, fmt.Sprintf("follow=%s: neither true nor false", text)}
+			return nil, httpError{http.StatusBadRequest, fmt.Sprintf("follow=%s: neither true nor false", text)}
 		}
 	}
 	out := newStream(w, "text/plain; charset=utf-8")
-	out.end(s.Journal.CopyTo(req.Context(), out, tail, follow))
+	out.setEnd(s.Journal.CopyTo(req.Context(), out, tail, follow))
 	return nil, nil //nolint:nilnil // it is answered
 }
 

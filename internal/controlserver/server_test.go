@@ -17,38 +17,38 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/control"
 )
 
-// daemon is a Daemon whose status the test says.
-type daemon struct {
-	mu      sync.Mutex
-	status  control.Status
-	changed chan struct{}
-	stopped chan struct{}
-	asked   []string
+// fakeDaemon is a Daemon whose status the test says.
+type fakeDaemon struct {
+	mu       sync.Mutex
+	status   control.Status
+	changed  chan struct{}
+	stopped  chan struct{}
+	requests []string
 }
 
-func newDaemon(services ...control.Service) *daemon {
-	return &daemon{
+func newFakeDaemon(services ...control.Service) *fakeDaemon {
+	return &fakeDaemon{
 		status: control.Status{
-			Overview: control.Overview{Version: "v1", PID: 7, Settled: true, Contexts: []control.Context{{Name: "dev", Namespaces: []string{"shop"}}}},
+			Overview: control.Overview{Version: "v1", PID: 7, Synced: true, Contexts: []control.Context{{Name: "dev", Namespaces: []string{"shop"}}}},
 			Services: services,
 		},
 		changed: make(chan struct{}), stopped: make(chan struct{}, 9),
 	}
 }
 
-func (d *daemon) Status() control.Status {
+func (d *fakeDaemon) Status() control.Status {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.status
 }
 
-func (d *daemon) Changed() <-chan struct{} {
+func (d *fakeDaemon) Changed() <-chan struct{} {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.changed
 }
 
-func (d *daemon) set(services ...control.Service) {
+func (d *fakeDaemon) set(services ...control.Service) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.status.Services = services
@@ -56,28 +56,28 @@ func (d *daemon) set(services ...control.Service) {
 	d.changed = make(chan struct{})
 }
 
-func (d *daemon) AddNamespaces(c control.NamespaceChange) error {
+func (d *fakeDaemon) AddNamespaces(c control.NamespaceChange) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.asked = append(d.asked, fmt.Sprintf("add %+v", c))
+	d.requests = append(d.requests, fmt.Sprintf("add %+v", c))
 	return nil
 }
 
-func (d *daemon) RemoveNamespaces(c control.NamespaceChange) error {
+func (d *fakeDaemon) RemoveNamespaces(c control.NamespaceChange) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.asked = append(d.asked, fmt.Sprintf("remove %+v", c))
+	d.requests = append(d.requests, fmt.Sprintf("remove %+v", c))
 	return nil
 }
 
-func (d *daemon) Stop() { d.stopped <- struct{}{} }
+func (d *fakeDaemon) Stop() { d.stopped <- struct{}{} }
 
 func service(name string, state control.State) control.Service {
 	return control.Service{Name: name + ".shop", Service: name, Namespace: "shop", Context: "dev", State: state, Names: []string{name + ".shop", name}}
 }
 
-// listening listens in a folder of its own.
-func listening(t *testing.T) (*Socket, string) {
+// listenInTempFolder listens in a folder of its own.
+func listenInTempFolder(t *testing.T) (*Socket, string) {
 	t.Helper()
 	folder := shortFolder(t)
 	l, err := Listen(t.Context(), folder)
@@ -89,12 +89,12 @@ func listening(t *testing.T) (*Socket, string) {
 
 // serve serves a daemon until the test is over. Readers have the time that is given, or
 // else the usual.
-func serve(t *testing.T, d *daemon, writeTime ...time.Duration) (*control.Client, *Server, string) {
+func serve(t *testing.T, d *fakeDaemon, writeTime ...time.Duration) (*control.Client, *Server, string) {
 	t.Helper()
-	l, folder := listening(t)
+	l, folder := listenInTempFolder(t)
 	s := &Server{Version: "v1", Daemon: d, Journal: new(Journal), Metrics: NewMetrics("v1", d.Status).Handler()}
 	for _, limit := range writeTime {
-		s.writeTime = limit
+		s.chunkWriteTimeout = limit
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan error, 1)
@@ -104,7 +104,7 @@ func serve(t *testing.T, d *daemon, writeTime ...time.Duration) (*control.Client
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
-		if _, err := os.Stat(control.SocketIn(folder)); err == nil {
+		if _, err := os.Stat(control.SocketPath(folder)); err == nil {
 			t.Error("the socket is left")
 		}
 	})
@@ -112,7 +112,7 @@ func serve(t *testing.T, d *daemon, writeTime ...time.Duration) (*control.Client
 }
 
 func TestClientAsks(t *testing.T) {
-	d := newDaemon(service("web", control.Ready), service("db", control.Waiting))
+	d := newFakeDaemon(service("web", control.Ready), service("db", control.Waiting))
 	c, _, _ := serve(t, d)
 	ctx := t.Context()
 	if status, err := c.Status(ctx); err != nil || status.PID != 7 || len(status.Services) != 2 {
@@ -144,7 +144,7 @@ func TestClientAsks(t *testing.T) {
 	if _, err := c.RemoveNamespaces(ctx, control.NamespaceChange{Context: "dev", Namespaces: []string{"data"}}); err != nil {
 		t.Error(err)
 	}
-	if got, want := strings.Join(d.asked, ", "), "add {Context: Namespaces:[data]}, remove {Context:dev Namespaces:[data]}"; got != want {
+	if got, want := strings.Join(d.requests, ", "), "add {Context: Namespaces:[data]}, remove {Context:dev Namespaces:[data]}"; got != want {
 		t.Errorf("it was asked %s, want %s", got, want)
 	}
 	if status, err := c.Stop(ctx); err != nil || !status.Stopping {
@@ -157,7 +157,7 @@ func TestClientAsks(t *testing.T) {
 var errSeen = errors.New("seen")
 
 func TestEvents(t *testing.T) {
-	d := newDaemon(service("web", control.Waiting))
+	d := newFakeDaemon(service("web", control.Waiting))
 	c, _, _ := serve(t, d)
 	var got []string
 	err := c.Events(t.Context(), func(e control.Event) error {
@@ -187,7 +187,7 @@ func TestEvents(t *testing.T) {
 // Traffic is heard of by itself.
 func TestEventsOfTraffic(t *testing.T) {
 	web := service("web", control.Ready)
-	d := newDaemon(web)
+	d := newFakeDaemon(web)
 	c, _, _ := serve(t, d)
 	err := c.Events(t.Context(), func(e control.Event) error {
 		if e.Service != nil && e.Service.BytesUp == 5 {
@@ -243,7 +243,7 @@ func TestJournalToTheEnd(t *testing.T) {
 }
 
 func TestLogIsFollowed(t *testing.T) {
-	d := newDaemon()
+	d := newFakeDaemon()
 	c, s, _ := serve(t, d)
 	fmt.Fprintln(s.Journal, "before")
 	r, w := io.Pipe()
@@ -270,7 +270,7 @@ func change(body string) string {
 }
 
 func TestHostileRequests(t *testing.T) {
-	d := newDaemon()
+	d := newFakeDaemon()
 	_, _, folder := serve(t, d)
 	for _, c := range []struct{ request, status string }{
 		{"POST /v1/namespaces/add HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{\"x\": 1}\n", "400"},
@@ -291,7 +291,7 @@ func TestHostileRequests(t *testing.T) {
 		{"GET /v1/status HTTP/1.1\r\nX: " + strings.Repeat("y", 200<<10) + "\r\n\r\n", "431"},
 		{"rubbish\r\n\r\n", "400"},
 	} {
-		conn, err := net.Dial("unix", control.SocketIn(folder))
+		conn, err := net.Dial("unix", control.SocketPath(folder))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -16,41 +16,41 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/control"
 )
 
-// ErrRunning says that a kubeshore listens already.
-var ErrRunning = errors.New("kubeshore runs already")
+// ErrAlreadyRunning says that a kubeshore listens already.
+var ErrAlreadyRunning = errors.New("kubeshore runs already")
 
 // Socket is the listener at the control socket.
 type Socket struct {
 	mu     sync.Mutex
-	at     *standing
+	file   *socketFile
 	closed bool
 }
 
-// standing is a socket that has a path.
-type standing struct {
+// socketFile is a socket that has a path.
+type socketFile struct {
 	*net.UnixListener
 	path string
-	file fs.FileInfo // what was there at first
+	info fs.FileInfo // what was there at first
 }
 
 // Listen listens at the socket in the first of the folders that it can be had in, which
 // it makes if need be, for its user alone. What a killed run has left there it takes away.
-// If a kubeshore answers there it fails with [ErrRunning]. Closing the listener removes
+// If a kubeshore answers there it fails with [ErrAlreadyRunning]. Closing the listener removes
 // the socket.
 func Listen(ctx context.Context, folders ...string) (*Socket, error) {
-	at, err := listen(ctx, folders)
+	at, err := listenInFirst(ctx, folders)
 	if err != nil {
 		return nil, err
 	}
-	return &Socket{at: at}, nil
+	return &Socket{file: at}, nil
 }
 
-func listen(ctx context.Context, folders []string) (*standing, error) {
+func listenInFirst(ctx context.Context, folders []string) (*socketFile, error) {
 	fault := errors.New("it has no folder")
 	for i, folder := range folders {
 		at, err := listenIn(ctx, folder)
 		switch {
-		case err == nil || errors.Is(err, ErrRunning):
+		case err == nil || errors.Is(err, ErrAlreadyRunning):
 			return at, err
 		case i == 0:
 			fault = err
@@ -61,8 +61,8 @@ func listen(ctx context.Context, folders []string) (*standing, error) {
 	return nil, fmt.Errorf("control socket: %w", fault)
 }
 
-func listenIn(ctx context.Context, folder string) (*standing, error) {
-	path := control.SocketIn(folder)
+func listenIn(ctx context.Context, folder string) (*socketFile, error) {
+	path := control.SocketPath(folder)
 	if len(path) > peer.MaxPath {
 		return nil, fmt.Errorf("its path %s is too long: it has %d bytes, and a socket's may have %d", path, len(path), peer.MaxPath)
 	}
@@ -70,7 +70,7 @@ func listenIn(ctx context.Context, folder string) (*standing, error) {
 		return nil, err
 	}
 	// Of two that start at once, one is to see the other.
-	unlock, err := lock(ctx, path, lockTime)
+	unlock, err := lockSocket(ctx, path, socketLockTimeout)
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +79,7 @@ func listenIn(ctx context.Context, folder string) (*standing, error) {
 	conn, err := d.DialContext(ctx, "unix", path)
 	switch {
 	case err == nil:
-		return nil, errors.Join(ErrRunning, conn.Close())
+		return nil, errors.Join(ErrAlreadyRunning, conn.Close())
 	case !peer.NotListening(err):
 		return nil, err
 	}
@@ -91,10 +91,10 @@ func listenIn(ctx context.Context, folder string) (*standing, error) {
 		return nil, err
 	}
 	l.SetUnlinkOnClose(false) // by then it may be another's
-	at := &standing{UnixListener: l, path: path}
+	at := &socketFile{UnixListener: l, path: path}
 	err = os.Chmod(path, 0o600) // the folder is the user's alone until then
 	if err == nil {
-		at.file, err = os.Lstat(path)
+		at.info, err = os.Lstat(path)
 	}
 	if err != nil {
 		return nil, errors.Join(err, l.Close(), os.Remove(path))
@@ -102,12 +102,12 @@ func listenIn(ctx context.Context, folder string) (*standing, error) {
 	return at, nil
 }
 
-// lockTime is how long another kubeshore may take that is just starting or ending.
-const lockTime = 5 * time.Second
+// socketLockTimeout is how long another kubeshore may take that is just starting or ending.
+const socketLockTimeout = 5 * time.Second
 
-// lock takes the lock of a socket's path. Who has it may be stopped: that is not waited for
+// lockSocket takes the lock of a socket's path. Who has it may be stopped: that is not waited for
 // without end.
-func lock(ctx context.Context, path string, limit time.Duration) (unlock func(), err error) {
+func lockSocket(ctx context.Context, path string, limit time.Duration) (unlock func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	type lock struct {
@@ -133,23 +133,23 @@ func lock(ctx context.Context, path string, limit time.Duration) (unlock func(),
 	}
 }
 
-// stands tells whether the path leads to the socket.
-func (s *standing) stands() bool {
+// inPlace tells whether the path leads to the socket.
+func (s *socketFile) inPlace() bool {
 	now, err := os.Lstat(s.path)
 	if err != nil {
 		return !errors.Is(err, fs.ErrNotExist) // it isn't certain
 	}
 	// An inode's number may be given again.
-	return os.SameFile(now, s.file) && now.ModTime().Equal(s.file.ModTime())
+	return os.SameFile(now, s.info) && now.ModTime().Equal(s.info.ModTime())
 }
 
-func (s *standing) Close() error {
+func (s *socketFile) Close() error {
 	err := s.UnixListener.Close()
-	unlock, e := lock(context.Background(), s.path, endTime)
+	unlock, e := lockSocket(context.Background(), s.path, serverShutdownTimeout)
 	if e == nil {
 		defer unlock()
 	}
-	if !s.stands() || e != nil && !errors.Is(e, fs.ErrNotExist) { // its folder may be gone, or it be another's in a moment
+	if !s.inPlace() || e != nil && !errors.Is(e, fs.ErrNotExist) { // its folder may be gone, or it be another's in a moment
 		return err
 	}
 	if e := os.Remove(s.path); !errors.Is(e, fs.ErrNotExist) {
@@ -158,11 +158,11 @@ func (s *standing) Close() error {
 	return err
 }
 
-// Keep looks now and then whether the socket's path leads to it, until ctx ends. If it
+// KeepReachable looks now and then whether the socket's path leads to it, until ctx ends. If it
 // doesn't, as its folder was emptied, it listens anew in the first of the folders that it
 // can be had in, unless another kubeshore does. said hears where, or of another reason why
 // not than before.
-func (s *Socket) Keep(ctx context.Context, every time.Duration, folders func() ([]string, error), said func(path string, err error)) {
+func (s *Socket) KeepReachable(ctx context.Context, every time.Duration, folders func() ([]string, error), said func(path string, err error)) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for fault := ""; ; {
@@ -171,7 +171,7 @@ func (s *Socket) Keep(ctx context.Context, every time.Duration, folders func() (
 			return
 		case <-tick.C:
 		}
-		path, err := s.renew(ctx, folders)
+		path, err := s.recreate(ctx, folders)
 		switch {
 		case err != nil && err.Error() != fault && ctx.Err() == nil:
 			fault = err.Error()
@@ -183,17 +183,17 @@ func (s *Socket) Keep(ctx context.Context, every time.Duration, folders func() (
 	}
 }
 
-// renew listens anew if need be. It returns where; nothing if there is no need.
-func (s *Socket) renew(ctx context.Context, folders func() ([]string, error)) (path string, err error) {
+// recreate listens anew if need be. It returns where; nothing if there is no need.
+func (s *Socket) recreate(ctx context.Context, folders func() ([]string, error)) (path string, err error) {
 	before := s.current()
-	if before.stands() {
+	if before.inPlace() {
 		return "", nil
 	}
 	where, err := folders()
 	if err != nil {
 		return "", err
 	}
-	next, err := listen(ctx, where)
+	next, err := listenInFirst(ctx, where)
 	if err != nil {
 		return "", err
 	}
@@ -202,15 +202,15 @@ func (s *Socket) renew(ctx context.Context, folders func() ([]string, error)) (p
 	if s.closed {
 		return "", next.Close()
 	}
-	s.at = next
+	s.file = next
 	_ = before.Close() // Accept goes on with the next
 	return next.path, nil
 }
 
-func (s *Socket) current() *standing {
+func (s *Socket) current() *socketFile {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.at
+	return s.file
 }
 
 // Accept implements net.Listener.
@@ -235,5 +235,5 @@ func (s *Socket) Close() error {
 		return net.ErrClosed
 	}
 	s.closed = true
-	return s.at.Close()
+	return s.file.Close()
 }

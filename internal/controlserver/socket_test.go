@@ -29,12 +29,12 @@ func shortFolder(t *testing.T) string {
 }
 
 func TestListen(t *testing.T) {
-	d := newDaemon()
+	d := newFakeDaemon()
 	c, _, folder := serve(t, d)
-	if _, err := Listen(t.Context(), folder); !errors.Is(err, ErrRunning) {
+	if _, err := Listen(t.Context(), folder); !errors.Is(err, ErrAlreadyRunning) {
 		t.Errorf("a second one: %v", err)
 	}
-	if info, err := os.Stat(control.SocketIn(folder)); err != nil || info.Mode().Perm() != 0o600 {
+	if info, err := os.Stat(control.SocketPath(folder)); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", info.Mode(), err)
 	}
 	if _, err := c.Status(t.Context()); err != nil {
@@ -42,7 +42,7 @@ func TestListen(t *testing.T) {
 	}
 	t.Run("stale", func(t *testing.T) {
 		stale := shortFolder(t)
-		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: control.SocketIn(stale), Net: "unix"})
+		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: control.SocketPath(stale), Net: "unix"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -69,7 +69,7 @@ func TestListenAtOnce(t *testing.T) {
 			l, err := Listen(t.Context(), folder)
 			if err == nil {
 				listeners <- l
-			} else if !errors.Is(err, ErrRunning) {
+			} else if !errors.Is(err, ErrAlreadyRunning) {
 				t.Error(err)
 			}
 		})
@@ -86,7 +86,7 @@ func TestListenAtOnce(t *testing.T) {
 
 // One that can't look whether another listens leaves its socket alone.
 func TestListenUncertain(t *testing.T) {
-	c, _, folder := serve(t, newDaemon())
+	c, _, folder := serve(t, newFakeDaemon())
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := Listen(ctx, folder); err == nil {
@@ -100,7 +100,7 @@ func TestListenUncertain(t *testing.T) {
 // Another one that has the lock, and does nothing, isn't waited for without end.
 func TestListenBehindAStoppedOne(t *testing.T) {
 	folder := shortFolder(t)
-	unlock, err := lockedfile.MutexAt(control.SocketIn(folder) + ".lock").Lock()
+	unlock, err := lockedfile.MutexAt(control.SocketPath(folder) + ".lock").Lock()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +125,7 @@ func TestListenTooLong(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := l.Addr().String(); got != control.SocketIn(short) {
+	if got := l.Addr().String(); got != control.SocketPath(short) {
 		t.Errorf("it listens at %s", got)
 	}
 	_ = l.Close()
@@ -142,7 +142,7 @@ func TestSocketIsKept(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	var serving sync.WaitGroup
-	s := &Server{Version: "v1", Daemon: newDaemon(), Journal: new(Journal)}
+	s := &Server{Version: "v1", Daemon: newFakeDaemon(), Journal: new(Journal)}
 	serving.Go(func() {
 		if err := s.Serve(ctx, l); err != nil {
 			t.Error(err)
@@ -152,7 +152,7 @@ func TestSocketIsKept(t *testing.T) {
 	said := make(chan string, 99)
 	serving.Go(func() {
 		where := func() ([]string, error) { return folders[gone.Load():], nil }
-		l.Keep(ctx, time.Millisecond, where, func(path string, err error) {
+		l.KeepReachable(ctx, time.Millisecond, where, func(path string, err error) {
 			if err != nil {
 				path = err.Error()
 			}
@@ -170,7 +170,7 @@ func TestSocketIsKept(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(base, "run")); err != nil {
 		t.Fatal(err)
 	}
-	if got := <-said; got != control.SocketIn(folders[0]) {
+	if got := <-said; got != control.SocketPath(folders[0]) {
 		t.Errorf("without its folder: %s", got)
 	}
 	answers("without its folder")
@@ -179,24 +179,24 @@ func TestSocketIsKept(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(base, "run")); err != nil {
 		t.Fatal(err)
 	}
-	if got := <-said; got != control.SocketIn(folders[1]) {
+	if got := <-said; got != control.SocketPath(folders[1]) {
 		t.Errorf("where there can be none: %s", got)
 	}
 	if _, err := control.NewClient(folders[1]).Status(t.Context()); err != nil {
 		t.Error(err)
 	}
 
-	other, folder := listening(t)
+	other, folder := listenInTempFolder(t)
 	defer other.Close()
-	if err := os.Rename(control.SocketIn(folder), control.SocketIn(folders[1])); err != nil {
+	if err := os.Rename(control.SocketPath(folder), control.SocketPath(folders[1])); err != nil {
 		t.Fatal(err)
 	}
-	if got := <-said; !strings.Contains(got, ErrRunning.Error()) {
+	if got := <-said; !strings.Contains(got, ErrAlreadyRunning.Error()) {
 		t.Errorf("beside another: %s", got)
 	}
 	cancel()
 	serving.Wait()
-	if left, err := os.Lstat(control.SocketIn(folders[1])); err != nil || !os.SameFile(left, other.at.file) {
+	if left, err := os.Lstat(control.SocketPath(folders[1])); err != nil || !os.SameFile(left, other.file.info) {
 		t.Errorf("the other's socket is gone: %v", err)
 	}
 }

@@ -27,8 +27,8 @@ func manyServices(n int) []control.Service {
 	return many
 }
 
-// unread asks for something, and reads no more than that it is answered.
-func unread(t *testing.T, network, address, path string) net.Conn {
+// requestUnread asks for something, and reads no more than that it is answered.
+func requestUnread(t *testing.T, network, address, path string) net.Conn {
 	t.Helper()
 	conn, err := net.Dial(network, address)
 	if err != nil {
@@ -47,8 +47,8 @@ func unread(t *testing.T, network, address, path string) net.Conn {
 	return conn
 }
 
-// isCut waits until the other end of a connection has closed it.
-func isCut(t *testing.T, conn net.Conn, what string) {
+// waitUntilClosed waits until the other end of a connection has closed it.
+func waitUntilClosed(t *testing.T, conn net.Conn, what string) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
 		if _, err := conn.Write([]byte("\n")); err != nil {
@@ -62,12 +62,12 @@ func isCut(t *testing.T, conn net.Conn, what string) {
 // Fifty clients that read nothing hold nobody up, and are cut off.
 func TestSlowReaders(t *testing.T) {
 	many := manyServices(500)
-	d := newDaemon(slices.Clone(many)...)
+	d := newFakeDaemon(slices.Clone(many)...)
 	c, s, folder := serve(t, d, 2*time.Second) // who does read has it, on a busy machine too
 	conns := make(map[net.Conn]string)
 	for i := range 50 {
 		path := []string{"/v1/events", "/v1/log?follow=true"}[i%2]
-		conns[unread(t, "unix", control.SocketIn(folder), path)] = path
+		conns[requestUnread(t, "unix", control.SocketPath(folder), path)] = path
 	}
 	seen := make(chan error, 1)
 	go func() {
@@ -100,14 +100,14 @@ func TestSlowReaders(t *testing.T) {
 		t.Error("who reads doesn't hear of it")
 	}
 	for conn, path := range conns {
-		isCut(t, conn, path)
+		waitUntilClosed(t, conn, path)
 	}
 }
 
 // Fifty clients that read, but slowly, are not cut off, and have the last state in the end.
 func TestSlowReadersLoseNoState(t *testing.T) {
 	many := manyServices(100)
-	d := newDaemon(slices.Clone(many)...)
+	d := newFakeDaemon(slices.Clone(many)...)
 	c, _, _ := serve(t, d)
 	var reading, started sync.WaitGroup
 	for range 50 {
@@ -153,10 +153,10 @@ func TestSlowReadersLoseNoState(t *testing.T) {
 // Who doesn't read the metrics is cut off, at the socket and by TCP; a connection that was
 // idle meanwhile is not.
 func TestMetricsHaveDeadlines(t *testing.T) {
-	d := newDaemon(manyServices(3000)...)
+	d := newFakeDaemon(manyServices(3000)...)
 	const limit = time.Second
 	_, _, folder := serve(t, d, limit)
-	isCut(t, unread(t, "unix", control.SocketIn(folder), "/metrics"), "metrics")
+	waitUntilClosed(t, requestUnread(t, "unix", control.SocketPath(folder), "/metrics"), "metrics")
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -164,14 +164,14 @@ func TestMetricsHaveDeadlines(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan error, 1)
 	go func() {
-		ended <- serveMetrics(ctx, timedListener{tcp, limit}, NewMetrics("v1", d.Status).Handler())
+		ended <- serveMetrics(ctx, writeTimeoutListener{tcp, limit}, NewMetrics("v1", d.Status).Handler())
 	}()
-	isCut(t, unread(t, "tcp", tcp.Addr().String(), "/metrics"), "metrics by TCP")
+	waitUntilClosed(t, requestUnread(t, "tcp", tcp.Addr().String(), "/metrics"), "metrics by TCP")
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	conn, err := net.Dial("unix", control.SocketIn(folder))
+	conn, err := net.Dial("unix", control.SocketPath(folder))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,7 +193,7 @@ func TestMetricsHaveDeadlines(t *testing.T) {
 
 // How a stream has ended is told: by the kubeshore's end, by its death, or as it was behind.
 func TestEndOfStreams(t *testing.T) {
-	d := newDaemon()
+	d := newFakeDaemon()
 	c, s, _ := serve(t, d)
 	r, w := io.Pipe()
 	ended := make(chan error, 1)
@@ -202,7 +202,7 @@ func TestEndOfStreams(t *testing.T) {
 	if _, err := io.ReadFull(r, make([]byte, 6)); err != nil {
 		t.Fatal(err)
 	}
-	for range 5 * journalRoom {
+	for range 5 * maxJournalLag {
 		fmt.Fprintln(s.Journal, strings.Repeat("x", 100))
 	}
 	go func() { _, _ = io.Copy(io.Discard, r) }()
@@ -213,7 +213,7 @@ func TestEndOfStreams(t *testing.T) {
 
 	for name, want := range map[string]error{"died": control.ErrDied, "cut off": control.ErrBehind} {
 		t.Run(name, func(t *testing.T) {
-			l, folder := listening(t)
+			l, folder := listenInTempFolder(t)
 			var broken sync.Once
 			handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				broken.Do(func() {
@@ -262,8 +262,8 @@ func TestEventsOfNamesakes(t *testing.T) {
 // Whatever the Status says is heard of, and what belongs together ends with an event that
 // has no more.
 func TestEventsOfTheRest(t *testing.T) {
-	before := control.Status{Overview: control.Overview{Settled: true}, Services: []control.Service{service("web", control.Ready)}}
-	now := control.Status{Overview: control.Overview{Settled: true, Stopping: true, UpstreamConnections: 2}, Services: []control.Service{service("web", control.Waiting)}}
+	before := control.Status{Overview: control.Overview{Synced: true}, Services: []control.Service{service("web", control.Ready)}}
+	now := control.Status{Overview: control.Overview{Synced: true, Stopping: true, UpstreamConnections: 2}, Services: []control.Service{service("web", control.Waiting)}}
 	events := changes(before, now)
 	if len(events) != 2 || events[0].Overview == nil || !events[0].More || events[1].Service == nil || events[1].More {
 		t.Errorf("the events are %+v", events)
@@ -278,7 +278,7 @@ func TestEventsOfTheRest(t *testing.T) {
 
 // One that ends takes no more namespaces.
 func TestChangesWhileItEnds(t *testing.T) {
-	d := newDaemon()
+	d := newFakeDaemon()
 	d.status.Stopping = true
 	c, _, _ := serve(t, d)
 	if _, err := c.AddNamespaces(t.Context(), control.NamespaceChange{Namespaces: []string{"a"}}); err == nil || err.Error() != "kubeshore is just ending" {

@@ -22,17 +22,17 @@ import (
 	"github.com/kubeshore/kubeshore/internal/peer"
 )
 
-// maxAnswer bounds what an answer may be, and an event, in bytes.
-const maxAnswer = 64 << 20
+// maxResponse bounds what an answer may be, and an event, in bytes.
+const maxResponse = 64 << 20
 
-// answerTime is how long an answer may take to begin.
-const answerTime = 5 * time.Second
+// responseTimeout is how long an answer may take to begin.
+const responseTimeout = 5 * time.Second
 
 // ErrBehind means that a reader of events or of the log was too slow and missed some.
 var ErrBehind = errors.New("too slow: what came meanwhile is lost")
 
-// ErrNoAnswer says that something listens at the socket and doesn't answer.
-var ErrNoAnswer = fmt.Errorf("kubeshore runs and doesn't answer within %v: it may be stopped (SIGSTOP), or hang", answerTime)
+// ErrNotResponding says that something listens at the socket and doesn't answer.
+var ErrNotResponding = fmt.Errorf("kubeshore runs and doesn't answer within %v: it may be stopped (SIGSTOP), or hang", responseTimeout)
 
 // ErrNotRunning says that nothing listens at the socket.
 var ErrNotRunning = errors.New("kubeshore isn't running")
@@ -41,8 +41,8 @@ var ErrNotRunning = errors.New("kubeshore isn't running")
 // socket any more.
 var ErrDied = errors.New("kubeshore has ended without a word: it was killed, or has crashed")
 
-// SocketIn returns the path of the API's socket in a folder.
-func SocketIn(folder string) string { return filepath.Join(folder, "kubeshore.sock") }
+// SocketPath returns the path of the API's socket in a folder.
+func SocketPath(folder string) string { return filepath.Join(folder, "kubeshore.sock") }
 
 // Client asks a running kubeshore. It may be used by several goroutines.
 type Client struct{ http *http.Client }
@@ -53,7 +53,7 @@ func NewClient(folders ...string) *Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
 		for _, folder := range folders {
-			path := SocketIn(folder)
+			path := SocketPath(folder)
 			if len(path) > peer.MaxPath {
 				continue
 			}
@@ -64,7 +64,7 @@ func NewClient(folders ...string) *Client {
 		}
 		return nil, ErrNotRunning
 	}
-	return &Client{&http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true, ResponseHeaderTimeout: answerTime}}}
+	return &Client{&http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true, ResponseHeaderTimeout: responseTimeout}}}
 }
 
 // VersionError is the answer of a kubeshore of another version that doesn't know what it
@@ -84,12 +84,12 @@ func (e *VersionError) Error() string {
 
 // Status returns what stands.
 func (c *Client) Status(ctx context.Context) (Status, error) {
-	return ask[Status](ctx, c, http.MethodGet, "/v1/status", nil)
+	return call[Status](ctx, c, http.MethodGet, "/v1/status", nil)
 }
 
 // Service returns one service, by any of its names.
 func (c *Client) Service(ctx context.Context, name string) (Service, error) {
-	return ask[Service](ctx, c, http.MethodGet, "/v1/services/"+url.PathEscape(name), nil)
+	return call[Service](ctx, c, http.MethodGet, "/v1/services/"+url.PathEscape(name), nil)
 }
 
 // Ready says whether the services of those names can answer; without names, all.
@@ -98,22 +98,22 @@ func (c *Client) Ready(ctx context.Context, names ...string) (Readiness, error) 
 	if len(names) == 0 {
 		query = nil
 	}
-	return ask[Readiness](ctx, c, http.MethodGet, "/v1/ready?"+query.Encode(), nil)
+	return call[Readiness](ctx, c, http.MethodGet, "/v1/ready?"+query.Encode(), nil)
 }
 
 // Stop tells it to end, and returns what it was.
 func (c *Client) Stop(ctx context.Context) (Status, error) {
-	return ask[Status](ctx, c, http.MethodPost, "/v1/stop", nil)
+	return call[Status](ctx, c, http.MethodPost, "/v1/stop", nil)
 }
 
 // AddNamespaces has it forward further namespaces.
 func (c *Client) AddNamespaces(ctx context.Context, change NamespaceChange) (Status, error) {
-	return ask[Status](ctx, c, http.MethodPost, "/v1/namespaces/add", change)
+	return call[Status](ctx, c, http.MethodPost, "/v1/namespaces/add", change)
 }
 
 // RemoveNamespaces has it forward namespaces no more.
 func (c *Client) RemoveNamespaces(ctx context.Context, change NamespaceChange) (Status, error) {
-	return ask[Status](ctx, c, http.MethodPost, "/v1/namespaces/remove", change)
+	return call[Status](ctx, c, http.MethodPost, "/v1/namespaces/remove", change)
 }
 
 // Log writes the last lines of the log, all that there are if tail is negative, and, if
@@ -131,14 +131,14 @@ func (c *Client) Log(ctx context.Context, w io.Writer, tail int, follow bool) er
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return faultOf(resp)
+		return errorFrom(resp)
 	}
 	_, err = io.Copy(w, resp.Body)
-	return c.endOf(ctx, resp, err)
+	return c.streamEnd(ctx, resp, err)
 }
 
-// endOf returns how a stream has ended that was read to its end, or an error.
-func (c *Client) endOf(ctx context.Context, resp *answered, err error) error {
+// streamEnd returns how a stream has ended that was read to its end, or an error.
+func (c *Client) streamEnd(ctx context.Context, resp *response, err error) error {
 	switch {
 	case ctx.Err() != nil:
 		return nil //nolint:nilerr // it was to end
@@ -168,10 +168,10 @@ func (c *Client) Events(ctx context.Context, handle func(Event) error) error {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return faultOf(resp)
+		return errorFrom(resp)
 	}
 	lines := bufio.NewScanner(resp.Body)
-	lines.Buffer(nil, maxAnswer)
+	lines.Buffer(nil, maxResponse)
 	for lines.Scan() {
 		data, ok := bytes.CutPrefix(lines.Bytes(), []byte("data: "))
 		if !ok {
@@ -179,32 +179,32 @@ func (c *Client) Events(ctx context.Context, handle func(Event) error) error {
 		}
 		var e Event
 		if err := json.Unmarshal(data, &e); err != nil {
-			return resp.another()
+			return resp.versionError()
 		}
 		if err := handle(e); err != nil {
 			return err
 		}
 	}
-	return c.endOf(ctx, resp, lines.Err())
+	return c.streamEnd(ctx, resp, lines.Err())
 }
 
-// answered is an answer, and who gave it.
-type answered struct {
+// response is an answer, and who gave it.
+type response struct {
 	*http.Response
 	pid int // 0 if the system doesn't tell
 }
 
-// another returns the error that it is another version's.
-func (a *answered) another() error { return &VersionError{a.Header.Get(VersionHeader), a.pid} }
+// versionError returns the error that it is another version's.
+func (a *response) versionError() error { return &VersionError{a.Header.Get(VersionHeader), a.pid} }
 
-func (c *Client) do(ctx context.Context, method, path string, body any) (*answered, error) {
+func (c *Client) do(ctx context.Context, method, path string, body any) (*response, error) {
 	var content bytes.Buffer
 	if body != nil {
 		if err := json.NewEncoder(&content).Encode(body); err != nil {
 			return nil, err
 		}
 	}
-	var a answered
+	var a response
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
 		if conn, ok := info.Conn.(*net.UnixConn); ok {
 			a.pid, _ = peer.PID(conn)
@@ -217,15 +217,15 @@ func (c *Client) do(ctx context.Context, method, path string, body any) (*answer
 	a.Response, err = c.http.Do(req) //nolint:bodyclose // who has called closes it
 	if failed := new(url.Error); errors.As(err, &failed) {
 		if failed.Timeout() && ctx.Err() == nil {
-			return nil, ErrNoAnswer
+			return nil, ErrNotResponding
 		}
 		return nil, failed.Err // the URL says nothing to anybody
 	}
 	return &a, err
 }
 
-// ask returns the answer to a request.
-func ask[T any](ctx context.Context, c *Client, method, path string, body any) (answer T, err error) {
+// call returns the answer to a request.
+func call[T any](ctx context.Context, c *Client, method, path string, body any) (answer T, err error) {
 	resp, err := c.do(ctx, method, path, body)
 	if err != nil {
 		return answer, err
@@ -233,20 +233,20 @@ func ask[T any](ctx context.Context, c *Client, method, path string, body any) (
 	defer resp.Body.Close()
 	_, readiness := any(answer).(Readiness)
 	if resp.StatusCode != http.StatusOK && (!readiness || resp.StatusCode != http.StatusServiceUnavailable) {
-		return answer, faultOf(resp)
+		return answer, errorFrom(resp)
 	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&answer); err != nil {
-		return answer, resp.another()
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxResponse)).Decode(&answer); err != nil {
+		return answer, resp.versionError()
 	}
 	return answer, nil
 }
 
-// faultOf returns the error that an answer says.
-func faultOf(resp *answered) error {
-	var fault Fault
-	err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&fault)
+// errorFrom returns the error that an answer says.
+func errorFrom(resp *response) error {
+	var fault ErrorResponse
+	err := json.NewDecoder(io.LimitReader(resp.Body, maxResponse)).Decode(&fault)
 	if err != nil || fault.Error == "" || fault.UnknownEndpoint {
-		return resp.another()
+		return resp.versionError()
 	}
 	return errors.New(fault.Error)
 }

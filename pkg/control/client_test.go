@@ -24,7 +24,7 @@ func shortFolder(t *testing.T) string {
 // A kubeshore of another version is said to be one.
 func TestAnotherVersion(t *testing.T) {
 	folder := shortFolder(t)
-	l, err := net.Listen("unix", SocketIn(folder))
+	l, err := net.Listen("unix", SocketPath(folder))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,12 +53,12 @@ func TestAnotherVersion(t *testing.T) {
 func TestNoAnswer(t *testing.T) {
 	t.Parallel() // it takes its time
 	folder := shortFolder(t)
-	l, err := net.Listen("unix", SocketIn(folder))
+	l, err := net.Listen("unix", SocketPath(folder))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() })
-	if _, err := NewClient(folder).Status(t.Context()); !errors.Is(err, ErrNoAnswer) {
+	if _, err := NewClient(folder).Status(t.Context()); !errors.Is(err, ErrNotResponding) {
 		t.Error(err)
 	}
 }

@@ -57,18 +57,18 @@ func ReadinessOf(status Status, names []string) Readiness {
 	}
 	for _, c := range status.Contexts {
 		if len(names) == 0 || len(r.Unknown) > 0 {
-			r.Problems = append(r.Problems, c.Unread()...)
+			r.Problems = append(r.Problems, c.Syncing()...)
 		}
 		if len(names) == 0 {
 			r.Problems = append(r.Problems, c.Problems...)
 		}
 	}
-	r.Ready = status.Settled && len(r.Waiting)+len(r.Unknown)+len(r.Problems) == 0
+	r.Ready = status.Synced && len(r.Waiting)+len(r.Unknown)+len(r.Problems) == 0
 	return r
 }
 
-// Unread says which namespaces aren't read yet, a line each.
-func (c Context) Unread() []string {
+// Syncing says which namespaces aren't read yet, a line each.
+func (c Context) Syncing() []string {
 	lines := make([]string, 0, len(c.Reading))
 	for _, namespace := range c.Reading {
 		line := "namespace " + namespace + " of context " + c.Name + " is still being read"

@@ -17,13 +17,13 @@ func TestReadiness(t *testing.T) {
 		names    []string
 		want     string
 	}{
-		"ready":                     {Overview{Settled: true}, []string{"web"}, "true"},
-		"one has failed":            {Overview{Settled: true}, nil, "false waiting"},
-		"it is ending":              {Overview{Settled: true, Stopping: true}, []string{"web"}, "false kubeshore is just ending"},
-		"another is read":           {Overview{Settled: true, Contexts: []Context{{Name: "dev", Reading: []string{"a"}}}}, []string{"web"}, "true"},
-		"it may be read yet":        {Overview{Settled: true, Contexts: []Context{{Name: "dev", Reading: []string{"a"}}}}, []string{"x"}, "false unknown namespace a of context dev is still being read"},
-		"a namespace isn't read":    {Overview{Settled: true, Contexts: []Context{{Name: "dev", Reading: []string{"a"}}}}, nil, "false waiting namespace a of context dev is still being read"},
-		"all namespaces aren't yet": {Overview{Settled: true, Contexts: []Context{{Name: "dev", Reading: []string{"*"}}}}, nil, "false waiting context dev is still being read"},
+		"ready":                     {Overview{Synced: true}, []string{"web"}, "true"},
+		"one has failed":            {Overview{Synced: true}, nil, "false waiting"},
+		"it is ending":              {Overview{Synced: true, Stopping: true}, []string{"web"}, "false kubeshore is just ending"},
+		"another is read":           {Overview{Synced: true, Contexts: []Context{{Name: "dev", Reading: []string{"a"}}}}, []string{"web"}, "true"},
+		"it may be read yet":        {Overview{Synced: true, Contexts: []Context{{Name: "dev", Reading: []string{"a"}}}}, []string{"x"}, "false unknown namespace a of context dev is still being read"},
+		"a namespace isn't read":    {Overview{Synced: true, Contexts: []Context{{Name: "dev", Reading: []string{"a"}}}}, nil, "false waiting namespace a of context dev is still being read"},
+		"all namespaces aren't yet": {Overview{Synced: true, Contexts: []Context{{Name: "dev", Reading: []string{"*"}}}}, nil, "false waiting context dev is still being read"},
 	} {
 		r := ReadinessOf(Status{Overview: c.overview, Services: all}, c.names)
 		said := []string{strconv.FormatBool(r.Ready)}
@@ -42,7 +42,7 @@ func TestReadiness(t *testing.T) {
 // What can't be forwarded by what it is doesn't keep all from being ready; who asks for it
 // by name hears why.
 func TestSkippedIsNotWaitedFor(t *testing.T) {
-	status := Status{Overview: Overview{Settled: true}, Services: []Service{service("web", Ready), service("mail", Skipped)}}
+	status := Status{Overview: Overview{Synced: true}, Services: []Service{service("web", Ready), service("mail", Skipped)}}
 	if r := ReadinessOf(status, nil); !r.Ready {
 		t.Errorf("%+v", r)
 	}

@@ -36,9 +36,9 @@ type Overview struct {
 	PID int `json:"pid"`
 	// Started is when it was started.
 	Started time.Time `json:"started"`
-	// Settled tells whether what there was at the start stands: names, addresses and ports.
+	// Synced tells whether what there was at the start stands: names, addresses and ports.
 	// Whether services can answer is another matter: see Readiness.
-	Settled bool `json:"settled"`
+	Synced bool `json:"synced"`
 	// Stopping tells whether it was told to end.
 	Stopping bool `json:"stopping"`
 	// Kubeconfig has the files that the contexts are from.
@@ -214,8 +214,8 @@ type NamespaceChange struct {
 	Namespaces []string `json:"namespaces"`
 }
 
-// Fault is the body of every answer that is none of the above.
-type Fault struct {
+// ErrorResponse is the body of every answer that is none of the above.
+type ErrorResponse struct {
 	// Error says what is wrong, and what to do about it.
 	Error string `json:"error"`
 	// UnknownEndpoint is true if the API of this version has no such path.
