@@ -9,27 +9,29 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/kubeshore/kubeshore/internal/term"
+	"github.com/kubeshore/kubeshore/internal/version"
 	"github.com/kubeshore/kubeshore/pkg/control"
 	"github.com/kubeshore/kubeshore/pkg/kube"
 )
 
-// completeTime is how long a shell may wait for the cluster.
-const completeTime = 3 * time.Second
+// completionTimeout is how long a shell waits for the cluster or the daemon.
+const completionTimeout = 3 * time.Second
 
-// statusFor asks the running kubeshore, for a shell that waits.
-func statusFor(cmd *cobra.Command) (control.Status, error) {
+// statusForCompletion returns the status of the running daemon.
+func statusForCompletion(cmd *cobra.Command) (control.Status, error) {
 	client, err := newClient()
 	if err != nil {
 		return control.Status{}, err
 	}
-	ctx, cancel := context.WithTimeout(cmd.Context(), completeTime)
+	ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
 	defer cancel()
 	return client.Status(ctx)
 }
 
-// completeServices completes services of the running kubeshore.
+// completeServices completes services of the running daemon.
 func completeServices(cmd *cobra.Command, given []string, _ string) ([]string, cobra.ShellCompDirective) {
-	status, err := statusFor(cmd)
+	status, err := statusForCompletion(cmd)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
@@ -42,9 +44,9 @@ func completeServices(cmd *cobra.Command, given []string, _ string) ([]string, c
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
-// completeForwarded completes namespaces that the running kubeshore forwards.
+// completeForwarded completes namespaces that the running daemon forwards.
 func completeForwarded(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
-	status, err := statusFor(cmd)
+	status, err := statusForCompletion(cmd)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
@@ -55,12 +57,13 @@ func completeForwarded(cmd *cobra.Command, _ []string, typed string) ([]string, 
 			names = append(names, c.Namespaces...)
 		}
 	}
-	return inList(typed, distinct(names))
+	slices.Sort(names)
+	return completeList(typed, slices.Compact(names))
 }
 
-// completeForwardedContexts completes contexts that the running kubeshore forwards.
+// completeForwardedContexts completes contexts that the running daemon forwards.
 func completeForwardedContexts(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-	status, err := statusFor(cmd)
+	status, err := statusForCompletion(cmd)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
@@ -78,27 +81,27 @@ func completeContexts(cmd *cobra.Command, _ []string, typed string) ([]string, c
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	return inList(typed, names)
+	return completeList(typed, names)
 }
 
-// ofCluster completes the last value of a list by what names returns of the cluster that
-// the flags name.
-func ofCluster(names func(context.Context, *cobra.Command, *kube.Cluster) []string) cobra.CompletionFunc {
+// completeFromCluster completes the last value of a list with names from the
+// cluster that the flags select.
+func completeFromCluster(names func(context.Context, *cobra.Command, *kube.Cluster) []string) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
-		ctx, cancel := context.WithTimeout(cmd.Context(), completeTime)
+		ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
 		defer cancel()
 		kubeconfig, _ := cmd.Flags().GetString("kubeconfig")
 		contexts := listOf(cmd, "context")
-		cluster, err := kube.Load(kubeconfig, strings.Join(contexts[:min(len(contexts), 1)], ""), userAgent())
+		cluster, err := kube.Load(kubeconfig, strings.Join(contexts[:min(len(contexts), 1)], ""), version.UserAgent())
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		return inList(typed, names(ctx, cmd, cluster))
+		return completeList(typed, names(ctx, cmd, cluster))
 	}
 }
 
-// namespaceNames returns the namespaces of a cluster; where they may not be listed, the
-// context's own is known.
+// namespaceNames returns the namespaces of a cluster, or only the context's own if
+// the user can't list them.
 func namespaceNames(ctx context.Context, _ *cobra.Command, cluster *kube.Cluster) []string {
 	names, err := cluster.NamespaceNames(ctx)
 	if err != nil {
@@ -107,17 +110,17 @@ func namespaceNames(ctx context.Context, _ *cobra.Command, cluster *kube.Cluster
 	return names
 }
 
-// serviceNames returns the services of the namespaces that the flags name.
+// serviceNames returns the services in the namespaces that the flags select.
 func serviceNames(ctx context.Context, cmd *cobra.Command, cluster *kube.Cluster) []string {
 	namespaces := listOf(cmd, "namespace")
 	if all, _ := cmd.Flags().GetBool("all-namespaces"); len(namespaces) == 0 && !all {
 		namespaces = []string{cluster.Namespace}
 	}
-	names, _ := cluster.ServiceNames(ctx, namespaces) // who may not list them types them
+	names, _ := cluster.ServiceNames(ctx, namespaces) // without the right to list them there is no completion
 	return names
 }
 
-// listOf returns the values of a flag that has a list.
+// listOf returns the values of a list flag.
 func listOf(cmd *cobra.Command, name string) []string {
 	if flag := cmd.Flags().Lookup(name); flag != nil && flag.Value.String() != "" {
 		return strings.Split(flag.Value.String(), ",")
@@ -125,23 +128,24 @@ func listOf(cmd *cobra.Command, name string) []string {
 	return nil
 }
 
-// completeFlags has flags completed that name contexts, namespaces and services of clusters.
+// completeFlags completes the flags with contexts, namespaces and services of
+// clusters, and those with fixed values.
 func completeFlags(cmd *cobra.Command) {
 	for name, complete := range map[string]cobra.CompletionFunc{
-		"context": completeContexts, "namespace": ofCluster(namespaceNames), "include": ofCluster(serviceNames), "exclude": ofCluster(serviceNames),
+		"context": completeContexts, "namespace": completeFromCluster(namespaceNames), "include": completeFromCluster(serviceNames), "exclude": completeFromCluster(serviceNames),
 	} {
-		_ = cmd.RegisterFlagCompletionFunc(name, complete) // it fails for a flag that isn't there
+		_ = cmd.RegisterFlagCompletionFunc(name, complete) // an error for a flag that the command lacks
 	}
 	for name, values := range map[string][]string{
-		"log-format": {formatText, formatJSON}, "listen": {"auto", "lookup", "each"}, "transport": {"auto", "spdy", "websocket"}, "balance": {"round-robin", "least", "first"},
+		"log-format": {string(term.Text), string(term.JSON)}, "listen": {"auto", "lookup", "each"}, "transport": {"auto", "spdy", "websocket"}, "balance": {"round-robin", "least", "first"},
 	} {
 		_ = cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 	}
 }
 
-// completeNothing has a shell offer no files where none are meant: for what a command
-// takes, and for its flags' values, unless they are completed by something else.
-func completeNothing(cmd *cobra.Command) {
+// disableFileCompletion stops shells from offering files for arguments and flag
+// values that are not files, unless another completion is registered.
+func disableFileCompletion(cmd *cobra.Command) {
 	if cmd.ValidArgsFunction == nil {
 		cmd.ValidArgsFunction = cobra.NoFileCompletions
 	}
@@ -152,13 +156,13 @@ func completeNothing(cmd *cobra.Command) {
 	})
 }
 
-// fileFlags returns the flags that name files.
+// fileFlags returns the flags whose values are files.
 func fileFlags() []string {
 	return []string{"config", "kubeconfig", "hosts-file", "hosts-path", "fwd-conf"}
 }
 
 // inList completes the last value of a list.
-func inList(typed string, values []string) ([]string, cobra.ShellCompDirective) {
+func completeList(typed string, values []string) ([]string, cobra.ShellCompDirective) {
 	before := ""
 	if i := strings.LastIndexByte(typed, ','); i >= 0 {
 		before = typed[:i+1]

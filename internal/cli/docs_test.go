@@ -3,98 +3,92 @@ package cli
 import (
 	"encoding/json"
 	"flag"
-	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
 	"testing"
+	"text/template"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
 
-var update = flag.Bool("update", false, "write the pages that are made of the code")
+var update = flag.Bool("update", false, "write the generated pages and the golden files")
 
-const configurationHead = "# Configuration\n" +
-	"\n" +
-	"<!-- Made by make docs from the flags and from docs/kubeshore.schema.json. -->\n" +
-	"\n" +
-	"What is forwarded, and what it is called, is said on the command line or in a project's file; the command line\n" +
-	"goes first.\n" +
-	"\n" +
-	"Patterns (`--include`, `--exclude`) are of a service's name or, with a dot, of name.namespace, with `*`, `?` and\n" +
-	"`[a-z]`. A service that `--include` names with its namespace is forwarded whatever the namespaces are.\n" +
-	"\n" +
-	"The first context's services have the names that they have in their cluster, and those of its first namespace their\n" +
-	"bare names too. The services of a further context have its alias in their names, `web.shop.eu` and\n" +
-	"`web.shop.svc.eu`, and no others. The current context, and a context's own namespace, are those of the start,\n" +
-	"whatever `kubectl config` does later; where its cluster is, is read again when the kubeconfig changes. While there is\n" +
-	"none, which is said, what was known is used.\n" +
-	"\n" +
-	"## Commands\n"
+// The data of docs/templates/configuration.md.
+type (
+	configurationPage struct {
+		Commands []commandDocs
+		Example  string
+		Objects  []objectDocs
+	}
+	commandDocs struct {
+		Name, Short string
+		Flags       []flagDocs
+	}
+	flagDocs   struct{ Name, Usage, Default string }
+	objectDocs struct {
+		Title  string
+		Fields []fieldDocs
+	}
+	fieldDocs struct{ Name, Description string }
+)
 
-const projectHead = "\n## The project's file\n\n" +
-	"`kubeshore.yaml`, in the working directory or the nearest folder above it, or what `--config` names. " +
-	"A field that isn't known, or a wrong value, is an error with its line. Changes of it are taken up while kubeshore runs, and so is, where there was none, one that " +
-	"the working directory gets (the folders above it are looked at only at the start); a file that is wrong, or gone, is reported, and what it said before stands. " +
-	"[kubeshore.schema.json](kubeshore.schema.json) tells editors what may stand in it: begin the file with\n\n" +
-	"```yaml\n# yaml-language-server: $schema=https://raw.githubusercontent.com/kubeshore/kubeshore/main/docs/kubeshore.schema.json\n```\n\nAll of it:\n\n```yaml\n"
-
-// docs/configuration.md is what the flags and the schema say.
+// docs/configuration.md is generated from the flags and the schema.
 func TestConfigurationPage(t *testing.T) {
 	const path = "../../docs/configuration.md"
-	var b strings.Builder
-	b.WriteString(configurationHead)
+	var page configurationPage
 	for _, command := range newRoot(Streams{}).Commands() {
 		if command.Name() != "help" && !command.Hidden {
-			describeCommand(&b, command)
+			page.Commands = append(page.Commands, describeCommand(command))
 		}
 	}
 	example, err := os.ReadFile("../project/testdata/all.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, body, _ := strings.Cut(string(example), "\n") // the schema's line
-	b.WriteString(projectHead + body + "```\n")
-	describeSchema(t, &b)
+	_, page.Example, _ = strings.Cut(string(example), "\n") // without the schema's line
+	page.Objects = describeSchema(t)
+	var b strings.Builder
+	if err := template.Must(template.ParseFiles("../../docs/templates/configuration.md")).Execute(&b, page); err != nil {
+		t.Fatal(err)
+	}
 	if *update {
 		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if want, err := os.ReadFile(path); string(want) != b.String() {
-		t.Errorf("%s is stale (%v): make docs", path, err)
+	if got, err := os.ReadFile(path); string(got) != b.String() {
+		t.Errorf("%s is stale (%v); run make docs", path, err)
 	}
 }
 
-func describeCommand(b *strings.Builder, command *cobra.Command) {
-	fmt.Fprintf(b, "\n### kubeshore %s\n\n%s\n", command.Name(), command.Short)
-	if !command.HasAvailableLocalFlags() {
-		return
-	}
-	b.WriteString("\n| flag | | default |\n| --- | --- | --- |\n")
+func describeCommand(command *cobra.Command) commandDocs {
+	docs := commandDocs{Name: command.Name(), Short: command.Short}
 	command.LocalFlags().VisitAll(func(flag *pflag.Flag) {
 		if flag.Hidden || flag.Name == "help" {
 			return
 		}
-		name, usage := pflag.UnquoteUsage(flag)
-		text := "`--" + flag.Name + "`"
+		value, usage := pflag.UnquoteUsage(flag)
+		name := "`--" + flag.Name + "`"
 		if flag.Shorthand != "" {
-			text = "`-" + flag.Shorthand + "`, " + text
+			name = "`-" + flag.Shorthand + "`, " + name
 		}
-		if name != "" {
-			text += " " + strings.ReplaceAll(name, "|", `\|`)
+		if value != "" {
+			name += " " + strings.ReplaceAll(value, "|", `\|`)
 		}
-		value := flag.DefValue
-		if value == "false" || value == "[]" || value == "0" {
-			value = ""
+		def := flag.DefValue
+		if def == "false" || def == "[]" || def == "0" {
+			def = ""
 		}
-		fmt.Fprintf(b, "| %s | %s | %s |\n", text, usage, value)
+		docs.Flags = append(docs.Flags, flagDocs{name, usage, def})
 	})
+	return docs
 }
 
-// describeSchema adds a table of the fields of each type of the schema.
-func describeSchema(t *testing.T, b *strings.Builder) {
+// describeSchema returns the fields of each type of the project file's schema.
+func describeSchema(t *testing.T) (docs []objectDocs) {
 	t.Helper()
 	data, err := os.ReadFile("../../docs/kubeshore.schema.json")
 	if err != nil {
@@ -107,6 +101,7 @@ func describeSchema(t *testing.T, b *strings.Builder) {
 	}
 	var schema struct {
 		object
+
 		Defs map[string]object `json:"$defs"`
 	}
 	if err := json.Unmarshal(data, &schema); err != nil {
@@ -116,18 +111,15 @@ func describeSchema(t *testing.T, b *strings.Builder) {
 		title string
 		of    object
 	}{{"The file", schema.object}, {"A context", schema.Defs["Context"]}, {"A service", schema.Defs["Service"]}} {
-		fmt.Fprintf(b, "\n%s:\n\n| field | |\n| --- | --- |\n", part.title)
-		names := make([]string, 0, len(part.of.Properties))
-		for name := range part.of.Properties {
-			names = append(names, name)
-		}
-		slices.Sort(names)
-		for _, name := range names {
+		o := objectDocs{Title: part.title}
+		for _, name := range slices.Sorted(maps.Keys(part.of.Properties)) {
 			description := strings.Join(strings.Fields(part.of.Properties[name].Description), " ")
 			if description == "" {
-				t.Errorf("%s: %s isn't described", part.title, name)
+				t.Errorf("%s: field %s has no description", part.title, name)
 			}
-			fmt.Fprintf(b, "| `%s` | %s |\n", name, description)
+			o.Fields = append(o.Fields, fieldDocs{name, description})
 		}
+		docs = append(docs, o)
 	}
+	return docs
 }

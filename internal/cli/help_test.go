@@ -8,8 +8,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// wordsOf returns the words of a shell's command line, up to a comment or another
-// command, without sudo and its flags.
+// wordsOf returns the words of a shell command, up to a comment or the next command.
 func wordsOf(line string) []string {
 	var words []string
 	quote, inWord := rune(0), false
@@ -36,7 +35,7 @@ func wordsOf(line string) []string {
 	return words
 }
 
-// Every example of the help and of the README is a command line that is understood.
+// Every example in the help and in the README parses.
 func TestExamples(t *testing.T) {
 	check := func(where, line string) {
 		words := wordsOf(line)
@@ -44,7 +43,7 @@ func TestExamples(t *testing.T) {
 			words = words[1:]
 		}
 		if len(words) == 0 || words[0] != "kubeshore" {
-			t.Errorf("%s: %q is no command line of kubeshore's", where, line)
+			t.Errorf("%s: %q is not a kubeshore command", where, line)
 			return
 		}
 		cmd, rest, err := newRoot(Streams{}).Find(words[1:])

@@ -1,0 +1,93 @@
+package cli
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/kubeshore/kubeshore/internal/controlserver/servertest"
+	"github.com/kubeshore/kubeshore/pkg/control"
+)
+
+// wait reports the services that are not ready from the events, without another
+// request.
+func TestWaitFollowsTheEvents(t *testing.T) {
+	var requests atomic.Int32
+	dir := servertest.ServeHandler(t, func(w http.ResponseWriter, req *http.Request) {
+		requests.Add(1)
+		for _, event := range []string{
+			`{"status": {"pid": 7, "synced": true, "services": [{"name": "db.data", "state": "waiting", "reason": "no pods"}, {"name": "web.shop", "service": "web", "state": "ready"}]}}`,
+			`{"service": {"name": "db.data", "state": "ready"}, "more": true}`, // both are never ready at once
+			`{"service": {"name": "web.shop", "service": "web", "state": "waiting", "reason": "no pod is ready"}}`,
+		} {
+			_, _ = io.WriteString(w, "data: "+event+"\n\n")
+		}
+		_ = http.NewResponseController(w).Flush()
+		<-req.Context().Done()
+	})
+	client := control.NewClient(dir)
+	err := waitFor(t.Context(), client, nil, 2*time.Second)
+	if want := "not ready after 2s: web.shop: no pod is ready"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	if n := requests.Load(); n != 1 {
+		t.Errorf("got %d requests, want 1", n)
+	}
+	if err := waitFor(t.Context(), client, []string{"db.data"}, time.Minute); err != nil {
+		t.Errorf("for a service that is ready: %v", err)
+	}
+}
+
+func TestWaitForADaemonThatDoesNotRespond(t *testing.T) {
+	silent := servertest.ServeHandler(t, func(_ http.ResponseWriter, req *http.Request) { <-req.Context().Done() })
+	if err := waitFor(t.Context(), control.NewClient(silent), nil, 50*time.Millisecond); err == nil || !strings.Contains(err.Error(), "running but not responding") {
+		t.Errorf("silent daemon: got %v", err)
+	}
+	if err := waitFor(t.Context(), control.NewClient(t.TempDir()), nil, time.Minute); !errors.Is(err, control.ErrNotRunning) {
+		t.Errorf("no daemon: got %v, want %v", err, control.ErrNotRunning)
+	}
+}
+
+// A process that exited counts as exited before its parent has waited for it.
+func TestHasExited(t *testing.T) {
+	if hasExited(t.Context(), os.Getpid()) {
+		t.Error("this process: got true, want false")
+	}
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows has no zombies")
+	}
+	child := exec.Command("sleep", "0")
+	if err := child.Start(); err != nil {
+		t.Skip(err)
+	}
+	for deadline := time.Now().Add(20 * time.Second); !hasExited(t.Context(), child.Process.Pid); {
+		if time.Now().After(deadline) {
+			t.Fatal("the child process counts as running after 20s")
+		}
+		<-time.After(time.Millisecond)
+	}
+	if err := child.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// The path of the hosts file doesn't depend on a process's working directory.
+func TestHostsFileIsAbsolute(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	f := newUpFlags()
+	f.daemon.Machine.HostsFile = "hosts"
+	if err := f.parse(newUp(Streams{Out: io.Discard, Err: io.Discard}).Flags()); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := f.daemon.Machine.HostsFile, dir+string(os.PathSeparator)+"hosts"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}

@@ -1,0 +1,126 @@
+package cli_test
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/kubeshore/kubeshore/"
+
+// leaves are small packages that any other may import.
+var leaves = []string{"internal/backoff", "internal/dnsname", "internal/netaddr", "internal/printable", "internal/wake"}
+
+// imports has the packages of ours that each package may import besides leaves. It is
+// the table of docs/architecture.md.
+var imports = map[string][]string{
+	"cmd/kubeshore": {"internal/cli"},
+	"internal/cli": {
+		"internal/config", "internal/daemon", "internal/failure", "internal/launch", "internal/machine", "internal/servicetable",
+		"internal/term", "internal/userdirs", "internal/version", "pkg/control", "pkg/hosts", "pkg/kube", "pkg/loopback",
+	},
+	"internal/launch": {
+		"internal/config", "internal/controlserver", "internal/daemon", "internal/failure", "internal/machine", "internal/peer", "internal/term", "internal/userdirs",
+		"internal/version", "pkg/control", "pkg/hosts", "pkg/keeper", "pkg/listen", "pkg/loopback",
+	},
+	"internal/daemon": {
+		"internal/config", "internal/controlserver", "internal/failure", "internal/machine", "internal/term", "internal/userdirs", "internal/version",
+		"pkg/control", "pkg/fwd", "pkg/hosts", "pkg/kube", "pkg/listen", "pkg/loopback", "pkg/plan", "pkg/tunnel",
+	},
+	"internal/config":                   {"internal/failure", "internal/project", "internal/version", "pkg/kube", "pkg/loopback", "pkg/plan"},
+	"internal/machine":                  {"internal/failure", "internal/version", "pkg/fwd", "pkg/hosts", "pkg/keeper", "pkg/listen", "pkg/loopback"},
+	"internal/controlserver":            {"internal/peer", "pkg/control", "pkg/fwd", "pkg/plan"},
+	"internal/controlserver/servertest": {"internal/controlserver", "pkg/control"},
+	"internal/failure":                  {},
+	"internal/peer":                     {},
+	"internal/project":                  {"pkg/loopback"},
+	"internal/servicetable":             {"internal/daemon", "internal/term", "pkg/control"},
+	"internal/term":                     {},
+	"internal/term/termtest":            {},
+	"internal/userdirs":                 {},
+	"internal/version":                  {},
+	"pkg/control":                       {"internal/peer"},
+	"pkg/credential":                    {"pkg/fwd"},
+	"pkg/fwd":                           {"pkg/plan"},
+	"pkg/hosts":                         {},
+	"pkg/keeper":                        {"pkg/listen"},
+	"pkg/kube":                          {"pkg/credential", "pkg/fwd", "pkg/plan"},
+	"pkg/listen":                        {},
+	"pkg/loopback":                      {},
+	"pkg/plan":                          {},
+	"pkg/tunnel":                        {"pkg/credential", "pkg/fwd", "pkg/plan"},
+}
+
+// kubernetes are the packages that may import Kubernetes' own.
+var kubernetes = []string{"internal/config", "internal/term", "pkg/credential", "pkg/kube", "pkg/tunnel"}
+
+// goList runs go list, and returns its output.
+func goList(t *testing.T, args ...string) []byte {
+	t.Helper()
+	output, err := exec.CommandContext(t.Context(), "go", append([]string{"list"}, args...)...).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return output
+}
+
+// The packages import each other as docs/architecture.md says.
+func TestImports(t *testing.T) {
+	seen := 0
+	output := goList(t, "-json=ImportPath,Imports", module+"cmd/...", module+"internal/...", module+"pkg/...")
+	for d := json.NewDecoder(bufio.NewReader(bytes.NewReader(output))); ; {
+		var pkg struct {
+			ImportPath string
+			Imports    []string
+		}
+		if err := d.Decode(&pkg); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		name := strings.TrimPrefix(pkg.ImportPath, module)
+		if slices.Contains(leaves, name) {
+			checkImports(t, name, nil, pkg.Imports)
+			continue
+		}
+		allowed, known := imports[name]
+		if !known {
+			t.Errorf("%s is not in the table", name)
+		}
+		seen++
+		checkImports(t, name, slices.Concat(allowed, leaves), pkg.Imports)
+	}
+	if seen != len(imports) {
+		t.Errorf("got %d packages, want the table's %d", seen, len(imports))
+	}
+}
+
+func checkImports(t *testing.T, name string, allowed, imports []string) {
+	t.Helper()
+	for _, imported := range imports {
+		switch ours, isOurs := strings.CutPrefix(imported, module); {
+		case isOurs && !slices.Contains(allowed, ours):
+			t.Errorf("%s imports %s", name, ours)
+		case strings.HasPrefix(imported, "k8s.io/") && !slices.Contains(kubernetes, name):
+			t.Errorf("%s imports %s", name, imported)
+		}
+	}
+}
+
+// The keeper, which runs as root, has no Kubernetes client, no parser of files that a
+// user writes, and no HTTP.
+func TestKeeperDependencies(t *testing.T) {
+	for name := range strings.Lines(string(goList(t, "-deps", module+"pkg/keeper"))) {
+		for _, part := range []string{"k8s.io/", "yaml", "net/http", "text/template", "/pkg/fwd", "/pkg/plan"} {
+			if strings.Contains(name, part) {
+				t.Errorf("pkg/keeper depends on %s", strings.TrimSpace(name))
+			}
+		}
+	}
+}

@@ -1,0 +1,293 @@
+// Package config merges the command line, the project file (kubeshore.yaml) and
+// kubefwd's address file into the configuration in force, and follows changes of
+// the files.
+package config
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/kubeshore/kubeshore/internal/failure"
+	"github.com/kubeshore/kubeshore/internal/project"
+	"github.com/kubeshore/kubeshore/internal/version"
+	"github.com/kubeshore/kubeshore/pkg/kube"
+	"github.com/kubeshore/kubeshore/pkg/plan"
+)
+
+// Options is the part of the command line that selects what is forwarded.
+type Options struct {
+	Spec        Spec
+	Kubeconfig  string // path; empty: KUBECONFIG or the default
+	ProjectFile string // path; empty: kubeshore.yaml in the working directory or above
+	KubefwdFile string // path of kubefwd's address file; empty: none
+}
+
+// Watcher holds the configuration in force, and replaces it when the files
+// change or a namespace is added or removed. Any goroutine may call its methods.
+type Watcher struct {
+	// Source watches the clusters of the configuration in force.
+	Source *kube.Source
+
+	kubeconfig  string
+	projectFile string
+	log         logrus.FieldLogger
+	resolved    atomic.Pointer[Resolved]
+	problem     atomic.Pointer[string] // of the project file; nil if there is none
+
+	readMu   sync.Mutex // serialises reads of the files
+	spec     Spec
+	optional bool // the project file doesn't exist, and need not
+
+	mu         sync.Mutex
+	current    string            // the current context at the start
+	namespaces map[string]string // each context's namespace when it was first read
+}
+
+// NewWatcher reads the files. If no project file is named and none is found, the
+// working directory may get one later. Errors of kubefwd's file are usage errors.
+func NewWatcher(o Options, log logrus.FieldLogger) (*Watcher, error) {
+	w := &Watcher{spec: o.Spec, kubeconfig: o.Kubeconfig, projectFile: o.ProjectFile, log: log, namespaces: make(map[string]string)}
+	w.Source = kube.NewSource(w.Cluster)
+	if err := w.addKubefwdFile(o.KubefwdFile); err != nil {
+		return nil, failure.Usage(err)
+	}
+	if w.projectFile == "" {
+		dir, err := os.Getwd()
+		if err != nil {
+			return nil, err
+		}
+		if w.projectFile, err = project.Find(dir); err != nil {
+			return nil, err
+		}
+		if w.projectFile == "" {
+			w.projectFile, w.optional = filepath.Join(dir, project.Name), true
+		}
+	}
+	return w, w.read()
+}
+
+// addKubefwdFile adds the addresses of kubefwd's file to the spec, in which the
+// command line's take precedence.
+func (w *Watcher) addKubefwdFile(path string) error {
+	if path == "" {
+		return nil
+	}
+	addresses, notes, err := readKubefwdFile(path)
+	if err != nil {
+		return err
+	}
+	for _, note := range notes {
+		w.log.Warn(note)
+	}
+	maps.Copy(addresses, w.spec.Addresses)
+	w.spec.Addresses = addresses
+	return nil
+}
+
+// Resolved returns the configuration in force. It must not be changed.
+func (w *Watcher) Resolved() *Resolved { return w.resolved.Load() }
+
+// PlanOptions returns the options of the plan in force.
+func (w *Watcher) PlanOptions() plan.Options { return w.resolved.Load().Plan }
+
+// ProjectFile returns the path of the project file; empty if there is none.
+func (w *Watcher) ProjectFile() string {
+	if !w.resolved.Load().Project {
+		return ""
+	}
+	return w.projectFile
+}
+
+// Problems returns the problems of the project file, a line each.
+func (w *Watcher) Problems() []string {
+	if problem := w.problem.Load(); problem != nil {
+		return []string{*problem}
+	}
+	return nil
+}
+
+// Kubeconfig returns the paths of the kubeconfig files that exist.
+func (w *Watcher) Kubeconfig() []string {
+	return slices.DeleteFunc(kube.Files(w.kubeconfig), func(path string) bool {
+		_, err := os.Stat(path)
+		return err != nil
+	})
+}
+
+// Cluster returns a context of the kubeconfig as it is now; the empty name is the
+// current context. Which one that is, and a context's own namespace, don't
+// change during a run, so that "kubectl config use-context" in another terminal
+// has no effect.
+func (w *Watcher) Cluster(context string) (*kube.Cluster, error) {
+	if context == "" {
+		w.mu.Lock()
+		context = w.current
+		w.mu.Unlock()
+	}
+	cluster, err := kube.Load(w.kubeconfig, context, version.UserAgent())
+	if err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if context == "" {
+		w.current = cluster.Context
+	}
+	if namespace, known := w.namespaces[cluster.Context]; known {
+		cluster.Namespace = namespace
+	} else {
+		w.namespaces[cluster.Context] = cluster.Namespace
+	}
+	return cluster, nil
+}
+
+// read reads the project file and resolves the configuration. On an error the
+// previous configuration stays in force.
+func (w *Watcher) read() error {
+	w.readMu.Lock()
+	defer w.readMu.Unlock()
+	return w.readLocked(w.spec)
+}
+
+// readLocked does that with another spec, which replaces the one in force if
+// there is no error. readMu must be held.
+func (w *Watcher) readLocked(spec Spec) error {
+	file, err := project.Load(w.projectFile)
+	missing := errors.Is(err, fs.ErrNotExist)
+	if err != nil && (!missing || !w.optional) {
+		return err
+	}
+	next, err := resolve(&spec, file, w.Cluster)
+	if err != nil {
+		return err
+	}
+	next.Project = !missing
+	w.spec, w.optional = spec, missing
+	w.resolved.Store(&next)
+	w.Source.Set(next.Follow)
+	return nil
+}
+
+// AddNamespaces follows more namespaces of a context, given by its name or its
+// alias; the empty context is the first one.
+func (w *Watcher) AddNamespaces(context string, namespaces []string) error {
+	return w.changeNamespaces(context, namespaces, nil)
+}
+
+// RemoveNamespaces stops following namespaces of a context, given as for
+// AddNamespaces.
+func (w *Watcher) RemoveNamespaces(context string, namespaces []string) error {
+	return w.changeNamespaces(context, nil, namespaces)
+}
+
+func (w *Watcher) changeNamespaces(context string, add, remove []string) error {
+	w.readMu.Lock()
+	defer w.readMu.Unlock()
+	current := w.resolved.Load()
+	i := 0
+	if context != "" {
+		i = slices.IndexFunc(current.Plan.Contexts, func(c plan.ContextOptions) bool { return c.Context == context || c.Alias == context })
+	}
+	if i < 0 {
+		return fmt.Errorf("context %s is not forwarded", context)
+	}
+	follow := current.Follow[i]
+	if err := checkChange(follow, add, remove); err != nil {
+		return err
+	}
+	spec, err := w.spec.change(follow.Context, add, remove)
+	if err != nil {
+		return err
+	}
+	if len(follow.Namespaces)+len(add) <= len(distinct(remove)) {
+		return errors.New("can't remove the last namespace; use kubeshore down to stop kubeshore")
+	}
+	if err := w.readLocked(spec); err != nil {
+		return err
+	}
+	w.Announce()
+	return nil
+}
+
+// checkChange returns an error if namespaces of a context can't be added or removed.
+func checkChange(follow kube.Follow, add, remove []string) error {
+	if follow.Namespaces == nil {
+		return fmt.Errorf("all namespaces of context %s are forwarded", follow.Context)
+	}
+	for _, namespace := range add {
+		if slices.Contains(follow.Namespaces, namespace) {
+			return fmt.Errorf("namespace %s of context %s is already forwarded", namespace, follow.Context)
+		}
+	}
+	for _, namespace := range remove {
+		if !slices.Contains(follow.Namespaces, namespace) {
+			return fmt.Errorf("namespace %s of context %s is not forwarded", namespace, follow.Context)
+		}
+	}
+	return nil
+}
+
+// Announce logs the contexts and namespaces that are forwarded, and the notes.
+func (w *Watcher) Announce() {
+	current := w.resolved.Load()
+	for i, follow := range current.Follow {
+		namespaces := "all namespaces"
+		if follow.Namespaces != nil {
+			namespaces = "namespaces " + strings.Join(follow.Namespaces, ", ")
+		}
+		if i == 0 && len(follow.Namespaces) != 1 {
+			namespaces += "; short names resolve to namespace " + current.Plan.Contexts[0].Namespace
+		}
+		server := "unknown server"
+		if cluster, err := w.Cluster(follow.Context); err == nil { // the cluster's problems have the error
+			server = cluster.Server()
+		}
+		w.log.Infof("context %s (%s), %s", follow.Context, server, namespaces)
+	}
+	for _, note := range current.Notes {
+		w.log.Warn(note)
+	}
+}
+
+// Watch applies changes of the kubeconfig and the project file until ctx ends. If
+// the files can't be watched it logs that and returns.
+func (w *Watcher) Watch(ctx context.Context) {
+	paths := append(kube.Files(w.kubeconfig), w.projectFile)
+	err := watchFiles(ctx, paths, func(changed []string) {
+		if slices.ContainsFunc(changed, func(path string) bool { return path != w.projectFile }) {
+			w.Source.Reload()
+		}
+		if slices.Contains(changed, w.projectFile) {
+			w.reread()
+		}
+	})
+	if err != nil {
+		w.log.Warnf("changes of %s are not followed: %v", strings.Join(paths, ", "), err)
+	}
+}
+
+// reread reads the changed project file, and logs the result.
+func (w *Watcher) reread() {
+	err := w.read()
+	if err == nil {
+		w.problem.Store(nil)
+		w.log.Infof("project file %s changed", w.projectFile)
+		w.Announce()
+		return
+	}
+	problem := failure.Line(err) + "; keeping the previous settings"
+	if old := w.problem.Swap(&problem); old == nil || *old != problem {
+		w.log.Error(problem)
+	}
+}

@@ -1,0 +1,111 @@
+package daemon
+
+import (
+	"os"
+	"slices"
+
+	"github.com/kubeshore/kubeshore/internal/controlserver"
+	"github.com/kubeshore/kubeshore/internal/version"
+	"github.com/kubeshore/kubeshore/pkg/control"
+	"github.com/kubeshore/kubeshore/pkg/fwd"
+	"github.com/kubeshore/kubeshore/pkg/plan"
+)
+
+var _ controlserver.Daemon = (*Daemon)(nil)
+
+// engineState returns the state of the engine. It is empty until the machine is
+// open: the only place where that matters.
+func (d *Daemon) engineState() (status fwd.Status, traffic map[plan.HostID]fwd.Traffic, hostsWrites uint64) {
+	r := d.forward.Load()
+	if r == nil {
+		return fwd.Status{}, nil, 0
+	}
+	if r.machine.Names != nil {
+		hostsWrites = r.machine.Names.Writes()
+	}
+	return r.engine.Status(), r.engine.Traffic(), hostsWrites
+}
+
+// Status implements controlserver.Daemon.
+func (d *Daemon) Status() control.Status {
+	status, traffic, hostsWrites := d.engineState()
+	result := control.Status{
+		Overview: control.Overview{
+			Version: version.String(), PID: os.Getpid(), Started: d.started, Synced: !status.At.IsZero(), Stopping: d.stopping.Load(),
+			Kubeconfig: d.config.Kubeconfig(), ProjectFile: d.config.ProjectFile(), HostsFile: d.options.Machine.HostsFile, LogFile: d.options.LogFile,
+			Listening: status.Listening, UpstreamConnections: d.dialer.Connections(), HostsWrites: hostsWrites, Problems: d.config.Problems(),
+		},
+		Services: controlserver.Services(status, traffic),
+	}
+	current := d.config.Resolved()
+	for i, follow := range current.Follow {
+		c := control.Context{Name: follow.Context, Namespaces: follow.Namespaces}
+		if c.Namespaces == nil {
+			c.Namespaces = []string{}
+		}
+		if i > 0 {
+			c.Alias = current.Plan.Contexts[i].Alias
+		}
+		var read []string
+		for _, cluster := range status.Clusters {
+			if cluster.Context == follow.Context {
+				c.Server, c.Problems, read = cluster.Server, cluster.Problems, cluster.Read
+			}
+		}
+		c.Reading = unread(follow.Namespaces, read)
+		result.Contexts = append(result.Contexts, c)
+	}
+	return result
+}
+
+// unread returns the followed namespaces that have not been read yet.
+func unread(followed, read []string) []string {
+	if followed == nil && !slices.Contains(read, "") {
+		return []string{control.AllNamespaces}
+	}
+	return slices.DeleteFunc(slices.Clone(followed), func(namespace string) bool { return slices.Contains(read, namespace) })
+}
+
+// Changed implements controlserver.Daemon.
+func (d *Daemon) Changed() <-chan struct{} {
+	changed := d.changed.C() // before forward is loaded, or the event could be missed
+	if r := d.forward.Load(); r != nil {
+		return r.engine.Changed()
+	}
+	return changed
+}
+
+// announce wakes those that wait for Changed.
+func (d *Daemon) announce() {
+	if r := d.forward.Load(); r != nil {
+		r.engine.Announce()
+	}
+	d.changed.Fire()
+}
+
+// AddNamespaces implements controlserver.Daemon.
+func (d *Daemon) AddNamespaces(c control.NamespaceChange) error {
+	defer d.announce()
+	return d.config.AddNamespaces(c.Context, c.Namespaces)
+}
+
+// RemoveNamespaces implements controlserver.Daemon.
+func (d *Daemon) RemoveNamespaces(c control.NamespaceChange) error {
+	defer d.announce()
+	return d.config.RemoveNamespaces(c.Context, c.Namespaces)
+}
+
+// Stop implements controlserver.Daemon.
+func (d *Daemon) Stop() {
+	if d.shutDown() {
+		d.log.Info("kubeshore down: shutting down")
+	}
+}
+
+// shutDown begins the shutdown, and reports whether it had not begun before.
+func (d *Daemon) shutDown() bool {
+	first := !d.stopping.Swap(true)
+	d.announce()
+	d.cancel()
+	return first
+}

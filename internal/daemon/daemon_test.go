@@ -1,0 +1,74 @@
+package daemon
+
+import (
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/sirupsen/logrus/hooks/test"
+
+	"github.com/kubeshore/kubeshore/internal/config"
+	"github.com/kubeshore/kubeshore/internal/controlserver/servertest"
+	"github.com/kubeshore/kubeshore/internal/failure"
+	"github.com/kubeshore/kubeshore/pkg/control"
+)
+
+const oneContext = `{apiVersion: v1, kind: Config, clusters: [{name: k, cluster: {server: "https://127.0.0.1:1"}}], ` +
+	`contexts: [{name: dev, context: {cluster: k, namespace: shop}}], current-context: dev}`
+
+// writeKubeconfig writes a kubeconfig whose API server can't be reached.
+func writeKubeconfig(t *testing.T) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "config")
+	if err := os.WriteFile(path, []byte(oneContext), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// A second daemon is refused with the first one's description and a hint.
+func TestCheckNotRunning(t *testing.T) {
+	for want, response := range map[string]string{
+		"; stop it with 'kubeshore down', or add to it with 'kubeshore add'": `{"pid": 7}`,
+		"; it is shutting down; try again in a moment":                       `{"pid": 7, "stopping": true}`,
+		"v9": `{"services": "none"}`,
+	} {
+		dir := servertest.ServeHandler(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set(control.VersionHeader, "v9")
+			_, _ = io.WriteString(w, response)
+		})
+		if err := checkNotRunning(t.Context(), []string{dir}); err == nil || !strings.Contains(failure.Line(err), want) {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+	if err := checkNotRunning(t.Context(), []string{t.TempDir()}); err != nil {
+		t.Errorf("without a daemon: %v", err)
+	}
+}
+
+// The API shows and stops a daemon whose machine isn't open yet.
+func TestAPIBeforeTheMachineIsOpen(t *testing.T) {
+	kubeconfig := writeKubeconfig(t)
+	t.Chdir(t.TempDir())
+	log, _ := test.NewNullLogger()
+	o := Options{Config: config.Options{Spec: config.Spec{Namespaces: []string{"shop"}}, Kubeconfig: kubeconfig}}
+	watcher, err := config.NewWatcher(o.Config, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	canceled := false
+	d := newDaemon(o, watcher, log, func() { canceled = true })
+	if status := d.Status(); status.Synced || status.Stopping || len(status.Contexts) != 1 || !slices.Equal(status.Contexts[0].Reading, []string{"shop"}) {
+		t.Errorf("status at first: got %+v", status)
+	}
+	changed := d.Changed()
+	d.Stop()
+	<-changed
+	if status := d.Status(); !status.Stopping || !canceled {
+		t.Errorf("status after Stop: got %+v, canceled %t", status, canceled)
+	}
+}

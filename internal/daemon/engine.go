@@ -1,0 +1,54 @@
+package daemon
+
+import (
+	"fmt"
+	"path/filepath"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/kubeshore/kubeshore/internal/machine"
+	"github.com/kubeshore/kubeshore/internal/userdirs"
+	"github.com/kubeshore/kubeshore/pkg/fwd"
+	"github.com/kubeshore/kubeshore/pkg/hosts"
+	"github.com/kubeshore/kubeshore/pkg/listen"
+	"github.com/kubeshore/kubeshore/pkg/loopback"
+)
+
+// newEngine returns the engine of an opened machine.
+func (d *Daemon) newEngine(m machine.Machine, meter fwd.Meter) (*fwd.Engine, error) {
+	pool, err := newPool(d.options.Machine, d.log)
+	if err != nil {
+		return nil, err
+	}
+	return &fwd.Engine{
+		Options:   d.config.PlanOptions,
+		Source:    d.config.Source,
+		Dialer:    d.dialer,
+		Addresses: pool,
+		Aliases:   m.Aliases,
+		Ports:     listen.New(m.Ports),
+		Names:     m.Names,
+		Log:       d.log,
+		Hold:      d.options.Hold,
+		Balance:   d.options.Balance,
+		Drain:     d.options.Drain,
+		Gone:      listen.Orphaned,
+		Meter:     meter,
+	}, nil
+}
+
+// newPool returns the pool of the services' addresses. Addresses depend on the
+// hosts file, because two runs of a user with different files would otherwise
+// take each other's connections.
+func newPool(o machine.Options, log logrus.FieldLogger) (*loopback.Pool, error) {
+	dir, err := userdirs.StateDir()
+	if err != nil {
+		return nil, fmt.Errorf("state directory: %w", err)
+	}
+	memory := loopback.OpenMemory(filepath.Join(dir, "addresses.json"), func(err error) { log.Warn(err) })
+	owner := userdirs.UserID()
+	if o.HostsFile != hosts.DefaultPath() {
+		owner += " " + o.HostsFile
+	}
+	return loopback.NewPool(o.Prefixes, owner, memory)
+}

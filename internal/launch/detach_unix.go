@@ -1,0 +1,301 @@
+//go:build !windows
+
+package launch
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"golang.org/x/sys/unix"
+
+	"github.com/kubeshore/kubeshore/internal/config"
+	"github.com/kubeshore/kubeshore/internal/daemon"
+	"github.com/kubeshore/kubeshore/internal/failure"
+	"github.com/kubeshore/kubeshore/internal/machine"
+	"github.com/kubeshore/kubeshore/internal/term"
+	"github.com/kubeshore/kubeshore/internal/userdirs"
+	"github.com/kubeshore/kubeshore/pkg/control"
+)
+
+// detachedEnv tells a daemon that it runs in the background. Its starter shows its
+// stderr up to endOfOutput.
+const detachedEnv = "KUBESHORE_DETACHED"
+
+// The values of detachedEnv: how the output is formatted.
+const (
+	formatPlain  = "plain"  // to be shown as it is
+	formatReplay = "replay" // for a log view: JSON log entries and status lines
+)
+
+// endOfOutput is what a daemon writes last to its starter, which may then exit.
+const endOfOutput = "\x00\n"
+
+// logInTimeout is how long a person may take to log in to a cluster.
+const logInTimeout = 2 * time.Minute
+
+// Detach starts a daemon in the background, and shows its output until its
+// services are ready or the wait times out. Passwords and logins are asked for
+// before, while there is a terminal. view is the log view of out; it may be nil.
+func Detach(ctx context.Context, o Options, d daemon.Options, out *term.AsyncWriter, view *term.LogView, log *logrus.Logger) error {
+	conn, err := inheritedKeeper() // first, because child processes would inherit it
+	if err != nil {
+		return err
+	}
+	closeOnExec()
+	if conn == nil {
+		target, err := o.targetUser()
+		switch {
+		case err != nil:
+			return err
+		case target != nil && o.Rootless:
+			return errRootlessUnderSudo
+		case target != nil:
+			return detachAsUser(target, d.Machine, log)
+		}
+	}
+	if err := daemon.CheckNotRunning(ctx); err != nil {
+		return err
+	}
+	signals := daemon.Notify(log) // never stopped: signals after the daemon is detached are ignored
+	keeper, err := prepare(ctx, o, d, conn, signals, log)
+	if err != nil {
+		return err
+	}
+	if keeper != nil {
+		defer keeper.Close()
+	}
+	if err := startInBackground(keeper, signals, out, view); err != nil {
+		return err
+	}
+	return reportDetached(ctx, out)
+}
+
+// reportDetached shows that a daemon runs in the background.
+func reportDetached(ctx context.Context, out *term.AsyncWriter) error {
+	dirs, err := userdirs.SocketSearchDirs()
+	if err != nil {
+		return err
+	}
+	status, err := control.NewClient(dirs...).Status(ctx)
+	if err != nil {
+		return fmt.Errorf("status of the daemon in the background: %w", err)
+	}
+	ready, all := daemon.CountReady(status.Services)
+	text := fmt.Sprintf("running in the background (pid %d): %d of %d services ready. "+
+		"Status: kubeshore ps · log: kubeshore logs -f · stop: kubeshore down", status.PID, ready, all)
+	fmt.Fprintln(out, term.Wrap(text, out.Width(), 0))
+	return nil
+}
+
+// prepare does what needs the terminal: it lets credential plugins ask, and
+// returns the connection to the keeper (see keeperFile). A signal cancels it.
+func prepare(ctx context.Context, o Options, d daemon.Options, conn *net.UnixConn, signals daemon.Signals, log logrus.FieldLogger) (*os.File, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stop := signals.Each(func(os.Signal) { cancel() })
+	err := logIn(ctx, d.Config, log)
+	var keeper *os.File
+	if err == nil {
+		keeper, err = keeperFile(ctx, o, d.Machine, conn)
+	}
+	if stop() {
+		if keeper != nil {
+			_ = keeper.Close()
+		}
+		return nil, failure.Failed // stopped by the user before anything was started
+	}
+	return keeper, err
+}
+
+// detachAsUser is Detach under sudo: it starts the keeper, and this program again
+// as the user.
+func detachAsUser(target *targetUser, o machine.Options, log *logrus.Logger) error {
+	o.Owner = target.Uid
+	signals := daemon.Notify(log)
+	defer signals.Stop()
+	ours, theirs, err := socketPair()
+	if err != nil {
+		return err
+	}
+	defer theirs.Close()
+	file, err := ours.File()
+	_ = ours.Close() // each end belongs to one process, so that its exit is noticed
+	if err != nil {
+		return err
+	}
+	err = startKeeper(file, o)
+	_ = file.Close()
+	if err != nil {
+		return fmt.Errorf("keeper: %w", err)
+	}
+	command, err := target.command(os.Args[1:])
+	if err != nil {
+		return err
+	}
+	command.ExtraFiles = []*os.File{theirs}
+	command.Env = append(command.Env, keeperEnv+"=3")
+	if err := command.Start(); err != nil {
+		return fmt.Errorf("run as %s: %w", target.Username, err)
+	}
+	_ = theirs.Close()
+	stop := signals.ForwardTo(command.Process, nil)
+	err = exitError(command.Wait())
+	if stop() && err != nil && !failure.IsReported(err) {
+		return failure.Failed // killed by the user's signal
+	}
+	return err
+}
+
+// keeperFile returns the connection to the keeper of a new daemon as a file: conn,
+// or one to a new keeper. It is nil if the daemon needs no keeper.
+func keeperFile(ctx context.Context, o Options, m machine.Options, conn *net.UnixConn) (*os.File, error) {
+	if conn == nil && (o.Rootless || os.Geteuid() == 0) {
+		return nil, nil //nolint:nilnil // no keeper is not an error
+	}
+	if conn == nil {
+		var err error
+		if conn, err = startKeeperViaSudo(ctx, m); err != nil {
+			return nil, err
+		}
+	}
+	defer conn.Close() // the file is a duplicate
+	return conn.File()
+}
+
+// logIn lets the clusters' credential plugins ask for what they need. Other
+// problems with a cluster are left to the daemon.
+func logIn(ctx context.Context, o config.Options, log logrus.FieldLogger) error {
+	watcher, err := config.NewWatcher(o, log)
+	if err != nil {
+		return err
+	}
+	for _, follow := range watcher.Resolved().Follow {
+		cluster, err := watcher.Cluster(follow.Context)
+		if err != nil {
+			return err
+		}
+		if cluster.Config.ExecProvider == nil {
+			continue
+		}
+		limited, cancel := context.WithTimeout(ctx, logInTimeout)
+		err = cluster.LogIn(limited)
+		cancel()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// startInBackground starts this program again in a session of its own, and shows
+// its output until it can be detached. It fails if the daemon exits before.
+func startInBackground(keeper *os.File, signals daemon.Signals, out *term.AsyncWriter, view *term.LogView) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	output, stderr, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer output.Close()
+	command := exec.CommandContext(context.Background(), self, os.Args[1:]...) //nolint:gosec // what the user has called
+	command.Stderr = stderr
+	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	format := formatPlain
+	if view != nil {
+		format = formatReplay
+	}
+	command.Env = append(os.Environ(), detachedEnv+"="+format)
+	if keeper != nil {
+		command.ExtraFiles = []*os.File{keeper}
+		command.Env = append(command.Env, keeperEnv+"=3")
+	}
+	err = command.Start()
+	_ = stderr.Close() // so that its end is noticed
+	if err != nil {
+		return fmt.Errorf("start the daemon in the background: %w", err)
+	}
+	if keeper != nil {
+		_ = keeper.Close()
+	}
+	exited := make(chan error, 1)
+	go func() { // ends with this process if the daemon is detached
+		exited <- command.Wait()
+		_ = output.SetReadDeadline(time.Now().Add(outputGrace)) // a plugin may still hold the pipe
+	}()
+	stop := signals.ForwardTo(command.Process, syscall.SIGTERM)
+	detached, err := showOutput(out, view, output)
+	stopped := stop()
+	switch {
+	case err != nil: // the output can't be shown
+		_ = output.Close() // so that the daemon doesn't wait for a reader
+		return errors.Join(err, command.Process.Signal(syscall.SIGTERM), exitError(<-exited))
+	case detached && !stopped:
+		return nil
+	}
+	if err := exitError(<-exited); err != nil {
+		return err
+	}
+	if detached {
+		fmt.Fprintln(out, "stopped while detaching: cleaned up")
+	}
+	return failure.Failed // stopped by the user
+}
+
+// showOutput shows a daemon's output, in a log view if there is one, and reports
+// whether the daemon can be detached; otherwise it has exited.
+func showOutput(out *term.AsyncWriter, view *term.LogView, output io.Reader) (detached bool, err error) {
+	if view != nil {
+		defer view.SetStatus("")
+	}
+	for lines := bufio.NewReader(output); ; {
+		line, err := lines.ReadBytes('\n')
+		text, _, ended := bytes.Cut(line, []byte(endOfOutput[:1]))
+		if len(text) > 0 {
+			if text = append(bytes.TrimSuffix(text, []byte("\n")), '\n'); view != nil {
+				view.Replay(text)
+			} else {
+				_, _ = out.Write(text)
+			}
+		}
+		switch outErr := out.Err(); {
+		case ended:
+			return true, nil
+		case outErr != nil:
+			return false, outErr
+		case errors.Is(err, io.EOF), errors.Is(err, os.ErrDeadlineExceeded):
+			return false, nil
+		case err != nil:
+			return false, err
+		}
+	}
+}
+
+// closeOnExec makes child processes inherit none of this process's descriptors, so
+// that a daemon in the background doesn't hold its caller's locks and pipes.
+// Without /dev/fd it does nothing.
+func closeOnExec() {
+	dir, err := os.Open("/dev/fd")
+	if err != nil {
+		return
+	}
+	defer dir.Close()
+	names, _ := dir.Readdirnames(-1)
+	for _, name := range names {
+		if fd, err := strconv.Atoi(name); err == nil && fd > 2 {
+			unix.CloseOnExec(fd)
+		}
+	}
+}

@@ -1,0 +1,188 @@
+//go:build !windows
+
+package launch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/syslog"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/kubeshore/kubeshore/internal/failure"
+	"github.com/kubeshore/kubeshore/internal/machine"
+	"github.com/kubeshore/kubeshore/internal/peer"
+	"github.com/kubeshore/kubeshore/internal/version"
+	"github.com/kubeshore/kubeshore/pkg/hosts"
+	"github.com/kubeshore/kubeshore/pkg/keeper"
+	"github.com/kubeshore/kubeshore/pkg/loopback"
+)
+
+// KeeperConnectFailed is the exit status of keeper-connect when it fails. sudo has
+// no such status.
+const KeeperConnectFailed = 70
+
+// guardCleanTimeout is how long the guard may take to restore the machine.
+const guardCleanTimeout = 10 * time.Second
+
+// errInternalCommand is the error of these commands when a person runs them.
+var errInternalCommand = errors.New("internal command, started by kubeshore up")
+
+// runningKeeper is a keeper with its machine and its guard.
+type runningKeeper struct {
+	keeper  *keeper.Keeper
+	machine machine.Machine
+	guard   *keeper.Guard
+}
+
+// newKeeper opens the machine for a keeper, and starts its guard.
+func newKeeper(ctx context.Context, o machine.Options, log *logrus.Logger) (*runningKeeper, error) {
+	m, guard, err := openGuarded(ctx, o, log)
+	if err != nil {
+		return nil, err
+	}
+	return &runningKeeper{machine: m, guard: guard, keeper: &keeper.Keeper{
+		Version: version.String(), Allowed: o.Prefixes, Ports: m.Ports, Names: m.Names, Aliases: m.Aliases,
+		Refused: func(err error) { log.Warn(err) },
+	}}, nil
+}
+
+// openGuarded opens the machine with the rights of this process, and a guard.
+func openGuarded(ctx context.Context, o machine.Options, log logrus.FieldLogger) (machine.Machine, *keeper.Guard, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return machine.Machine{}, nil, err
+	}
+	guard := exec.CommandContext(context.WithoutCancel(ctx), self, rootArguments(GuardCommand, o)...)
+	return machine.OpenGuarded(ctx, o, guard, log)
+}
+
+// serve serves a daemon until it disconnects, and restores the machine.
+func (k *runningKeeper) serve(ctx context.Context, conn *net.UnixConn) error {
+	defer conn.Close() // last: the daemon waits for it
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		select {
+		case <-ctx.Done():
+		case <-k.guard.Died():
+			cancel(machine.ErrGuardDied)
+		}
+	}()
+	running := make(chan error, 1)
+	go func() { running <- k.machine.Run(ctx) }()
+	err := k.keeper.Serve(ctx, conn)
+	cancel(nil)
+	return errors.Join(err, <-running, k.close())
+}
+
+func (k *runningKeeper) close() error { return machine.CloseGuarded(k.machine, k.guard) }
+
+// Keeper runs the command [KeeperCommand] until its daemon disconnects.
+func Keeper(ctx context.Context, o machine.Options, log *logrus.Logger) error {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGHUP)
+	defer stop()
+	conn, err := fileConn(os.NewFile(3, "daemon"))
+	if err != nil {
+		return errInternalCommand
+	}
+	logToSyslog(log)
+	k, err := newKeeper(ctx, o, log)
+	if err != nil {
+		return keeper.Refuse(conn, err)
+	}
+	err = k.serve(ctx, conn)
+	if err != nil {
+		log.Error(failure.Line(err))
+	}
+	return err
+}
+
+// KeeperConnect runs the command [KeeperConnectCommand]: it connects a new keeper
+// to the daemon that listens at a socket. When it returns, sudo and the terminal
+// are no longer needed.
+func KeeperConnect(socket string, o machine.Options) error {
+	uid, err := strconv.Atoi(os.Getenv("SUDO_UID"))
+	if err != nil || os.Geteuid() != 0 || strconv.Itoa(uid) != o.Owner {
+		return errInternalCommand
+	}
+	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: socket, Net: "unix"})
+	if err != nil {
+		return fmt.Errorf("keeper: %w", err)
+	}
+	defer conn.Close()
+	listener, err := peer.UID(conn)
+	if err != nil {
+		return fmt.Errorf("keeper: %w", err)
+	}
+	if listener != uid {
+		return fmt.Errorf("keeper: %s belongs to user %d, not to user %d", socket, listener, uid)
+	}
+	file, err := conn.File()
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	return startKeeper(file, o)
+}
+
+// startKeeper starts a keeper, in a session of its own, for the daemon at the
+// other end of a connection. It exits when the daemon disconnects.
+func startKeeper(daemonConn *os.File, o machine.Options) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	command := exec.CommandContext(context.Background(), self, rootArguments(KeeperCommand, o)...)
+	command.ExtraFiles = []*os.File{daemonConn}
+	command.Env = machine.RootEnv()
+	command.Dir = "/"
+	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	return command.Start()
+}
+
+// Guard runs the command [GuardCommand]: it waits for its keeper to exit, and
+// restores the machine if the keeper hasn't.
+func Guard(o machine.Options, log *logrus.Logger) error {
+	// The guard exits with its keeper, and not by a key or a signal to the group.
+	signal.Ignore(os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGHUP, syscall.SIGPIPE)
+	pipe := os.NewFile(3, "keeper")
+	if info, err := pipe.Stat(); err != nil || info.Mode()&os.ModeNamedPipe == 0 {
+		return errInternalCommand
+	}
+	return keeper.Watch(pipe, func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), guardCleanTimeout)
+		defer cancel()
+		addresses, err := hosts.CleanOwner(ctx, o.HostsFile, o.Owner)
+		err = errors.Join(err, loopback.CleanAliases(ctx, addresses))
+		machine.DNSCacheFlusher(log)(ctx)
+		if err != nil {
+			logToSyslog(log)
+			log.Errorf("clean up: %s", failure.Line(err))
+		}
+		return err
+	})
+}
+
+// logToSyslog sends a log to the system's, because nobody reads the stderr of a
+// process that sudo has left behind. Without a syslog it stays where it is.
+func logToSyslog(log *logrus.Logger) {
+	if writer, err := syslog.New(syslog.LOG_WARNING|syslog.LOG_AUTHPRIV, "kubeshore"); err == nil {
+		log.SetOutput(writer)
+	}
+}
+
+// useRootEnv gives this process the environment of a keeper, once that of its
+// daemon was computed.
+func useRootEnv() error {
+	os.Clearenv()
+	return os.Setenv("PATH", machine.RootPath)
+}

@@ -1,0 +1,55 @@
+//go:build !windows
+
+package launch
+
+import (
+	"github.com/spf13/pflag"
+
+	"github.com/kubeshore/kubeshore/internal/machine"
+	"github.com/kubeshore/kubeshore/pkg/listen"
+)
+
+// The hidden commands of the processes that run as root.
+const (
+	// KeeperCommand is a keeper whose daemon is at descriptor 3.
+	KeeperCommand = "keeper"
+	// KeeperConnectCommand connects to a daemon's socket, starts a keeper for it,
+	// and exits. sudo runs it.
+	KeeperConnectCommand = "keeper-connect"
+	// GuardCommand restores the machine when the keeper at the other end of
+	// descriptor 3 dies.
+	GuardCommand = "guard"
+)
+
+// RootFlags are the flags of these commands: all that root knows of the user's
+// configuration.
+type RootFlags struct {
+	prefixes  []string
+	hostsFile string
+	listen    listen.Mode
+	owner     string
+}
+
+// Define defines the flags.
+func (f *RootFlags) Define(flags *pflag.FlagSet) {
+	flags.StringSliceVar(&f.prefixes, "cidr", nil, "loopback ranges for service addresses")
+	flags.StringVar(&f.hostsFile, "hosts-file", "", "path of the hosts file")
+	flags.Var(&f.listen, "listen", "how to listen")
+	flags.StringVar(&f.owner, "owner", "", "ID of the user who owns the names")
+}
+
+// Options returns the options that the flags set.
+func (f *RootFlags) Options() (machine.Options, error) {
+	prefixes, err := machine.ParsePrefixes(f.prefixes)
+	return machine.Options{Prefixes: prefixes, HostsFile: f.hostsFile, Listen: f.listen, Owner: f.owner}, err
+}
+
+// rootArguments returns the command line of a command, from which it gets the
+// same options.
+func rootArguments(command string, o machine.Options, more ...string) []string {
+	args := []string{command, "--hosts-file", o.HostsFile, "--listen", o.Listen.String(), "--owner", o.Owner}
+	for _, prefix := range o.Prefixes {
+		args = append(args, "--cidr", prefix.String())
+	}
+	return append(args, more...)
+}

@@ -1,0 +1,178 @@
+// Package machine is the part of this machine that a daemon changes: ports,
+// names and loopback addresses. It is opened with the rights of the process, by
+// way of a keeper, or without root.
+package machine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/kubeshore/kubeshore/internal/backoff"
+	"github.com/kubeshore/kubeshore/internal/failure"
+	"github.com/kubeshore/kubeshore/pkg/fwd"
+	"github.com/kubeshore/kubeshore/pkg/hosts"
+	"github.com/kubeshore/kubeshore/pkg/listen"
+	"github.com/kubeshore/kubeshore/pkg/loopback"
+)
+
+// Machine is an opened machine.
+type Machine struct {
+	Ports   listen.Taker
+	Names   Names // nil: no names are written
+	Aliases fwd.Aliases
+
+	// Run does what is necessary while the machine is in use, until ctx ends. It
+	// may be nil.
+	Run func(ctx context.Context) error
+	// Notice is what the user should know about the rights that the machine was
+	// opened with; empty if there is nothing.
+	Notice string
+	// Close releases the machine, which must have been restored before.
+	Close func() error
+}
+
+// Names gives addresses their names, by a hosts file.
+type Names interface {
+	fwd.Names
+	// Writes returns how often the hosts file was written.
+	Writes() uint64
+}
+
+// Options is what a machine is opened with. A keeper gets it on its own command
+// line, as that is the only input it trusts.
+type Options struct {
+	Prefixes  []netip.Prefix // where addresses may be; automatic ones are in the first
+	HostsFile string         // absolute path
+	Listen    listen.Mode
+	Owner     string // ID of the user who owns the names
+}
+
+// ParsePrefixes parses the values of --cidr.
+func ParsePrefixes(texts []string) ([]netip.Prefix, error) {
+	prefixes := make([]netip.Prefix, 0, len(texts))
+	for _, text := range texts {
+		prefix, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, fmt.Errorf("invalid --cidr %q: must be an IPv4 prefix, e.g. %v", text, loopback.DefaultPrefix)
+		}
+		if err := loopback.CheckPrefix(prefix); err != nil {
+			return nil, fmt.Errorf("invalid --cidr %q: %w", text, err)
+		}
+		prefixes = append(prefixes, prefix)
+	}
+	return prefixes, nil
+}
+
+// OpenOwn opens the machine with the rights of this process, and cleans up after
+// a killed run of the same user.
+func OpenOwn(ctx context.Context, o Options, log logrus.FieldLogger) (Machine, error) {
+	file, err := openHosts(ctx, o.HostsFile, o.Owner)
+	if err != nil {
+		return Machine{}, err
+	}
+	file.Flush = DNSCacheFlusher(log)
+	if err := cleanLeftovers(ctx, file, o.HostsFile, log); err != nil {
+		return Machine{}, errors.Join(err, file.Close())
+	}
+	ports, err := listen.Open(ctx, o.Listen)
+	if err != nil {
+		return Machine{}, errors.Join(err, file.Close())
+	}
+	return Machine{
+		Ports: ports, Names: file, Aliases: &loopback.Aliases{},
+		Run:   watchHosts(file, log),
+		Close: func() error { return errors.Join(ports.Close(), file.Close()) },
+	}, nil
+}
+
+// OpenRootless opens what is available without root. Its Notice says what is not.
+func OpenRootless(ctx context.Context, o Options, log logrus.FieldLogger) (Machine, error) {
+	ports, err := listen.Open(ctx, o.Listen)
+	if err != nil {
+		return Machine{}, err
+	}
+	m := Machine{Ports: ports, Aliases: &loopback.Aliases{}, Close: ports.Close}
+	var missing []string
+	_, each := ports.(*listen.Each)
+	if least := listen.LeastPort(); each && least > 1 && os.Geteuid() != 0 {
+		missing = append(missing, fmt.Sprintf("no ports below %d", least))
+	}
+	file, err := hosts.Open(o.HostsFile, o.Owner)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		missing = append(missing, fmt.Sprintf("no names, because %s is not writable: use the services' addresses", o.HostsFile))
+	case err != nil:
+		return Machine{}, errors.Join(err, ports.Close())
+	default:
+		if err := cleanLeftovers(ctx, file, o.HostsFile, log); err != nil {
+			return Machine{}, errors.Join(err, file.Close(), ports.Close())
+		}
+		m.Names, m.Run = file, watchHosts(file, log)
+		m.Close = func() error { return errors.Join(ports.Close(), file.Close()) }
+	}
+	if len(missing) > 0 {
+		m.Notice = "running without root: " + strings.Join(missing, "; ")
+	}
+	return m, nil
+}
+
+// cleanLeftovers removes a killed run's names from a hosts file, and logs lines
+// that may be kubeshore's but are kept because they may also be the user's.
+func cleanLeftovers(ctx context.Context, file *hosts.File, path string, log logrus.FieldLogger) error {
+	if _, err := file.Set(ctx, nil); err != nil {
+		return err
+	}
+	suspects, err := file.Strays()
+	if n := len(suspects); n > 0 {
+		log.Warnf("%s: kept %d lines that look like kubeshore's but may be yours, e.g. %s", path, n, strings.Join(suspects[:min(n, 3)], ", "))
+	}
+	return err
+}
+
+// watchHosts returns a function that watches a hosts file and flushes the DNS
+// cache after changes. A file that can't be watched is not an error.
+func watchHosts(file *hosts.File, log logrus.FieldLogger) func(context.Context) error {
+	return func(ctx context.Context) error {
+		var flushing sync.WaitGroup
+		defer flushing.Wait()
+		flushing.Go(func() { file.EmptyCaches(ctx) })
+		if err := file.Run(ctx); err != nil {
+			log.Warnf("%v; changes by other programs are noticed only when a service changes", err)
+		}
+		return nil
+	}
+}
+
+const (
+	// hostsInUseTimeout is how long to wait for the previous run to release the
+	// hosts file: its keeper exits after its daemon.
+	hostsInUseTimeout = time.Second
+	// hostsInUseInterval is how often that is tried.
+	hostsInUseInterval = 20 * time.Millisecond
+)
+
+// openHosts opens the hosts file.
+func openHosts(ctx context.Context, path, owner string) (*hosts.File, error) {
+	deadline := time.Now().Add(hostsInUseTimeout)
+	file, err := hosts.Open(path, owner)
+	for errors.Is(err, hosts.ErrInUse) && time.Now().Before(deadline) && backoff.Sleep(ctx, hostsInUseInterval) == nil {
+		file, err = hosts.Open(path, owner)
+	}
+	switch {
+	case err == nil || errors.Is(err, hosts.ErrInUse):
+		return file, err
+	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
+		return nil, failure.WithHint(err, "kubeshore needs root: sudo kubeshore up")
+	default:
+		return nil, failure.WithHint(err, "the hosts file must be a writable file")
+	}
+}

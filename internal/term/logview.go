@@ -1,0 +1,208 @@
+package term
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/sirupsen/logrus"
+)
+
+const (
+	// maxInRow is how many lines of one kind are shown in a row; more are counted.
+	maxInRow = 20
+	// RedrawInterval is how often a status line is redrawn when nothing changes.
+	RedrawInterval = time.Second
+)
+
+// LogView shows a log in a terminal: a line for each entry, and a status line
+// below. Lines about services that come in long runs, as at the start, are
+// counted after the first ones. It is a logrus.Hook and a logrus.Formatter.
+type LogView struct {
+	out *AsyncWriter
+
+	mu      sync.Mutex
+	kind    byte      // of the last line: + ~ - or 0
+	inRow   [2]int    // lines of that kind in a row, without and with problems
+	hidden  [2]int    // those of them that were not shown
+	lastHid time.Time // of the last hidden entry
+}
+
+// Levels implements logrus.Hook.
+func (*LogView) Levels() []logrus.Level { return logrus.AllLevels }
+
+// Fire shows an entry, or counts it.
+func (v *LogView) Fire(entry *logrus.Entry) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	kind, problem := kindOf(entry)
+	if kind == 0 || kind != v.kind {
+		v.showHiddenLocked()
+		v.kind, v.inRow = kind, [2]int{}
+	}
+	if v.inRow[problem]++; kind != 0 && v.inRow[problem] > maxInRow {
+		v.hidden[problem]++
+		v.lastHid = entry.Time
+		return nil
+	}
+	line, err := v.Format(entry)
+	_, _ = v.out.Write(line)
+	return err
+}
+
+// kindOf returns the mark of an entry about a service that came, changed or
+// went, and 1 if it has problems, otherwise 0. The mark of other entries is 0.
+func kindOf(entry *logrus.Entry) (mark byte, problem int) {
+	m := entry.Message
+	if entry.Level < logrus.WarnLevel || entry.Level > logrus.InfoLevel || len(m) < 3 || m[1] != ' ' || strings.IndexByte("+~-", m[0]) < 0 {
+		return 0, 0
+	}
+	if entry.Level == logrus.WarnLevel {
+		problem = 1
+	}
+	return m[0], problem
+}
+
+// showHiddenLocked shows how many lines were not shown. mu must be held.
+func (v *LogView) showHiddenLocked() {
+	all := v.hidden[0] + v.hidden[1]
+	if all == 0 {
+		return
+	}
+	problems := ""
+	if n := v.hidden[1]; n > 0 {
+		problems = fmt.Sprintf(", %d with problems", n)
+	}
+	fmt.Fprintf(v.out, "%s %c %d more%s: kubeshore ps\n", v.lastHid.Format(time.TimeOnly), v.kind, all, problems)
+	v.hidden, v.inRow = [2]int{}, [2]int{}
+}
+
+// Format returns an entry as a line for a person, broken to the terminal's width.
+func (v *LogView) Format(entry *logrus.Entry) ([]byte, error) {
+	var b strings.Builder
+	b.WriteString(entry.Message)
+	for _, key := range slices.Sorted(maps.Keys(entry.Data)) {
+		fmt.Fprintf(&b, " %s=%v", key, entry.Data[key])
+	}
+	indent := len(time.TimeOnly) + 1
+	text := Wrap(strings.TrimRight(b.String(), "\n"), v.out.Width()-indent, indent)
+	return []byte(entry.Time.Format(time.TimeOnly) + " " + v.out.coloured(text, colourOf(entry.Level)) + "\n"), nil
+}
+
+func colourOf(level logrus.Level) string {
+	switch level {
+	case logrus.PanicLevel, logrus.FatalLevel, logrus.ErrorLevel:
+		return Red
+	case logrus.WarnLevel:
+		return Yellow
+	case logrus.DebugLevel, logrus.TraceLevel:
+		return Dim
+	case logrus.InfoLevel:
+	}
+	return ""
+}
+
+// minWrapWidth is the width below which lines are not broken.
+const minWrapWidth = 20
+
+// Wrap breaks text between words into lines of at most width columns, and
+// indents all lines but the first. Words longer than a line are not broken; nor
+// is anything if width is small or unknown.
+func Wrap(text string, width, indent int) string {
+	if width < minWrapWidth {
+		return text
+	}
+	var b strings.Builder
+	used := 0
+	for i, word := range strings.Split(text, " ") {
+		length := utf8.RuneCountInString(word)
+		switch {
+		case i == 0:
+		case used+1+length > width:
+			b.WriteString("\n" + strings.Repeat(" ", indent))
+			used = 0
+		default:
+			b.WriteByte(' ')
+			used++
+		}
+		b.WriteString(word)
+		used += length
+	}
+	return b.String()
+}
+
+// SetStatus sets the status line.
+func (v *LogView) SetStatus(text string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.showHiddenLocked()
+	v.out.SetStatus(text)
+}
+
+// StatusSource is what a status line shows.
+type StatusSource interface {
+	// Changed returns a channel that is closed at the next change.
+	Changed() <-chan struct{}
+	// StatusLine returns the status in a line.
+	StatusLine() string
+}
+
+// ShowStatus keeps the status line up to date until done is closed.
+func (v *LogView) ShowStatus(done <-chan struct{}, source StatusSource) {
+	tick := time.NewTicker(RedrawInterval)
+	defer tick.Stop()
+	defer v.SetStatus("")
+	for {
+		changed := source.Changed()
+		v.SetStatus(source.StatusLine())
+		select {
+		case <-done:
+			return
+		case <-changed:
+		case <-tick.C:
+		}
+	}
+}
+
+// statusLineMsg is a status line as a daemon sends it to the process that
+// started it, between its log entries.
+type statusLineMsg struct {
+	StatusLine *string `json:"statusLine"` // nil in a log entry
+}
+
+// SendStatus writes a status line for [LogView.Replay].
+func SendStatus(to io.Writer, text string) error {
+	return json.NewEncoder(to).Encode(statusLineMsg{&text})
+}
+
+// Replay shows a line of a daemon's output: a log entry as JSON, a status line of
+// [SendStatus], or anything else as it is.
+func (v *LogView) Replay(line []byte) {
+	var msg struct {
+		statusLineMsg
+
+		Time    time.Time    `json:"time"`
+		Level   logrus.Level `json:"level"`
+		Message *string      `json:"msg"`
+	}
+	var data logrus.Fields
+	err := errors.Join(json.Unmarshal(line, &msg), json.Unmarshal(line, &data))
+	switch {
+	case err == nil && msg.StatusLine != nil:
+		v.SetStatus(*msg.StatusLine)
+	case err == nil && msg.Message != nil:
+		for _, name := range []string{logrus.FieldKeyTime, logrus.FieldKeyLevel, logrus.FieldKeyMsg} {
+			delete(data, name)
+		}
+		_ = v.Fire(&logrus.Entry{Time: msg.Time, Level: msg.Level, Message: *msg.Message, Data: data})
+	default:
+		_, _ = v.out.Write(line)
+	}
+}

@@ -1,0 +1,91 @@
+package term
+
+import (
+	"errors"
+	"io"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/kubeshore/kubeshore/internal/term/termtest"
+)
+
+// newView returns a log in a view, and a function that returns the screen without
+// the lines' times.
+func newView(t *testing.T, width int) (*logrus.Logger, *LogView, func() string) {
+	t.Helper()
+	grid := termtest.NewGrid(t, width)
+	v := &LogView{out: &AsyncWriter{out: termtest.Raw{Grid: grid}, live: true, width: func() int { return width }}}
+	log := logrus.New()
+	log.SetOutput(io.Discard)
+	log.AddHook(v)
+	times := regexp.MustCompile(`(?m)^\d\d:\d\d:\d\d `)
+	return log, v, func() string { return times.ReplaceAllString(grid.String(), "") }
+}
+
+// Lines of one kind are counted after the first ones, those with problems apart.
+// Other warnings are always shown.
+func TestViewCountsLongRuns(t *testing.T) {
+	log, v, shown := newView(t, 80)
+	for range maxInRow + 5 {
+		log.Info("+ web.shop  127.64.0.1:80")
+	}
+	log.Warn("+ db.data; port 80: in use")
+	for range maxInRow + 7 {
+		log.Info("- web.shop")
+	}
+	v.SetStatus("the status line")
+	for range maxInRow + 9 {
+		log.Warn("+ db.data; port 80: in use")
+		log.Info("+ web.shop")
+	}
+	for range maxInRow + 2 {
+		log.Warn("can't list services")
+	}
+	log.WithError(errors.New("why")).Error("failed")
+	want := strings.Repeat("+ web.shop  127.64.0.1:80\n", maxInRow) + "+ db.data; port 80: in use\n+ 5 more: kubeshore ps\n" +
+		strings.Repeat("- web.shop\n", maxInRow) + "- 7 more: kubeshore ps\n" +
+		strings.Repeat("+ db.data; port 80: in use\n+ web.shop\n", maxInRow) + "+ 18 more, 9 with problems: kubeshore ps\n" +
+		strings.Repeat("can't list services\n", maxInRow+2) + "failed error=why\nthe status line\n"
+	if got := shown(); got != want {
+		t.Errorf("screen: got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// The status line takes one line, however narrow the terminal is.
+func TestStatusLineFits(t *testing.T) {
+	for _, width := range []int{1, 2, 10, 60, 80, 200} {
+		_, v, shown := newView(t, width)
+		v.SetStatus(strings.Repeat("ä", 100))
+		if lines := strings.Split(shown(), "\n"); len(lines) > 2 || len([]rune(lines[0])) >= width && width > 1 {
+			t.Errorf("%d columns: got %q", width, lines)
+		}
+	}
+}
+
+func TestWrapBreaksBetweenWords(t *testing.T) {
+	for _, c := range []struct {
+		text  string
+		width int
+		want  string
+	}{
+		{"+ web.shop  127.64.0.1:80  ready", 40, "+ web.shop  127.64.0.1:80  ready"},
+		{"namespaces shop, data, many; short names", 20, "namespaces shop,\n  data, many; short\n  names"},
+		{"a-word-that-is-longer-than-a-line and more", 20, "a-word-that-is-longer-than-a-line\n  and more"},
+		{"the width is unknown", -9, "the width is unknown"},
+	} {
+		if got := Wrap(c.text, c.width, 2); got != c.want {
+			t.Errorf("%q in %d columns: got %q, want %q", c.text, c.width, got, c.want)
+		}
+	}
+}
+
+func TestBytes(t *testing.T) {
+	for n, want := range map[uint64]string{0: "0B", 999: "999B", 1000: "1.0kB", 9949: "9.9kB", 9999: "10kB", 999_499: "999kB", 999_999: "1.0MB", 1_500_000_000: "1.5GB", 2_000_000_000_000_000_000: "2000PB"} {
+		if got := Bytes(n); got != want {
+			t.Errorf("Bytes(%d): got %s, want %s", n, got, want)
+		}
+	}
+}

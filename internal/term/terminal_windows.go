@@ -1,0 +1,7 @@
+package term
+
+import "os"
+
+// isForeground reports whether this process may draw in the terminal: always, as
+// Windows has no job control.
+func isForeground(*os.File) bool { return true }
