@@ -69,7 +69,7 @@ func status(ts *testscript.TestScript, _ bool, args []string) {
 const module = "github.com/kubeshore/kubeshore/"
 
 // sharedPackages are small packages that import none of ours. Every other package may import them.
-var sharedPackages = []string{"internal/backoff", "internal/dnsname", "internal/netaddr", "internal/printable", "internal/wake"}
+var sharedPackages = []string{"internal/backoff", "internal/cleanup", "internal/dnsname", "internal/netaddr", "internal/printable", "internal/wake"}
 
 // The architecture: which package may import which. docs/architecture.md has the table.
 func TestImports(t *testing.T) {
