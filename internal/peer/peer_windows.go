@@ -1,3 +1,4 @@
+// Package peer identifies the process at the other end of a unix socket.
 package peer
 
 import (
@@ -5,7 +6,7 @@ import (
 	"net"
 )
 
-// UID returns errors.ErrUnsupported: Windows doesn't tell.
+// UID returns errors.ErrUnsupported: Windows doesn't report the peer's user.
 func UID(*net.UnixConn) (int, error) { return 0, errors.ErrUnsupported }
 
 // PID returns errors.ErrUnsupported.
