@@ -7,24 +7,25 @@ import (
 	"net/netip"
 )
 
-// Each takes a socket for each address and port. A port that a program has on all
-// addresses can't be had, and while one is taken no program can have it on all.
-type Each struct{ why string }
+// Each is a [Taker] that opens one socket per address and port. A port that
+// another program listens on at all addresses isn't available, and no program
+// can listen at all addresses on a port that Each has opened.
+type Each struct{ reason string }
 
-// NewEach returns an Each. why says why it is in use.
-func NewEach(why string) *Each { return &Each{why} }
+// NewEach returns an Each. How reports reason: why this Taker is in use.
+func NewEach(reason string) *Each { return &Each{reason} }
 
-// How is that of a Taker.
-func (e *Each) How() string { return fmt.Sprintf("a socket for each port (%s)", e.why) }
+// How implements [Taker].
+func (e *Each) How() string { return fmt.Sprintf("one socket per port (%s)", e.reason) }
 
-// Take is that of a Taker.
-func (*Each) Take(ctx context.Context, want, have []netip.AddrPort) (taken []Socket, faults map[netip.AddrPort]error, err error) {
+// Take implements [Taker].
+func (*Each) Take(ctx context.Context, want, existing []netip.AddrPort) (sockets []Socket, portErrors map[netip.AddrPort]error, err error) {
 	done := make(map[netip.AddrPort]bool, len(want))
-	for _, at := range have {
+	for _, at := range existing {
 		done[at] = true
 	}
-	faults = make(map[netip.AddrPort]error)
-	var listening holders
+	portErrors = make(map[netip.AddrPort]error)
+	var finder processFinder
 	for _, at := range want {
 		if done[at] {
 			continue
@@ -32,24 +33,24 @@ func (*Each) Take(ctx context.Context, want, have []netip.AddrPort) (taken []Soc
 		done[at] = true
 		l, err := listenTCP(ctx, at)
 		if err != nil {
-			faults[at] = explain(at, err, &listening)
+			portErrors[at] = explain(at, err, &finder)
 			continue
 		}
-		taken = append(taken, Socket{at, l})
+		sockets = append(sockets, Socket{at, l})
 	}
-	return taken, faults, nil
+	return sockets, portErrors, nil
 }
 
-// explain says in a line why an address and port can't be had.
-func explain(at netip.AddrPort, err error, listening *holders) error {
+// explain returns an error that states why listenTCP failed.
+func explain(at netip.AddrPort, err error, finder *processFinder) error {
 	switch {
 	case errors.Is(err, errInUse):
-		return fmt.Errorf("port %d of %v is in use by %s", at.Port(), at.Addr(), listening.find(at))
-	case errors.Is(err, errNoRight):
-		return fmt.Errorf("port %d of %v %s", at.Port(), at.Addr(), noRight)
+		return fmt.Errorf("port %d on %v is in use by %s", at.Port(), at.Addr(), finder.find(at))
+	case errors.Is(err, errNotPermitted):
+		return fmt.Errorf("port %d on %v %s", at.Port(), at.Addr(), notPermitted)
 	}
 	return err
 }
 
-// Close has nothing to do: the sockets are their callers'.
+// Close does nothing: the callers of Take own the sockets.
 func (*Each) Close() error { return nil }

@@ -1,8 +1,7 @@
 // Package listen accepts connections to a set of loopback addresses and ports.
-// It knows nothing of what is behind them.
 //
-// It has two halves, which may be in two processes: a [Taker] takes addresses and
-// ports, which may need root, and [Ports] accepts what comes to them.
+// It has two parts, which may run in two processes: a [Taker] opens the sockets,
+// which may need root, and [Ports] accepts connections from them.
 package listen
 
 import (
@@ -13,42 +12,43 @@ import (
 	"os"
 )
 
-// Taker takes addresses and ports of this machine.
+// Taker opens the sockets for a set of addresses and ports.
 type Taker interface {
-	// Take makes want the whole set that is taken; have is what the caller has
-	// sockets for (Socket.For). It returns the sockets that are missing, which the
-	// caller owns, and why for the ports that can't be had; the error is the fault
-	// of them all. What is no longer wanted the caller must have closed before. It
-	// may be called again to try those anew that could not be had, or were lost.
-	Take(ctx context.Context, want, have []netip.AddrPort) (taken []Socket, faults map[netip.AddrPort]error, err error)
-	// How says in words how ports are taken.
+	// Take makes want the set of ports that connections are accepted for. existing
+	// lists the sockets (Socket.For) that the caller already has; the caller must
+	// have closed those for ports that are not in want. Take returns the missing
+	// sockets, which the caller then owns, and an error for each port that isn't
+	// available. err concerns all ports. Calling Take again retries ports that
+	// failed and reopens sockets that the caller has lost.
+	Take(ctx context.Context, want, existing []netip.AddrPort) (sockets []Socket, portErrors map[netip.AddrPort]error, err error)
+	// How describes how the Taker listens.
 	How() string
-	// Close lets go of all that is taken. It may be called more than once.
+	// Close releases all ports. It may be called more than once.
 	Close() error
 }
 
-// Socket is a socket that connections are accepted from.
+// Socket is a listening socket.
 type Socket struct {
-	For netip.AddrPort // zero: all that are taken
+	For netip.AddrPort // the zero AddrPort if the socket is for all ports
 	*net.TCPListener
 }
 
-// NewSocket returns the socket that a file is, which it doesn't close.
-func NewSocket(of netip.AddrPort, file *os.File) (Socket, error) {
+// NewSocket returns a Socket for a file, which it doesn't close.
+func NewSocket(at netip.AddrPort, file *os.File) (Socket, error) {
 	l, err := net.FileListener(file)
 	if err != nil {
 		return Socket{}, err
 	}
 	tcp, ok := l.(*net.TCPListener)
 	if !ok {
-		_ = l.Close() // it is somebody's mistake
-		return Socket{}, fmt.Errorf("a socket of %v, not of TCP", l.Addr().Network())
+		_ = l.Close() // nothing was accepted from it
+		return Socket{}, fmt.Errorf("not a TCP socket: %s", l.Addr().Network())
 	}
-	return Socket{of, tcp}, nil
+	return Socket{at, tcp}, nil
 }
 
-// listenTCP listens at an address. MPTCP has no second path on one machine, and
-// its sockets can't be looked up by a program of the kernel.
+// listenTCP listens at an address and port. It doesn't use MPTCP: on one machine
+// there is no second path, and sk_lookup doesn't support it.
 func listenTCP(ctx context.Context, at netip.AddrPort) (*net.TCPListener, error) {
 	var config net.ListenConfig
 	config.SetMultipathTCP(false)
@@ -56,20 +56,20 @@ func listenTCP(ctx context.Context, at netip.AddrPort) (*net.TCPListener, error)
 	if err != nil {
 		return nil, err
 	}
-	return l.(*net.TCPListener), nil //nolint:forcetypeassert // as net documents it
+	return l.(*net.TCPListener), nil //nolint:forcetypeassert // as documented by net
 }
 
-// Mode is how ports are to be taken. It is a flag's value.
+// Mode selects a [Taker]. It is the value of a flag.
 type Mode string
 
 // The modes.
 const (
-	ModeAuto   Mode = "auto"   // the first of the others that can be had
+	ModeAuto   Mode = "auto"   // ModeLookup where it is available, else ModeEach
 	ModeLookup Mode = "lookup" // one socket for all ports
-	ModeEach   Mode = "each"   // a socket for each port
+	ModeEach   Mode = "each"   // one socket per port
 )
 
-// String returns the mode's name.
+// String returns the name of the mode.
 func (m *Mode) String() string {
 	if *m == "" {
 		return string(ModeAuto)
@@ -77,7 +77,7 @@ func (m *Mode) String() string {
 	return string(*m)
 }
 
-// Set takes the name of a mode.
+// Set sets the mode by its name.
 func (m *Mode) Set(name string) error {
 	switch mode := Mode(name); mode {
 	case ModeAuto, ModeLookup, ModeEach:
@@ -87,14 +87,14 @@ func (m *Mode) Set(name string) error {
 	return fmt.Errorf("must be %s, %s or %s", ModeAuto, ModeLookup, ModeEach)
 }
 
-// Type names the modes, for the flag's help.
+// Type lists the modes, for the help of the flag.
 func (*Mode) Type() string { return "auto|lookup|each" }
 
-// Open returns what takes ports in that mode. An error means that the mode can't
-// be had here.
+// Open returns the [Taker] for a mode. It returns an error if the mode isn't
+// available on this machine.
 func Open(ctx context.Context, mode Mode) (Taker, error) {
 	if mode == ModeEach {
-		return NewEach("as asked for"), nil
+		return NewEach("as requested"), nil
 	}
 	lookup, err := newLookup(ctx)
 	switch {

@@ -18,64 +18,66 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxTaken is how many addresses, and how many of their ports, a Lookup takes.
-const maxTaken = 1 << 16
+// maxEntries is the capacity of each map: of addresses, and of ports.
+const maxEntries = 1 << 16
 
-// home is where the one socket is bound. Nobody reaches it there: like each
-// address of ours it refuses what is not taken.
-var home = netip.AddrFrom4([4]byte{127, 255, 255, 254})
+// socketAddr is the address that the shared socket is bound to. It isn't
+// reachable there: like every address in the map, this one refuses connections
+// to ports that are not.
+var socketAddr = netip.AddrFrom4([4]byte{127, 255, 255, 254})
 
-// homePorts are tried in turn for the one socket. While it has a port, no program
-// can have that on all addresses: so these are ports that nobody listens on, and
-// only where several users have them all is it one of the system's choice.
-var homePorts = []uint16{1, 2, 3, 4, 5, 6, 0}
+// socketPorts are tried in turn for the shared socket. No program can listen at
+// all addresses on the socket's port, so these are ports that no program uses.
+// The system chooses a port (0) only if other users' sockets occupy them all.
+var socketPorts = []uint16{1, 2, 3, 4, 5, 6, 0}
 
-// Lookup has one socket for all addresses and ports: a program in the kernel, at
-// the hook sk_lookup, decides for each new connection of this network namespace
-// (Linux 5.9, Documentation/bpf/prog_sk_lookup.rst). No port is bound, so nothing
-// is in the way of other programs; they may have the same ports on all addresses.
-// A port of an address of ours that isn't taken refuses, and doesn't fall through
-// to those. The kernel takes the program away when the process ends.
+// Lookup is a [Taker] that has one socket for all addresses and ports. For each
+// new connection in this network namespace, the kernel runs an eBPF program at
+// the sk_lookup hook (Linux 5.9, Documentation/bpf/prog_sk_lookup.rst), which
+// selects the socket. The ports are not bound, so other programs can listen on
+// the same ports at all addresses. Connections to other ports of the same
+// addresses are refused and don't reach those programs. The kernel detaches the
+// program when the process exits.
 type Lookup struct {
-	ports   *ebpf.Map // keys are those that are taken
-	addrs   *ebpf.Map // keys are the addresses of ours
-	sockets *ebpf.Map // the socket, as long as somebody has it open
+	ports   *ebpf.Map // a set of portKey
+	addrs   *ebpf.Map // the set of addresses of these ports, and socketAddr
+	sockets *ebpf.Map // the shared socket, as long as a process has it open
 	program *ebpf.Program
 	link    link.Link
 
 	mu     sync.Mutex
-	taken  map[netip.AddrPort]bool // those that are in the maps, or may be
-	sure   bool                    // they are
-	socket *Socket                 // nil once handed over
+	loaded map[netip.AddrPort]bool // the ports that are, or may be, in the maps
+	exact  bool                    // all of loaded, and nothing else, is in the maps
+	socket *Socket                 // nil once Take has returned it
 }
 
-// portKey is the key of the map of ports, as the kernel's program makes it.
+// portKey is the key of the map of ports, laid out as the eBPF program builds it.
 type portKey struct {
 	Addr [4]byte
 	Port uint32
 }
 
-// newLookup loads and attaches the program. Its error says in words what is
-// missing for that.
+// newLookup loads and attaches the program. Its error names the missing feature
+// or privilege.
 func newLookup(ctx context.Context) (taker Taker, err error) {
-	l := &Lookup{taken: make(map[netip.AddrPort]bool)}
+	l := &Lookup{loaded: make(map[netip.AddrPort]bool)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, l.Close())
 		}
 	}()
-	if err := rlimit.RemoveMemlock(); err != nil { // before Linux 5.11 maps count against it
+	if err := rlimit.RemoveMemlock(); err != nil { // maps count towards it before Linux 5.11
 		return nil, unavailable(err)
 	}
-	for _, spec := range []struct {
-		at   **ebpf.Map
-		spec ebpf.MapSpec
+	for _, m := range []struct {
+		field **ebpf.Map
+		spec  ebpf.MapSpec
 	}{
-		{&l.ports, ebpf.MapSpec{Name: "kubeshore_ports", Type: ebpf.Hash, KeySize: 8, ValueSize: 1, MaxEntries: maxTaken, Flags: unix.BPF_F_NO_PREALLOC}},
-		{&l.addrs, ebpf.MapSpec{Name: "kubeshore_addrs", Type: ebpf.Hash, KeySize: 4, ValueSize: 1, MaxEntries: maxTaken, Flags: unix.BPF_F_NO_PREALLOC}},
+		{&l.ports, ebpf.MapSpec{Name: "kubeshore_ports", Type: ebpf.Hash, KeySize: 8, ValueSize: 1, MaxEntries: maxEntries, Flags: unix.BPF_F_NO_PREALLOC}},
+		{&l.addrs, ebpf.MapSpec{Name: "kubeshore_addrs", Type: ebpf.Hash, KeySize: 4, ValueSize: 1, MaxEntries: maxEntries, Flags: unix.BPF_F_NO_PREALLOC}},
 		{&l.sockets, ebpf.MapSpec{Name: "kubeshore_sock", Type: ebpf.SockMap, KeySize: 4, ValueSize: 4, MaxEntries: 1}},
 	} {
-		if *spec.at, err = ebpf.NewMap(&spec.spec); err != nil {
+		if *m.field, err = ebpf.NewMap(&m.spec); err != nil {
 			return nil, unavailable(err)
 		}
 	}
@@ -86,7 +88,7 @@ func newLookup(ctx context.Context) (taker Taker, err error) {
 	if err != nil {
 		return nil, unavailable(err)
 	}
-	if err := l.addrs.Put(home.As4(), []byte{1}); err != nil {
+	if err := l.addrs.Put(socketAddr.As4(), []byte{1}); err != nil {
 		return nil, unavailable(err)
 	}
 	if l.socket, err = l.newSocket(ctx); err != nil {
@@ -103,13 +105,13 @@ func newLookup(ctx context.Context) (taker Taker, err error) {
 	return l, nil
 }
 
-// unavailable says what is missing.
+// unavailable returns an error that states why sk_lookup isn't available.
 func unavailable(err error) error {
 	switch {
 	case errors.Is(err, ebpf.ErrNotSupported), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOSYS):
-		return fmt.Errorf("this kernel has no sk_lookup: %w", err)
+		return fmt.Errorf("this kernel doesn't support sk_lookup: %w", err)
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
-		return errors.New("no right to sk_lookup: it takes CAP_BPF and CAP_NET_ADMIN, or root")
+		return errors.New("sk_lookup needs CAP_BPF and CAP_NET_ADMIN, or root")
 	}
 	return fmt.Errorf("sk_lookup: %w", err)
 }
@@ -118,19 +120,20 @@ func unavailable(err error) error {
 const (
 	ctxFamily    = 8
 	ctxProtocol  = 12
-	ctxLocalIP4  = 40 // in network order
-	ctxLocalPort = 60 // in host order
+	ctxLocalIP4  = 40 // in network byte order
+	ctxLocalPort = 60 // in host byte order
 )
 
-// What the program answers.
+// The program's return values.
 const (
 	skDrop = 0
 	skPass = 1
 )
 
-// instructions is the program: a connection to a port that is taken goes to the
-// socket, one to another port of our addresses is refused, and all others are
-// none of ours. Where the socket is gone, as its owner is, all of ours refuse.
+// instructions returns the program. It assigns a connection to the shared socket
+// if its port is in the map, refuses it if only its address is, and otherwise
+// passes it on to the usual lookup. If no process has the socket open any more,
+// the ports in the map refuse connections too.
 func (l *Lookup) instructions() asm.Instructions {
 	return asm.Instructions{
 		asm.Mov.Reg(asm.R6, asm.R1),
@@ -138,7 +141,7 @@ func (l *Lookup) instructions() asm.Instructions {
 		asm.JNE.Imm(asm.R2, unix.AF_INET, "pass"),
 		asm.LoadMem(asm.R2, asm.R6, ctxProtocol, asm.Word),
 		asm.JNE.Imm(asm.R2, unix.IPPROTO_TCP, "pass"),
-		// The key: the address, and the port behind it.
+		// The key on the stack: the address, followed by the port.
 		asm.LoadMem(asm.R2, asm.R6, ctxLocalIP4, asm.Word),
 		asm.StoreMem(asm.RFP, -8, asm.R2, asm.Word),
 		asm.LoadMem(asm.R2, asm.R6, ctxLocalPort, asm.Word),
@@ -147,7 +150,7 @@ func (l *Lookup) instructions() asm.Instructions {
 		asm.Mov.Reg(asm.R2, asm.RFP),
 		asm.Add.Imm(asm.R2, -8),
 		asm.FnMapLookupElem.Call(),
-		asm.JNE.Imm(asm.R0, 0, "taken"),
+		asm.JNE.Imm(asm.R0, 0, "assign"),
 		asm.LoadMapPtr(asm.R1, l.addrs.FD()),
 		asm.Mov.Reg(asm.R2, asm.RFP),
 		asm.Add.Imm(asm.R2, -8),
@@ -157,7 +160,7 @@ func (l *Lookup) instructions() asm.Instructions {
 		asm.Mov.Imm(asm.R0, skPass).WithSymbol("pass"),
 		asm.Return(),
 
-		asm.StoreImm(asm.RFP, -8, 0, asm.Word).WithSymbol("taken"),
+		asm.StoreImm(asm.RFP, -8, 0, asm.Word).WithSymbol("assign"),
 		asm.LoadMapPtr(asm.R1, l.sockets.FD()),
 		asm.Mov.Reg(asm.R2, asm.RFP),
 		asm.Add.Imm(asm.R2, -8),
@@ -178,57 +181,64 @@ func (l *Lookup) instructions() asm.Instructions {
 	}
 }
 
-// How is that of a Taker.
+// How implements [Taker].
 func (*Lookup) How() string { return "one socket for all ports (sk_lookup)" }
 
-// Take is that of a Taker. A caller that has no socket is given the one, or, as that
-// may be lost, another one in place of it.
-func (l *Lookup) Take(ctx context.Context, want, have []netip.AddrPort) (taken []Socket, faults map[netip.AddrPort]error, err error) {
+// Take implements [Taker]. A caller without a socket gets the shared one, or a
+// new one if an earlier call has returned that.
+func (l *Lookup) Take(ctx context.Context, want, existing []netip.AddrPort) (sockets []Socket, portErrors map[netip.AddrPort]error, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	wanted := make(map[netip.AddrPort]bool, len(want))
-	faults = make(map[netip.AddrPort]error)
+	portErrors = make(map[netip.AddrPort]error)
 	for _, at := range want {
 		if !at.Addr().Is4() {
-			faults[at] = fmt.Errorf("%v is no IPv4 address", at.Addr())
+			portErrors[at] = fmt.Errorf("%v is not an IPv4 address", at.Addr())
 			continue
 		}
 		wanted[at] = true
 	}
-	if len(wanted) > maxTaken {
-		return nil, nil, fmt.Errorf("%d ports are more than the %d that there is room for", len(wanted), maxTaken)
+	if len(wanted) > maxEntries {
+		return nil, nil, fmt.Errorf("%d ports exceed the limit of %d", len(wanted), maxEntries)
 	}
-	if !slices.Contains(have, netip.AddrPort{}) {
+	if !slices.Contains(existing, netip.AddrPort{}) {
 		if l.socket == nil {
 			if l.socket, err = l.newSocket(ctx); err != nil {
 				return nil, nil, err
 			}
 		}
-		taken, l.socket = []Socket{*l.socket}, nil
+		sockets, l.socket = []Socket{*l.socket}, nil
 	}
-	was := l.taken
-	if !l.sure {
-		was = nil
-	}
-	gone, come := missing(l.taken, wanted), missing(wanted, was)
-	goneAddrs, comeAddrs := missing(addrsOf(l.taken), addrsOf(wanted)), missing(addrsOf(wanted), addrsOf(was))
-	maps.Copy(l.taken, wanted) // what may be in the maps from here on
-	// An address is ours before the first of its ports is, and after the last.
-	err = errors.Join(
-		remove(l.ports, portKeys(gone)), remove(l.addrs, addrKeys(goneAddrs)),
-		add(l.addrs, addrKeys(comeAddrs)), add(l.ports, portKeys(come)),
-	)
-	if l.sure = err == nil; l.sure {
-		l.taken = wanted
-	}
-	return taken, faults, err
+	return sockets, portErrors, l.updateLocked(wanted)
 }
 
-// missing returns those of one set that aren't in the other.
-func missing[K comparable](of, in map[K]bool) []K {
+// updateLocked changes the maps so that they have the wanted ports. After a
+// failure, the next call repeats all changes that may be missing. l.mu must be held.
+func (l *Lookup) updateLocked(wanted map[netip.AddrPort]bool) error {
+	present := l.loaded
+	if !l.exact {
+		present = nil
+	}
+	removed, added := difference(l.loaded, wanted), difference(wanted, present)
+	removedAddrs, addedAddrs := difference(addrsOf(l.loaded), addrsOf(wanted)), difference(addrsOf(wanted), addrsOf(present))
+	maps.Copy(l.loaded, wanted) // some may be in the maps even after a failure
+	// An address is in its map before the first of its ports, and until after the last.
+	err := errors.Join(
+		deleteKeys(l.ports, portKeys(removed)), deleteKeys(l.addrs, addrKeys(removedAddrs)),
+		putKeys(l.addrs, addrKeys(addedAddrs)), putKeys(l.ports, portKeys(added)),
+	)
+	l.exact = err == nil
+	if l.exact {
+		l.loaded = wanted
+	}
+	return err
+}
+
+// difference returns the elements of a that are not in b.
+func difference[K comparable](a, b map[K]bool) []K {
 	var keys []K
-	for key := range of {
-		if !in[key] {
+	for key := range a {
+		if !b[key] {
 			keys = append(keys, key)
 		}
 	}
@@ -244,17 +254,17 @@ func addrsOf(ports map[netip.AddrPort]bool) map[netip.Addr]bool {
 	return addrs
 }
 
-func add[K any](to *ebpf.Map, keys []K) error {
+func putKeys[K any](m *ebpf.Map, keys []K) error {
 	if len(keys) == 0 {
 		return nil
 	}
-	_, err := to.BatchUpdate(keys, make([]uint8, len(keys)), nil)
+	_, err := m.BatchUpdate(keys, make([]uint8, len(keys)), nil)
 	return err
 }
 
-func remove[K any](from *ebpf.Map, keys []K) error {
+func deleteKeys[K any](m *ebpf.Map, keys []K) error {
 	for _, key := range keys {
-		if err := from.Delete(key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		if err := m.Delete(key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 			return err
 		}
 	}
@@ -269,40 +279,45 @@ func portKeys(ports []netip.AddrPort) []portKey {
 	return keys
 }
 
-// addrKeys leaves out the address of the socket, which is always ours.
+// addrKeys returns the keys of addresses, except socketAddr, which is always in the map.
 func addrKeys(addrs []netip.Addr) [][4]byte {
 	var keys [][4]byte
 	for _, addr := range addrs {
-		if addr != home {
+		if addr != socketAddr {
 			keys = append(keys, addr.As4())
 		}
 	}
 	return keys
 }
 
-// newSocket makes the socket that the program hands connections to. It is in the
-// map as long as it is open, by whomever.
+// newSocket opens the shared socket and puts it into its map, where it remains
+// until every process has closed it.
 func (l *Lookup) newSocket(ctx context.Context) (*Socket, error) {
 	var listener *net.TCPListener
 	err := error(unix.EADDRINUSE)
-	for i := 0; i < len(homePorts) && err != nil; i++ {
-		listener, err = listenTCP(ctx, netip.AddrPortFrom(home, homePorts[i]))
+	for i := 0; i < len(socketPorts) && err != nil; i++ {
+		listener, err = listenTCP(ctx, netip.AddrPortFrom(socketAddr, socketPorts[i]))
 	}
 	if err != nil {
 		return nil, err
 	}
-	raw, err := listener.SyscallConn()
-	if err == nil {
-		e := raw.Control(func(fd uintptr) { err = l.sockets.Put(uint32(0), uint32(fd)) })
-		err = errors.Join(err, e)
-	}
-	if err != nil {
+	if err := l.putSocket(listener); err != nil {
 		return nil, errors.Join(fmt.Errorf("socket for sk_lookup: %w", err), listener.Close())
 	}
 	return &Socket{TCPListener: listener}, nil
 }
 
-// Close is that of a Taker.
+func (l *Lookup) putSocket(listener *net.TCPListener) error {
+	raw, err := listener.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var putErr error
+	err = raw.Control(func(fd uintptr) { putErr = l.sockets.Put(uint32(0), uint32(fd)) })
+	return errors.Join(putErr, err)
+}
+
+// Close implements [Taker].
 func (l *Lookup) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -310,7 +325,7 @@ func (l *Lookup) Close() error {
 	if l.link != nil {
 		errs = append(errs, l.link.Close())
 	}
-	if l.socket != nil { // nobody has ever asked for it
+	if l.socket != nil { // no call of Take has returned it
 		errs = append(errs, l.socket.Close())
 		l.socket = nil
 	}

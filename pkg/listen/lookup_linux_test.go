@@ -17,7 +17,7 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/listen"
 )
 
-// newLookup returns a Lookup. It needs root, as kubeshore does.
+// newLookup returns a Lookup. It skips the test where that needs root.
 func newLookup(t testing.TB) listen.Taker {
 	t.Helper()
 	taker, err := listen.Open(t.Context(), listen.ModeLookup)
@@ -35,8 +35,9 @@ func newLookup(t testing.TB) listen.Taker {
 	return taker
 }
 
-// wildcard is a user's own server on all addresses, which answers "mine".
-func wildcard(t *testing.T, network string, port uint16) {
+// startWildcardServer starts the user's own server, which listens at all addresses
+// and responds with "mine".
+func startWildcardServer(t *testing.T, network string, port uint16) {
 	t.Helper()
 	var config net.ListenConfig
 	l, err := config.Listen(t.Context(), network, fmt.Sprintf(":%d", port))
@@ -61,11 +62,12 @@ func wildcard(t *testing.T, network string, port uint16) {
 	})
 }
 
-func answers(t *testing.T, at string) string {
-	t.Helper()
+// dial returns the first four bytes that a server at an address sends, or the
+// text of the error.
+func dial(at string) string {
 	conn, err := net.Dial("tcp", at)
 	if err != nil {
-		t.Fatal(err)
+		return err.Error()
 	}
 	defer conn.Close()
 	text := make([]byte, 4)
@@ -73,83 +75,77 @@ func answers(t *testing.T, at string) string {
 	return string(text[:n])
 }
 
-// A user's server has a service's port on all addresses, from before or later, and
-// neither is in the other's way: a port of a service's address that isn't the
-// service's refuses, although the server is there.
-func TestLookupBesideServersOnAllAddresses(t *testing.T) {
-	for _, network := range []string{"tcp4", "tcp6"} { // the latter's [::] takes both families
+// checkReachesWildcardServer checks that a connection reaches the user's server.
+func checkReachesWildcardServer(t *testing.T, at string) {
+	t.Helper()
+	if got := dial(at); got != "mine" {
+		t.Errorf("%s: got %q, want the response of the user's server", at, got)
+	}
+}
+
+// The user's server listens on a service's port at all addresses, from before or
+// after, and both work. Another port of the service's address refuses, even if
+// the server listens on it.
+func TestLookupWithServerAtAllAddresses(t *testing.T) {
+	for _, network := range []string{"tcp4", "tcp"} { // the latter's [::] includes IPv4
 		for _, when := range []string{"before", "after"} {
 			t.Run(network+" "+when, func(t *testing.T) {
-				p, at := newPorts(t, newLookup(t)), places(t, 2)
-				network := network
-				if network == "tcp6" {
-					network = "tcp"
-				}
+				p, at := newPorts(t, newLookup(t)), freePorts(t, 2)
 				if when == "before" {
-					wildcard(t, network, at[0].Port())
+					startWildcardServer(t, network, at[0].Port())
 				}
-				set(t, p, at[0])
+				mustSet(t, p, at[0])
 				if when == "after" {
-					wildcard(t, network, at[0].Port())
+					startWildcardServer(t, network, at[0].Port())
 				}
-				if got := reach(t, p, at[0]); got != at[0].String() {
-					t.Errorf("LocalAddr %s, want %s", got, at[0])
+				checkAccepts(t, p, at[0])
+				checkReachesWildcardServer(t, fmt.Sprintf("127.0.0.1:%d", at[0].Port()))
+				checkReachesWildcardServer(t, at[1].String()) // not an address of Ports
+				otherPort := freePorts(t, 1)[0].Port()
+				startWildcardServer(t, network, otherPort)
+				if other := netip.AddrPortFrom(at[0].Addr(), otherPort); !isRefused(other) {
+					t.Errorf("%v isn't in the set, but isn't refused", other)
 				}
-				if got := answers(t, fmt.Sprintf("127.0.0.1:%d", at[0].Port())); got != "mine" {
-					t.Errorf("the user's server says %q", got)
-				}
-				if got := answers(t, at[1].String()); got != "mine" {
-					t.Errorf("at an address that isn't ours the user's server says %q", got)
-				}
-				other := places(t, 1)[0].Port()
-				wildcard(t, network, other)
-				if at := netip.AddrPortFrom(at[0].Addr(), other); !refused(at) {
-					t.Errorf("%v isn't the service's and accepts", at)
-				}
-				set(t, p)
-				if got := answers(t, at[0].String()); got != "mine" {
-					t.Errorf("at an address that isn't ours any more the user's server says %q", got)
-				}
+				mustSet(t, p)
+				checkReachesWildcardServer(t, at[0].String()) // not an address of Ports any more
 			})
 		}
 	}
 }
 
-// A server that listens at a service's very address and port doesn't get its
-// connections either.
-func TestLookupBeforeBoundSockets(t *testing.T) {
-	p, at := newPorts(t, newLookup(t)), places(t, 1)
+// A server that listens at exactly a service's address and port gets none of the
+// service's connections.
+func TestLookupPrecedesBoundSockets(t *testing.T) {
+	p, at := newPorts(t, newLookup(t)), freePorts(t, 1)
 	l, err := net.Listen("tcp", at[0].String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	set(t, p, at[0])
-	if got := reach(t, p, at[0]); got != at[0].String() {
-		t.Errorf("LocalAddr %s, want %s", got, at[0])
-	}
+	mustSet(t, p, at[0])
+	checkAccepts(t, p, at[0])
 }
 
-// Not even the one socket's own port is in the way of a server on all addresses.
-func TestLookupLeavesUsualPortsFree(t *testing.T) {
-	taken, _, err := newLookup(t).Take(t.Context(), places(t, 1), nil)
+// The port of the shared socket is one on which no server listens at all addresses.
+func TestLookupSocketHasUnusedPort(t *testing.T) {
+	sockets, _, err := newLookup(t).Take(t.Context(), freePorts(t, 1), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer taken[0].Close()
-	if port := netip.MustParseAddrPort(taken[0].Addr().String()).Port(); port > 6 {
-		t.Errorf("it has port %d, which programs of the user's may want", port)
+	defer sockets[0].Close()
+	if port := netip.MustParseAddrPort(sockets[0].Addr().String()).Port(); port > 6 {
+		t.Errorf("got port %d, want 1 to 6", port)
 	}
 }
 
-// While another port of the address comes and goes, no connection to it falls through
-// to a user's server: it is accepted here, or refused.
+// While a port is added to and removed from the set, each connection to it is
+// accepted or refused. None reaches the user's server.
 func TestLookupNeverFallsThrough(t *testing.T) {
 	const changes = 300
-	p, at := newPorts(t, newLookup(t)), places(t, 1)[0]
-	stays := netip.AddrPortFrom(at.Addr(), places(t, 1)[0].Port())
-	set(t, p, stays)
-	wildcard(t, "tcp4", at.Port())
+	p, at := newPorts(t, newLookup(t)), freePorts(t, 1)[0]
+	permanent := netip.AddrPortFrom(at.Addr(), freePorts(t, 1)[0].Port())
+	mustSet(t, p, permanent)
+	startWildcardServer(t, "tcp4", at.Port())
 	var running sync.WaitGroup
 	running.Go(func() {
 		for {
@@ -165,21 +161,21 @@ func TestLookupNeverFallsThrough(t *testing.T) {
 	running.Go(func() {
 		defer close(done)
 		for range changes {
-			for _, want := range [][]netip.AddrPort{{stays, at}, {stays}} {
-				if faults := p.Set(t.Context(), want); len(faults) > 0 {
-					t.Error(faults)
+			for _, want := range [][]netip.AddrPort{{permanent, at}, {permanent}} {
+				if portErrors := p.Set(t.Context(), want); len(portErrors) > 0 {
+					t.Errorf("got port errors %v, want none", portErrors)
 				}
 			}
 		}
 	})
-	asked := 0
-	for changing := true; changing; asked++ {
+	connections := 0
+	for changing := true; changing; connections++ {
 		select {
 		case <-done:
 			changing = false
 		default:
 		}
-		if answersSoon(at.String()) == "mine" {
+		if dial(at.String()) == "mine" {
 			t.Error("the user's server got a connection to a service's address")
 		}
 	}
@@ -187,47 +183,44 @@ func TestLookupNeverFallsThrough(t *testing.T) {
 		t.Error(err)
 	}
 	running.Wait()
-	t.Logf("%d connections during %d changes", asked, 2*changes)
+	t.Logf("%d connections during %d changes", connections, 2*changes)
 }
 
-// An address that can't be had is no fault of the others.
-func TestLookupOfIPv6(t *testing.T) {
-	p, at, six := newPorts(t, newLookup(t)), places(t, 1)[0], netip.MustParseAddrPort("[::1]:80")
-	if faults := p.Set(t.Context(), []netip.AddrPort{six, at}); len(faults) != 1 || faults[six] == nil {
-		t.Errorf("faults %v, want one of %v", faults, six)
+func TestLookupRejectsOnlyIPv6(t *testing.T) {
+	p, at, six := newPorts(t, newLookup(t)), freePorts(t, 1)[0], netip.MustParseAddrPort("[::1]:80")
+	if portErrors := p.Set(t.Context(), []netip.AddrPort{six, at}); len(portErrors) != 1 || portErrors[six] == nil {
+		t.Errorf("got port errors %v, want one for %v", portErrors, six)
 	}
-	if got := reach(t, p, at); got != at.String() {
-		t.Errorf("LocalAddr %s, want %s", got, at)
-	}
+	checkAccepts(t, p, at)
 }
 
-// Once the one who accepts is gone, what was taken refuses, and nobody else gets it.
-func TestLookupWithoutOwnerRefuses(t *testing.T) {
-	taker, at := newLookup(t), places(t, 1)
+// After Ports has closed, its ports refuse until the Taker closes. No other
+// server gets the connections.
+func TestLookupRefusesWithoutSocket(t *testing.T) {
+	taker, at := newLookup(t), freePorts(t, 1)
 	p := listen.New(taker)
-	set(t, p, at[0])
-	wildcard(t, "tcp4", at[0].Port())
+	mustSet(t, p, at[0])
+	startWildcardServer(t, "tcp4", at[0].Port())
 	if err := p.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if !refused(at[0]) {
-		t.Error("it doesn't refuse")
+	if !isRefused(at[0]) {
+		t.Errorf("%v isn't refused after Ports has closed", at[0])
 	}
 	if err := taker.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if got := answers(t, at[0].String()); got != "mine" {
-		t.Errorf("after the end the user's server says %q", got)
-	}
+	checkReachesWildcardServer(t, at[0].String())
 }
 
-// What a killed process has taken is free at once, and two at once don't harm each other.
+// When a process is killed, its ports are free immediately. Two processes with a
+// Lookup don't affect each other.
 func TestLookupEndsWithItsProcess(t *testing.T) {
-	mine, at := newPorts(t, newLookup(t)), places(t, 2)
-	set(t, mine, at[1])
-	wildcard(t, "tcp4", at[0].Port())
+	p, at := newPorts(t, newLookup(t)), freePorts(t, 2)
+	mustSet(t, p, at[1])
+	startWildcardServer(t, "tcp4", at[0].Port())
 	command := exec.Command(os.Args[0])
-	command.Env = append(os.Environ(), takerOf+"="+at[0].String())
+	command.Env = append(os.Environ(), listenerEnv+"="+at[0].String())
 	out, err := command.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -237,65 +230,54 @@ func TestLookupEndsWithItsProcess(t *testing.T) {
 	}
 	defer func() { _ = command.Wait() }()
 	defer func() { _ = command.Process.Kill() }()
-	if line, err := bufio.NewReader(out).ReadString('\n'); line != "taken\n" {
-		t.Fatal(line, err)
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != "listening\n" {
+		t.Fatalf("got line %q (%v), want %q", line, err, "listening\n")
 	}
-	conn, err := net.Dial("tcp", at[0].String()) // it isn't accepted, but nobody else has it
+	conn, err := net.Dial("tcp", at[0].String()) // the process has a socket, but accepts nothing
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if got := reach(t, mine, at[1]); got != at[1].String() {
-		t.Errorf("beside another one LocalAddr is %s, want %s", got, at[1])
-	}
-	began := time.Now()
+	checkAccepts(t, p, at[1])
+	start := time.Now()
 	if err := command.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	_ = command.Wait() // killed
-	for answersSoon(at[0].String()) != "mine" {
-		if time.Since(began) > 10*time.Second {
-			t.Fatal("it is not free")
+	for dial(at[0].String()) != "mine" {
+		if time.Since(start) > 10*time.Second {
+			t.Fatalf("%v isn't free 10s after the process was killed", at[0])
 		}
 	}
-	t.Logf("free after %v", time.Since(began))
-	if got := reach(t, mine, at[1]); got != at[1].String() {
-		t.Errorf("after its end LocalAddr is %s, want %s", got, at[1])
-	}
+	t.Logf("free after %v", time.Since(start))
+	checkAccepts(t, p, at[1])
 }
 
-func answersSoon(at string) string {
-	conn, err := net.Dial("tcp", at)
-	if err != nil {
-		return err.Error()
-	}
-	defer conn.Close()
-	text := make([]byte, 4)
-	n, _ := conn.Read(text)
-	return string(text[:n])
-}
+// unprivilegedEnv makes TestOpenWithoutCapabilities the process without privileges.
+const unprivilegedEnv = "LISTEN_TEST_UNPRIVILEGED"
 
-// Whoever may not use sk_lookup is told, and has a socket for each port.
-func TestWithoutRight(t *testing.T) {
-	if os.Getenv("LISTEN_TEST_NO_RIGHT") == "" {
+// Without the capabilities for sk_lookup, ModeLookup fails, and ModeAuto falls back
+// to one socket per port.
+func TestOpenWithoutCapabilities(t *testing.T) {
+	if os.Getenv(unprivilegedEnv) == "" {
 		if os.Geteuid() != 0 {
-			t.Skip("needs root, to let go of it")
+			t.Skip("dropping privileges needs root")
 		}
-		command := exec.Command(os.Args[0], "-test.run=^TestWithoutRight$", "-test.v")
-		command.Env = append(os.Environ(), "LISTEN_TEST_NO_RIGHT=1")
+		command := exec.Command(os.Args[0], "-test.run=^TestOpenWithoutCapabilities$", "-test.v")
+		command.Env = append(os.Environ(), unprivilegedEnv+"=1")
 		command.Dir = "/"
 		command.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-		copied, err := os.ReadFile(os.Args[0])
+		binary, err := os.ReadFile(os.Args[0])
 		if err != nil {
 			t.Fatal(err)
 		}
-		// Where the binary is, somebody else may not look.
+		// Other users can't read the folder of the original.
 		file, err := os.CreateTemp("", "listen.test")
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer os.Remove(file.Name())
-		_, err = file.Write(copied)
+		_, err = file.Write(binary)
 		if err := errors.Join(err, file.Chmod(0o755), file.Close()); err != nil {
 			t.Fatal(err)
 		}
@@ -306,19 +288,19 @@ func TestWithoutRight(t *testing.T) {
 		return
 	}
 	if _, err := listen.Open(t.Context(), listen.ModeLookup); err == nil || !strings.Contains(err.Error(), "CAP_BPF") {
-		t.Errorf("sk_lookup: %v", err)
+		t.Errorf("ModeLookup: got error %v, want one that names CAP_BPF", err)
 	}
 	taker, err := listen.Open(t.Context(), listen.ModeAuto)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if how := taker.How(); !strings.HasPrefix(how, "a socket for each port (no right to sk_lookup") {
-		t.Error(how)
+	if got, want := taker.How(), "one socket per port (sk_lookup needs CAP_BPF"; !strings.HasPrefix(got, want) {
+		t.Errorf("ModeAuto: got %q, want the prefix %q", got, want)
 	}
 }
 
-// BenchmarkTake takes 10,000 ports, and says how many descriptors that costs, and how
-// long a socket for each of 1,000 takes for each.
+// BenchmarkTake measures how long a Lookup takes for 10,000 ports, how many
+// descriptors it uses, and how much longer Each takes per port.
 func BenchmarkTake(b *testing.B) {
 	const many, few = 10_000, 1_000
 	want := make([]netip.AddrPort, many)
@@ -330,18 +312,18 @@ func BenchmarkTake(b *testing.B) {
 	for range b.N {
 		before := openFiles(b)
 		taker := newLookup(b)
-		began := time.Now()
-		sockets, faults, err := taker.Take(b.Context(), want, nil)
-		lookup += time.Since(began)
-		if err != nil || len(faults) > 0 {
-			b.Fatal(err, faults)
+		start := time.Now()
+		sockets, portErrors, err := taker.Take(b.Context(), want, nil)
+		lookup += time.Since(start)
+		if err != nil || len(portErrors) > 0 {
+			b.Fatal(err, portErrors)
 		}
 		descriptors = openFiles(b) - before
-		began = time.Now()
-		more, faults, err := listen.NewEach("test").Take(b.Context(), want[:few], nil)
-		each += time.Since(began)
-		if err != nil || len(faults) > 0 {
-			b.Fatal(err, faults)
+		start = time.Now()
+		more, portErrors, err := listen.NewEach("test").Take(b.Context(), want[:few], nil)
+		each += time.Since(start)
+		if err != nil || len(portErrors) > 0 {
+			b.Fatal(err, portErrors)
 		}
 		for _, s := range append(sockets, more...) {
 			_ = s.Close()

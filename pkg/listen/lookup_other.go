@@ -7,5 +7,7 @@ import (
 	"errors"
 )
 
-// newLookup says that there is no such thing.
-func newLookup(context.Context) (Taker, error) { return nil, errors.New("only Linux has sk_lookup") }
+// newLookup returns an error: sk_lookup is a feature of Linux.
+func newLookup(context.Context) (Taker, error) {
+	return nil, errors.New("sk_lookup is only available on Linux")
+}

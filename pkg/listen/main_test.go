@@ -13,10 +13,10 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/listen"
 )
 
-// clientOf is the variable that makes the test binary a client that connects,
-// ends its sending half, says so, and waits to be killed.
-const clientOf = "LISTEN_TEST_CLIENT_OF"
+// clientEnv makes the test binary a client: the value is the address to connect to.
+const clientEnv = "LISTEN_TEST_CLIENT"
 
+// runClient connects, shuts down its sending side, reports that, and waits to be killed.
 func runClient(at string) {
 	conn, err := net.Dial("tcp", at)
 	if err == nil {
@@ -29,30 +29,30 @@ func runClient(at string) {
 	_, _ = io.Copy(io.Discard, os.Stdin)
 }
 
-// takerOf is the variable that makes the test binary one that takes a port, says so,
-// and waits to be killed.
-const takerOf = "LISTEN_TEST_TAKER_OF"
+// listenerEnv makes the test binary a process that listens: the value is the address and port.
+const listenerEnv = "LISTEN_TEST_LISTENER"
 
-func runTaker(text string) {
+// runListener listens on a port, reports that, and waits to be killed.
+func runListener(text string) {
 	at := netip.MustParseAddrPort(text)
 	taker, err := listen.Open(context.Background(), listen.ModeLookup)
 	if err != nil {
 		panic(err)
 	}
-	if faults := listen.New(taker).Set(context.Background(), []netip.AddrPort{at}); len(faults) > 0 {
-		panic(faults)
+	if portErrors := listen.New(taker).Set(context.Background(), []netip.AddrPort{at}); len(portErrors) > 0 {
+		panic(portErrors)
 	}
-	_, _ = os.Stdout.WriteString("taken\n")
+	_, _ = os.Stdout.WriteString("listening\n")
 	select {}
 }
 
 func TestMain(m *testing.M) {
-	if at := os.Getenv(clientOf); at != "" {
+	if at := os.Getenv(clientEnv); at != "" {
 		runClient(at)
 		return
 	}
-	if at := os.Getenv(takerOf); at != "" {
-		runTaker(at)
+	if at := os.Getenv(listenerEnv); at != "" {
+		runListener(at)
 	}
 	goleak.VerifyTestMain(m)
 }

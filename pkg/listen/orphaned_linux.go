@@ -7,41 +7,38 @@ import (
 	"net/netip"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kubeshore/kubeshore/internal/netaddr"
 )
 
 // The layout of linux/inet_diag.h: a request is a header, six fields and the
-// socket's identity; an answer is a header and 72 bytes.
+// socket's identity; a response is a header and 72 bytes.
 const (
-	diagRequestSize = unix.SizeofNlMsghdr + 56
-	diagAnswerSize  = unix.SizeofNlMsghdr + 72
-	diagIDAt        = unix.SizeofNlMsghdr + 8  // of a request: the identity
-	diagPeerPortAt  = unix.SizeofNlMsghdr + 6  // of an answer: the far port
-	diagInodeAt     = unix.SizeofNlMsghdr + 68 // of an answer: 0 if no process has the socket
-	diagAllStates   = 1<<32 - 1
+	diagRequestSize  = unix.SizeofNlMsghdr + 56
+	diagResponseSize = unix.SizeofNlMsghdr + 72
+	diagIDAt         = unix.SizeofNlMsghdr + 8  // in a request: the socket's identity
+	diagPeerPortAt   = unix.SizeofNlMsghdr + 6  // in a response: the remote port
+	diagInodeAt      = unix.SizeofNlMsghdr + 68 // in a response: 0 if no process has the socket open
+	diagAllStates    = 1<<32 - 1
 )
 
-// Orphaned tells whether the client of conn, which must be a connection that
-// was accepted from this machine, has let go of its socket: it was closed, or
-// its process is gone. A client that has ended only its sending half, with
-// shutdown(2), still has it; on the wire the two look the same. It asks the
-// kernel (sock_diag(7)), needs no privileges and takes some microseconds.
-// Where it can't tell, which is always so on systems other than Linux, it is
-// false.
+// Orphaned reports whether the client of conn has closed its socket or exited,
+// as opposed to having only shut down its sending side with shutdown(2): both
+// look the same on the wire. conn must have been accepted from a client on this
+// machine. Orphaned asks the kernel (sock_diag(7)), which takes a few
+// microseconds and needs no privileges. It returns false if the answer isn't
+// known, which is always the case on systems other than Linux.
 func Orphaned(conn net.Conn) bool {
-	client, err := netip.ParseAddrPort(conn.RemoteAddr().String())
-	if err != nil {
-		return false
-	}
-	server, err := netip.ParseAddrPort(conn.LocalAddr().String())
-	if err != nil {
+	client, server := netaddr.AddrPort(conn.RemoteAddr()), netaddr.AddrPort(conn.LocalAddr())
+	if !client.IsValid() || !server.IsValid() {
 		return false
 	}
 	owned, err := hasOwner(client, server)
 	return err == nil && !owned
 }
 
-// hasOwner tells whether a process has the TCP socket that is bound to local
-// and connected to remote.
+// hasOwner reports whether a process has the TCP socket open that is bound to
+// local and connected to remote.
 func hasOwner(local, remote netip.AddrPort) (bool, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
@@ -51,18 +48,17 @@ func hasOwner(local, remote netip.AddrPort) (bool, error) {
 	if err := unix.Sendto(fd, diagRequest(local, remote), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return false, err
 	}
-	var answer [512]byte
-	n, _, err := unix.Recvfrom(fd, answer[:], unix.MSG_DONTWAIT) // Sendto has waited for it
+	var response [512]byte
+	n, _, err := unix.Recvfrom(fd, response[:], unix.MSG_DONTWAIT) // Sendto returned after the kernel had responded
 	if err != nil {
 		return false, err
 	}
-	return ownerIn(answer[:n], remote.Port())
+	return parseOwned(response[:n], remote.Port())
 }
 
-// diagRequest asks for one socket, by its whole identity and not by a search.
+// diagRequest returns a request for a single socket, identified by its complete
+// address. The kernel looks it up instead of walking all sockets.
 func diagRequest(local, remote netip.AddrPort) []byte {
-	local = netip.AddrPortFrom(local.Addr().Unmap(), local.Port())
-	remote = netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port())
 	b := make([]byte, diagRequestSize)
 	binary.NativeEndian.PutUint32(b[0:], diagRequestSize)
 	binary.NativeEndian.PutUint16(b[4:], unix.SOCK_DIAG_BY_FAMILY)
@@ -84,23 +80,24 @@ func diagRequest(local, remote netip.AddrPort) []byte {
 	return b
 }
 
-// ownerIn reads the answer. A listener is no answer: the kernel takes one on
-// the same port where it finds no connection.
-func ownerIn(answer []byte, peerPort uint16) (bool, error) {
-	if len(answer) < unix.SizeofNlMsghdr+4 {
-		return false, errors.New("sock_diag: a short answer")
+// parseOwned reports whether the socket in a response is owned by a process. If
+// the connection doesn't exist, the kernel may return a listener on the same
+// port instead, which doesn't count.
+func parseOwned(response []byte, peerPort uint16) (bool, error) {
+	if len(response) < unix.SizeofNlMsghdr+4 {
+		return false, errors.New("sock_diag: response too short")
 	}
-	switch kind := binary.NativeEndian.Uint16(answer[4:]); {
+	switch kind := binary.NativeEndian.Uint16(response[4:]); {
 	case kind == unix.NLMSG_ERROR:
-		errno := unix.Errno(-int32(binary.NativeEndian.Uint32(answer[unix.SizeofNlMsghdr:])))
+		errno := unix.Errno(-int32(binary.NativeEndian.Uint32(response[unix.SizeofNlMsghdr:])))
 		if errno == unix.ENOENT {
 			return false, nil
 		}
 		return false, errno
-	case kind != unix.SOCK_DIAG_BY_FAMILY || len(answer) < diagAnswerSize:
-		return false, errors.New("sock_diag: not the answer to the question")
-	case binary.BigEndian.Uint16(answer[diagPeerPortAt:]) != peerPort:
+	case kind != unix.SOCK_DIAG_BY_FAMILY || len(response) < diagResponseSize:
+		return false, errors.New("sock_diag: unexpected response")
+	case binary.BigEndian.Uint16(response[diagPeerPortAt:]) != peerPort:
 		return false, nil
 	}
-	return binary.NativeEndian.Uint32(answer[diagInodeAt:]) != 0, nil
+	return binary.NativeEndian.Uint32(response[diagInodeAt:]) != 0, nil
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/listen"
 )
 
-// pair returns both ends of a connection over the loopback address given.
+// pair returns both ends of a connection over a loopback address.
 func pair(t *testing.T, address string) (client, accepted *net.TCPConn) {
 	t.Helper()
 	l, err := net.Listen("tcp", address)
@@ -33,9 +33,9 @@ func pair(t *testing.T, address string) (client, accepted *net.TCPConn) {
 	return conn.(*net.TCPConn), other.(*net.TCPConn)
 }
 
-// orphaned waits a moment until the client's socket is: the end of its bytes
-// may be seen before the kernel has taken the socket from its process.
-func orphaned(conn net.Conn) bool {
+// becomesOrphaned reports whether Orphaned returns true within a few seconds: the
+// FIN may arrive before the kernel has removed the socket from its process.
+func becomesOrphaned(conn net.Conn) bool {
 	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); {
 		if listen.Orphaned(conn) {
 			return true
@@ -49,7 +49,7 @@ func TestOrphaned(t *testing.T) {
 		t.Run(address, func(t *testing.T) {
 			client, accepted := pair(t, address)
 			if listen.Orphaned(accepted) {
-				t.Error("an open client counts as gone")
+				t.Error("the client's socket is open, but Orphaned is true")
 			}
 			if err := client.CloseWrite(); err != nil {
 				t.Fatal(err)
@@ -58,43 +58,42 @@ func TestOrphaned(t *testing.T) {
 				t.Fatal(err)
 			}
 			if listen.Orphaned(accepted) {
-				t.Error("a client that has ended its sending half counts as gone")
+				t.Error("the client has only shut down its sending side, but Orphaned is true")
 			}
 			_ = client.Close()
-			if !orphaned(accepted) {
-				t.Error("a closed client counts as there")
+			if !becomesOrphaned(accepted) {
+				t.Error("the client has closed its socket, but Orphaned is false")
 			}
 		})
 	}
-	t.Run("closed at once", func(t *testing.T) {
+	t.Run("closed immediately", func(t *testing.T) {
 		client, accepted := pair(t, "127.0.0.1:0")
 		_ = client.Close()
-		if !orphaned(accepted) {
-			t.Error("it counts as there")
+		if !becomesOrphaned(accepted) {
+			t.Error("the client has closed its socket, but Orphaned is false")
 		}
 	})
 	t.Run("reset", func(t *testing.T) {
 		client, accepted := pair(t, "127.0.0.1:0")
 		_, _ = client.SetLinger(0), client.Close()
-		if !orphaned(accepted) {
-			t.Error("it counts as there")
+		if !becomesOrphaned(accepted) {
+			t.Error("the client has reset the connection, but Orphaned is false")
 		}
 	})
-	t.Run("no socket of the system", func(t *testing.T) {
+	t.Run("not a system socket", func(t *testing.T) {
 		a, b := net.Pipe()
 		defer a.Close()
 		defer b.Close()
 		if listen.Orphaned(a) {
-			t.Error("what can't be asked counts as gone")
+			t.Error("got true for a net.Pipe, want false")
 		}
 	})
 }
 
-// However the connection came to be accepted, its client is found.
-func TestOrphanedThroughTakers(t *testing.T) {
-	withEach(t, func(t *testing.T, taker listen.Taker) {
-		p, at := newPorts(t, taker), places(t, 1)
-		set(t, p, at[0])
+func TestOrphanedWithEachTaker(t *testing.T) {
+	withEachTaker(t, func(t *testing.T, taker listen.Taker) {
+		p, at := newPorts(t, taker), freePorts(t, 1)
+		mustSet(t, p, at[0])
 		client, err := net.Dial("tcp", at[0].String())
 		if err != nil {
 			t.Fatal(err)
@@ -112,16 +111,16 @@ func TestOrphanedThroughTakers(t *testing.T) {
 			t.Fatal(err)
 		}
 		if listen.Orphaned(accepted) {
-			t.Error("a client that has ended its sending half counts as gone")
+			t.Error("the client has only shut down its sending side, but Orphaned is true")
 		}
 		_ = client.Close()
-		if !orphaned(accepted) {
-			t.Error("a closed client counts as there")
+		if !becomesOrphaned(accepted) {
+			t.Error("the client has closed its socket, but Orphaned is false")
 		}
 	})
 }
 
-func TestOrphanedOfAKilledProcess(t *testing.T) {
+func TestOrphanedAfterClientIsKilled(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -132,7 +131,7 @@ func TestOrphanedOfAKilledProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), program)
-	cmd.Env = append(os.Environ(), clientOf+"="+l.Addr().String())
+	cmd.Env = append(os.Environ(), clientEnv+"="+l.Addr().String())
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -154,11 +153,11 @@ func TestOrphanedOfAKilledProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	if listen.Orphaned(conn) {
-		t.Error("a living client counts as gone")
+		t.Error("the client is running, but Orphaned is true")
 	}
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
-	if !orphaned(conn) {
-		t.Error("a killed client counts as there")
+	if !becomesOrphaned(conn) {
+		t.Error("the client was killed, but Orphaned is false")
 	}
 }

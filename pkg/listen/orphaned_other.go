@@ -4,6 +4,6 @@ package listen
 
 import "net"
 
-// Orphaned tells whether the client of conn has let go of its socket. Here the
-// system is not asked: it is always false.
+// Orphaned reports whether the client of conn has closed its socket. On this
+// system that isn't known, and Orphaned returns false.
 func Orphaned(net.Conn) bool { return false }

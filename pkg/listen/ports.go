@@ -11,19 +11,23 @@ import (
 	"time"
 )
 
-// Ports accepts connections to what a Taker takes. Its methods may be called by
-// several goroutines at once.
+// acceptRetryDelay is how long a socket waits after a failed accept(2).
+const acceptRetryDelay = 50 * time.Millisecond
+
+// Ports accepts connections to the ports of a [Taker]. Its methods are safe for
+// concurrent use.
 type Ports struct {
-	taker    Taker
-	accepted chan net.Conn
-	closed   chan struct{}
-	serving  sync.WaitGroup // one for each socket
+	taker       Taker
+	accepted    chan net.Conn
+	closed      chan struct{}
+	acceptLoops sync.WaitGroup // one for each socket
 
 	mu      sync.Mutex
-	sockets map[netip.AddrPort]Socket // nil once closed
+	sockets map[netip.AddrPort]Socket // by Socket.For; nil once closed
 }
 
-// New returns a Ports that doesn't accept anything yet. It doesn't close taker.
+// New returns a Ports that doesn't accept any connections yet. Close doesn't
+// close taker.
 func New(taker Taker) *Ports {
 	return &Ports{
 		taker: taker, accepted: make(chan net.Conn), closed: make(chan struct{}),
@@ -31,40 +35,41 @@ func New(taker Taker) *Ports {
 	}
 }
 
-// How says in words how ports are taken.
+// How describes how the Taker listens.
 func (p *Ports) How() string { return p.taker.How() }
 
-// Set makes want the whole set that is accepted for. It returns why for those
-// that could not be had; a further call with the same set tries them anew.
-// Connections that were accepted already are not touched.
+// Set makes want the set of ports that connections are accepted for. It returns
+// an error for each port that isn't available; calling Set again retries these.
+// Established connections are not affected.
 func (p *Ports) Set(ctx context.Context, want []netip.AddrPort) map[netip.AddrPort]error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	err := net.ErrClosed
-	var taken []Socket
-	var faults map[netip.AddrPort]error
+	var opened []Socket
+	var portErrors map[netip.AddrPort]error
 	if p.sockets != nil {
-		p.drop(want)
-		taken, faults, err = p.taker.Take(ctx, want, slices.Collect(maps.Keys(p.sockets)))
+		p.closeUnwantedLocked(want)
+		opened, portErrors, err = p.taker.Take(ctx, want, slices.Collect(maps.Keys(p.sockets)))
 	}
-	for _, socket := range taken {
+	for _, socket := range opened {
 		p.sockets[socket.For] = socket
-		p.serving.Go(func() { p.serve(socket) })
+		p.acceptLoops.Go(func() { p.acceptFrom(socket) })
 	}
 	if err == nil {
-		return faults
+		return portErrors
 	}
-	faults = make(map[netip.AddrPort]error, len(want))
+	portErrors = make(map[netip.AddrPort]error, len(want))
 	for _, at := range want {
 		if _, ok := p.sockets[at]; !ok {
-			faults[at] = err
+			portErrors[at] = err
 		}
 	}
-	return faults
+	return portErrors
 }
 
-// drop closes the sockets that are for what isn't wanted any more.
-func (p *Ports) drop(want []netip.AddrPort) {
+// closeUnwantedLocked closes the sockets for ports that are not in want. p.mu
+// must be held.
+func (p *Ports) closeUnwantedLocked(want []netip.AddrPort) {
 	wanted := make(map[netip.AddrPort]bool, len(want)+1)
 	wanted[netip.AddrPort{}] = true
 	for _, at := range want {
@@ -72,23 +77,23 @@ func (p *Ports) drop(want []netip.AddrPort) {
 	}
 	for at, socket := range p.sockets {
 		if !wanted[at] {
-			_ = socket.Close() // it is gone either way
+			_ = socket.Close() // closed even on an error
 			delete(p.sockets, at)
 		}
 	}
 }
 
-// serve hands on what one socket accepts, until that is closed.
-func (p *Ports) serve(socket Socket) {
+// acceptFrom passes connections from one socket to Accept until the socket is closed.
+func (p *Ports) acceptFrom(socket Socket) {
 	for {
 		conn, err := socket.Accept()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
-		if err != nil { // most likely out of file descriptors: wait for some to be free
+		if err != nil { // most likely out of file descriptors
 			select {
 			case <-p.closed:
-			case <-time.After(50 * time.Millisecond):
+			case <-time.After(acceptRetryDelay):
 			}
 			continue
 		}
@@ -96,16 +101,16 @@ func (p *Ports) serve(socket Socket) {
 		case p.accepted <- conn:
 		case <-p.closed:
 			if tcp, ok := conn.(*net.TCPConn); ok {
-				_ = tcp.SetLinger(0) // a reset: an end would be an empty answer
+				_ = tcp.SetLinger(0) // reset: a FIN would look like an empty response
 			}
-			_ = conn.Close() // nobody asks for it any more
+			_ = conn.Close() // closed even on an error
 			return
 		}
 	}
 }
 
-// Accept returns the next connection; its LocalAddr tells what it is for. It
-// returns net.ErrClosed after Close.
+// Accept returns the next connection; LocalAddr is the address and port that the
+// client has dialed. Accept returns net.ErrClosed after Close.
 func (p *Ports) Accept() (net.Conn, error) {
 	select {
 	case conn := <-p.accepted:
@@ -115,8 +120,8 @@ func (p *Ports) Accept() (net.Conn, error) {
 	}
 }
 
-// Close stops accepting for good, and returns when nothing of it runs. It may be
-// called more than once.
+// Close closes all sockets and waits for its goroutines. It may be called more
+// than once.
 func (p *Ports) Close() error {
 	p.mu.Lock()
 	var errs []error
@@ -128,6 +133,6 @@ func (p *Ports) Close() error {
 		p.sockets = nil
 	}
 	p.mu.Unlock()
-	p.serving.Wait()
+	p.acceptLoops.Wait()
 	return errors.Join(slices.DeleteFunc(errs, func(err error) bool { return err == nil })...)
 }

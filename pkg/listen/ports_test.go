@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -15,8 +14,8 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/listen"
 )
 
-// places returns n addresses of one port that is free on all of them.
-func places(t *testing.T, n int) []netip.AddrPort {
+// freePorts returns n addresses with the same port, which is free on all of them.
+func freePorts(t *testing.T, n int) []netip.AddrPort {
 	t.Helper()
 	l, err := net.Listen("tcp4", "0.0.0.0:0")
 	if err != nil {
@@ -31,9 +30,8 @@ func places(t *testing.T, n int) []netip.AddrPort {
 	return result
 }
 
-// withEach runs a test with each way to take ports. The test binary may run without
-// root: then there is one way only, and the test says so.
-func withEach(t *testing.T, test func(*testing.T, listen.Taker)) {
+// withEachTaker runs a test with each Taker. Without root, it skips the one that needs it.
+func withEachTaker(t *testing.T, test func(*testing.T, listen.Taker)) {
 	t.Helper()
 	for _, mode := range []listen.Mode{listen.ModeEach, listen.ModeLookup} {
 		t.Run(string(mode), func(t *testing.T) {
@@ -61,33 +59,36 @@ func newPorts(t *testing.T, taker listen.Taker) *listen.Ports {
 	return p
 }
 
-func set(t *testing.T, e *listen.Ports, want ...netip.AddrPort) {
+func mustSet(t *testing.T, p *listen.Ports, want ...netip.AddrPort) {
 	t.Helper()
-	if faults := e.Set(t.Context(), want); len(faults) > 0 {
-		t.Fatal(faults)
+	if portErrors := p.Set(t.Context(), want); len(portErrors) > 0 {
+		t.Fatalf("got port errors %v, want none", portErrors)
 	}
 }
 
-// reach connects to a place and returns where the accepted end says it is.
-func reach(t *testing.T, e *listen.Ports, at netip.AddrPort) string {
+// checkAccepts connects to an address and port, and checks that p accepts the
+// connection with that local address.
+func checkAccepts(t *testing.T, p *listen.Ports, at netip.AddrPort) {
 	t.Helper()
 	client, err := net.Dial("tcp", at.String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	conn, err := e.Accept()
+	conn, err := p.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if conn.RemoteAddr().String() != client.LocalAddr().String() {
-		t.Fatalf("accepted %v, not %v", conn.RemoteAddr(), client.LocalAddr())
+	if got, want := conn.RemoteAddr().String(), client.LocalAddr().String(); got != want {
+		t.Fatalf("got remote address %s, want %s", got, want)
 	}
-	return conn.LocalAddr().String()
+	if got := conn.LocalAddr().String(); got != at.String() {
+		t.Errorf("got local address %s, want %s", got, at)
+	}
 }
 
-func refused(at netip.AddrPort) bool {
+func isRefused(at netip.AddrPort) bool {
 	conn, err := net.Dial("tcp", at.String())
 	if err == nil {
 		_ = conn.Close()
@@ -95,123 +96,116 @@ func refused(at netip.AddrPort) bool {
 	return errors.Is(err, syscall.ECONNREFUSED)
 }
 
-func TestPortsFollowTheSet(t *testing.T) { withEach(t, testFollow) }
+func TestPortsFollowTheSet(t *testing.T) { withEachTaker(t, testFollow) }
 
 func testFollow(t *testing.T, taker listen.Taker) {
-	e, at := newPorts(t, taker), places(t, 3)
-	set(t, e, at[0], at[1])
-	for _, p := range at[:2] {
-		if got := reach(t, e, p); got != p.String() {
-			t.Errorf("LocalAddr %s, want %s", got, p)
-		}
+	p, at := newPorts(t, taker), freePorts(t, 3)
+	mustSet(t, p, at[0], at[1])
+	for _, want := range at[:2] {
+		checkAccepts(t, p, want)
 	}
-	if !refused(at[2]) {
-		t.Errorf("%v was never asked for and accepts", at[2])
+	if !isRefused(at[2]) {
+		t.Errorf("%v was never in the set, but isn't refused", at[2])
 	}
-	set(t, e, at[1], at[2])
-	if !refused(at[0]) {
-		t.Errorf("%v is not in the set any more and accepts", at[0])
+	mustSet(t, p, at[1], at[2])
+	if !isRefused(at[0]) {
+		t.Errorf("%v was removed from the set, but isn't refused", at[0])
 	}
-	for _, p := range at[1:] {
-		if got := reach(t, e, p); got != p.String() {
-			t.Errorf("LocalAddr %s, want %s", got, p)
-		}
+	for _, want := range at[1:] {
+		checkAccepts(t, p, want)
 	}
 }
 
-// A port in use is named with who has it, the others work, and it is taken when it
-// comes free.
-func TestEachNamesWhatIsInUse(t *testing.T) {
-	e, at := newPorts(t, listen.NewEach("test")), places(t, 2)
+// If another process listens on a port, the error names the process, the other
+// ports work, and Set opens the port once it is free.
+func TestEachNamesTheProcessThatUsesAPort(t *testing.T) {
+	p, at := newPorts(t, listen.NewEach("test")), freePorts(t, 2)
 	other, err := net.Listen("tcp", at[0].String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer other.Close()
-	faults := e.Set(t.Context(), at)
-	if len(faults) != 1 || !strings.Contains(faults[at[0]].Error(), fmt.Sprintf("in use by listen.test (process %d)", os.Getpid())) {
-		t.Fatalf("faults %v, want that %v is in use by this process", faults, at[0])
+	portErrors := p.Set(t.Context(), at)
+	want := fmt.Sprintf("in use by listen.test (pid %d)", os.Getpid())
+	if len(portErrors) != 1 || !strings.Contains(portErrors[at[0]].Error(), want) {
+		t.Fatalf("got port errors %v, want one for %v that contains %q", portErrors, at[0], want)
 	}
-	if got := reach(t, e, at[1]); got != at[1].String() {
-		t.Errorf("LocalAddr %s, want %s", got, at[1])
-	}
+	checkAccepts(t, p, at[1])
 	_ = other.Close()
-	set(t, e, at...) // it is to be had now
-	if got := reach(t, e, at[0]); got != at[0].String() {
-		t.Errorf("LocalAddr %s, want %s", got, at[0])
-	}
+	mustSet(t, p, at...)
+	checkAccepts(t, p, at[0])
 }
 
-func TestPortsKeepAcceptedConnections(t *testing.T) { withEach(t, testKeep) }
+func TestSetKeepsAcceptedConnections(t *testing.T) { withEachTaker(t, testKeep) }
 
 func testKeep(t *testing.T, taker listen.Taker) {
-	e, at := newPorts(t, taker), places(t, 1)
-	set(t, e, at[0])
+	p, at := newPorts(t, taker), freePorts(t, 1)
+	mustSet(t, p, at[0])
 	client, err := net.Dial("tcp", at[0].String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	conn, err := e.Accept()
+	conn, err := p.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	set(t, e)
+	mustSet(t, p)
 	if _, err := client.Write([]byte("x")); err != nil {
 		t.Fatal(err)
 	}
 	if n, err := conn.Read(make([]byte, 1)); n != 1 || err != nil {
-		t.Errorf("read %d, %v", n, err)
+		t.Errorf("read %d bytes (%v), want 1", n, err)
 	}
 }
 
-func TestPortsClose(t *testing.T) { withEach(t, testClose) }
+func TestClosedPortsRefuse(t *testing.T) { withEachTaker(t, testClose) }
 
 func testClose(t *testing.T, taker listen.Taker) {
-	e, at := listen.New(taker), places(t, 2)
-	set(t, e, at...)
+	p, at := listen.New(taker), freePorts(t, 2)
+	mustSet(t, p, at...)
 	var waiting sync.WaitGroup
 	for range 2 {
 		waiting.Go(func() {
-			if _, err := e.Accept(); !errors.Is(err, net.ErrClosed) {
-				t.Errorf("Accept says %v", err)
+			if _, err := p.Accept(); !errors.Is(err, net.ErrClosed) {
+				t.Errorf("Accept: got error %v, want %v", err, net.ErrClosed)
 			}
 		})
 	}
 	for range 2 {
-		if err := e.Close(); err != nil {
+		if err := p.Close(); err != nil {
 			t.Error(err)
 		}
 	}
 	waiting.Wait()
-	if slices.ContainsFunc(at, func(p netip.AddrPort) bool { return !refused(p) }) {
-		t.Error("it still listens")
+	for _, closed := range at {
+		if !isRefused(closed) {
+			t.Errorf("%v isn't refused after Close", closed)
+		}
 	}
-	if faults := e.Set(t.Context(), at); len(faults) != 2 {
-		t.Errorf("after Close, Set says %v", faults)
+	if portErrors := p.Set(t.Context(), at); len(portErrors) != len(at) {
+		t.Errorf("Set after Close: got port errors %v, want %d", portErrors, len(at))
 	}
 }
 
-func TestTakeAgain(t *testing.T) { withEach(t, testTakeAgain) }
+// Take returns sockets again that the caller has lost, and not those that it has.
+func TestTakeReturnsLostSocketsAgain(t *testing.T) { withEachTaker(t, testTakeAgain) }
 
-// Sockets that were lost on their way are given again, those that have arrived are not.
 func testTakeAgain(t *testing.T, taker listen.Taker) {
-	at := places(t, 3)
-	taken, faults, err := taker.Take(t.Context(), at, nil)
-	if err != nil || len(faults) > 0 || len(taken) == 0 {
-		t.Fatal(taken, faults, err)
+	at := freePorts(t, 3)
+	sockets, portErrors, err := taker.Take(t.Context(), at, nil)
+	if err != nil || len(portErrors) > 0 || len(sockets) == 0 {
+		t.Fatalf("got sockets %v, port errors %v, error %v", sockets, portErrors, err)
 	}
-	for _, socket := range taken {
+	for _, socket := range sockets {
 		_ = socket.Close()
 	}
-	e := newPorts(t, taker)
+	p := newPorts(t, taker)
 	for range 2 {
-		set(t, e, at...)
-		for _, p := range at {
-			if got := reach(t, e, p); got != p.String() {
-				t.Errorf("LocalAddr %s, want %s", got, p)
-			}
+		mustSet(t, p, at...)
+		for _, want := range at {
+			checkAccepts(t, p, want)
 		}
 	}
 }

@@ -335,8 +335,8 @@ func TestUsersServerOnAllAddresses(t *testing.T) {
 	d.stop(t, syscall.SIGTERM)
 
 	d = up(t, "-n", ns, "--listen", "each")
-	d.says(t, "ports: a socket for each port (as asked for)")
-	d.says(t, fmt.Sprintf("port 8099 of %s is in use by e2e.test (process %d)", at, os.Getpid()))
+	d.says(t, "ports: one socket per port (as requested)")
+	d.says(t, fmt.Sprintf("port 8099 on %s is in use by e2e.test (pid %d)", at, os.Getpid()))
 	if err := later.Close(); err != nil {
 		t.Fatal(err)
 	}
