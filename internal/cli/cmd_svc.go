@@ -47,7 +47,7 @@ don't apply are accepted with a notice.`,
 				f.launch.Verbosity = 1
 			}
 			if c.KubefwdFile != "" || len(reservations) > 0 { // their addresses may be anywhere
-				for _, usable := range loopback.Usable() {
+				for _, usable := range loopback.UsableRanges() {
 					f.prefixes = append(f.prefixes, usable.String())
 				}
 			}

@@ -148,8 +148,8 @@ func TestResolveErrors(t *testing.T) {
 		spec Spec
 	}{
 		"no context stage": {spec: Spec{Contexts: []string{"stage"}}},
-		"service web.shop: address 127.0.0.1: must be within":       {spec: Spec{Addresses: map[string]netip.Addr{"web": netip.MustParseAddr("127.0.0.1")}}},
-		"services a.b and web.shop have the same address 127.3.3.1": {spec: Spec{Addresses: map[string]netip.Addr{"a.b.svc.cluster.local": netip.MustParseAddr("127.3.3.1"), "web": netip.MustParseAddr("127.3.3.1"), "a.b.c": netip.MustParseAddr("127.3.3.1")}}},
+		"service web.shop: invalid address 127.0.0.1: must be within": {spec: Spec{Addresses: map[string]netip.Addr{"web": netip.MustParseAddr("127.0.0.1")}}},
+		"services a.b and web.shop have the same address 127.3.3.1":   {spec: Spec{Addresses: map[string]netip.Addr{"a.b.svc.cluster.local": netip.MustParseAddr("127.3.3.1"), "web": netip.MustParseAddr("127.3.3.1"), "a.b.c": netip.MustParseAddr("127.3.3.1")}}},
 	} {
 		if _, err := resolveFile(t, c.file, c.spec); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("got %v, want %s", err, want)

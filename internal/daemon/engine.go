@@ -45,10 +45,10 @@ func newPool(o machine.Options, log logrus.FieldLogger) (*loopback.Pool, error) 
 	if err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
-	memory := loopback.OpenMemory(filepath.Join(dir, "addresses.json"), func(err error) { log.Warn(err) })
+	store := loopback.OpenStore(filepath.Join(dir, "addresses.json"), func(err error) { log.Warn(err) })
 	owner := userdirs.UserID()
 	if o.HostsFile != hosts.DefaultPath() {
 		owner += " " + o.HostsFile
 	}
-	return loopback.NewPool(o.Prefixes, owner, memory)
+	return loopback.NewPool(o.Prefixes, owner, store)
 }

@@ -65,7 +65,7 @@ func ParsePrefixes(texts []string) ([]netip.Prefix, error) {
 			return nil, fmt.Errorf("invalid --cidr %q: must be an IPv4 prefix, e.g. %v", text, loopback.DefaultPrefix)
 		}
 		if err := loopback.CheckPrefix(prefix); err != nil {
-			return nil, fmt.Errorf("invalid --cidr %q: %w", text, err)
+			return nil, fmt.Errorf("--cidr: %w", err)
 		}
 		prefixes = append(prefixes, prefix)
 	}
@@ -103,7 +103,7 @@ func OpenRootless(ctx context.Context, o Options, log logrus.FieldLogger) (Machi
 	m := Machine{Ports: ports, Aliases: &loopback.Aliases{}, Close: ports.Close}
 	var missing []string
 	_, each := ports.(*listen.Each)
-	if least := listen.LeastPort(); each && least > 1 && os.Geteuid() != 0 {
+	if least := listen.UnprivilegedPortStart(); each && least > 1 && os.Geteuid() != 0 {
 		missing = append(missing, fmt.Sprintf("no ports below %d", least))
 	}
 	file, err := hosts.Open(o.HostsFile, o.Owner)

@@ -8,52 +8,54 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+
+	"github.com/kubeshore/kubeshore/internal/netaddr"
 )
 
-// Aliases makes addresses reachable on this machine: macOS answers on
-// 127.0.0.1 alone, and on what else is an alias of the interface lo0. The zero
-// value is ready. It needs root, and is not safe for concurrent use.
+// Aliases makes addresses reachable on this machine: macOS answers only on
+// 127.0.0.1 and on aliases of the interface lo0. The zero value is ready to use.
+// Aliases needs root, and is not safe for concurrent use.
 type Aliases struct {
-	have map[netip.Addr]bool // ours; true if it is certain that it is there
+	aliases map[netip.Addr]bool // those to remove later; true if known to exist
 }
 
-// Set makes addrs the whole set of the aliases that are ours. It does what it
-// can, and returns what it couldn't; a further call tries that again.
+// Set makes addrs the set of aliases. It continues after an error; calling Set
+// again retries the aliases that failed.
 func (a *Aliases) Set(ctx context.Context, addrs []netip.Addr) error {
 	var errs []error
 	want := make(map[netip.Addr]bool, len(addrs))
 	for _, addr := range addrs {
 		want[addr] = true
-		if a.have[addr] {
+		if a.aliases[addr] {
 			continue
 		}
-		if a.have == nil {
-			a.have = make(map[netip.Addr]bool)
+		if a.aliases == nil {
+			a.aliases = make(map[netip.Addr]bool)
 		}
-		// Noted first: a run that is cut short may have made it. To make one
-		// again that is there already is no error.
-		a.have[addr] = false
+		// Recorded first: ifconfig may have added the alias even if it is killed.
+		// Adding an alias that exists already succeeds.
+		a.aliases[addr] = false
 		if err := ifconfig(ctx, "lo0", "alias", addr.String(), "255.255.255.255"); err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		a.have[addr] = true
+		a.aliases[addr] = true
 	}
-	for addr := range a.have {
+	for addr := range a.aliases {
 		if want[addr] {
 			continue
 		}
-		if err := ifconfig(ctx, "lo0", "-alias", addr.String()); err != nil && a.have[addr] {
+		if err := ifconfig(ctx, "lo0", "-alias", addr.String()); err != nil && a.aliases[addr] {
 			errs = append(errs, err)
-			a.have[addr] = false // next time it needn't be there any more
+			a.aliases[addr] = false // the next call doesn't report an error if the alias is gone
 			continue
 		}
-		delete(a.have, addr)
+		delete(a.aliases, addr)
 	}
 	return errors.Join(errs...)
 }
 
-// CleanAliases takes away those of the addresses that are aliases: what a killed run had.
+// CleanAliases removes the aliases among addrs, which a killed process has left behind.
 func CleanAliases(ctx context.Context, addrs []netip.Addr) error {
 	out, err := exec.CommandContext(ctx, "/sbin/ifconfig", "lo0").Output()
 	if err != nil {
@@ -65,17 +67,16 @@ func CleanAliases(ctx context.Context, addrs []netip.Addr) error {
 		if len(fields) < 2 || fields[0] != "inet" {
 			continue
 		}
-		if addr, err := netip.ParseAddr(fields[1]); err == nil && addr != localhost && slices.Contains(addrs, addr) {
-			errs = append(errs, ifconfig(ctx, "lo0", "-alias", addr.String()))
+		addr, err := netip.ParseAddr(fields[1])
+		if err != nil || addr == netaddr.Localhost || !slices.Contains(addrs, addr) {
+			continue
 		}
+		errs = append(errs, ifconfig(ctx, "lo0", "-alias", addr.String()))
 	}
 	return errors.Join(errs...)
 }
 
-// localhost is where services on this machine are: the system's own.
-var localhost = netip.AddrFrom4([4]byte{127, 0, 0, 1})
-
-// ifconfig runs the system's own program, whatever PATH says (ifconfig(8)).
+// ifconfig runs ifconfig(8) by its absolute path, independent of PATH.
 func ifconfig(ctx context.Context, args ...string) error {
 	out, err := exec.CommandContext(ctx, "/sbin/ifconfig", args...).CombinedOutput()
 	if err != nil {
