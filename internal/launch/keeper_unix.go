@@ -51,7 +51,7 @@ func newKeeper(ctx context.Context, o machine.Options, log *logrus.Logger) (*run
 	}
 	return &runningKeeper{machine: m, guard: guard, keeper: &keeper.Keeper{
 		Version: version.String(), Allowed: o.Prefixes, Ports: m.Ports, Names: m.Names, Aliases: m.Aliases,
-		Refused: func(err error) { log.Warn(err) },
+		OnRefused: func(err error) { log.Warn(err) },
 	}}, nil
 }
 

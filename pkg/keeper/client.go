@@ -15,266 +15,271 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/kubeshore/kubeshore/internal/wake"
 	"github.com/kubeshore/kubeshore/pkg/listen"
 )
 
 const (
-	// helloTime is how long the keeper may take to begin: it may have to wait for the
-	// hosts file.
-	helloTime = 30 * time.Second
-	// byeTime is how long it may take to end once the daemon has.
-	byeTime = 5 * time.Second
+	// helloTimeout is how long the keeper may take to send its hello. It may have
+	// to wait for the hosts file.
+	helloTimeout = 30 * time.Second
+	// closeGrace is how long the keeper has to exit once the daemon has closed the
+	// connection, and to read a request whose context has ended.
+	closeGrace = 5 * time.Second
 )
 
-// ErrGone says that the keeper has ended on its own. What it did to the machine
-// is taken back, by itself or by its guard.
-var ErrGone = errors.New("the part of kubeshore that runs as root (its keeper) has ended; kubeshore can't go on without it")
+// ErrGone means that the keeper exited before the daemon. The keeper or its guard
+// restores the machine.
+var ErrGone = errors.New("the keeper (kubeshore's root helper) exited unexpectedly")
 
-// Client is the daemon's end: what the engine needs of the machine, done by a
-// keeper. Its methods may be called by several goroutines at once.
+// Client is the daemon's end of the connection to a keeper. It performs the
+// operations on the machine that the engine needs. Its methods are safe for
+// concurrent use.
 type Client struct {
 	conn    *net.UnixConn
 	how     string
-	waiting atomic.Pointer[waiter] // nil if nobody waits
-	changed chan struct{}
-	writes  atomic.Uint64 // of the hosts file
-	ended   chan struct{} // closed when Run has returned
+	pending atomic.Pointer[call] // nil if no request waits for its response
+	changed wake.Trigger
+	writes  atomic.Uint64 // the number of writes to the hosts file
+	done    chan struct{} // closed when Run has returned
 
-	asking   sync.Mutex // for one request at a time
+	requestMu sync.Mutex // held for a request and its response
+	sequence  uint64
+}
+
+// call is a request that waits for its response.
+type call struct {
 	sequence uint64
+	reply    chan reply // buffered
 }
 
-// waiter waits for the reply to a request.
-type waiter struct {
-	sequence uint64
-	reply    chan received // has room for it
+// reply is a response and the descriptors that followed it.
+type reply struct {
+	response
+	files []*os.File // nil for each one that was lost
 }
 
-// received is an answer with the descriptors that came with it.
-type received struct {
-	answer
-	files []*os.File // nil stands for one that was lost
-}
-
-// NewClient returns the client of the keeper at the other end of conn, which it
-// owns from then on, once that has begun. Its error is what keeps the keeper
-// from it.
+// NewClient receives the hello of the keeper at the other end of conn, and returns
+// a Client, which owns conn. If there is no usable keeper, NewClient closes conn
+// and returns the reason.
 func NewClient(ctx context.Context, conn *net.UnixConn, version string) (*Client, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, helloTime, fmt.Errorf("nothing came for %v", helloTime))
+	ctx, cancel := context.WithTimeoutCause(ctx, helloTimeout, fmt.Errorf("no message within %v", helloTimeout))
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Now()) })
-	a, err := readAnswer(conn)
-	if !stop() { // conn is of no use any more
+	resp, err := readResponse(conn)
+	if !stop() { // the deadline makes conn unusable
 		err = context.Cause(ctx)
 	}
 	switch {
 	case err != nil:
-		err = fmt.Errorf("the keeper doesn't begin: %w", err)
-	case a.Error != "":
-		err = errors.New(a.Error)
-	case a.Hello == nil:
-		err = errors.New("the keeper doesn't begin with a hello")
-	case a.Hello.Version != version:
-		err = fmt.Errorf("the keeper is kubeshore %s, and this is %s", a.Hello.Version, version)
+		err = fmt.Errorf("keeper handshake: %w", err)
+	case resp.Error != "":
+		err = errors.New(resp.Error)
+	case resp.Hello == nil:
+		err = errors.New("keeper handshake: first message is not a hello")
+	case resp.Hello.Version != version:
+		err = fmt.Errorf("keeper is kubeshore %s, daemon is %s: must be the same version", resp.Hello.Version, version)
 	}
 	if err != nil {
-		_ = conn.Close() // there is nothing to say
+		_ = conn.Close() // the error above matters more
 		return nil, err
 	}
 	return &Client{
-		conn: conn, how: a.Hello.How,
-		changed: make(chan struct{}, 1), ended: make(chan struct{}),
+		conn: conn, how: resp.Hello.How,
+		changed: wake.NewTrigger(), done: make(chan struct{}),
 	}, nil
 }
 
-// Run receives what the keeper says until ctx ends; then it lets the keeper end
-// and waits for that. Nothing is done for the other methods unless Run runs. It
-// returns ErrGone, and why, if the keeper ends first. It must be called once.
+// Run receives messages from the keeper until ctx ends. Then it closes the
+// connection and waits for the keeper to exit. The other methods work only while
+// Run runs. Run returns ErrGone, with the reason, if the keeper exits first. It
+// must be called only once.
 func (c *Client) Run(ctx context.Context) error {
 	defer c.conn.Close()
-	defer close(c.ended)
+	defer close(c.done)
 	defer context.AfterFunc(ctx, func() {
 		_ = c.conn.CloseWrite()
-		_ = c.conn.SetReadDeadline(time.Now().Add(byeTime))
+		_ = c.conn.SetReadDeadline(time.Now().Add(closeGrace))
 	})()
 	for {
 		r, err := c.receive()
 		if err != nil && ctx.Err() != nil {
-			return nil // it has ended, as it was to
+			return nil // the keeper has exited, as expected
 		}
 		if err != nil {
 			return gone(err)
 		}
 		if r.Changed {
-			select {
-			case c.changed <- struct{}{}:
-			default:
-			}
+			c.changed.Fire()
 		}
 		if r.Sequence == 0 {
 			continue
 		}
-		if w := c.waiting.Load(); w != nil && w.sequence == r.Sequence && c.waiting.CompareAndSwap(w, nil) {
-			w.reply <- r
+		if p := c.pending.Load(); p != nil && p.sequence == r.Sequence && c.pending.CompareAndSwap(p, nil) {
+			p.reply <- r
 		} else {
-			closeAll(r.files) // somebody had no patience
+			closeAll(r.files) // the request's context has ended
 		}
 	}
 }
 
-// gone says that the keeper has ended, and why, if there is more to say of it.
+// gone returns ErrGone, with err as the reason unless it only states that the
+// connection is closed.
 func gone(err error) error {
-	if isEnd(err) || errors.Is(err, net.ErrClosed) { // the latter once Run has returned
+	if isClosed(err) || errors.Is(err, net.ErrClosed) { // the latter once Run has returned
 		return ErrGone
 	}
-	return fmt.Errorf("%w (%w)", ErrGone, err)
+	return fmt.Errorf("%w: %w", ErrGone, err)
 }
 
-func (c *Client) receive() (received, error) {
-	a, err := readAnswer(c.conn)
+func (c *Client) receive() (reply, error) {
+	resp, err := readResponse(c.conn)
 	if err != nil {
-		return received{}, err
+		return reply{}, err
 	}
-	files, err := receiveFiles(c.conn, len(a.Sockets))
-	return received{answer: a, files: files}, err
+	files, err := receiveFiles(c.conn, len(resp.Sockets))
+	return reply{response: resp, files: files}, err
 }
 
-func readAnswer(conn *net.UnixConn) (answer, error) {
-	var a answer
+func readResponse(conn *net.UnixConn) (response, error) {
 	message, err := readMessage(conn)
-	if err == nil {
-		err = json.Unmarshal(message, &a)
+	if err != nil {
+		return response{}, err
 	}
-	return a, err
+	var resp response
+	err = json.Unmarshal(message, &resp)
+	return resp, err
 }
 
-// ask sends a request and waits for its reply. The error is that of asking, or
-// what the keeper says.
-func (c *Client) ask(ctx context.Context, r request) (received, error) {
-	c.asking.Lock()
-	defer c.asking.Unlock()
+// do sends a request and waits for its response. If the response has an error, do
+// returns that along with the response.
+func (c *Client) do(ctx context.Context, r request) (reply, error) {
+	c.requestMu.Lock()
+	defer c.requestMu.Unlock()
 	c.sequence++
 	r.Sequence = c.sequence
 	message, err := encode(r)
 	if err != nil {
-		return received{}, err
+		return reply{}, err
 	}
-	w := &waiter{sequence: r.Sequence, reply: make(chan received, 1)}
-	c.waiting.Store(w)
+	waiting := &call{sequence: r.Sequence, reply: make(chan reply, 1)}
+	c.pending.Store(waiting)
 	if err := c.write(ctx, message); err != nil {
-		c.waiting.Store(nil)
-		return received{}, gone(err)
+		c.pending.Store(nil)
+		return reply{}, gone(err)
 	}
 	select {
-	case reply := <-w.reply:
-		if reply.Error != "" {
-			return reply, errors.New(reply.Error)
+	case received := <-waiting.reply:
+		if received.Error != "" {
+			return received, errors.New(received.Error)
 		}
-		return reply, nil
+		return received, nil
 	case <-ctx.Done():
 		err = ctx.Err()
-	case <-c.ended:
+	case <-c.done:
 		err = ErrGone
 	}
-	if c.waiting.Swap(nil) == nil {
-		closeAll((<-w.reply).files) // it came just now
+	if c.pending.Swap(nil) == nil {
+		closeAll((<-waiting.reply).files) // the response arrived just now
 	}
-	return received{}, err
+	return reply{}, err
 }
 
-// write sends a request. A keeper that doesn't read it is given a moment when ctx
-// ends; then the connection is of no more use, as it may have half of it.
+// write sends a message. When ctx ends, the keeper gets a grace period to read the
+// rest. If it doesn't, the connection is closed, because it may have transferred
+// half of the message.
 func (c *Client) write(ctx context.Context, message []byte) error {
-	limited := make(chan struct{})
+	deadlineSet := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
-		defer close(limited)
-		_ = c.conn.SetWriteDeadline(time.Now().Add(byeTime))
+		defer close(deadlineSet)
+		_ = c.conn.SetWriteDeadline(time.Now().Add(closeGrace))
 	})
 	_, err := c.conn.Write(message)
 	if !stop() {
-		<-limited
+		<-deadlineSet
 		_ = c.conn.SetWriteDeadline(time.Time{})
 	}
 	if err != nil {
-		_ = c.conn.Close() // it is the end either way
+		_ = c.conn.Close() // unusable either way
 	}
 	return err
 }
 
-// How says how ports are taken.
+// How describes how the keeper listens.
 func (c *Client) How() string { return c.how }
 
-// Take is that of a listen.Taker.
-func (c *Client) Take(ctx context.Context, want, have []netip.AddrPort) (taken []listen.Socket, faults map[netip.AddrPort]error, err error) {
+// Take implements [listen.Taker].
+func (c *Client) Take(ctx context.Context, want, existing []netip.AddrPort) (sockets []listen.Socket, portErrors map[netip.AddrPort]error, err error) {
 	if want == nil {
 		want = []netip.AddrPort{}
 	}
-	reply, err := c.ask(ctx, request{Ports: &want, Have: have})
-	faults = errs(reply.Faults)
-	for i, file := range reply.files {
-		socket, e := newSocket(reply.Sockets[i], file)
-		if e == nil {
-			taken = append(taken, socket)
-		} else {
-			err = errors.Join(err, lost(faults, reply.Sockets[i], e))
+	r, err := c.do(ctx, request{Ports: &want, Existing: existing})
+	portErrors = textErrors(r.PortErrors)
+	for i, file := range r.files {
+		socket, socketErr := newSocket(r.Sockets[i], file)
+		if socketErr != nil {
+			err = errors.Join(err, addSocketError(portErrors, r.Sockets[i], socketErr))
+			continue
 		}
+		sockets = append(sockets, socket)
 	}
-	return taken, faults, err
+	return sockets, portErrors, err
 }
 
-// newSocket returns the socket that a file is, which it closes: a limit of descriptors
-// has room for one more than there are ports.
-func newSocket(of netip.AddrPort, file *os.File) (listen.Socket, error) {
+// newSocket returns a socket for a file, and closes the file, so that no more than
+// one descriptor exists twice at a time.
+func newSocket(at netip.AddrPort, file *os.File) (listen.Socket, error) {
 	if file == nil {
 		return listen.Socket{}, syscall.EMFILE
 	}
 	defer file.Close()
-	return listen.NewSocket(of, file)
+	return listen.NewSocket(at, file)
 }
 
-// Close has nothing to do: the keeper lets go of what it has when Run is told
-// to end.
+// Close does nothing: the keeper closes its Taker when Run ends.
 func (*Client) Close() error { return nil }
 
-// Names returns the names of the machine, as fwd.Names has them.
+// Names returns the names of the machine, as an fwd.Names.
 func (c *Client) Names() *ClientNames { return &ClientNames{c} }
 
-// ClientNames are the names of the machine.
+// ClientNames sets the names of the machine through a keeper.
 type ClientNames struct{ client *Client }
 
-// Set is that of hosts.File. Where the keeper is gone so are all names.
+// Set is like that of hosts.File. If the keeper has exited, there are no names any
+// more, so setting none succeeds.
 func (n *ClientNames) Set(ctx context.Context, table map[netip.Addr][]string) (map[string]error, error) {
 	if table == nil {
 		table = map[netip.Addr][]string{}
 	}
-	reply, err := n.client.ask(ctx, request{Names: &table})
+	r, err := n.client.do(ctx, request{Names: &table})
 	if errors.Is(err, ErrGone) && len(table) == 0 {
 		return nil, nil
 	}
-	n.client.writes.Store(max(reply.Writes, n.client.writes.Load()))
-	return errs(reply.Refused), err
+	n.client.writes.Store(max(r.Writes, n.client.writes.Load()))
+	return textErrors(r.Refused), err
 }
 
-// Writes is that of hosts.File, as of the last Set.
+// Writes is like that of hosts.File, as of the last Set.
 func (n *ClientNames) Writes() uint64 { return n.client.writes.Load() }
 
-// Changed is that of hosts.File.
-func (n *ClientNames) Changed() <-chan struct{} { return n.client.changed }
+// Changed is like that of hosts.File.
+func (n *ClientNames) Changed() <-chan struct{} { return n.client.changed.C() }
 
-// Aliases returns the addresses of the machine, as fwd.Aliases has them.
+// Aliases returns the address aliases of the machine, as an fwd.Aliases.
 func (c *Client) Aliases() *ClientAliases { return &ClientAliases{c} }
 
-// ClientAliases are the addresses of the machine.
+// ClientAliases sets the address aliases of the machine through a keeper.
 type ClientAliases struct{ client *Client }
 
-// Set is that of loopback.Aliases. Where the keeper is gone so are all addresses.
+// Set is like that of loopback.Aliases. If the keeper has exited, there are no
+// aliases any more, so setting none succeeds.
 func (a *ClientAliases) Set(ctx context.Context, addrs []netip.Addr) error {
 	if addrs == nil {
 		addrs = []netip.Addr{}
 	}
-	_, err := a.client.ask(ctx, request{Addrs: &addrs})
+	_, err := a.client.do(ctx, request{Addrs: &addrs})
 	if errors.Is(err, ErrGone) && len(addrs) == 0 {
-		err = nil
+		return nil
 	}
 	return err
 }

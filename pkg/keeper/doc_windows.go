@@ -1,3 +1,3 @@
-// Package keeper divides kubeshore in two on systems that have users who become
-// root for a moment. On Windows it is one process, of an administrator.
+// Package keeper splits kubeshore into two processes on systems with sudo. On
+// Windows, kubeshore is a single process that an administrator runs.
 package keeper

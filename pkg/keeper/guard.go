@@ -13,22 +13,23 @@ import (
 )
 
 const (
-	// guardTime is how long a guard may take to end that has nothing to do.
-	guardTime = 2 * time.Second
-	// restoreTime is how long it may take to end that has.
-	restoreTime = 15 * time.Second
+	// guardExitTimeout is how long a guard that has nothing to restore may take to exit.
+	guardExitTimeout = 2 * time.Second
+	// guardRestoreTimeout is how long a guard that has to restore the machine may
+	// take to exit.
+	guardRestoreTimeout = 15 * time.Second
 )
 
-// Guard is a process of its own that holds a pipe to the keeper, and puts the
-// machine back if the keeper dies.
+// Guard is a separate process that holds a pipe to the keeper, and restores the
+// machine if the keeper dies.
 type Guard struct {
-	pipe  *os.File
-	died  chan struct{} // closed when the process has ended
-	fault error         // how; set before died is closed
+	pipe    *os.File
+	died    chan struct{} // closed when the process has exited
+	exitErr error         // set before died is closed
 }
 
-// StartGuard starts a guard: the program that command names, which must call
-// [Watch] with the file that it gets as descriptor 3. The caller calls End.
+// StartGuard starts command as a guard. It must run a program that calls [Watch]
+// with file descriptor 3. The caller must call End.
 func StartGuard(command *exec.Cmd) (*Guard, error) {
 	read, write, err := os.Pipe()
 	if err != nil {
@@ -36,41 +37,42 @@ func StartGuard(command *exec.Cmd) (*Guard, error) {
 	}
 	defer read.Close()
 	command.ExtraFiles = []*os.File{read}
-	// A session of its own: what is sent to the keeper's terminal isn't for it.
+	// In a session of its own, the guard gets no signals from the keeper's terminal.
 	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := command.Start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("guard: %w", err), write.Close())
 	}
 	g := &Guard{pipe: write, died: make(chan struct{})}
 	go func() {
-		g.fault = command.Wait()
+		g.exitErr = command.Wait()
 		close(g.died)
 	}()
 	return g, nil
 }
 
-// Died is closed when the guard has ended, whyever.
+// Died returns a channel that is closed when the guard exits, for whatever reason.
 func (g *Guard) Died() <-chan struct{} { return g.died }
 
-// End ends the guard, and waits for that: restored tells whether the machine is as it
-// was. If it isn't, the guard tries to put it back, and End's error says whether it
-// could. A guard that has died is no fault here: whoever has it listens to Died.
+// End ends the guard and waits until it has exited. restored reports whether the
+// machine is restored. If it isn't, the guard tries that, and End returns an
+// error if it fails. If the guard had already died, End doesn't return that as an
+// error: the caller knows it from Died.
 func (g *Guard) End(restored bool) error {
-	limit := time.After(restoreTime)
+	timeout := guardRestoreTimeout
 	if restored {
-		limit = time.After(guardTime)
-		_, _ = g.pipe.Write([]byte{done}) // it may have died, or die now
+		timeout = guardExitTimeout
+		_, _ = g.pipe.Write([]byte{restoredMessage}) // fails if the guard has died
 	}
-	early := g.hasDied()
+	alreadyDead := g.hasDied()
 	err := g.pipe.Close()
 	select {
 	case <-g.died:
-		if early {
+		if alreadyDead {
 			return err
 		}
-		return errors.Join(err, g.fault)
-	case <-limit:
-		return errors.Join(err, errors.New("the guard doesn't end"))
+		return errors.Join(err, g.exitErr)
+	case <-time.After(timeout):
+		return errors.Join(err, fmt.Errorf("the guard did not exit within %v", timeout))
 	}
 }
 
@@ -83,14 +85,16 @@ func (g *Guard) hasDied() bool {
 	}
 }
 
-// done is what a keeper says that has put the machine back itself.
-const done = 1
+// restoredMessage is the byte that a keeper sends to its guard when it has
+// restored the machine.
+const restoredMessage = 1
 
-// Watch is what a guard does: it waits until the keeper at the other end of pipe has
-// ended, or can't put the machine back, and calls restore, unless that is done.
+// Watch is the main function of a guard. It waits until the keeper at the other
+// end of pipe sends a message or exits. It calls restore unless the message is
+// that the machine is restored.
 func Watch(pipe io.Reader, restore func() error) error {
-	said := make([]byte, 1)
-	if n, _ := io.ReadFull(pipe, said); n == 1 && said[0] == done { // an error is the end as well
+	message := make([]byte, 1)
+	if n, _ := io.ReadFull(pipe, message); n == 1 && message[0] == restoredMessage { // an error means that the keeper is gone
 		return nil
 	}
 	return restore()

@@ -11,60 +11,59 @@ import (
 	"time"
 )
 
-// guardEnv has the test's own program be a guard: it has the file that restoring removes.
+// guardEnv makes the test binary a guard. Its value is a file, which the guard
+// removes to restore the machine.
 const guardEnv = "KUBESHORE_TEST_GUARD"
 
-func guardForTest() {
+func runGuard() {
 	if err := Watch(os.NewFile(3, "keeper"), func() error { return os.Remove(os.Getenv(guardEnv)) }); err != nil {
 		os.Exit(1)
 	}
 	os.Exit(0)
 }
 
-// startGuard starts a guard, and returns it and its process, and whether the machine is
-// as it was.
+// startGuard starts a guard. It returns the guard, its process, and a function that
+// reports whether the guard has restored the machine.
 func startGuard(t *testing.T) (*Guard, *os.Process, func() bool) {
 	t.Helper()
-	left := filepath.Join(t.TempDir(), "left")
-	if err := os.WriteFile(left, nil, 0o600); err != nil {
+	leftover := filepath.Join(t.TempDir(), "leftover")
+	if err := os.WriteFile(leftover, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	command := guardOf(t, left)
+	command := guardCommand(t, leftover)
 	g, err := StartGuard(command)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return g, command.Process, func() bool {
-		_, err := os.Stat(left)
+		_, err := os.Stat(leftover)
 		return errors.Is(err, os.ErrNotExist)
 	}
 }
 
-// A guard does nothing where its keeper has put the machine back, and else tries it; what
-// it can't do it says. One that has died says so by that, and by nothing else.
 func TestGuard(t *testing.T) {
-	t.Run("nothing is left", func(t *testing.T) {
+	t.Run("restored by the keeper", func(t *testing.T) {
 		g, _, restored := startGuard(t)
 		if err := g.End(true); err != nil || restored() {
-			t.Errorf("%v; restored: %v", err, restored())
+			t.Errorf("got error %v, restored by the guard: %v, want neither", err, restored())
 		}
 	})
-	t.Run("something is left", func(t *testing.T) {
+	t.Run("restored by the guard", func(t *testing.T) {
 		g, _, restored := startGuard(t)
 		if err := g.End(false); err != nil || !restored() {
-			t.Errorf("%v; restored: %v", err, restored())
+			t.Errorf("got error %v, restored by the guard: %v, want no error and true", err, restored())
 		}
 	})
-	t.Run("it can't put it back either", func(t *testing.T) {
-		g, err := StartGuard(guardOf(t, filepath.Join(t.TempDir(), "nothing")))
+	t.Run("guard fails", func(t *testing.T) {
+		g, err := StartGuard(guardCommand(t, filepath.Join(t.TempDir(), "missing")))
 		if err != nil {
 			t.Fatal(err)
 		}
 		if err := g.End(false); err == nil {
-			t.Error("nobody hears of it")
+			t.Error("End returned no error")
 		}
 	})
-	t.Run("it has died", func(t *testing.T) {
+	t.Run("guard dies", func(t *testing.T) {
 		g, process, restored := startGuard(t)
 		if err := process.Kill(); err != nil {
 			t.Fatal(err)
@@ -72,18 +71,18 @@ func TestGuard(t *testing.T) {
 		select {
 		case <-g.Died():
 		case <-time.After(10 * time.Second):
-			t.Fatal("nobody hears of it")
+			t.Fatal("Died isn't closed 10s after the guard was killed")
 		}
 		if err := g.End(true); err != nil || restored() {
-			t.Errorf("%v; restored: %v", err, restored())
+			t.Errorf("got error %v, restored by the guard: %v, want neither", err, restored())
 		}
 	})
 }
 
-// guardOf returns what is a guard that removes a file.
-func guardOf(t *testing.T, left string) *exec.Cmd {
+// guardCommand returns the command for a guard that removes a file.
+func guardCommand(t *testing.T, leftover string) *exec.Cmd {
 	t.Helper()
 	command := exec.CommandContext(t.Context(), os.Args[0])
-	command.Env = append(os.Environ(), guardEnv+"="+left)
+	command.Env = append(os.Environ(), guardEnv+"="+leftover)
 	return command
 }

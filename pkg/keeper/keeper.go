@@ -1,11 +1,11 @@
 //go:build linux || darwin
 
-// Package keeper divides kubeshore in two. The keeper runs as root and does the
-// three things that need it: it takes ports, writes names into the hosts file,
-// and makes addresses answer. It knows nothing of clusters, reads no file of the
-// user's and opens no connection. The daemon runs as the user and does all else;
-// it has a [Client]. When the daemon is gone, however it went, the keeper puts the
-// machine back; when the keeper is gone, its [Guard] does.
+// Package keeper splits kubeshore into two processes. The keeper runs as root and
+// does the three things that need it: it opens ports, writes names to the hosts
+// file, and adds address aliases. It knows nothing of clusters, reads none of the
+// user's files, and opens no connections. The daemon runs as the user, does
+// everything else, and has a [Client]. When the daemon exits, for whatever reason,
+// the keeper restores the machine. When the keeper dies, its [Guard] does.
 package keeper
 
 import (
@@ -21,81 +21,81 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/kubeshore/kubeshore/internal/cleanup"
+	"github.com/kubeshore/kubeshore/internal/netaddr"
 	"github.com/kubeshore/kubeshore/pkg/listen"
 )
 
-// cleanupTime is what each part is given to put the machine back.
-const cleanupTime = 10 * time.Second
-
-// Names is what the keeper needs of the hosts file (hosts.File).
+// Names is the part of hosts.File that the keeper uses.
 type Names interface {
 	Set(ctx context.Context, table map[netip.Addr][]string) (refused map[string]error, err error)
 	Changed() <-chan struct{}
 	Writes() uint64
 }
 
-// Aliases is what the keeper needs of the machine's addresses (loopback.Aliases).
+// Aliases is the part of loopback.Aliases that the keeper uses.
 type Aliases interface {
 	Set(ctx context.Context, addrs []netip.Addr) error
 }
 
-// Keeper does for one daemon what needs root. All fields must be set before
-// Serve, and not changed after.
+// Keeper performs privileged operations for one daemon. All exported fields must
+// be set before Serve is called, and must not change after that.
 type Keeper struct {
-	// Version is the program's.
+	// Version is the version of kubeshore. The daemon's must be the same.
 	Version string
-	// Allowed are the ranges that addresses must be in.
+	// Allowed lists the ranges that addresses must be in.
 	Allowed []netip.Prefix
 	Ports   listen.Taker
 	Names   Names
 	Aliases Aliases
-	// Refused is told what was asked for and not done, in a line.
-	Refused func(error)
+	// OnRefused is called with a one-line error for a request that is malformed, or
+	// refused completely or in part.
+	OnRefused func(error)
 
-	writing sync.Mutex // for one answer at a time
-	noted   string     // what Refused was last told of names
+	writeMu          sync.Mutex // held while a response is written
+	lastRefusedNames string     // the last message about names that OnRefused got
 }
 
-// Serve does what the daemon at the other end of conn asks for, until that end
-// is closed or ctx ends; then it puts the machine back. The caller closes conn.
-// It must be called once. Its error is nil if the other end was closed and the
-// machine is as it was.
+// Serve handles the requests of the daemon at the other end of conn until the
+// daemon closes the connection or ctx ends. Then it restores the machine. The
+// caller closes conn. Serve returns nil if the daemon closed the connection and
+// the machine is restored. It must be called only once.
 func (k *Keeper) Serve(ctx context.Context, conn *net.UnixConn) error {
-	err := k.answer(conn, answer{Hello: &hello{Version: k.Version, How: k.Ports.How()}})
+	err := k.send(conn, response{Hello: &hello{Version: k.Version, How: k.Ports.How()}})
 	if err == nil {
-		err = k.serve(ctx, conn)
+		err = k.handleRequests(ctx, conn)
 	}
-	if isEnd(err) {
+	if isClosed(err) {
 		err = nil
 	}
 	return errors.Join(err, k.restore(ctx))
 }
 
-// isEnd tells whether an error of a connection is that its other end is closed. It is a
-// reset if that has left something unread.
-func isEnd(err error) bool {
+// isClosed reports whether an error means that the other end of the connection is
+// closed. It is a reset if that end had unread data.
+func isClosed(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
-// Refuse tells the daemon why there is no keeper for it.
-func Refuse(conn *net.UnixConn, why error) error {
-	return errors.Join(writeMessage(conn, answer{Hello: &hello{}, Error: why.Error()}), conn.Close())
+// Refuse tells the daemon why the keeper can't start, and closes conn.
+func Refuse(conn *net.UnixConn, reason error) error {
+	return errors.Join(writeMessage(conn, response{Hello: &hello{}, Error: reason.Error()}), conn.Close())
 }
 
-// serve answers until there is nobody to answer.
-func (k *Keeper) serve(ctx context.Context, conn *net.UnixConn) error {
+// handleRequests handles requests until the connection or ctx ends, or a request
+// is malformed.
+func (k *Keeper) handleRequests(ctx context.Context, conn *net.UnixConn) error {
 	ctx, cancel := context.WithCancelCause(ctx)
-	// With ctx ends what is being read, and what is written to a daemon that doesn't
-	// read.
+	// The end of ctx interrupts reads, and writes to a daemon that doesn't read.
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now()) })()
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer cancel(nil)
-	running.Go(func() { k.tell(ctx, conn) })
-	// What is being done for a daemon that has gone is given up.
-	handling, giveUp := context.WithCancel(ctx)
+	running.Go(func() { k.notifyChanges(ctx, conn) })
+	// The loss of the connection interrupts the current request.
+	requestCtx, interrupt := context.WithCancel(ctx)
 	messages := make(chan incoming)
-	running.Go(func() { receive(ctx, conn, messages, giveUp) })
+	running.Go(func() { readMessages(ctx, conn, messages, interrupt) })
 
 	for {
 		var in incoming
@@ -105,37 +105,38 @@ func (k *Keeper) serve(ctx context.Context, conn *net.UnixConn) error {
 		}
 		switch {
 		case context.Cause(ctx) != nil:
-			return fmt.Errorf("told to end: %w", context.Cause(ctx))
-		case isEnd(in.err): // the daemon has closed its end, or is dead
+			return fmt.Errorf("keeper stopped: %w", context.Cause(ctx))
+		case isClosed(in.err): // by the daemon, or because it died
 			return in.err
 		case in.err != nil:
-			k.Refused(in.err)
+			k.OnRefused(in.err)
 			return in.err
 		}
 		r, err := decode(in.message)
 		if err != nil {
-			k.Refused(err)
+			k.OnRefused(err)
 			return err
 		}
-		if err := k.handle(handling, conn, r); err != nil {
+		if err := k.handle(requestCtx, conn, r); err != nil {
 			return err
 		}
 	}
 }
 
-// incoming is a message of the daemon's, or why there are no more.
+// incoming is a message from the daemon, or the error that ended reading.
 type incoming struct {
 	message []byte
 	err     error
 }
 
-// receive reads messages until there are no more, and says so by ended at once.
-func receive(ctx context.Context, conn *net.UnixConn, messages chan<- incoming, ended context.CancelFunc) {
-	defer ended()
+// readMessages reads messages until an error. It calls interrupt as soon as that
+// occurs, even if the previous message is still being handled.
+func readMessages(ctx context.Context, conn *net.UnixConn, messages chan<- incoming, interrupt context.CancelFunc) {
+	defer interrupt()
 	for {
 		message, err := readMessage(conn)
 		if err != nil {
-			ended()
+			interrupt()
 		}
 		select {
 		case messages <- incoming{message, err}:
@@ -148,198 +149,202 @@ func receive(ctx context.Context, conn *net.UnixConn, messages chan<- incoming, 
 	}
 }
 
-// tell says that the names may have to be set again, as often as that is so.
-func (k *Keeper) tell(ctx context.Context, conn *net.UnixConn) {
+// notifyChanges tells the daemon each time that the names may have to be set again.
+func (k *Keeper) notifyChanges(ctx context.Context, conn *net.UnixConn) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-k.Names.Changed():
-			if err := k.answer(conn, answer{Changed: true}); err != nil {
-				return // serve finds out too
+			if err := k.send(conn, response{Changed: true}); err != nil {
+				return // reading fails as well, and handleRequests returns that error
 			}
 		}
 	}
 }
 
-// handle does what is asked for, unless it may not be. Its error means that the
-// daemon can't be answered.
+// handle performs a request, or refuses it. Its error means that the response
+// couldn't be sent.
 func (k *Keeper) handle(ctx context.Context, conn *net.UnixConn, r request) error {
 	if err := k.check(r); err != nil {
-		k.Refused(err)
-		return k.answer(conn, answer{Sequence: r.Sequence, Error: err.Error()})
+		k.OnRefused(err)
+		return k.send(conn, response{Sequence: r.Sequence, Error: err.Error()})
 	}
-	a := answer{Sequence: r.Sequence}
-	var sockets []*os.File
+	resp := response{Sequence: r.Sequence}
+	var files []*os.File
 	var err error
 	switch {
 	case r.Ports != nil:
-		sockets, err = k.take(ctx, r, &a)
+		files, err = k.takePorts(ctx, r, &resp)
 	case r.Names != nil:
 		var refused map[string]error
 		refused, err = k.Names.Set(ctx, *r.Names)
-		a.Refused, a.Writes = texts(refused), k.Names.Writes()
-		k.noteNames(refused)
+		resp.Refused, resp.Writes = errorTexts(refused), k.Names.Writes()
+		k.reportRefusedNames(refused)
 	default:
 		err = k.Aliases.Set(ctx, *r.Addrs)
 	}
 	if err != nil {
-		a.Error = err.Error()
+		resp.Error = err.Error()
 	}
-	defer closeAll(sockets) // they are the daemon's alone
-	return k.answer(conn, a, sockets...)
+	defer closeAll(files) // only the daemon keeps them
+	return k.send(conn, resp, files...)
 }
 
-// maxNoted bounds what is told of names that were refused, in bytes: they may be as long
-// as a message.
-const maxNoted = 300
+// maxReportedName limits, in bytes, how much of a refused name's error is
+// reported: a name may be as long as a message.
+const maxReportedName = 300
 
-// noteNames tells of names that were refused, once for those of the same request again.
-// That another line of the hosts file has a name is nobody's fault: the daemon says it.
-func (k *Keeper) noteNames(refused map[string]error) {
-	var wrong []string
+// reportRefusedNames calls OnRefused if names were refused, unless the previous
+// request had the same result. It leaves out names that another line of the hosts
+// file maps: that is not an error in the request, and the daemon reports it.
+func (k *Keeper) reportRefusedNames(refused map[string]error) {
+	var invalid []string
 	for name, err := range refused {
 		if taken, ok := errors.AsType[interface {
 			error
 			Taken() bool
 		}](err); !ok || !taken.Taken() {
-			wrong = append(wrong, name)
+			invalid = append(invalid, name)
 		}
 	}
 	text := ""
-	if len(wrong) > 0 {
-		first := slices.Min(wrong)
-		text = fmt.Sprintf("refused: %d names, of them %.*s", len(wrong), maxNoted, refused[first])
+	if len(invalid) > 0 {
+		first := slices.Min(invalid)
+		text = fmt.Sprintf("refused: %d names, e.g. %.*s", len(invalid), maxReportedName, refused[first])
 	}
-	if text != k.noted && text != "" {
-		k.Refused(errors.New(text))
+	if text != k.lastRefusedNames && text != "" {
+		k.OnRefused(errors.New(text))
 	}
-	k.noted = text
+	k.lastRefusedNames = text
 }
 
-// take takes ports and returns descriptors of the new sockets.
-func (k *Keeper) take(ctx context.Context, r request, a *answer) (files []*os.File, err error) {
-	taken, faults, err := k.Ports.Take(ctx, *r.Ports, r.Have)
-	if faults == nil {
-		faults = make(map[netip.AddrPort]error)
+// takePorts opens ports and returns the descriptors of the new sockets.
+func (k *Keeper) takePorts(ctx context.Context, r request, resp *response) (files []*os.File, err error) {
+	sockets, portErrors, err := k.Ports.Take(ctx, *r.Ports, r.Existing)
+	if portErrors == nil {
+		portErrors = make(map[netip.AddrPort]error)
 	}
-	for _, socket := range taken {
-		file, e := socket.File()
-		if err = errors.Join(err, socket.Close()); e != nil {
-			err = errors.Join(err, lost(faults, socket.For, e))
+	for _, socket := range sockets {
+		file, fileErr := socket.File()
+		if err = errors.Join(err, socket.Close()); fileErr != nil {
+			err = errors.Join(err, addSocketError(portErrors, socket.For, fileErr))
 			continue
 		}
 		files = append(files, file)
-		a.Sockets = append(a.Sockets, socket.For)
+		resp.Sockets = append(resp.Sockets, socket.For)
 	}
-	a.Faults = texts(faults)
+	resp.PortErrors = errorTexts(portErrors)
 	return files, err
 }
 
-// lost notes that a socket is lost, which the daemon will ask for again: a fault of its
-// port, or, if it is for all ports, of them all, which it returns.
-func lost(faults map[netip.AddrPort]error, of netip.AddrPort, why error) error {
-	if !of.IsValid() {
-		return why
+// addSocketError records that a socket was lost on its way to the daemon, which
+// will request it again: in portErrors if the socket is for one port. If it is for
+// all ports, addSocketError returns the error.
+func addSocketError(portErrors map[netip.AddrPort]error, at netip.AddrPort, err error) error {
+	if !at.IsValid() {
+		return err
 	}
-	faults[of] = fmt.Errorf("port %d of %v: %w", of.Port(), of.Addr(), why)
+	portErrors[at] = fmt.Errorf("port %d on %v: %w", at.Port(), at.Addr(), err)
 	return nil
 }
 
-// answer sends an answer, and descriptors behind it.
-func (k *Keeper) answer(conn *net.UnixConn, a answer, files ...*os.File) error {
-	k.writing.Lock()
-	defer k.writing.Unlock()
-	if err := writeMessage(conn, a); err != nil {
+// send sends a response, followed by descriptors.
+func (k *Keeper) send(conn *net.UnixConn, resp response, files ...*os.File) error {
+	k.writeMu.Lock()
+	defer k.writeMu.Unlock()
+	if err := writeMessage(conn, resp); err != nil {
 		return err
 	}
 	return sendFiles(conn, files)
 }
 
-// check finds what a request may not ask for. Names are looked at by the hosts
-// file, one by one.
+// check returns an error if a request must be refused. It doesn't check names,
+// because Names refuses them one by one.
 func (k *Keeper) check(r request) error {
 	switch {
 	case r.Ports != nil:
-		if n := max(len(*r.Ports), len(r.Have)); n > maxPorts {
-			return fmt.Errorf("refused: %d ports, more than %d", n, maxPorts)
-		}
-		for _, at := range *r.Ports {
-			if err := k.checkAddr(at.Addr()); err != nil {
-				return err
-			}
-			if at.Port() == 0 {
-				return fmt.Errorf("refused: port 0 of %v", at.Addr())
-			}
-		}
+		return k.checkPorts(*r.Ports, r.Existing)
 	case r.Names != nil:
 		count := 0
 		for addr, names := range *r.Names {
-			if err := k.checkAddr(addr); err != nil && addr != localhost {
+			if err := k.checkAddr(addr); err != nil && addr != netaddr.Localhost {
 				return err
 			}
 			count += len(names)
 		}
-		if count > maxNames {
-			return fmt.Errorf("refused: %d names, more than %d", count, maxNames)
-		}
-	default:
-		if len(*r.Addrs) > maxAddrs {
-			return fmt.Errorf("refused: %d addresses, more than %d", len(*r.Addrs), maxAddrs)
-		}
-		for _, addr := range *r.Addrs {
-			if err := k.checkAddr(addr); err != nil {
-				return err
-			}
+		return checkCount("names", count, maxNames)
+	}
+	if err := checkCount("addresses", len(*r.Addrs), maxAddrs); err != nil {
+		return err
+	}
+	for _, addr := range *r.Addrs {
+		if err := k.checkAddr(addr); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// localhost is where names of services that run on this machine point.
-var localhost = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+func (k *Keeper) checkPorts(ports, existing []netip.AddrPort) error {
+	if err := checkCount("ports", max(len(ports), len(existing)), maxPorts); err != nil {
+		return err
+	}
+	for _, at := range ports {
+		if err := k.checkAddr(at.Addr()); err != nil {
+			return err
+		}
+		if at.Port() == 0 {
+			return fmt.Errorf("refused: port 0 on %v", at.Addr())
+		}
+	}
+	return nil
+}
+
+func checkCount(kind string, count, limit int) error {
+	if count > limit {
+		return fmt.Errorf("refused: %d %s exceed the limit of %d", count, kind, limit)
+	}
+	return nil
+}
 
 func (k *Keeper) checkAddr(addr netip.Addr) error {
 	if !addr.Is4() || !slices.ContainsFunc(k.Allowed, func(p netip.Prefix) bool { return p.Contains(addr) }) {
-		return fmt.Errorf("refused: address %v is not in %v, which kubeshore was started with (--cidr)", addr, k.Allowed)
+		return fmt.Errorf("refused: address %v is not in %v (--cidr)", addr, k.Allowed)
 	}
 	return nil
 }
 
-// restore puts the machine back, in the order in which a program meets it.
+// restore undoes all changes, in the order in which a client uses them: names,
+// ports, addresses.
 func (k *Keeper) restore(ctx context.Context) error {
-	within := func(part func(context.Context) error) error {
-		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
-		defer cancel()
-		return part(limited)
-	}
 	return errors.Join(
-		within(func(ctx context.Context) error {
+		cleanup.Run(ctx, func(ctx context.Context) error {
 			_, err := k.Names.Set(ctx, nil)
 			return err
 		}),
 		k.Ports.Close(),
-		within(func(ctx context.Context) error { return k.Aliases.Set(ctx, nil) }),
+		cleanup.Run(ctx, func(ctx context.Context) error { return k.Aliases.Set(ctx, nil) }),
 	)
 }
 
-// texts returns errors as they go over the wire.
-func texts[K comparable](errs map[K]error) map[K]string {
+// errorTexts returns the messages of errors, to be sent in a response.
+func errorTexts[K comparable](errs map[K]error) map[K]string {
 	if len(errs) == 0 {
 		return nil
 	}
-	result := make(map[K]string, len(errs))
+	texts := make(map[K]string, len(errs))
 	for key, err := range errs {
-		result[key] = err.Error()
+		texts[key] = err.Error()
 	}
-	return result
+	return texts
 }
 
-// errs is the reverse of texts.
-func errs[K comparable](texts map[K]string) map[K]error {
-	result := make(map[K]error, len(texts))
+// textErrors is the reverse of errorTexts.
+func textErrors[K comparable](texts map[K]string) map[K]error {
+	errs := make(map[K]error, len(texts))
 	for key, text := range texts {
-		result[key] = errors.New(text)
+		errs[key] = errors.New(text)
 	}
-	return result
+	return errs
 }

@@ -25,7 +25,7 @@ import (
 
 func TestMain(m *testing.M) {
 	if os.Getenv(guardEnv) != "" {
-		guardForTest()
+		runGuard()
 	}
 	goleak.VerifyTestMain(m)
 }
@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 const original = "127.0.0.1 localhost\n192.0.2.1 mine\n"
 
 // pair returns the two ends of a connection.
-func pair(t *testing.T) (ours, theirs *net.UnixConn) {
+func pair(t *testing.T) (_, _ *net.UnixConn) {
 	t.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
 	if err != nil {
@@ -52,19 +52,19 @@ func pair(t *testing.T) (ours, theirs *net.UnixConn) {
 	return ends[0], ends[1]
 }
 
-// served is a keeper that serves, with a hosts file of its own.
-type served struct {
+// testKeeper is a running keeper with its own hosts file.
+type testKeeper struct {
 	path    string
 	peer    *net.UnixConn // the daemon's end
-	ended   chan error
+	ended   chan error    // receives the error of Serve
 	mu      sync.Mutex
-	refused []string
+	refused []string // the reports to OnRefused
 }
 
-// serve has a keeper serve until the test ends.
-func serve(ctx context.Context, t *testing.T) *served {
+// startKeeper starts a keeper that runs until ctx or the test ends.
+func startKeeper(ctx context.Context, t *testing.T) *testKeeper {
 	t.Helper()
-	s := &served{path: filepath.Join(t.TempDir(), "hosts"), ended: make(chan error, 1)}
+	s := &testKeeper{path: filepath.Join(t.TempDir(), "hosts"), ended: make(chan error, 1)}
 	if err := os.WriteFile(s.path, []byte(original), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -72,12 +72,12 @@ func serve(ctx context.Context, t *testing.T) *served {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ours, theirs := pair(t)
-	s.peer = theirs
+	keeperEnd, daemonEnd := pair(t)
+	s.peer = daemonEnd
 	k := &Keeper{
 		Version: "test", Allowed: []netip.Prefix{loopback.DefaultPrefix},
 		Ports: listen.NewEach("test"), Names: file, Aliases: &loopback.Aliases{},
-		Refused: func(err error) {
+		OnRefused: func(err error) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			s.refused = append(s.refused, err.Error())
@@ -87,15 +87,15 @@ func serve(ctx context.Context, t *testing.T) *served {
 	watched := make(chan error, 1)
 	go func() { watched <- file.Run(watching) }()
 	go func() {
-		err := k.Serve(ctx, ours)
+		err := k.Serve(ctx, keeperEnd)
 		stop()
-		s.ended <- errors.Join(err, <-watched, file.Close(), ours.Close())
+		s.ended <- errors.Join(err, <-watched, file.Close(), keeperEnd.Close())
 	}()
-	t.Cleanup(func() { _ = theirs.Close() })
+	t.Cleanup(func() { _ = daemonEnd.Close() })
 	return s
 }
 
-func (s *served) hosts(t *testing.T) string {
+func (s *testKeeper) hosts(t *testing.T) string {
 	t.Helper()
 	text, err := os.ReadFile(s.path)
 	if err != nil {
@@ -104,8 +104,18 @@ func (s *served) hosts(t *testing.T) string {
 	return string(text)
 }
 
-// client returns the client of a keeper, running until the test ends it.
-func (s *served) client(t *testing.T) (c *Client, stop func() error) {
+// waitForName waits until a name is in the hosts file.
+func (s *testKeeper) waitForName(t *testing.T, name string) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(s.hosts(t), name); {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s is not in the hosts file", name)
+		}
+	}
+}
+
+// client returns a running client of the keeper. stop ends it and returns the error of Run.
+func (s *testKeeper) client(t *testing.T) (c *Client, stop func() error) {
 	t.Helper()
 	c, err := NewClient(t.Context(), s.peer, "test")
 	if err != nil {
@@ -125,8 +135,8 @@ var (
 	db  = netip.MustParseAddr("127.64.9.2")
 )
 
-// free returns a port that is free on all addresses.
-func free(t *testing.T) uint16 {
+// freePort returns a port that is free on all addresses.
+func freePort(t *testing.T) uint16 {
 	t.Helper()
 	l, err := net.Listen("tcp4", "0.0.0.0:0")
 	if err != nil {
@@ -136,36 +146,36 @@ func free(t *testing.T) uint16 {
 	return netip.MustParseAddrPort(l.Addr().String()).Port()
 }
 
-// greeted returns a client whose keeper has said hello and nothing else, and that end.
-func greeted(t *testing.T) (c *Client, theirs *net.UnixConn) {
+// silentKeeper returns a client, and the other end of its connection, which has
+// sent a hello and nothing else.
+func silentKeeper(t *testing.T) (c *Client, keeperEnd *net.UnixConn) {
 	t.Helper()
-	ours, theirs := pair(t)
-	if err := writeMessage(theirs, answer{Hello: &hello{Version: "1"}}); err != nil {
+	daemonEnd, keeperEnd := pair(t)
+	if err := writeMessage(keeperEnd, response{Hello: &hello{Version: "1"}}); err != nil {
 		t.Fatal(err)
 	}
-	c, err := NewClient(t.Context(), ours, "1")
+	c, err := NewClient(t.Context(), daemonEnd, "1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return c, theirs
+	return c, keeperEnd
 }
 
-// Names and ports are had through a keeper as without one, and all is put back when
-// the daemon ends.
+// A client can set names, ports and aliases. When it ends, the keeper restores the machine.
 func TestKeeper(t *testing.T) {
-	s := serve(t.Context(), t)
+	s := startKeeper(t.Context(), t)
 	c, stop := s.client(t)
 	ports := listen.New(c)
-	at := netip.AddrPortFrom(web, free(t))
-	if faults := ports.Set(t.Context(), []netip.AddrPort{at}); len(faults) > 0 {
-		t.Fatal(faults)
+	at := netip.AddrPortFrom(web, freePort(t))
+	if portErrors := ports.Set(t.Context(), []netip.AddrPort{at}); len(portErrors) > 0 {
+		t.Fatalf("got port errors %v, want none", portErrors)
 	}
 	refused, err := c.Names().Set(t.Context(), map[netip.Addr][]string{web: {"web.shop", "mine", "localhost", "a\nb"}, netip.MustParseAddr("127.0.0.1"): {"api.shop"}})
 	if err != nil || len(refused) != 3 {
-		t.Errorf("refused %v, %v", refused, err)
+		t.Errorf("got refused names %v and error %v, want 3 and none", refused, err)
 	}
 	if text := s.hosts(t); !strings.Contains(text, "127.64.9.1       web.shop ") || !strings.Contains(text, "127.0.0.1        api.shop ") {
-		t.Errorf("the hosts file has %q", text)
+		t.Errorf("got hosts file %q, want lines for web.shop and api.shop", text)
 	}
 	if err := c.Aliases().Set(t.Context(), []netip.Addr{web}); err != nil {
 		t.Error(err)
@@ -176,16 +186,19 @@ func TestKeeper(t *testing.T) {
 	}
 	defer client.Close()
 	conn, err := ports.Accept()
-	if err != nil || conn.LocalAddr().String() != at.String() {
-		t.Fatal(conn, err)
+	if err != nil {
+		t.Fatal(err)
 	}
 	defer conn.Close()
-	// The keeper has no copy of the socket: without ours nobody listens.
+	if got := conn.LocalAddr().String(); got != at.String() {
+		t.Fatalf("got local address %s, want %s", got, at)
+	}
+	// The keeper has no copy of the socket: once the client closes it, the port is closed.
 	if err := ports.Close(); err != nil {
 		t.Error(err)
 	}
 	if _, err := net.Dial("tcp", at.String()); !errors.Is(err, unix.ECONNREFUSED) {
-		t.Errorf("after it was closed: %v", err)
+		t.Errorf("dial after close: got error %v, want %v", err, unix.ECONNREFUSED)
 	}
 	if err := stop(); err != nil {
 		t.Error(err)
@@ -193,43 +206,43 @@ func TestKeeper(t *testing.T) {
 	if err := <-s.ended; err != nil {
 		t.Error(err)
 	}
-	if text := s.hosts(t); text != original {
-		t.Errorf("the hosts file has %q", text)
+	if got := s.hosts(t); got != original {
+		t.Errorf("got hosts file %q, want %q", got, original)
 	}
 }
 
-// Many sockets come in several messages, each for what it is for.
+// Many sockets arrive in several messages, in order.
 func TestKeeperManySockets(t *testing.T) {
-	s := serve(t.Context(), t)
+	s := startKeeper(t.Context(), t)
 	c, stop := s.client(t)
-	port := free(t)
+	port := freePort(t)
 	want := make([]netip.AddrPort, 0, 3*rightsPerByte+7)
 	for i := range cap(want) {
 		want = append(want, netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 64, byte(10 + i>>8), byte(i)}), port))
 	}
-	taken, faults, err := c.Take(t.Context(), want, nil)
-	if err != nil || len(faults) > 0 || len(taken) != len(want) {
-		t.Fatal(len(taken), faults, err)
+	sockets, portErrors, err := c.Take(t.Context(), want, nil)
+	if err != nil || len(portErrors) > 0 || len(sockets) != len(want) {
+		t.Fatalf("got %d sockets, port errors %v, error %v, want %d sockets", len(sockets), portErrors, err, len(want))
 	}
-	for _, socket := range taken {
+	for _, socket := range sockets {
 		if got := socket.Addr().String(); got != socket.For.String() {
-			t.Errorf("the socket of %s listens at %s", socket.For, got)
+			t.Errorf("the socket for %s listens at %s", socket.For, got)
 		}
 		if err := socket.Close(); err != nil {
 			t.Error(err)
 		}
 	}
-	if taken, _, err := c.Take(t.Context(), want, want); err != nil || len(taken) != 0 {
-		t.Errorf("a second time it gives %d, %v", len(taken), err)
+	if sockets, _, err := c.Take(t.Context(), want, want); err != nil || len(sockets) != 0 {
+		t.Errorf("second call: got %d sockets, error %v, want none", len(sockets), err)
 	}
 	if err := errors.Join(stop(), <-s.ended); err != nil {
 		t.Error(err)
 	}
 }
 
-// What another program does to the hosts file the daemon is told.
-func TestKeeperTellsOfChanges(t *testing.T) {
-	s := serve(t.Context(), t)
+// The client is notified when another program changes the hosts file.
+func TestKeeperNotifiesChanges(t *testing.T) {
+	s := startKeeper(t.Context(), t)
 	c, stop := s.client(t)
 	names := c.Names()
 	<-names.Changed()
@@ -242,103 +255,99 @@ func TestKeeperTellsOfChanges(t *testing.T) {
 	}
 	<-names.Changed()
 	if _, err := names.Set(t.Context(), table); err != nil || !strings.Contains(s.hosts(t), "web.shop") {
-		t.Error(s.hosts(t), err)
+		t.Errorf("got error %v and hosts file %q, want no error and web.shop", err, s.hosts(t))
 	}
 	if err := errors.Join(stop(), <-s.ended); err != nil {
 		t.Error(err)
 	}
 }
 
-// A keeper that ends first is ErrGone, and what it did is taken back.
+// A keeper that exits before its client restores the machine, and the client returns ErrGone.
 func TestKeeperEndsFirst(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
-	s := serve(ctx, t)
+	s := startKeeper(ctx, t)
 	c, err := NewClient(t.Context(), s.peer, "test")
 	if err != nil {
 		t.Fatal(err)
 	}
-	gone := make(chan error, 1)
-	go func() { gone <- c.Run(t.Context()) }()
+	ran := make(chan error, 1)
+	go func() { ran <- c.Run(t.Context()) }()
 	if _, err := c.Names().Set(t.Context(), map[netip.Addr][]string{web: {"web.shop"}}); err != nil {
 		t.Fatal(err)
 	}
-	why := errors.New("the guard is dead")
-	cancel(why)
-	if err := <-s.ended; !errors.Is(err, why) {
-		t.Errorf("the keeper ends with %v", err)
+	cause := errors.New("the guard is dead")
+	cancel(cause)
+	if err := <-s.ended; !errors.Is(err, cause) {
+		t.Errorf("Serve: got error %v, want %v", err, cause)
 	}
-	if err := <-gone; !errors.Is(err, ErrGone) {
-		t.Errorf("the client ends with %v", err)
+	if err := <-ran; !errors.Is(err, ErrGone) {
+		t.Errorf("Run: got error %v, want ErrGone", err)
 	}
-	if text := s.hosts(t); text != original {
-		t.Errorf("the hosts file has %q", text)
+	if got := s.hosts(t); got != original {
+		t.Errorf("got hosts file %q, want %q", got, original)
 	}
 	if _, err := c.Names().Set(t.Context(), map[netip.Addr][]string{db: {"db"}}); !errors.Is(err, ErrGone) {
-		t.Errorf("setting names says %v", err)
+		t.Errorf("setting a name: got error %v, want ErrGone", err)
 	}
 	if _, err := c.Names().Set(t.Context(), nil); err != nil {
-		t.Errorf("there is nothing to take back, but %v", err)
+		t.Errorf("setting no names: got error %v, want none", err)
 	}
 	if err := c.Aliases().Set(t.Context(), nil); err != nil {
-		t.Errorf("there is nothing to take back, but %v", err)
+		t.Errorf("setting no aliases: got error %v, want none", err)
 	}
 }
 
-func TestNewClientRefuses(t *testing.T) {
-	for want, a := range map[string]answer{
+func TestNewClientRejectsFirstMessage(t *testing.T) {
+	for want, first := range map[string]*response{
 		"no hosts file":  {Hello: &hello{}, Error: "no hosts file"},
-		"without a":      {Sequence: 1},
+		"is not a hello": {Sequence: 1},
 		"kubeshore 2":    {Hello: &hello{Version: "2"}},
-		"doesn't begin:": {},
+		"handshake: EOF": nil, // the keeper closes the connection
 	} {
-		ours, theirs := pair(t)
-		if want == "doesn't begin:" {
-			_ = theirs.Close()
-		} else if err := writeMessage(theirs, a); err != nil {
+		daemonEnd, keeperEnd := pair(t)
+		if first == nil {
+			_ = keeperEnd.Close()
+		} else if err := writeMessage(keeperEnd, first); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := NewClient(t.Context(), ours, "1"); err == nil || !strings.Contains(strings.Replace(err.Error(), "doesn't begin with a", "without a", 1), want) {
-			t.Errorf("%v, want %s", err, want)
+		if _, err := NewClient(t.Context(), daemonEnd, "1"); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got error %v, want one that contains %q", err, want)
 		}
 	}
 }
 
-// A keeper that doesn't begin is waited for no longer than there is patience.
-func TestNewClientOfASilentKeeper(t *testing.T) {
-	ours, _ := pair(t)
+func TestNewClientWithSilentKeeperTimesOut(t *testing.T) {
+	daemonEnd, _ := pair(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	if _, err := NewClient(ctx, ours, "1"); !errors.Is(err, context.DeadlineExceeded) {
-		t.Error(err)
+	if _, err := NewClient(ctx, daemonEnd, "1"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got error %v, want %v", err, context.DeadlineExceeded)
 	}
 }
 
-// The end of a daemon that hasn't read all is an end like another.
-func TestKeeperEndsWithUnread(t *testing.T) {
-	s := serve(t.Context(), t)
+// A daemon that closes the connection with unread data causes a reset, which is
+// not an error.
+func TestKeeperEndsAfterReset(t *testing.T) {
+	s := startKeeper(t.Context(), t)
 	if err := writeMessage(s.peer, request{Sequence: 1, Names: &map[netip.Addr][]string{web: {"web.shop"}}}); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(s.hosts(t), "web.shop"); {
-		if time.Now().After(deadline) {
-			t.Fatal("the names aren't set")
-		}
-	}
+	s.waitForName(t, "web.shop")
 	if err := s.peer.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-s.ended; err != nil || len(s.refused) > 0 || s.hosts(t) != original {
-		t.Errorf("it ends with %v, logged %v, and left %q", err, s.refused, s.hosts(t))
+		t.Errorf("got error %v, reports %v and hosts file %q, want none and %q", err, s.refused, s.hosts(t), original)
 	}
 }
 
-// What is too much for one message isn't asked for, and isn't the end.
-func TestClientAsksTooMuch(t *testing.T) {
-	s := serve(t.Context(), t)
+// A request that exceeds the size limit isn't sent, and the next one works.
+func TestClientRejectsLargeRequest(t *testing.T) {
+	s := startKeeper(t.Context(), t)
 	c, stop := s.client(t)
 	_, err := c.Names().Set(t.Context(), map[netip.Addr][]string{web: {strings.Repeat("a", maxMessage)}})
-	if err == nil || errors.Is(err, ErrGone) || !strings.Contains(err.Error(), "is larger than") {
-		t.Error(err)
+	if err == nil || errors.Is(err, ErrGone) || !strings.Contains(err.Error(), "exceeds the limit") {
+		t.Errorf("got error %v, want one that contains %q", err, "exceeds the limit")
 	}
 	if _, err := c.Names().Set(t.Context(), map[netip.Addr][]string{web: {"web.shop"}}); err != nil {
 		t.Error(err)
@@ -348,13 +357,12 @@ func TestClientAsksTooMuch(t *testing.T) {
 	}
 }
 
-// That the keeper can't be understood is said, beside that it is gone.
-func TestClientSaysWhyItIsGone(t *testing.T) {
-	c, theirs := greeted(t)
-	if _, err := theirs.Write(binary.BigEndian.AppendUint32(nil, maxMessage+1)); err != nil {
+func TestErrGoneHasReason(t *testing.T) {
+	c, keeperEnd := silentKeeper(t)
+	if _, err := keeperEnd.Write(binary.BigEndian.AppendUint32(nil, maxMessage+1)); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.Run(t.Context()); !errors.Is(err, ErrGone) || !strings.Contains(err.Error(), "malformed") {
-		t.Error(err)
+		t.Errorf("got error %v, want ErrGone with %q", err, "malformed")
 	}
 }

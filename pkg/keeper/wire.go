@@ -16,82 +16,83 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The two halves talk over a unix(7) stream socket. Each message is a length of
-// four bytes, big end first, and so many bytes of JSON. The keeper speaks first,
-// with a hello; from then on it answers each request with one reply, in order,
-// and may say something on its own in between. Descriptors come right behind the
-// reply that announces them, up to rightsPerByte with each byte of filling.
+// The protocol between daemon and keeper runs over a unix(7) stream socket. A
+// message is its length, as a 32-bit big-endian integer, and that many bytes of
+// JSON. The keeper first sends a hello. From then on it responds to each request
+// in order, and may send notifications in between. Descriptors follow the response
+// that lists them, up to rightsPerByte of them with each padding byte.
 
-// The bounds of what the keeper takes, far above what the largest cluster needs.
+// The limits of a request, far above the needs of the largest cluster.
 const (
 	maxMessage    = 16 << 20
 	maxPorts      = 1 << 16
 	maxAddrs      = 1 << 16
 	maxNames      = 1 << 18
-	rightsPerByte = 128 // Linux takes up to 253 at a time
+	rightsPerByte = 128 // Linux allows up to 253
 )
 
-// request is what the daemon asks for: one of the fields, the whole set of each.
+// request asks the keeper to set the ports, the names or the addresses: exactly
+// one of them, as a complete set.
 type request struct {
 	Sequence uint64                   `json:"sequence"`
 	Ports    *[]netip.AddrPort        `json:"ports,omitempty"`
-	Have     []netip.AddrPort         `json:"have,omitempty"` // with Ports: what there are sockets for
+	Existing []netip.AddrPort         `json:"existing,omitempty"` // with Ports: the sockets that the daemon has
 	Names    *map[netip.Addr][]string `json:"names,omitempty"`
 	Addrs    *[]netip.Addr            `json:"addrs,omitempty"`
 }
 
-// answer is what the keeper says: a hello, the reply to a request, or, with
-// neither, something on its own.
-type answer struct {
+// response is a message from the keeper: a hello, a response to the request with
+// the same sequence number, or a notification.
+type response struct {
 	Hello *hello `json:"hello,omitempty"`
 
-	Sequence uint64                    `json:"sequence,omitempty"` // of the request; 0 if it is no reply
-	Error    string                    `json:"error,omitempty"`
-	Sockets  []netip.AddrPort          `json:"sockets,omitempty"` // what each descriptor is for; zero: all ports
-	Faults   map[netip.AddrPort]string `json:"faults,omitempty"`
-	Refused  map[string]string         `json:"refused,omitempty"`
-	Writes   uint64                    `json:"writes,omitempty"` // of the hosts file, with the reply to Names
+	Sequence   uint64                    `json:"sequence,omitempty"` // 0 if this is not a response to a request
+	Error      string                    `json:"error,omitempty"`
+	Sockets    []netip.AddrPort          `json:"sockets,omitempty"` // the Socket.For of each descriptor that follows
+	PortErrors map[netip.AddrPort]string `json:"portErrors,omitempty"`
+	Refused    map[string]string         `json:"refused,omitempty"`
+	Writes     uint64                    `json:"writes,omitempty"` // with the response to Names: writes to the hosts file so far
 
-	Changed bool `json:"changed,omitempty"` // the names may have to be set again
+	Changed bool `json:"changed,omitempty"` // notification: the names may have to be set again
 }
 
-// hello is how the keeper begins, or why it can't, in Error.
+// hello is the keeper's first message. If the keeper can't start, Error comes with it.
 type hello struct {
-	Version string `json:"version"` // of the program; both halves are the same one
-	How     string `json:"how"`     // how ports are taken
+	Version string `json:"version"` // of kubeshore; the daemon's must be the same
+	How     string `json:"how"`     // listen.Taker.How
 }
 
-// decode reads a request and finds what is malformed in it.
+// decode parses a request. It returns an error if the request is malformed.
 func decode(message []byte) (request, error) {
 	var r request
 	decoder := json.NewDecoder(bytes.NewReader(message))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&r); err != nil {
-		return request{}, errors.New("malformed request: " + err.Error()) // io.EOF is the connection's end alone
+		return request{}, errors.New("malformed request: " + err.Error()) // not wrapped: io.EOF means that the connection was closed
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return request{}, errors.New("malformed request: more than one value")
 	}
-	asked := 0
-	for _, given := range []bool{r.Ports != nil, r.Names != nil, r.Addrs != nil} {
-		if given {
-			asked++
+	sets := 0
+	for _, present := range []bool{r.Ports != nil, r.Names != nil, r.Addrs != nil} {
+		if present {
+			sets++
 		}
 	}
-	if asked != 1 || r.Sequence == 0 {
-		return request{}, errors.New("malformed request: it must have a sequence number, and ask for one thing")
+	if sets != 1 || r.Sequence == 0 {
+		return request{}, errors.New("malformed request: must have a sequence number, and either ports, names or addrs")
 	}
 	return r, nil
 }
 
-// encode returns a value as a message.
+// encode returns the message for a value.
 func encode(value any) ([]byte, error) {
 	body, err := json.Marshal(value)
 	if err != nil {
 		return nil, err
 	}
 	if len(body) > maxMessage {
-		return nil, fmt.Errorf("a message of %d bytes is larger than %d", len(body), maxMessage)
+		return nil, fmt.Errorf("message of %d bytes exceeds the limit of %d", len(body), maxMessage)
 	}
 	message := binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(body)), uint32(len(body)))
 	return append(message, body...), nil
@@ -100,14 +101,15 @@ func encode(value any) ([]byte, error) {
 // writeMessage writes a value as a message.
 func writeMessage(w io.Writer, value any) error {
 	message, err := encode(value)
-	if err == nil {
-		_, err = w.Write(message)
+	if err != nil {
+		return err
 	}
+	_, err = w.Write(message)
 	return err
 }
 
-// readMessage reads a message, and not a byte more: descriptors may come behind
-// it. Its error is io.EOF if there is none.
+// readMessage reads exactly one message, because descriptors may follow it. It
+// returns io.EOF if the connection was closed.
 func readMessage(r io.Reader) ([]byte, error) {
 	var head [4]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
@@ -115,12 +117,12 @@ func readMessage(r io.Reader) ([]byte, error) {
 	}
 	size := binary.BigEndian.Uint32(head[:])
 	if size > maxMessage {
-		return nil, fmt.Errorf("malformed message: %d bytes, more than %d", size, maxMessage)
+		return nil, fmt.Errorf("malformed message: %d bytes exceed the limit of %d", size, maxMessage)
 	}
-	// What was announced may never come: memory is taken as it does.
+	// The peer may never send all these bytes, so memory is allocated as they arrive.
 	var body bytes.Buffer
 	if _, err := io.CopyN(&body, r, int64(size)); errors.Is(err, io.EOF) {
-		return nil, errors.New("malformed message: it ends early")
+		return nil, errors.New("malformed message: truncated")
 	} else if err != nil {
 		return nil, err
 	}
@@ -143,8 +145,8 @@ func sendFiles(conn *net.UnixConn, files []*os.File) error {
 	return nil
 }
 
-// receiveFiles receives n descriptors; nil stands for each that this process has no room
-// for. The caller closes them.
+// receiveFiles receives n descriptors. Those that exceed this process's limit of
+// open files are nil. The caller closes the files.
 func receiveFiles(conn *net.UnixConn, n int) (files []*os.File, err error) {
 	defer func() {
 		if err != nil {
@@ -155,26 +157,26 @@ func receiveFiles(conn *net.UnixConn, n int) (files []*os.File, err error) {
 	oob := make([]byte, unix.CmsgSpace(rightsPerByte*4))
 	for len(files) < n {
 		expected := min(n-len(files), rightsPerByte)
-		filling := make([]byte, 1)
-		_, oobn, flags, _, err := conn.ReadMsgUnix(filling, oob)
+		padding := make([]byte, 1)
+		_, oobn, flags, _, err := conn.ReadMsgUnix(padding, oob)
 		if err != nil {
 			return files, err
 		}
-		came, err := filesOf(oob[:oobn])
-		files = append(files, came...)
+		received, err := filesOf(oob[:oobn])
+		files = append(files, received...)
 		if err != nil {
 			return files, err
 		}
-		missing := expected - len(came)
+		missing := expected - len(received)
 		if missing < 0 || missing > 0 && flags&unix.MSG_CTRUNC == 0 {
-			return files, fmt.Errorf("malformed message: %d descriptors instead of %d", len(came), expected)
+			return files, fmt.Errorf("malformed message: %d descriptors, want %d", len(received), expected)
 		}
-		files = append(files, make([]*os.File, missing)...) // those that come are the first ones
+		files = append(files, make([]*os.File, missing)...) // the kernel drops the last ones
 	}
 	return files, nil
 }
 
-// filesOf returns the descriptors that a control message has brought.
+// filesOf returns the descriptors in a control message.
 func filesOf(control []byte) (files []*os.File, err error) {
 	messages, err := unix.ParseSocketControlMessage(control)
 	if err != nil {
@@ -187,7 +189,7 @@ func filesOf(control []byte) (files []*os.File, err error) {
 		}
 		for _, fd := range fds {
 			unix.CloseOnExec(fd)
-			files = append(files, os.NewFile(uintptr(fd), "socket of the keeper"))
+			files = append(files, os.NewFile(uintptr(fd), "keeper socket"))
 		}
 	}
 	return files, nil
@@ -195,6 +197,6 @@ func filesOf(control []byte) (files []*os.File, err error) {
 
 func closeAll(files []*os.File) {
 	for _, f := range files {
-		_ = f.Close() // nothing was written to it
+		_ = f.Close() // nothing was written to the file
 	}
 }

@@ -84,7 +84,7 @@ func TestKilledHalves(t *testing.T) {
 		if d.err == nil {
 			t.Errorf("%s: it ends as if nothing had happened: %s", line, d.log.String())
 		}
-		if i%3 == 1 && i%2 == 0 && !strings.Contains(d.log.String(), "keeper) has ended") {
+		if i%3 == 1 && i%2 == 0 && !strings.Contains(d.log.String(), "keeper (kubeshore's root helper) exited") {
 			t.Errorf("it says %s", d.log.String())
 		}
 	}

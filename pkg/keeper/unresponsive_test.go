@@ -15,10 +15,10 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/loopback"
 )
 
-// A daemon that doesn't read holds up nobody who tells the keeper to end.
-func TestKeeperWhosePeerDoesNotRead(t *testing.T) {
+// A daemon that doesn't read responses doesn't keep the keeper from ending.
+func TestKeeperEndsIfDaemonDoesNotRead(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	s := serve(ctx, t)
+	s := startKeeper(ctx, t)
 	names := map[netip.Addr][]string{web: {"web.shop"}}
 	for i := range 50_000 {
 		at := netip.AddrFrom4([4]byte{127, 64, 10, byte(i)})
@@ -27,23 +27,19 @@ func TestKeeperWhosePeerDoesNotRead(t *testing.T) {
 	if err := writeMessage(s.peer, request{Sequence: 1, Names: &names}); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(s.hosts(t), "web.shop"); {
-		if time.Now().After(deadline) {
-			t.Fatal("the names aren't set")
-		}
-	}
+	s.waitForName(t, "web.shop")
 	cancel()
 	if err := <-s.ended; err == nil {
-		t.Error("it ends as if it had been answered")
+		t.Error("got no error, want one: the response wasn't read")
 	}
-	if text := s.hosts(t); text != original {
-		t.Errorf("the hosts file has %q", text)
+	if got := s.hosts(t); got != original {
+		t.Errorf("got hosts file %q, want %q", got, original)
 	}
 }
 
-// A keeper that doesn't read holds up nobody who has no patience.
-func TestClientWhoseKeeperDoesNotRead(t *testing.T) {
-	c, theirs := greeted(t)
+// A request to a keeper that doesn't read returns when its context ends.
+func TestRequestEndsIfKeeperDoesNotRead(t *testing.T) {
+	c, keeperEnd := silentKeeper(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	names := map[netip.Addr][]string{web: {strings.Repeat("a", 4<<20)}}
@@ -55,52 +51,52 @@ func TestClientWhoseKeeperDoesNotRead(t *testing.T) {
 	select {
 	case err := <-done:
 		if err == nil {
-			t.Error("it is set")
+			t.Error("got no error, want one: the request wasn't read")
 		}
-	case <-time.After(2 * byeTime):
-		_ = theirs.Close()
+	case <-time.After(2 * closeGrace):
+		_ = keeperEnd.Close()
 		<-done
-		t.Fatal("it waits for the keeper without end")
+		t.Fatalf("the request didn't return within %v", 2*closeGrace)
 	}
 	if _, err := c.Names().Set(t.Context(), map[netip.Addr][]string{web: {"web"}}); !errors.Is(err, ErrGone) {
-		t.Errorf("after half a request: %v", err)
+		t.Errorf("after half a request: got error %v, want ErrGone", err)
 	}
 }
 
-// An answer that nobody waits for any more keeps nothing from being seen.
-func TestClientSeesTheEndBehindALateAnswer(t *testing.T) {
-	c, theirs := greeted(t)
-	gone := make(chan error, 1)
-	go func() { gone <- c.Run(t.Context()) }()
+// A response to a request whose context has ended doesn't block Run.
+func TestClientDetectsEndAfterLateResponse(t *testing.T) {
+	c, keeperEnd := silentKeeper(t)
+	ran := make(chan error, 1)
+	go func() { ran <- c.Run(t.Context()) }()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
 	if err := c.Aliases().Set(ctx, []netip.Addr{web}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("got error %v, want %v", err, context.DeadlineExceeded)
+	}
+	if err := writeMessage(keeperEnd, response{Sequence: 1}); err != nil {
 		t.Fatal(err)
 	}
-	if err := writeMessage(theirs, answer{Sequence: 1}); err != nil {
-		t.Fatal(err)
-	}
-	if err := theirs.Close(); err != nil {
+	if err := keeperEnd.Close(); err != nil {
 		t.Fatal(err)
 	}
 	select {
-	case err := <-gone:
+	case err := <-ran:
 		if !errors.Is(err, ErrGone) {
-			t.Error(err)
+			t.Errorf("got error %v, want ErrGone", err)
 		}
 	case <-time.After(5 * time.Second):
-		t.Error("the client doesn't see that the keeper is gone")
+		t.Error("Run didn't return within 5s of the keeper's end")
 	}
 }
 
-// slowNames are names that take as long as whoever waits for them has patience.
-type slowNames struct{ asked chan struct{} }
+// slowNames blocks in Set until the context ends.
+type slowNames struct{ called chan struct{} }
 
 func (n slowNames) Set(ctx context.Context, table map[netip.Addr][]string) (map[string]error, error) {
 	if len(table) == 0 {
 		return nil, nil
 	}
-	close(n.asked)
+	close(n.called)
 	<-ctx.Done()
 	return nil, ctx.Err()
 }
@@ -109,29 +105,29 @@ func (slowNames) Changed() <-chan struct{} { return nil }
 
 func (slowNames) Writes() uint64 { return 0 }
 
-// A keeper sees that its daemon is gone while it does something for it.
-func TestKeeperBusyWhenItsPeerEnds(t *testing.T) {
-	ours, theirs := pair(t)
+// The daemon's end interrupts a request.
+func TestKeeperEndsDuringRequest(t *testing.T) {
+	keeperEnd, daemonEnd := pair(t)
 	names := slowNames{make(chan struct{})}
 	k := &Keeper{
 		Allowed: []netip.Prefix{loopback.DefaultPrefix}, Ports: listen.NewEach("test"), Names: names,
-		Aliases: &loopback.Aliases{}, Refused: func(error) {},
+		Aliases: &loopback.Aliases{}, OnRefused: func(error) {},
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	ended := make(chan error, 1)
-	go func() { ended <- k.Serve(ctx, ours) }()
-	if err := writeMessage(theirs, request{Sequence: 1, Names: &map[netip.Addr][]string{web: {"web"}}}); err != nil {
+	go func() { ended <- k.Serve(ctx, keeperEnd) }()
+	if err := writeMessage(daemonEnd, request{Sequence: 1, Names: &map[netip.Addr][]string{web: {"web"}}}); err != nil {
 		t.Fatal(err)
 	}
-	<-names.asked
-	if err := theirs.Close(); err != nil {
+	<-names.called
+	if err := daemonEnd.Close(); err != nil {
 		t.Fatal(err)
 	}
 	select {
 	case <-ended:
 	case <-time.After(2 * time.Second):
-		t.Error("it goes on")
+		t.Error("the keeper didn't end within 2s of its daemon")
 		cancel()
 		<-ended
 	}
