@@ -15,6 +15,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/kubeshore/kubeshore/internal/backoff"
+	"github.com/kubeshore/kubeshore/internal/wake"
 )
 
 // File is a hosts file with an owner's block in it. Of the kubeshores of this
@@ -27,8 +30,8 @@ type File struct {
 	given   string // the path as it was given
 	owner   string
 	running *lock
-	changed chan struct{}
-	flush   chan struct{}
+	changed wake.Trigger
+	flush   wake.Trigger
 	writes  atomic.Uint64
 	step    func(what string) error // before each step of a write; for tests
 
@@ -61,7 +64,7 @@ func Open(path, owner string) (*File, error) {
 	}
 	return &File{
 		given: path, path: resolved, owner: owner, running: running,
-		changed: make(chan struct{}, 1), flush: make(chan struct{}, 1),
+		changed: wake.NewTrigger(), flush: wake.NewTrigger(),
 		step: func(string) error { return nil },
 	}, nil
 }
@@ -152,7 +155,7 @@ func (f *File) untouched() bool {
 // program has written into the file that was replaced is taken up, and written again,
 // whatever comes between.
 func (f *File) set(ctx context.Context, table map[netip.Addr][]string) (refused map[string]error, is os.FileInfo, err error) {
-	there, is, err := read(f.path)
+	there, is, err := read(ctx, f.path)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -160,25 +163,29 @@ func (f *File) set(ctx context.Context, table map[netip.Addr][]string) (refused 
 	var owed [][]byte // what another program has written, and the file doesn't have
 	defer func() { err = errors.Join(err, f.pay(owed)) }()
 	for range tries {
-		if ctx.Err() != nil && len(owed) == 0 {
-			return nil, nil, ctx.Err()
+		writing := ctx
+		if len(owed) > 0 {
+			writing = context.WithoutCancel(ctx)
+		}
+		if err := writing.Err(); err != nil {
+			return nil, nil, err
 		}
 		next, _, refused, err := Rewrite(base, f.owner, table)
 		if err != nil || bytes.Equal(next, there) {
 			return refused, is, err
 		}
 		var late []byte
-		late, is, err = f.write(there, next)
+		late, is, err = f.write(writing, there, next)
 		switch {
 		case errors.Is(err, errChanged):
-			if there, is, err = read(f.path); err != nil {
+			if there, is, err = read(writing, f.path); err != nil {
 				return nil, nil, err
 			}
 			base = putBack(there, owed)
 		case err != nil:
 			return nil, nil, err
 		default:
-			soon(f.flush)
+			f.flush.Fire()
 			f.writes.Add(1)
 			owed = nil
 			if late == nil {
@@ -212,7 +219,7 @@ func (f *File) pay(owed [][]byte) error {
 
 // read returns a file's content, and what the file was just before it was read. A
 // program that writes it is given a moment to get through.
-func read(path string) ([]byte, os.FileInfo, error) {
+func read(ctx context.Context, path string) ([]byte, os.FileInfo, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, nil, err
@@ -222,7 +229,9 @@ func read(path string) ([]byte, os.FileInfo, error) {
 		if writing, known := hasWriter(file); !writing || !known {
 			break
 		}
-		<-time.After(latePause)
+		if err := backoff.Sleep(ctx, latePause); err != nil {
+			return nil, nil, err
+		}
 	}
 	is, err := file.Stat()
 	if err != nil {
@@ -241,11 +250,3 @@ const tries = 20
 
 // errChanged says that another program wrote the file in the meantime.
 var errChanged = errors.New("it keeps being changed by another program")
-
-// soon has a channel of one place receive.
-func soon(c chan<- struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}

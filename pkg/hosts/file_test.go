@@ -134,7 +134,7 @@ func TestFileFollowsSymlink(t *testing.T) {
 func TestFileOverwrite(t *testing.T) {
 	f, path := open(t)
 	for _, next := range []string{original + blockLines, original, ""} {
-		if _, err := f.overwrite([]byte(content(t, path)), []byte(next)); err != nil {
+		if _, err := f.overwrite(t.Context(), []byte(content(t, path)), []byte(next)); err != nil {
 			t.Fatal(err)
 		}
 		if got := content(t, path); got != next {
@@ -167,7 +167,7 @@ func TestFileKeepsWhatOthersWrite(t *testing.T) {
 		return err
 	}
 	overwrite := func(there, next []byte) error {
-		_, err := f.overwrite(there, next)
+		_, err := f.overwrite(t.Context(), there, next)
 		return err
 	}
 	for _, write := range []func(there, next []byte) error{replace, overwrite} {

@@ -2,6 +2,7 @@ package hosts
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"slices"
@@ -11,7 +12,7 @@ import (
 // others stand before it, and stay as they are, or, if they stood behind it, move to the
 // front, which costs none of them when it is cut short. Room for all of it is there
 // before the first byte changes. What the block would be too short for, empty lines fill.
-func (f *File) overwrite(there, next []byte) (is os.FileInfo, err error) {
+func (f *File) overwrite(ctx context.Context, there, next []byte) (is os.FileInfo, err error) {
 	if err := f.step("compare in place"); err != nil {
 		return nil, err
 	}
@@ -21,7 +22,10 @@ func (f *File) overwrite(there, next []byte) (is os.FileInfo, err error) {
 	}
 	defer func() { err = errors.Join(err, w.Close()) }()
 	// Other programs wait until it is written. This process must not open it either.
-	leave := alone(w)
+	leave, err := alone(ctx, w)
+	if err != nil {
+		return nil, err
+	}
 	defer leave()
 	if err := holds(w, there); err != nil {
 		return nil, err

@@ -2,12 +2,15 @@ package hosts
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io/fs"
 	"os"
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/kubeshore/kubeshore/internal/backoff"
 )
 
 const (
@@ -47,7 +50,10 @@ func lookBack(old *os.File, there []byte) (late []byte, err error) {
 			}
 			return append([]byte{}, now...), nil // not nil if it is empty
 		}
-		<-time.After(latePause)
+		// Not with the caller's context: else what they have written would be lost.
+		if err := backoff.Sleep(context.Background(), latePause); err != nil {
+			return nil, err
+		}
 	}
 }
 

@@ -135,7 +135,7 @@ func TestFileInPlaceIsWrittenAlone(t *testing.T) {
 			return nil
 		}
 	})
-	if _, err := f.overwrite([]byte(original), []byte(original+blockLines)); err != nil {
+	if _, err := f.overwrite(t.Context(), []byte(original), []byte(original+blockLines)); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-done; err != nil {

@@ -1,12 +1,15 @@
 package hosts
 
 import (
+	"context"
 	"errors"
 	"os"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kubeshore/kubeshore/internal/backoff"
 )
 
 // seenByFolder tells whether the folder's watch sees all that is written into a file.
@@ -29,15 +32,17 @@ func hasWriter(file *os.File) (writing, known bool) {
 // called more than once; or until the kernel has had enough of it (lease-break-time,
 // 45 s). Where that can't be had, as another program has the file open for long or the
 // file system knows no leases, nobody waits.
-func alone(file *os.File) (leave func()) {
+func alone(ctx context.Context, file *os.File) (leave func(), err error) {
 	for begin := time.Now(); ; {
 		_, err := unix.FcntlInt(file.Fd(), unix.F_SETLEASE, unix.F_WRLCK)
 		if err == nil {
-			return sync.OnceFunc(func() { _, _ = unix.FcntlInt(file.Fd(), unix.F_SETLEASE, unix.F_UNLCK) })
+			return sync.OnceFunc(func() { _, _ = unix.FcntlInt(file.Fd(), unix.F_SETLEASE, unix.F_UNLCK) }), nil
 		}
 		if !errors.Is(err, unix.EAGAIN) || time.Since(begin) > aloneTime {
-			return func() {}
+			return func() {}, nil
 		}
-		<-time.After(latePause)
+		if err := backoff.Sleep(ctx, latePause); err != nil {
+			return nil, err
+		}
 	}
 }

@@ -2,7 +2,10 @@
 
 package hosts
 
-import "os"
+import (
+	"context"
+	"os"
+)
 
 // seenByFolder tells whether the folder's watch sees all that is written into a file.
 const seenByFolder = true
@@ -12,4 +15,4 @@ const seenByFolder = true
 func hasWriter(*os.File) (writing, known bool) { return false, false }
 
 // alone can't have other programs wait.
-func alone(*os.File) (leave func()) { return func() {} }
+func alone(context.Context, *os.File) (leave func(), err error) { return func() {}, nil }

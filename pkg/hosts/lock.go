@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/kubeshore/kubeshore/internal/backoff"
 )
 
 // lock is a file that one process at a time holds. The operating system gives
@@ -65,10 +67,8 @@ func wait(ctx context.Context, path, kind string) (*lock, error) {
 		if !errors.Is(err, ErrInUse) {
 			return l, err
 		}
-		select {
-		case <-ctx.Done():
+		if backoff.Sleep(ctx, lockPause) != nil {
 			return nil, err
-		case <-time.After(lockPause):
 		}
 	}
 }

@@ -189,7 +189,7 @@ func TestFileOnAFullDisk(t *testing.T) {
 			return err
 		},
 		"in place": func() error {
-			_, err := f.overwrite(prev, next)
+			_, err := f.overwrite(t.Context(), prev, next)
 			return err
 		},
 	} {

@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"github.com/txn2/txeh"
+
+	"github.com/kubeshore/kubeshore/internal/dnsname"
 )
 
 // Rewrite returns the hosts file prev with table as the block of an owner, or
@@ -204,7 +206,7 @@ func namesOf(content []byte) (map[string]string, error) {
 // checkName says why a name can't be ours. Names come from another machine: a
 // line break in one would be a line of its own.
 func checkName(name string, theirs map[string]string) error {
-	if !validName(name) {
+	if !dnsname.IsName(name) {
 		return fmt.Errorf("%q is not a valid DNS name", name)
 	}
 	if name == "localhost" || strings.HasSuffix(name, ".localhost") {
@@ -225,18 +227,3 @@ func (e *TakenError) Error() string {
 
 // Taken tells that there is nothing wrong with the name itself.
 func (*TakenError) Taken() bool { return true }
-
-// validName tells whether name is a host name in the sense of RFC 1123, in
-// lower case.
-func validName(name string) bool {
-	if len(name) > 253 {
-		return false
-	}
-	for label := range strings.SplitSeq(name, ".") {
-		if label == "" || len(label) > 63 || strings.Trim(label, "-") != label ||
-			strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
-			return false
-		}
-	}
-	return true
-}

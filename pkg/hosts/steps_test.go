@@ -56,7 +56,7 @@ func write(t *testing.T, f *File, path, next string, inPlace bool) error {
 	t.Helper()
 	there := []byte(content(t, path))
 	if inPlace {
-		_, err := f.overwrite(there, []byte(next))
+		_, err := f.overwrite(t.Context(), there, []byte(next))
 		return err
 	}
 	_, _, err := f.replace(there, []byte(next))

@@ -12,6 +12,9 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+
+	"github.com/kubeshore/kubeshore/internal/backoff"
+	"github.com/kubeshore/kubeshore/internal/wake"
 )
 
 const (
@@ -32,7 +35,7 @@ const (
 // Changed receives when another program may have changed the file, so that Set is
 // to be called again: the block may be gone, or a name be free or taken. It needs
 // Run.
-func (f *File) Changed() <-chan struct{} { return f.changed }
+func (f *File) Changed() <-chan struct{} { return f.changed.C() }
 
 // Run watches the file until ctx ends. It must be called once.
 func (f *File) Run(ctx context.Context) error {
@@ -43,12 +46,13 @@ func (f *File) Run(ctx context.Context) error {
 	var reading sync.WaitGroup
 	defer reading.Wait()
 	defer watcher.Close()
-	missed := make(chan struct{}, 1)
+	missed := wake.NewTrigger()
 	reading.Go(func() { readErrors(watcher, missed) })
 	var on watched
 	if err := on.follow(watcher, f.given); err != nil {
 		return err
 	}
+	pauses := backoff.Backoff{Min: quiet, Max: maxPause}
 	var pause time.Duration
 	var last, first time.Time // when Changed received, and when the file was seen to change after
 	due := time.NewTimer(0)
@@ -58,7 +62,7 @@ func (f *File) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-missed:
+		case <-missed.C():
 			seen = true
 		case event := <-watcher.Events:
 			seen = slices.Contains(on.paths, event.Name)
@@ -71,10 +75,10 @@ func (f *File) Run(ctx context.Context) error {
 				continue
 			}
 			if time.Since(last) > calm {
-				pause = 0
+				pauses.Reset()
 			}
-			pause, last = min(max(2*pause, quiet), maxPause), time.Now()
-			soon(f.changed)
+			pause, last = pauses.Next(), time.Now()
+			f.changed.Fire()
 		}
 		if seen {
 			if first.IsZero() {
@@ -90,11 +94,11 @@ func (f *File) Run(ctx context.Context) error {
 func (f *File) EmptyCaches(ctx context.Context) {
 	for {
 		select {
-		case <-f.flush:
+		case <-f.flush.C():
 			f.emptyCache(context.WithoutCancel(ctx))
 		case <-ctx.Done():
 			select {
-			case <-f.flush:
+			case <-f.flush.C():
 				f.emptyCache(context.WithoutCancel(ctx))
 			default:
 			}
@@ -106,9 +110,9 @@ func (f *File) EmptyCaches(ctx context.Context) {
 // readErrors reads what a watcher says to be wrong until that is closed: something was
 // missed, or was about a file that is no more. Who uses the watcher must not be the one
 // who reads it: it tells of errors with its lock held.
-func readErrors(watcher *fsnotify.Watcher, missed chan<- struct{}) {
+func readErrors(watcher *fsnotify.Watcher, missed wake.Trigger) {
 	for range watcher.Errors {
-		soon(missed)
+		missed.Fire()
 	}
 }
 

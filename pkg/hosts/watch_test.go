@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+
+	"github.com/kubeshore/kubeshore/internal/wake"
 )
 
 // running runs a file until the test ends.
@@ -190,7 +192,7 @@ func TestWatcherWithErrors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	missed := make(chan struct{}, 1)
+	missed := wake.NewTrigger()
 	var reading sync.WaitGroup
 	reading.Go(func() { readErrors(watcher, missed) })
 	reading.Go(func() {
@@ -221,7 +223,7 @@ func TestWatcherWithErrors(t *testing.T) {
 	}
 	reading.Wait()
 	select {
-	case <-missed:
+	case <-missed.C():
 	default:
 		t.Log("there was no error to tell of")
 	}

@@ -2,6 +2,7 @@ package hosts
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -13,12 +14,12 @@ import (
 // half of it, or in place where a rename can't be had, as with a bind mount. It returns
 // what the file is then. late is what another program made of the replaced file
 // meanwhile; nil if nothing.
-func (f *File) write(there, next []byte) (late []byte, is os.FileInfo, err error) {
+func (f *File) write(ctx context.Context, there, next []byte) (late []byte, is os.FileInfo, err error) {
 	late, is, err = f.replace(there, next)
 	if !canOverwrite(err) && (!diskFull(err) || len(next) > len(there)) {
 		return late, is, err
 	}
-	is, inPlace := f.overwrite(there, next)
+	is, inPlace := f.overwrite(ctx, there, next)
 	if inPlace != nil {
 		return nil, nil, errors.Join(err, inPlace)
 	}
