@@ -49,7 +49,7 @@ hosts file needs root.`,
 	return cmd
 }
 
-func reportCleaned(streams Streams, path string, cleaned hosts.Cleaned) {
+func reportCleaned(streams Streams, path string, cleaned hosts.CleanResult) {
 	for _, owner := range cleaned.Owners {
 		fmt.Fprintf(streams.Out, "%s: removed the entries of user %s\n", path, owner)
 	}
@@ -59,10 +59,10 @@ func reportCleaned(streams Streams, path string, cleaned hosts.Cleaned) {
 	for _, owner := range cleaned.Running {
 		fmt.Fprintf(streams.Out, "%s: kept the entries of user %s, whose kubeshore is running\n", path, owner)
 	}
-	for _, line := range cleaned.Left {
+	for _, line := range cleaned.Suspects {
 		fmt.Fprintf(streams.Out, "%s: kept a line that may be yours: %s\n", path, line)
 	}
-	if len(cleaned.Owners)+len(cleaned.Files)+len(cleaned.Running)+len(cleaned.Left) == 0 {
+	if len(cleaned.Owners)+len(cleaned.Files)+len(cleaned.Running)+len(cleaned.Suspects) == 0 {
 		fmt.Fprintln(streams.Out, "nothing to clean up")
 	}
 }

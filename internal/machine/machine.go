@@ -79,7 +79,7 @@ func OpenOwn(ctx context.Context, o Options, log logrus.FieldLogger) (Machine, e
 	if err != nil {
 		return Machine{}, err
 	}
-	file.Flush = DNSCacheFlusher(log)
+	file.FlushDNSCache = DNSCacheFlusher(log)
 	if err := cleanLeftovers(ctx, file, o.HostsFile, log); err != nil {
 		return Machine{}, errors.Join(err, file.Close())
 	}
@@ -131,7 +131,7 @@ func cleanLeftovers(ctx context.Context, file *hosts.File, path string, log logr
 	if _, err := file.Set(ctx, nil); err != nil {
 		return err
 	}
-	suspects, err := file.Strays()
+	suspects, err := file.Suspects()
 	if n := len(suspects); n > 0 {
 		log.Warnf("%s: kept %d lines that look like kubeshore's but may be yours, e.g. %s", path, n, strings.Join(suspects[:min(n, 3)], ", "))
 	}
@@ -144,7 +144,7 @@ func watchHosts(file *hosts.File, log logrus.FieldLogger) func(context.Context) 
 	return func(ctx context.Context) error {
 		var flushing sync.WaitGroup
 		defer flushing.Wait()
-		flushing.Go(func() { file.EmptyCaches(ctx) })
+		flushing.Go(func() { file.FlushAfterWrites(ctx) })
 		if err := file.Run(ctx); err != nil {
 			log.Warnf("%v; changes by other programs are noticed only when a service changes", err)
 		}

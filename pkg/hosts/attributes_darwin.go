@@ -6,9 +6,10 @@ import (
 	"strings"
 )
 
-// isSystems tells whether an attribute is for the system alone to set, as
-// com.apple.provenance is.
-func isSystems(name string) bool { return strings.HasPrefix(name, "com.apple.") }
+// isSystemAttribute reports whether only the system can set the attribute, e.g.
+// com.apple.provenance.
+func isSystemAttribute(name string) bool { return strings.HasPrefix(name, "com.apple.") }
 
-// allocate can't: what F_PREALLOCATE keeps is lost again to others.
-func allocate(*os.File, int64) error { return errors.ErrUnsupported }
+// preallocate is not supported: another process can take the space that
+// F_PREALLOCATE reserves.
+func preallocate(*os.File, int64) error { return errors.ErrUnsupported }

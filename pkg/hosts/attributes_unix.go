@@ -11,56 +11,59 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// copyAttributes gives a file the extended attributes of another (xattr(7)): the
-// label of SELinux and access control lists are such.
+// copyAttributes copies the extended attributes of one file to another (xattr(7)),
+// including SELinux labels and access control lists.
 func copyAttributes(to, from *os.File) error {
-	names, err := attribute(func(into []byte) (int, error) { return unix.Flistxattr(int(from.Fd()), into) })
+	names, err := readAttribute(func(buffer []byte) (int, error) { return unix.Flistxattr(int(from.Fd()), buffer) })
 	if errors.Is(err, unix.ENOTSUP) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("its attributes: %w", err)
+		return fmt.Errorf("list extended attributes: %w", err)
 	}
 	for name := range bytes.SplitSeq(bytes.TrimSuffix(names, []byte{0}), []byte{0}) {
 		if len(name) == 0 {
 			continue
 		}
-		value, err := attribute(func(into []byte) (int, error) { return unix.Fgetxattr(int(from.Fd()), string(name), into) })
-		if err == nil {
-			err = setAttribute(to, string(name), value)
-		}
-		if err != nil && !isSystems(string(name)) {
-			return fmt.Errorf("its attribute %s: %w", name, err)
+		if err := copyAttribute(to, from, string(name)); err != nil && !isSystemAttribute(string(name)) {
+			return fmt.Errorf("copy extended attribute %s: %w", name, err)
 		}
 	}
 	return nil
 }
 
-// setAttribute sets an attribute, unless the file has it so by itself: it may not
-// be one that can be set.
-func setAttribute(to *os.File, name string, value []byte) error {
-	has, err := attribute(func(into []byte) (int, error) { return unix.Fgetxattr(int(to.Fd()), name, into) })
-	if err == nil && bytes.Equal(has, value) {
+// copyAttribute copies one extended attribute. An attribute that already has the
+// right value is not set, because setting it may not be permitted.
+func copyAttribute(to, from *os.File, name string) error {
+	want, err := getAttribute(from, name)
+	if err != nil {
+		return err
+	}
+	if current, err := getAttribute(to, name); err == nil && bytes.Equal(current, want) {
 		return nil
 	}
-	return unix.Fsetxattr(int(to.Fd()), name, value, 0)
+	return unix.Fsetxattr(int(to.Fd()), name, want, 0)
 }
 
-// attribute calls get with as much room as it needs.
-func attribute(get func([]byte) (int, error)) ([]byte, error) {
+func getAttribute(file *os.File, name string) ([]byte, error) {
+	return readAttribute(func(buffer []byte) (int, error) { return unix.Fgetxattr(int(file.Fd()), name, buffer) })
+}
+
+// readAttribute calls get with a buffer of the size that get reports for a nil one.
+func readAttribute(get func([]byte) (int, error)) ([]byte, error) {
 	for {
 		size, err := get(nil)
 		if err != nil || size == 0 {
 			return nil, err
 		}
-		into := make([]byte, size)
-		n, err := get(into)
+		buffer := make([]byte, size)
+		n, err := get(buffer)
 		if errors.Is(err, unix.ERANGE) {
-			continue // it has grown
+			continue // the value has grown
 		}
 		if err != nil {
 			return nil, err
 		}
-		return into[:n], nil
+		return buffer[:n], nil
 	}
 }

@@ -5,8 +5,8 @@ import (
 	"os"
 )
 
-// copyAttributes does nothing: a new file inherits its folder's access list.
+// copyAttributes does nothing: a new file inherits the access list of its directory.
 func copyAttributes(_, _ *os.File) error { return nil }
 
-// allocate can't.
-func allocate(*os.File, int64) error { return errors.ErrUnsupported }
+// preallocate is not supported.
+func preallocate(*os.File, int64) error { return errors.ErrUnsupported }

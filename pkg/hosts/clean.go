@@ -13,59 +13,60 @@ import (
 	"strings"
 )
 
-// Cleaned is what became of a hosts file.
-type Cleaned struct {
-	Owners    []string     // whose blocks, or remains of them, were taken away
-	Addresses []netip.Addr // those that their names were for, and that no line has now
-	Running   []string     // whose blocks stand, as their kubeshore runs
-	Files     []string     // files of killed runs that were removed
-	Left      []string     // what looks like a run's, but may be somebody else's
+// CleanResult lists what Clean did.
+type CleanResult struct {
+	Owners    []string     // whose blocks, or remains of blocks, were removed
+	Addresses []netip.Addr // addresses of removed lines that no other line has
+	Running   []string     // owners whose blocks remain because their kubeshore is running
+	Files     []string     // removed files of killed processes
+	Suspects  []string     // lines and files that were left alone; see [File.Suspects]
 }
 
-// Clean takes away from the hosts file at path, and from beside it, what killed runs
-// have left.
-func Clean(ctx context.Context, path string) (done Cleaned, err error) {
+// Clean removes the leftovers of killed kubeshore processes from the hosts file at path and
+// from its directory.
+func Clean(ctx context.Context, path string) (result CleanResult, err error) {
 	resolved, err := resolve(path)
 	if err != nil {
-		return done, err
+		return result, err
 	}
-	if err := writable(resolved); err != nil {
-		return done, err
+	if err := checkWritable(resolved); err != nil {
+		return result, err
 	}
 	content, err := os.ReadFile(resolved)
 	if err != nil {
-		return done, err
+		return result, err
 	}
 	for _, owner := range owners(content) {
-		switch addresses, err := cleanOwner(ctx, path, owner); {
+		switch addrs, err := cleanOwner(ctx, path, owner); {
 		case errors.Is(err, ErrInUse):
-			done.Running = append(done.Running, owner)
+			result.Running = append(result.Running, owner)
 		case err != nil:
-			return done, err
+			return result, err
 		default:
-			done.Owners = append(done.Owners, owner)
-			done.Addresses = append(done.Addresses, addresses...)
+			result.Owners = append(result.Owners, owner)
+			result.Addresses = append(result.Addresses, addrs...)
 		}
 	}
-	if done.Files, err = removeFiles(ctx, resolved); err != nil {
-		return done, err
+	if result.Files, err = removeStaleFiles(ctx, resolved); err != nil {
+		return result, err
 	}
-	done.Left, err = left(path, resolved)
-	return done, err
+	result.Suspects, err = findSuspects(path, resolved)
+	return result, err
 }
 
-// CleanOwner takes an owner's block away as soon as no kubeshore of that owner runs. It
-// returns the addresses that no line has any more.
+// CleanOwner waits until no kubeshore of the owner is running, and then removes the owner's
+// block. It returns the addresses of the block that no other line has, even if the block
+// can't be removed: their aliases can be removed all the same.
 func CleanOwner(ctx context.Context, path, owner string) ([]netip.Addr, error) {
 	resolved, err := resolve(path)
 	if err != nil {
 		return nil, err
 	}
-	running, err := wait(ctx, resolved, "lock-"+owner)
+	ownerLock, err := acquire(ctx, resolved, "lock-"+owner)
 	if err != nil {
 		return nil, err
 	}
-	if err := running.release(); err != nil {
+	if err := ownerLock.release(); err != nil {
 		return nil, err
 	}
 	return cleanOwner(ctx, path, owner)
@@ -76,91 +77,106 @@ func cleanOwner(ctx context.Context, path, owner string) ([]netip.Addr, error) {
 	if err != nil {
 		return nil, err
 	}
-	before, err := os.ReadFile(f.path)
-	if err == nil {
-		_, err = f.Set(ctx, nil)
-	}
-	var after []byte
-	if err == nil {
-		after, err = os.ReadFile(f.path)
-	}
-	gone, has := addresses([]byte(takeOut(before, owner).text)), addresses(after)
-	maps.DeleteFunc(gone, func(addr netip.Addr, _ bool) bool { return has[addr] })
-	return slices.SortedFunc(maps.Keys(gone), netip.Addr.Compare), errors.Join(err, f.Close())
+	removed, err := removeBlock(ctx, f)
+	return slices.SortedFunc(maps.Keys(removed), netip.Addr.Compare), errors.Join(err, f.Close())
 }
 
-// HasBlock tells whether the hosts file at path has lines of an owner.
+// removeBlock removes the block from a hosts file, and returns the addresses that no other
+// line has.
+func removeBlock(ctx context.Context, f *File) (map[netip.Addr]bool, error) {
+	before, err := os.ReadFile(f.path)
+	if err != nil {
+		return nil, err
+	}
+	removed := mappedAddresses([]byte(splitBlock(before, f.owner).text))
+	if _, err := f.Set(ctx, nil); err != nil {
+		return removed, err
+	}
+	after, err := os.ReadFile(f.path)
+	remaining := mappedAddresses(after)
+	maps.DeleteFunc(removed, func(addr netip.Addr, _ bool) bool { return remaining[addr] })
+	return removed, err
+}
+
+// HasBlock reports whether the hosts file at path has lines of an owner.
 func HasBlock(path, owner string) (bool, error) {
 	content, err := os.ReadFile(path)
 	if err != nil {
 		return false, fmt.Errorf("hosts file: %w", err)
 	}
-	return takeOut(content, owner).found, nil
+	return splitBlock(content, owner).found, nil
 }
 
-// removeFiles removes the files beside the hosts file that nobody uses any more.
-func removeFiles(ctx context.Context, resolved string) (removed []string, err error) {
-	writing, err := wait(ctx, resolved, "lock") // then nobody has the temporary file
+// removeStaleFiles removes the files next to the hosts file that no process uses any more.
+func removeStaleFiles(ctx context.Context, resolved string) (removed []string, err error) {
+	writeLock, err := acquire(ctx, resolved, "lock") // while it is held, no process uses the temporary file
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, writing.release()) }()
-	gone, err := removeTemp(resolved)
+	defer func() { err = errors.Join(err, writeLock.release()) }()
+	removedTemp, err := removeTemp(resolved)
 	if err != nil {
 		return nil, err
 	}
-	if gone {
-		removed = append(removed, hidden(resolved, "new"))
+	if removedTemp {
+		removed = append(removed, sidecarPath(resolved, "new"))
 	}
-	locks, err := filepath.Glob(hidden(resolved, "lock-*"))
+	locks, err := filepath.Glob(sidecarPath(resolved, "lock-*"))
 	if err != nil {
 		return removed, err
 	}
 	for _, path := range locks {
-		stale, err := acquire(resolved, strings.TrimPrefix(path, hidden(resolved, "")))
+		staleLock, err := tryAcquire(resolved, strings.TrimPrefix(path, sidecarPath(resolved, "")))
 		if errors.Is(err, ErrInUse) {
 			continue
-		}
-		if err == nil {
-			err = stale.release()
 		}
 		if err != nil {
 			return removed, err
 		}
-		if !exists(path) { // on Windows it stays
+		if err := staleLock.release(); err != nil {
+			return removed, err
+		}
+		if !exists(path) { // Windows keeps it
 			removed = append(removed, path)
 		}
 	}
 	return removed, nil
 }
 
-// addresses returns the addresses that lines of a hosts file have names for.
-func addresses(content []byte) map[netip.Addr]bool {
+// mappedAddresses returns the addresses that a hosts file has names for.
+func mappedAddresses(content []byte) map[netip.Addr]bool {
 	found := make(map[netip.Addr]bool)
 	for line := range bytes.Lines(content) {
-		if fields := strings.Fields(string(line)); len(fields) > 1 {
-			if addr, err := netip.ParseAddr(fields[0]); err == nil {
-				found[addr] = true
-			}
+		fields := strings.Fields(string(line))
+		if len(fields) < 2 {
+			continue
+		}
+		if addr, err := netip.ParseAddr(fields[0]); err == nil {
+			found[addr] = true
 		}
 	}
 	return found
 }
 
-// Strays returns what looks like a run's, in the file or beside it, but may be somebody
-// else's: it is left alone.
-func (f *File) Strays() ([]string, error) { return left(f.given, f.path) }
+// Suspects describes what may be left over from a kubeshore process, but may as well belong
+// to the user, and is therefore left alone: lines of the hosts file, quoted, and files next
+// to it.
+func (f *File) Suspects() ([]string, error) {
+	f.mu.Lock()
+	resolved := f.path
+	f.mu.Unlock()
+	return findSuspects(f.givenPath, resolved)
+}
 
-// left returns the lines, quoted, of a hosts file that are left alone, and the files.
-func left(given, resolved string) ([]string, error) {
-	content, err := os.ReadFile(given)
+func findSuspects(givenPath, resolved string) ([]string, error) {
+	content, err := os.ReadFile(givenPath)
 	if err != nil {
 		return nil, fmt.Errorf("hosts file: %w", err)
 	}
-	found := strays(content)
-	kept, err := filepath.Glob(hidden(resolved, "late-*"))
+	found := suspectLines(content)
+	kept, err := filepath.Glob(sidecarPath(resolved, "late-*"))
 	for _, path := range kept {
-		found = append(found, path+", which may have what another program wrote into the hosts file: look, and remove it")
+		found = append(found, path+" (may have lines that another program wrote to the hosts file; check and remove it)")
 	}
 	return found, err
 }
@@ -170,20 +186,20 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// serviceSuffix is what the first name of a service ends with.
+// serviceSuffix is the suffix of a Service's canonical name.
 const serviceSuffix = ".svc.cluster.local"
 
-// strays returns, quoted, the lines that are no owner's but look like one's: what was an
-// outer line once, and a loopback address with a name that only a cluster's service has.
-func strays(content []byte) (found []string) {
+// suspectLines returns, quoted, the lines that look like kubeshore's but name no owner:
+// damaged markers, and entries that map a name of a cluster's Service to a loopback address.
+func suspectLines(content []byte) (found []string) {
 	isService := func(name string) bool { return strings.HasSuffix(name, serviceSuffix) }
 	for line := range bytes.Lines(content) {
-		text := bare(line)
-		outer := strings.HasPrefix(text, strings.TrimSpace(beginPrefix)) || strings.HasPrefix(text, strings.TrimSpace(endPrefix))
+		text := trimEOL(line)
+		marker := strings.HasPrefix(text, strings.TrimSpace(beginPrefix)) || strings.HasPrefix(text, strings.TrimSpace(endPrefix))
 		names, _, _ := strings.Cut(text, "#")
 		fields := strings.Fields(names)
 		entry := len(fields) > 1 && slices.ContainsFunc(fields[1:], isService) && isLoopback(fields[0])
-		if ownerOf(text) == "" && (outer || entry) {
+		if ownerOf(text) == "" && (marker || entry) {
 			found = append(found, fmt.Sprintf("%q", text))
 		}
 	}

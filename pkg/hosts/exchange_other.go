@@ -4,5 +4,5 @@ package hosts
 
 import "os"
 
-// replaceBy puts the file at temp to path.
-func replaceBy(temp, path string) (exchanged bool, err error) { return false, os.Rename(temp, path) }
+// renameOver moves the file at temp to path.
+func renameOver(temp, path string) (exchanged bool, err error) { return false, os.Rename(temp, path) }

@@ -20,56 +20,56 @@ import (
 	"github.com/kubeshore/kubeshore/internal/wake"
 )
 
-// File is a hosts file with an owner's block in it. Of the kubeshores of this
-// machine it is the only one with that owner, until Close.
+// File is a hosts file with a block of one owner in it. Until Close, no other kubeshore
+// process on this machine can open the file for the same owner.
 type File struct {
-	// Flush empties the system's cache of names. Run calls it after the file has
-	// changed. It may be nil, and must be set before Run and Set.
-	Flush func(context.Context)
+	// FlushDNSCache flushes the system's DNS cache. FlushAfterWrites calls it after Set
+	// has changed the file. It may be nil. It must be set before FlushAfterWrites and Set.
+	FlushDNSCache func(context.Context)
 
-	given   string // the path as it was given
-	owner   string
-	running *lock
-	changed wake.Trigger
-	flush   wake.Trigger
-	writes  atomic.Uint64
-	step    func(what string) error // before each step of a write; for tests
+	givenPath   string // as passed to Open
+	owner       string
+	ownerLock   *fileLock // held until Close
+	changed     wake.Trigger
+	flushNeeded wake.Trigger
+	writes      atomic.Uint64
+	step        func(name string) error // called before each step of a write, for tests
 
-	mu      sync.Mutex // for one Set at a time
-	path    string     // what given leads to: no symbolic link
-	late    string     // a file beside it that has what another program wrote; empty if there is none
-	table   map[netip.Addr][]string
-	refused map[string]error
-	written os.FileInfo // the file as it was with that table; nil if that is not known
+	mu                  sync.Mutex // held by Set; guards the fields below
+	path                string     // the target of givenPath, with symbolic links resolved
+	concurrentWritePath string     // a file next to it that has a concurrent write of another program, or ""
+	table               map[netip.Addr][]string
+	refused             map[string]error
+	lastWritten         os.FileInfo // the file's state after the last Set, or nil if unknown
 }
 
-// Open takes the hosts file at path for an owner, which is a word of a to z, 0 to 9
-// and hyphens. It must be a regular file that can be written. Nothing is changed
-// yet, but for a lock file beside it, which tells other kubeshores.
+// Open opens the hosts file at path for an owner, whose name consists of a to z, 0 to 9
+// and hyphens. The file must be a writable regular file. Open doesn't change it, but
+// creates a lock file next to it to keep out other kubeshore processes.
 func Open(path, owner string) (*File, error) {
 	if !isOwner(owner) {
-		return nil, fmt.Errorf("hosts file %s: %q can't own a part of it", path, owner)
+		return nil, fmt.Errorf("hosts file %s: invalid owner %q", path, owner)
 	}
 	path = filepath.Clean(path)
 	resolved, err := resolve(path)
 	if err != nil {
 		return nil, err
 	}
-	if err := writable(resolved); err != nil {
+	if err := checkWritable(resolved); err != nil {
 		return nil, err
 	}
-	running, err := acquire(resolved, "lock-"+owner)
+	ownerLock, err := tryAcquire(resolved, "lock-"+owner)
 	if err != nil {
 		return nil, fmt.Errorf("hosts file %s: %w", path, err)
 	}
 	return &File{
-		given: path, path: resolved, owner: owner, running: running,
-		changed: wake.NewTrigger(), flush: wake.NewTrigger(),
+		givenPath: path, path: resolved, owner: owner, ownerLock: ownerLock,
+		changed: wake.NewTrigger(), flushNeeded: wake.NewTrigger(),
 		step: func(string) error { return nil },
 	}, nil
 }
 
-// resolve follows the path's symbolic links to a regular file.
+// resolve follows the symbolic links of a path to a regular file.
 func resolve(path string) (string, error) {
 	resolved, err := filepath.EvalSymlinks(path)
 	if err != nil {
@@ -85,11 +85,11 @@ func resolve(path string) (string, error) {
 	return resolved, nil
 }
 
-// writable says why a file can't be written.
-func writable(resolved string) error {
-	probe, err := os.OpenFile(resolved, os.O_RDWR, 0)
+// checkWritable returns an error if a file can't be opened for writing.
+func checkWritable(resolved string) error {
+	file, err := os.OpenFile(resolved, os.O_RDWR, 0)
 	if err == nil {
-		err = probe.Close()
+		err = file.Close()
 	}
 	if err != nil {
 		return fmt.Errorf("hosts file: %w", explain(err))
@@ -97,156 +97,163 @@ func writable(resolved string) error {
 	return nil
 }
 
-// hidden returns the path of a file of ours beside the hosts file.
-func hidden(path, kind string) string {
+// sidecarPath returns the path of a file that kubeshore keeps next to the hosts file.
+func sidecarPath(path, kind string) string {
 	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".kubeshore-"+kind)
 }
 
-// Set makes table the whole of the owner's names; an empty table leaves the file
-// as it would be without them. It returns the names that can't be had, and why. It
-// may be called by several goroutines at once.
+// Set replaces all of the owner's names with those in table. An empty table removes the
+// block. Set returns the names that it didn't write, each with the reason. Any goroutine
+// may call it.
 func (f *File) Set(ctx context.Context, table map[netip.Addr][]string) (refused map[string]error, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.asWritten(table) {
+	if f.isCurrentLocked(table) {
 		return f.refused, nil
 	}
-	f.written = nil
-	// The link is followed anew for each write: systems replace it.
-	if f.path, err = resolve(f.given); err != nil {
+	f.lastWritten = nil
+	// Some systems replace the link while they run, so resolve it for each write.
+	if f.path, err = resolve(f.givenPath); err != nil {
 		return nil, err
 	}
-	writing, err := wait(ctx, f.path, "lock")
+	writeLock, err := acquire(ctx, f.path, "lock")
 	if err == nil {
-		refused, f.written, err = f.set(ctx, table)
-		err = errors.Join(err, writing.release())
+		refused, f.lastWritten, err = f.setLocked(ctx, table)
+		err = errors.Join(err, writeLock.release())
 	}
 	if err != nil {
-		f.written = nil
-		return nil, fmt.Errorf("hosts file %s: %w", f.given, explain(err))
+		f.lastWritten = nil
+		return nil, fmt.Errorf("update hosts file %s: %w", f.givenPath, explain(err))
+	}
+	for _, reason := range refused {
+		if taken := new(TakenError); errors.As(reason, &taken) {
+			taken.Path = f.givenPath
+		}
 	}
 	f.table, f.refused = table, refused
 	return refused, nil
 }
 
-// Writes returns how often the file was written. Anyone may call it at any time.
+// Writes returns how often Set has written the file. Any goroutine may call it.
 func (f *File) Writes() uint64 { return f.writes.Load() }
 
-// asWritten tells whether the last Set was for the same table, and nobody has
-// written the file since.
-func (f *File) asWritten(table map[netip.Addr][]string) bool {
-	return f.written != nil && maps.EqualFunc(table, f.table, slices.Equal) && f.untouched()
+// isCurrentLocked reports whether the last Set was for the same table and the file has not
+// been modified since. f.mu must be held.
+func (f *File) isCurrentLocked(table map[netip.Addr][]string) bool {
+	return f.lastWritten != nil && maps.EqualFunc(table, f.table, slices.Equal) && f.unmodifiedLocked()
 }
 
-// untouched tells whether the file is the one that was written last.
-func (f *File) untouched() bool {
-	if f.written == nil {
+// unmodifiedLocked reports whether the file is as the last Set left it. f.mu must be held.
+func (f *File) unmodifiedLocked() bool {
+	if f.lastWritten == nil {
 		return false
 	}
-	path, err := filepath.EvalSymlinks(f.given)
+	path, err := filepath.EvalSymlinks(f.givenPath)
 	if err != nil || path != f.path {
 		return false
 	}
-	now, err := os.Stat(path)
-	return err == nil && os.SameFile(now, f.written) && now.Size() == f.written.Size() && now.ModTime().Equal(f.written.ModTime())
+	info, err := os.Stat(path)
+	return err == nil && os.SameFile(info, f.lastWritten) && info.Size() == f.lastWritten.Size() && info.ModTime().Equal(f.lastWritten.ModTime())
 }
 
-// set reads, rewrites and writes the file, and returns what it then is. What another
-// program has written into the file that was replaced is taken up, and written again,
-// whatever comes between.
-func (f *File) set(ctx context.Context, table map[netip.Addr][]string) (refused map[string]error, is os.FileInfo, err error) {
-	there, is, err := read(ctx, f.path)
+// maxAttempts is the number of attempts to write the file while another program keeps
+// modifying it.
+const maxAttempts = 20
+
+// errModified means that another program has modified the file since it was read.
+var errModified = errors.New("another program keeps modifying the file")
+
+// setLocked reads, rewrites and writes the file, and returns its new state. Concurrent
+// writes to the replaced file are merged and rewritten, even if a later step fails or ctx
+// ends. f.mu and the write lock must be held.
+func (f *File) setLocked(ctx context.Context, table map[netip.Addr][]string) (refused map[string]error, info os.FileInfo, err error) {
+	current, info, err := readWhenIdle(ctx, f.path)
 	if err != nil {
 		return nil, nil, err
 	}
-	base := there
-	var owed [][]byte // what another program has written, and the file doesn't have
-	defer func() { err = errors.Join(err, f.pay(owed)) }()
-	for range tries {
-		writing := ctx
-		if len(owed) > 0 {
-			writing = context.WithoutCancel(ctx)
+	base := current
+	var pendingLines [][]byte // lines of another program that the file lacks
+	defer func() { err = errors.Join(err, f.flushPendingLocked(pendingLines)) }()
+	for range maxAttempts {
+		attemptCtx := ctx
+		if len(pendingLines) > 0 {
+			attemptCtx = context.WithoutCancel(ctx)
 		}
-		if err := writing.Err(); err != nil {
+		if err := attemptCtx.Err(); err != nil {
 			return nil, nil, err
 		}
 		next, _, refused, err := Rewrite(base, f.owner, table)
-		if err != nil || bytes.Equal(next, there) {
-			return refused, is, err
+		if err != nil || bytes.Equal(next, current) {
+			return refused, info, err
 		}
-		var late []byte
-		late, is, err = f.write(writing, there, next)
+		var concurrentWrite []byte
+		concurrentWrite, info, err = f.writeLocked(attemptCtx, current, next)
 		switch {
-		case errors.Is(err, errChanged):
-			if there, is, err = read(writing, f.path); err != nil {
+		case errors.Is(err, errModified):
+			if current, info, err = readWhenIdle(attemptCtx, f.path); err != nil {
 				return nil, nil, err
 			}
-			base = putBack(there, owed)
+			base = appendMissing(current, pendingLines)
 		case err != nil:
 			return nil, nil, err
 		default:
-			f.flush.Fire()
+			f.flushNeeded.Fire()
 			f.writes.Add(1)
-			owed = nil
-			if late == nil {
-				return refused, is, nil
+			pendingLines = nil
+			if concurrentWrite == nil {
+				return refused, info, nil
 			}
-			owed = added(takeOut(late, f.owner).rest, takeOut(next, f.owner).rest)
-			there, base = next, late
+			pendingLines = linesNotIn(splitBlock(concurrentWrite, f.owner).rest, splitBlock(next, f.owner).rest)
+			current, base = next, concurrentWrite
 		}
 	}
-	return nil, nil, errChanged
+	return nil, nil, errModified
 }
 
-// pay appends the lines that are owed to another program, and removes the file that they
-// were kept in meanwhile. Where they can't be had in the hosts file they stay there.
-func (f *File) pay(owed [][]byte) error {
-	if len(owed) > 0 {
-		if err := appendLines(f.path, owed); err != nil {
-			return fmt.Errorf("what another program has written into it is in %s: %w", f.late, err)
+// flushPendingLocked appends the pending lines of another program to the hosts file, and
+// removes the file that kept them. That file stays if the lines can't be appended. f.mu
+// must be held.
+func (f *File) flushPendingLocked(lines [][]byte) error {
+	if len(lines) > 0 {
+		if err := appendLines(f.path, lines); err != nil {
+			return fmt.Errorf("restore lines of another program, kept in %s: %w", f.concurrentWritePath, err)
 		}
 	}
-	if f.late == "" {
+	if f.concurrentWritePath == "" {
 		return nil
 	}
-	late := f.late
-	f.late = ""
-	if err := os.Remove(late); !errors.Is(err, fs.ErrNotExist) {
+	kept := f.concurrentWritePath
+	f.concurrentWritePath = ""
+	if err := os.Remove(kept); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
 }
 
-// read returns a file's content, and what the file was just before it was read. A
-// program that writes it is given a moment to get through.
-func read(ctx context.Context, path string) ([]byte, os.FileInfo, error) {
+// readWhenIdle returns a file's content, and its state just before it was read. It gives
+// programs that have the file open for writing openWriterTimeout to finish.
+func readWhenIdle(ctx context.Context, path string) ([]byte, os.FileInfo, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer file.Close()
-	for begin := time.Now(); time.Since(begin) < aloneTime; {
+	for start := time.Now(); time.Since(start) < openWriterTimeout; {
 		if writing, known := hasWriter(file); !writing || !known {
 			break
 		}
-		if err := backoff.Sleep(ctx, latePause); err != nil {
+		if err := backoff.Sleep(ctx, writerPollInterval); err != nil {
 			return nil, nil, err
 		}
 	}
-	is, err := file.Stat()
+	info, err := file.Stat()
 	if err != nil {
 		return nil, nil, err
 	}
 	content, err := io.ReadAll(file)
-	return content, is, err
+	return content, info, err
 }
 
-// Close gives the owner's part of the file free for other kubeshores. It doesn't
-// change the file. It may be called more than once.
-func (f *File) Close() error { return f.running.release() }
-
-// tries is how often Set begins anew because another program wrote the file.
-const tries = 20
-
-// errChanged says that another program wrote the file in the meantime.
-var errChanged = errors.New("it keeps being changed by another program")
+// Close releases the file for other kubeshore processes. It doesn't change the file. It
+// may be called more than once.
+func (f *File) Close() error { return f.ownerLock.release() }

@@ -13,13 +13,13 @@ import (
 const original = "127.0.0.1 localhost\n"
 
 // open returns a hosts file in a folder of its own.
-func open(t *testing.T) (*File, string) {
+func openTestFile(t *testing.T) (*File, string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "hosts")
 	if err := os.WriteFile(path, []byte(original), 0o640); err != nil {
 		t.Fatal(err)
 	}
-	f, err := Open(path, me)
+	f, err := Open(path, testOwner)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,14 +27,14 @@ func open(t *testing.T) (*File, string) {
 	return f, path
 }
 
-func set(t *testing.T, f *File, table map[netip.Addr][]string) {
+func mustSet(t *testing.T, f *File, table map[netip.Addr][]string) {
 	t.Helper()
 	if refused, err := f.Set(t.Context(), table); err != nil || len(refused) > 0 {
 		t.Fatal(refused, err)
 	}
 }
 
-func content(t *testing.T, path string) string {
+func readFile(t *testing.T, path string) string {
 	t.Helper()
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -44,17 +44,17 @@ func content(t *testing.T, path string) string {
 }
 
 func TestFileSetAndRestore(t *testing.T) {
-	f, path := open(t)
-	set(t, f, table)
-	if got := content(t, path); got != original+blockLines {
+	f, path := openTestFile(t)
+	mustSet(t, f, testTable)
+	if got := readFile(t, path); got != original+blockLines {
 		t.Errorf("it has %q", got)
 	}
 	info, err := os.Stat(path)
 	if err != nil || info.Mode().Perm() != 0o640 {
 		t.Errorf("its mode is %v, %v; want that of before", info.Mode(), err)
 	}
-	set(t, f, nil)
-	if got := content(t, path); got != original {
+	mustSet(t, f, nil)
+	if got := readFile(t, path); got != original {
 		t.Errorf("restored it has %q", got)
 	}
 	if err := f.Close(); err != nil {
@@ -71,41 +71,41 @@ func TestFileThatWasEmpty(t *testing.T) {
 	if err := os.WriteFile(path, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	f, err := Open(path, me)
+	f, err := Open(path, testOwner)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	set(t, f, table)
-	set(t, f, nil)
-	if got := content(t, path); got != "" {
+	mustSet(t, f, testTable)
+	mustSet(t, f, nil)
+	if got := readFile(t, path); got != "" {
 		t.Errorf("restored it has %q", got)
 	}
 }
 
 // The same table again writes nothing, unless another program wrote.
 func TestFileSetAgain(t *testing.T) {
-	f, path := open(t)
-	set(t, f, table)
+	f, path := openTestFile(t)
+	mustSet(t, f, testTable)
 	before, err := os.Stat(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	set(t, f, table)
+	mustSet(t, f, testTable)
 	if after, err := os.Stat(path); err != nil || !os.SameFile(before, after) {
 		t.Errorf("it was written again, %v", err)
 	}
 	if err := os.WriteFile(path, []byte("127.0.0.1 rewritten-by-another\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	set(t, f, table)
-	if got := content(t, path); got != "127.0.0.1 rewritten-by-another\n"+blockLines {
+	mustSet(t, f, testTable)
+	if got := readFile(t, path); got != "127.0.0.1 rewritten-by-another\n"+blockLines {
 		t.Errorf("it has %q", got)
 	}
 }
 
 func TestFileFollowsSymlink(t *testing.T) {
-	f, path := open(t)
+	f, path := openTestFile(t)
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -113,31 +113,31 @@ func TestFileFollowsSymlink(t *testing.T) {
 	if err := os.Symlink(path, link); err != nil {
 		t.Fatal(err)
 	}
-	f, err := Open(link, me)
+	f, err := Open(link, testOwner)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if _, err := Open(path, me); !errors.Is(err, ErrInUse) {
+	if _, err := Open(path, testOwner); !errors.Is(err, ErrInUse) {
 		t.Errorf("by its own name a second one gets %v, want %v", err, ErrInUse)
 	}
-	set(t, f, table)
+	mustSet(t, f, testTable)
 	if info, err := os.Lstat(link); err != nil || info.Mode()&os.ModeSymlink == 0 {
 		t.Errorf("the link is now %v, %v", info.Mode(), err)
 	}
-	if got := content(t, path); got != original+blockLines {
+	if got := readFile(t, path); got != original+blockLines {
 		t.Errorf("its target has %q", got)
 	}
 }
 
 // A file that can't be renamed over is written in place.
 func TestFileOverwrite(t *testing.T) {
-	f, path := open(t)
+	f, path := openTestFile(t)
 	for _, next := range []string{original + blockLines, original, ""} {
-		if _, err := f.overwrite(t.Context(), []byte(content(t, path)), []byte(next)); err != nil {
+		if _, err := f.overwriteLocked(t.Context(), []byte(readFile(t, path)), []byte(next)); err != nil {
 			t.Fatal(err)
 		}
-		if got := content(t, path); got != next {
+		if got := readFile(t, path); got != next {
 			t.Errorf("it has %q, want %q", got, next)
 		}
 	}
@@ -145,44 +145,44 @@ func TestFileOverwrite(t *testing.T) {
 
 // Where no file can be made beside it, it is written in place.
 func TestFileWithoutRoomBeside(t *testing.T) {
-	f, path := open(t)
-	set(t, f, table)
-	if err := os.Mkdir(hidden(path, "new"), 0o700); err != nil {
+	f, path := openTestFile(t)
+	mustSet(t, f, testTable)
+	if err := os.Mkdir(sidecarPath(path, "new"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(hidden(path, "new"), "x"), nil, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(sidecarPath(path, "new"), "x"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	set(t, f, nil)
-	if got := content(t, path); got != original {
+	mustSet(t, f, nil)
+	if got := readFile(t, path); got != original {
 		t.Errorf("it has %q", got)
 	}
 }
 
 // What another program wrote since it was read is never lost.
 func TestFileKeepsWhatOthersWrite(t *testing.T) {
-	f, path := open(t)
+	f, path := openTestFile(t)
 	replace := func(there, next []byte) error {
-		_, _, err := f.replace(there, next)
+		_, _, err := f.replaceLocked(there, next)
 		return err
 	}
 	overwrite := func(there, next []byte) error {
-		_, err := f.overwrite(t.Context(), there, next)
+		_, err := f.overwriteLocked(t.Context(), there, next)
 		return err
 	}
 	for _, write := range []func(there, next []byte) error{replace, overwrite} {
-		if err := write([]byte("as it was once"), []byte("as we want it")); !errors.Is(err, errChanged) {
-			t.Errorf("got %v, want %v", err, errChanged)
+		if err := write([]byte("as it was once"), []byte("as we want it")); !errors.Is(err, errModified) {
+			t.Errorf("got %v, want %v", err, errModified)
 		}
-		if got := content(t, path); got != original {
+		if got := readFile(t, path); got != original {
 			t.Errorf("it has %q", got)
 		}
 	}
 }
 
 func TestFileHealsAfterAKilledRun(t *testing.T) {
-	f, path := open(t)
-	set(t, f, table)
+	f, path := openTestFile(t)
+	mustSet(t, f, testTable)
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -190,13 +190,13 @@ func TestFileHealsAfterAKilledRun(t *testing.T) {
 	if err := os.WriteFile(temp, []byte("half of"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	next, err := Open(path, me)
+	next, err := Open(path, testOwner)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer next.Close()
-	set(t, next, nil)
-	if got := content(t, path); got != original {
+	mustSet(t, next, nil)
+	if got := readFile(t, path); got != original {
 		t.Errorf("it has %q", got)
 	}
 	if _, err := os.Stat(temp); err == nil {
@@ -205,8 +205,8 @@ func TestFileHealsAfterAKilledRun(t *testing.T) {
 }
 
 func TestFileOneAtATime(t *testing.T) {
-	f, path := open(t)
-	if _, err := Open(path, me); err == nil || !errors.Is(err, ErrInUse) {
+	f, path := openTestFile(t)
+	if _, err := Open(path, testOwner); err == nil || !errors.Is(err, ErrInUse) {
 		t.Fatalf("a second one gets %v", err)
 	}
 	if err := f.Close(); err != nil {
@@ -219,7 +219,7 @@ func TestFileOneAtATime(t *testing.T) {
 	for range 8 {
 		all.Go(func() {
 			for range 50 {
-				next, err := Open(path, me)
+				next, err := Open(path, testOwner)
 				if err != nil {
 					continue
 				}
@@ -243,11 +243,11 @@ func TestFileOneAtATime(t *testing.T) {
 
 // To close twice doesn't take it from the next one.
 func TestFileCloseTwice(t *testing.T) {
-	f, path := open(t)
+	f, path := openTestFile(t)
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
-	next, err := Open(path, me)
+	next, err := Open(path, testOwner)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,7 +255,7 @@ func TestFileCloseTwice(t *testing.T) {
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(path, me); !errors.Is(err, ErrInUse) {
+	if _, err := Open(path, testOwner); !errors.Is(err, ErrInUse) {
 		t.Errorf("a third one gets %v, want %v", err, ErrInUse)
 	}
 }
@@ -263,7 +263,7 @@ func TestFileCloseTwice(t *testing.T) {
 func TestOpenRefuses(t *testing.T) {
 	dir := t.TempDir()
 	for name, path := range map[string]string{"missing": filepath.Join(dir, "none"), "a folder": dir} {
-		if _, err := Open(path, me); err == nil || !strings.Contains(err.Error(), path) {
+		if _, err := Open(path, testOwner); err == nil || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: got %v, want an error that names it", name, err)
 		}
 	}

@@ -54,11 +54,11 @@ func golden(t *testing.T, archive *txtar.Archive) []txtar.File {
 		fields := strings.Fields(line)
 		names[netip.MustParseAddr(fields[0])] = fields[1:]
 	}
-	next, _, refused, err := Rewrite(prev, me, names)
+	next, _, refused, err := Rewrite(prev, testOwner, names)
 	if err != nil {
 		t.Fatal(err)
 	}
-	back, _, _, err := Rewrite(next, me, nil)
+	back, _, _, err := Rewrite(next, testOwner, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,11 +66,11 @@ func golden(t *testing.T, archive *txtar.Archive) []txtar.File {
 	for _, name := range slices.Sorted(maps.Keys(refused)) {
 		fmt.Fprintf(&reasons, "%s: %v\n", name, refused[name])
 	}
-	strays := strings.Join(append(strays(next), ""), "\n")
+	suspects := strings.Join(append(suspectLines(next), ""), "\n")
 	return []txtar.File{
 		{Name: "next", Data: quoted(next)},
 		{Name: "refused", Data: []byte(reasons.String())},
-		{Name: "left alone", Data: []byte(strays)},
+		{Name: "left alone", Data: []byte(suspects)},
 		{Name: "back", Data: quoted(back)},
 	}
 }

@@ -8,80 +8,85 @@ import (
 	"slices"
 )
 
-// overwrite writes next over what is there, with our block at the end: so the bytes of
-// others stand before it, and stay as they are, or, if they stood behind it, move to the
-// front, which costs none of them when it is cut short. Room for all of it is there
-// before the first byte changes. What the block would be too short for, empty lines fill.
-func (f *File) overwrite(ctx context.Context, there, next []byte) (is os.FileInfo, err error) {
+// overwriteLocked replaces the content before with next in place, and returns the file's
+// new state. f.mu must be held.
+//
+// The new content has the block at its end, so that the lines of others keep their place.
+// Lines that followed the block move to the front, which loses none of them if the write
+// is cut short. The space for the new content is reserved before the first byte changes.
+// If the block gets shorter, empty lines fill the difference.
+func (f *File) overwriteLocked(ctx context.Context, before, next []byte) (info os.FileInfo, err error) {
 	if err := f.step("compare in place"); err != nil {
 		return nil, err
 	}
-	w, err := os.OpenFile(f.path, os.O_RDWR, 0)
+	file, err := os.OpenFile(f.path, os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, w.Close()) }()
-	// Other programs wait until it is written. This process must not open it either.
-	leave, err := alone(ctx, w)
+	defer func() { err = errors.Join(err, file.Close()) }()
+	// Other programs wait for the release. This process must not open the file either.
+	release, err := exclusiveLease(ctx, file)
 	if err != nil {
 		return nil, err
 	}
-	defer leave()
-	if err := holds(w, there); err != nil {
+	defer release()
+	if err := checkContent(file, before); err != nil {
 		return nil, err
 	}
-	next = inPlace(next, f.owner, len(there))
-	if len(next) > len(there) {
-		if err := errors.Join(f.step("reserve"), reserve(w, there, len(next), f.owner)); err != nil {
+	next = inPlaceLayout(next, f.owner, len(before))
+	if len(next) > len(before) {
+		if err := errors.Join(f.step("reserve"), reserveSpace(file, before, len(next), f.owner)); err != nil {
 			return nil, err
 		}
 	}
 	if err := f.step("overwrite"); err != nil {
 		return nil, err
 	}
-	if !bytes.HasPrefix(there, next) {
-		if err := writeOther(w, there, filled(next, f.owner, len(there))); err != nil {
+	if !bytes.HasPrefix(before, next) {
+		if err := writeDifference(file, before, padWithEmptyBlock(next, f.owner, len(before))); err != nil {
 			return nil, err
 		}
 	}
-	if len(next) < len(there) {
-		if err := errors.Join(f.step("truncate"), cut(w, len(there), len(next))); err != nil {
+	if len(next) < len(before) {
+		if err := errors.Join(f.step("truncate"), shrink(file, len(before), len(next))); err != nil {
 			return nil, err
 		}
 	}
-	if is, err = w.Stat(); err == nil {
-		err = holds(w, next) // where others couldn't be made to wait
+	if info, err = file.Stat(); err == nil {
+		err = checkContent(file, next) // another program may have written if there was no lease
 	}
-	leave()
-	return is, errors.Join(err, w.Sync())
+	release()
+	return info, errors.Join(err, file.Sync())
 }
 
-// writeOther writes next where what is there is another.
-func writeOther(w *os.File, there, next []byte) error {
+// writeDifference writes next to a file from the first byte that differs from before.
+func writeDifference(file *os.File, before, next []byte) error {
 	same := 0
-	for same < min(len(there), len(next)) && there[same] == next[same] {
+	for same < min(len(before), len(next)) && before[same] == next[same] {
 		same++
 	}
-	_, err := w.WriteAt(next[same:], int64(same))
+	_, err := file.WriteAt(next[same:], int64(same))
 	return err
 }
 
-// filled returns a content that is as long as size, if it isn't longer: with an empty block
-// behind it, which is known for ours if it isn't cut off.
-func filled(content []byte, owner string, size int) []byte {
+// padWithEmptyBlock extends content to size with an empty block of the owner, whose lines
+// are recognized as the owner's unless they are cut short. If the size doesn't leave room
+// for one, it uses empty lines.
+func padWithEmptyBlock(content []byte, owner string, size int) []byte {
 	if len(content) >= size {
 		return content
 	}
-	if block := pad(appendBlock(content, owner, ""), size); len(block) == size {
-		return block
+	if padded := padWithEmptyLines(appendBlock(content, owner, ""), size); len(padded) == size {
+		return padded
 	}
 	return slices.Concat(content, bytes.Repeat([]byte("\n"), size-len(content)))
 }
 
-// inPlace returns a file with its block at the end and, if it has one, not shorter than
-// size; if it is longer, then by what an empty block needs.
-func inPlace(content []byte, owner string, size int) []byte {
-	b := takeOut(content, owner)
+// inPlaceLayout returns content with the owner's block moved to its end. If there is a
+// block, the result is padded to size at least. If it has to be longer than that, it
+// exceeds size by the length of an empty block or more.
+func inPlaceLayout(content []byte, owner string, size int) []byte {
+	b := splitBlock(content, owner)
 	if !b.found {
 		return content
 	}
@@ -90,42 +95,42 @@ func inPlace(content []byte, owner string, size int) []byte {
 	if next := appendBlock(rest, owner, b.text); len(next) > size {
 		least = size + len(appendBlock(rest, owner, "")) - len(rest)
 	}
-	return pad(appendBlock(rest, owner, b.text), least)
+	return padWithEmptyLines(appendBlock(rest, owner, b.text), least)
 }
 
-// pad puts empty lines before the last line of a content that is too short.
-func pad(content []byte, size int) []byte {
+// padWithEmptyLines extends content to size with empty lines before its last line.
+func padWithEmptyLines(content []byte, size int) []byte {
 	last := bytes.LastIndexByte(content[:max(len(content)-1, 0)], '\n') + 1
 	return slices.Concat(content[:last], bytes.Repeat([]byte("\n"), max(size-len(content), 0)), content[last:])
 }
 
-// reserve makes room for size bytes where there is what is there. Where that can't be
-// asked for, an empty block that is as long is written behind it.
-func reserve(w *os.File, there []byte, size int, owner string) error {
-	err := allocate(w, int64(size))
+// reserveSpace makes sure that a file, which has the content before, can grow to size
+// bytes. If the system can't preallocate space, it appends an empty block of that length.
+func reserveSpace(file *os.File, before []byte, size int, owner string) error {
+	err := preallocate(file, int64(size))
 	if !errors.Is(err, errors.ErrUnsupported) {
 		return err
 	}
-	room := pad(appendBlock(there, owner, ""), size)
-	_, err = w.WriteAt(room[len(there):], int64(len(there)))
+	padded := padWithEmptyLines(appendBlock(before, owner, ""), size)
+	_, err = file.WriteAt(padded[len(before):], int64(len(before)))
 	if err == nil {
-		err = w.Sync()
+		err = file.Sync()
 	}
 	if err != nil {
-		return errors.Join(err, cut(w, size, len(there)))
+		return errors.Join(err, shrink(file, size, len(before)))
 	}
 	return nil
 }
 
-// cut makes a file shorter that has so many bytes at most. If it has more, another
-// program has written there.
-func cut(w *os.File, has, size int) error {
-	info, err := w.Stat()
-	if err == nil && info.Size() > int64(has) {
-		err = errChanged
-	}
+// shrink truncates a file to size. If the file is longer than expected, another program
+// has appended to it, and the error is errModified.
+func shrink(file *os.File, expected, size int) error {
+	info, err := file.Stat()
 	if err != nil {
 		return err
 	}
-	return w.Truncate(int64(size))
+	if info.Size() > int64(expected) {
+		return errModified
+	}
+	return file.Truncate(int64(size))
 }

@@ -12,13 +12,14 @@ import (
 	"github.com/kubeshore/kubeshore/internal/backoff"
 )
 
-// seenByFolder tells whether the folder's watch sees all that is written into a file.
-// A bind mount's is seen in the folder that it is mounted from.
-const seenByFolder = false
+// dirWatchSeesWrites reports whether a watch on a directory sees all writes to a file
+// in it. Writes to a bind mount are only reported in the directory of its source.
+const dirWatchSeesWrites = false
 
-// hasWriter tells whether another process has a file open for writing, which this one
-// has open for reading; known, whether it can be told. A lease for reading can be had
-// only if none has (fcntl(2), F_SETLEASE).
+// hasWriter reports whether another process has the file open for writing; known
+// reports whether the system can tell. This process must have the file open for
+// reading only: the kernel grants a read lease only if nobody can write the file
+// (fcntl(2), F_SETLEASE).
 func hasWriter(file *os.File) (writing, known bool) {
 	_, err := unix.FcntlInt(file.Fd(), unix.F_SETLEASE, unix.F_RDLCK)
 	if err == nil {
@@ -28,20 +29,21 @@ func hasWriter(file *os.File) (writing, known bool) {
 	return true, errors.Is(err, unix.EAGAIN)
 }
 
-// alone has other programs that open the file wait until leave is called, which may be
-// called more than once; or until the kernel has had enough of it (lease-break-time,
-// 45 s). Where that can't be had, as another program has the file open for long or the
-// file system knows no leases, nobody waits.
-func alone(ctx context.Context, file *os.File) (leave func(), err error) {
-	for begin := time.Now(); ; {
+// exclusiveLease makes other programs that open the file wait until release is called,
+// or until the kernel revokes the lease (lease-break-time, 45 s). There is no lease if
+// another program keeps the file open for longer than openWriterTimeout, or if the file
+// system doesn't support leases. The only error is that of ctx. release may be called
+// more than once.
+func exclusiveLease(ctx context.Context, file *os.File) (release func(), err error) {
+	for start := time.Now(); ; {
 		_, err := unix.FcntlInt(file.Fd(), unix.F_SETLEASE, unix.F_WRLCK)
 		if err == nil {
 			return sync.OnceFunc(func() { _, _ = unix.FcntlInt(file.Fd(), unix.F_SETLEASE, unix.F_UNLCK) }), nil
 		}
-		if !errors.Is(err, unix.EAGAIN) || time.Since(begin) > aloneTime {
+		if !errors.Is(err, unix.EAGAIN) || time.Since(start) > openWriterTimeout {
 			return func() {}, nil
 		}
-		if err := backoff.Sleep(ctx, latePause); err != nil {
+		if err := backoff.Sleep(ctx, writerPollInterval); err != nil {
 			return nil, err
 		}
 	}

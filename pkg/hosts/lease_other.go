@@ -7,12 +7,15 @@ import (
 	"os"
 )
 
-// seenByFolder tells whether the folder's watch sees all that is written into a file.
-const seenByFolder = true
+// dirWatchSeesWrites reports whether a watch on a directory sees all writes to a file
+// in it.
+const dirWatchSeesWrites = true
 
-// hasWriter tells whether another process has a file open for writing; known, whether
-// it can be told.
+// hasWriter reports whether another process has the file open for writing; known
+// reports whether the system can tell.
 func hasWriter(*os.File) (writing, known bool) { return false, false }
 
-// alone can't have other programs wait.
-func alone(context.Context, *os.File) (leave func(), err error) { return func() {}, nil }
+// exclusiveLease is not supported: release does nothing.
+func exclusiveLease(context.Context, *os.File) (release func(), err error) {
+	return func() {}, nil
+}

@@ -15,105 +15,112 @@ import (
 	"github.com/kubeshore/kubeshore/internal/backoff"
 )
 
-// lock is a file that one process at a time holds. The operating system gives
-// it free when the process ends, however it ends.
-type lock struct {
-	file   *os.File  // nil where no file can be made
-	socket io.Closer // then
+// fileLock is a lock that one process at a time can hold. The operating system
+// releases it when the process ends for any reason.
+type fileLock struct {
+	file   *os.File  // nil if no lock file can be created
+	socket io.Closer // the lock in that case
 	once   sync.Once
 }
 
-// ErrInUse says that another kubeshore of the same owner has the hosts file.
-var ErrInUse = errors.New("another kubeshore has it")
+// ErrInUse means that another kubeshore process of the same owner uses the hosts file.
+var ErrInUse = errors.New("in use by another kubeshore process")
 
-// acquire takes the lock of that kind for the hosts file at path, making its file
-// beside it if need be.
-func acquire(path, kind string) (*lock, error) {
+// fileLockRetryInterval is the interval between attempts to take a lock that another
+// process holds.
+const fileLockRetryInterval = 10 * time.Millisecond
+
+// acquire takes a lock, and waits while another process holds it. If ctx ends before
+// that, the error is an ErrInUse.
+func acquire(ctx context.Context, path, kind string) (*fileLock, error) {
 	for {
-		file, err := openLock(hidden(path, kind))
-		if notThere(err) && !exists(hidden(path, kind)) {
-			return acquireSocket(path, kind)
+		l, err := tryAcquire(path, kind)
+		if !errors.Is(err, ErrInUse) {
+			return l, err
 		}
-		if errors.Is(err, fs.ErrPermission) && exists(hidden(path, kind)) {
-			return nil, fmt.Errorf("%w, of another user, who has %s", ErrInUse, hidden(path, kind))
+		if backoff.Sleep(ctx, fileLockRetryInterval) != nil {
+			return nil, err
+		}
+	}
+}
+
+// tryAcquire takes the lock of the given kind for the hosts file at path. It creates
+// the lock file next to the hosts file if necessary.
+func tryAcquire(path, kind string) (*fileLock, error) {
+	lockPath := sidecarPath(path, kind)
+	for {
+		file, err := openLockFile(lockPath)
+		if cannotCreateFile(err) && !exists(lockPath) {
+			return tryAcquireSocket(path, kind)
+		}
+		if errors.Is(err, fs.ErrPermission) && exists(lockPath) {
+			return nil, fmt.Errorf("%w of another user (lock file %s)", ErrInUse, lockPath)
 		}
 		if err != nil {
 			return nil, err
 		}
-		err = tryLock(file)
+		err = lockHandle(file)
 		if errors.Is(err, ErrInUse) {
-			err = fmt.Errorf("%w, process %s; end that one first", ErrInUse, holder(file))
+			err = fmt.Errorf("%w (pid %s); stop it first", ErrInUse, readHolder(file))
 		}
-		if err == nil && !stillAt(file, file.Name()) { // its holder removed it just before we had it
+		if err == nil && !stillAt(file, lockPath) { // the previous holder has just removed the file
 			if err := file.Close(); err != nil {
 				return nil, err
 			}
 			continue
 		}
 		if err == nil {
-			err = sign(file)
+			err = writeHolder(file)
 		}
 		if err != nil {
 			return nil, errors.Join(err, file.Close())
 		}
-		return &lock{file: file}, nil
+		return &fileLock{file: file}, nil
 	}
 }
 
-// wait takes a lock, waiting for whoever has it.
-func wait(ctx context.Context, path, kind string) (*lock, error) {
-	for {
-		l, err := acquire(path, kind)
-		if !errors.Is(err, ErrInUse) {
-			return l, err
-		}
-		if backoff.Sleep(ctx, lockPause) != nil {
-			return nil, err
-		}
-	}
-}
-
-// lockPause is between two tries to have a lock that another process has.
-const lockPause = 10 * time.Millisecond
-
-// release removes the file and gives the lock free. Only the first call does
-// anything: the file may be another's after that.
-func (l *lock) release() (err error) {
+// release removes the lock file and releases the lock. Only the first call has an
+// effect, because another process may have created the file again since.
+func (l *fileLock) release() (err error) {
 	l.once.Do(func() {
 		if l.file == nil {
 			err = l.socket.Close()
 		} else {
-			err = errors.Join(removeHeld(l.file), l.file.Close())
+			err = errors.Join(removeLockFile(l.file), l.file.Close())
 		}
 	})
 	return err
 }
 
-// sign writes into a lock's file who holds it. Where the disk is full nobody is told.
-func sign(file *os.File) error {
+// writeHolder writes this process's ID into a lock file. A full disk is not an error:
+// the ID is only information for people.
+func writeHolder(file *os.File) error {
 	if err := file.Truncate(0); err != nil {
 		return err
 	}
 	_, err := file.WriteAt(fmt.Appendln(nil, os.Getpid()), 0)
-	if diskFull(err) {
+	if isDiskFull(err) {
 		return nil
 	}
 	return err
 }
 
-// holder returns the process id that a lock's file has, for people to read.
-func holder(file *os.File) string {
+// readHolder returns the process ID in a lock file, or "unknown".
+func readHolder(file *os.File) string {
 	text, err := io.ReadAll(io.LimitReader(file, 16))
-	id, notNumber := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err != nil || notNumber != nil {
+	if err != nil {
 		return "unknown"
 	}
-	return strconv.Itoa(id)
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		return "unknown"
+	}
+	return strconv.Itoa(pid)
 }
 
-// stillAt tells whether the file is the one that path leads to.
+// stillAt reports whether path leads to the open file.
 func stillAt(file *os.File, path string) bool {
-	have, err1 := file.Stat()
-	there, err2 := os.Stat(path)
-	return err1 == nil && err2 == nil && os.SameFile(have, there)
+	opened, err1 := file.Stat()
+	current, err2 := os.Stat(path)
+	return err1 == nil && err2 == nil && os.SameFile(opened, current)
 }

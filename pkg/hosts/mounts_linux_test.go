@@ -72,7 +72,7 @@ func readOnly(t *testing.T, folder string) {
 
 func openAt(t *testing.T, path string) *File {
 	t.Helper()
-	f, err := Open(path, me)
+	f, err := Open(path, testOwner)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,9 +88,9 @@ func TestFileIsABindMount(t *testing.T) {
 	}
 	path, folder := bindMounted(t)
 	f := openAt(t, path)
-	running(t, f)
-	set(t, f, table)
-	if got := content(t, path); got != original+blockLines {
+	runWatch(t, f)
+	mustSet(t, f, testTable)
+	if got := readFile(t, path); got != original+blockLines {
 		t.Errorf("it has %q", got)
 	}
 	begin := time.Now()
@@ -99,8 +99,8 @@ func TestFileIsABindMount(t *testing.T) {
 	}
 	<-f.Changed()
 	t.Logf("noticed after %v", time.Since(begin))
-	set(t, f, table)
-	set(t, f, nil)
+	mustSet(t, f, testTable)
+	mustSet(t, f, nil)
 	if entries, err := os.ReadDir(folder); err != nil || len(entries) != 2 { // the file and the lock
 		t.Errorf("the folder has %v, %v", entries, err)
 	}
@@ -121,16 +121,16 @@ func TestFileInAReadOnlyFolder(t *testing.T) {
 	mount(t, folder, folder, "", unix.MS_BIND|unix.MS_REC, "")
 	readOnly(t, folder)
 	f := openAt(t, path)
-	if _, err := Open(path, me); !errors.Is(err, ErrInUse) {
+	if _, err := Open(path, testOwner); !errors.Is(err, ErrInUse) {
 		t.Errorf("a second one gets %v, want %v", err, ErrInUse)
 	}
-	set(t, f, table)
+	mustSet(t, f, testTable)
 	done, err := Clean(t.Context(), path)
-	if err != nil || !slices.Equal(done.Owners, []string{"1001"}) || !slices.Equal(done.Running, []string{me}) {
+	if err != nil || !slices.Equal(done.Owners, []string{"1001"}) || !slices.Equal(done.Running, []string{testOwner}) {
 		t.Errorf("cleaned: %+v, %v", done, err)
 	}
-	set(t, f, nil)
-	if got := content(t, path); got != original {
+	mustSet(t, f, nil)
+	if got := readFile(t, path); got != original {
 		t.Errorf("it has %q", got)
 	}
 	if err := f.Close(); err != nil {
@@ -144,12 +144,12 @@ func TestFileOnAReadOnlyMount(t *testing.T) {
 	if !inside(t) {
 		return
 	}
-	f, path := open(t)
+	f, path := openTestFile(t)
 	folder := filepath.Dir(path)
 	mount(t, folder, folder, "", unix.MS_BIND, "")
 	readOnly(t, folder)
 	for name, err := range map[string]error{
-		"Set":   func() error { _, err := f.Set(t.Context(), table); return err }(),
+		"Set":   func() error { _, err := f.Set(t.Context(), testTable); return err }(),
 		"Open":  func() error { _, err := Open(path, "1001"); return err }(),
 		"Clean": func() error { _, err := Clean(t.Context(), path); return err }(),
 	} {
@@ -157,7 +157,7 @@ func TestFileOnAReadOnlyMount(t *testing.T) {
 			t.Errorf("%s says %v", name, err)
 		}
 	}
-	if got := content(t, path); got != original {
+	if got := readFile(t, path); got != original {
 		t.Errorf("it has %q", got)
 	}
 }
@@ -174,7 +174,7 @@ func TestFileOnAFullDisk(t *testing.T) {
 	if err := os.WriteFile(path, prev, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	f, err := Open(path, me)
+	f, err := Open(path, testOwner)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,20 +185,20 @@ func TestFileOnAFullDisk(t *testing.T) {
 	next := slices.Concat(prev, bytes.Repeat([]byte(blockLines), 20))
 	for name, write := range map[string]func() error{
 		"Set": func() error {
-			_, err := f.Set(t.Context(), table)
+			_, err := f.Set(t.Context(), testTable)
 			return err
 		},
 		"in place": func() error {
-			_, err := f.overwrite(t.Context(), prev, next)
+			_, err := f.overwriteLocked(t.Context(), prev, next)
 			return err
 		},
 	} {
 		if err := write(); !errors.Is(err, unix.ENOSPC) {
 			t.Errorf("%s: %v", name, err)
 		}
-		if got := content(t, path); got != string(prev) {
+		if got := readFile(t, path); got != string(prev) {
 			t.Errorf("%s: it has lost bytes, and has %d of %d", name, len(got), len(prev))
 		}
 	}
-	set(t, f, nil) // nothing to take back, and no room needed
+	mustSet(t, f, nil) // nothing to take back, and no room needed
 }

@@ -12,19 +12,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// DefaultPath returns where the system's hosts file is.
+// DefaultPath returns the path of the system's hosts file.
 func DefaultPath() string { return "/etc/hosts" }
 
-// ownLike gives the file the owner of another.
-func ownLike(file *os.File, like os.FileInfo) error {
-	stat, ok := like.Sys().(*syscall.Stat_t)
+// copyOwner sets the owner and group of a file to those in info.
+func copyOwner(file *os.File, info os.FileInfo) error {
+	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
 		return errors.ErrUnsupported
 	}
 	return file.Chown(int(stat.Uid), int(stat.Gid))
 }
 
-// syncDir makes a rename in the folder last through a loss of power.
+// syncDir flushes a directory, so that a rename in it survives a power loss.
 func syncDir(path string) error {
 	dir, err := os.Open(path)
 	if err != nil {
@@ -33,28 +33,31 @@ func syncDir(path string) error {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-// diskFull tells whether there was no room to write.
-func diskFull(err error) bool {
+// isDiskFull reports whether a write failed for lack of space or quota.
+func isDiskFull(err error) bool {
 	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
 }
 
-// replacesOpen tells whether a file can be replaced that is open, and be read after.
-const replacesOpen = true
+// canReadReplaced reports whether a file can be replaced while it is open, and
+// still be read through the open descriptor.
+const canReadReplaced = true
 
-// canOverwrite tells whether a file that can't be replaced for that reason may still be
-// written in place: as a bind mount, or where nothing can be made beside it.
-func canOverwrite(err error) bool {
+// canWriteInPlace reports whether a file that can't be replaced because of err may
+// still be writable in place, e.g. a bind mount, or a file in a read-only directory.
+func canWriteInPlace(err error) bool {
 	reasons := []error{unix.EBUSY, unix.EXDEV, unix.EROFS, unix.EACCES, unix.EPERM, unix.ENOTSUP, unix.EISDIR, unix.ENOTEMPTY}
 	return slices.ContainsFunc(reasons, func(reason error) bool { return errors.Is(err, reason) })
 }
 
-// openLock opens a lock's file, which must not be a link to another. Nobody else may
-// open it: to have it locked it takes no more than that (flock(2)).
-func openLock(path string) (*os.File, error) {
+// openLockFile opens or creates a lock file, which must not be a symbolic link.
+// Other users can't open it: opening it is all they would need to lock it (flock(2)).
+func openLockFile(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 }
 
-func tryLock(file *os.File) error {
+// lockHandle locks an open file without waiting. It returns ErrInUse if another
+// process holds the lock.
+func lockHandle(file *os.File) error {
 	err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return ErrInUse
@@ -62,13 +65,13 @@ func tryLock(file *os.File) error {
 	return err
 }
 
-// removeHeld removes a lock's file while it is still held.
-func removeHeld(file *os.File) error { return os.Remove(file.Name()) }
+// removeLockFile removes a lock file while the lock is still held.
+func removeLockFile(file *os.File) error { return os.Remove(file.Name()) }
 
-// explain adds to an error what the system's words leave open.
+// explain adds the likely reason to an error whose text doesn't give it.
 func explain(err error) error {
 	if errors.Is(err, unix.EPERM) {
-		return fmt.Errorf("%w (it may have been made immutable: lsattr or ls -lO shows that)", err)
+		return fmt.Errorf("%w (the file may be immutable; check with lsattr, or ls -lO on macOS)", err)
 	}
 	return err
 }

@@ -1,5 +1,5 @@
-// Package hosts keeps a block of names in the hosts file (hosts(5)). Every byte
-// outside the block is the user's and is kept.
+// Package hosts maintains a block of names in the hosts file (hosts(5)). All bytes
+// outside the block belong to the user and are preserved.
 package hosts
 
 import (
@@ -17,87 +17,86 @@ import (
 	"github.com/kubeshore/kubeshore/internal/dnsname"
 )
 
-// Rewrite returns the hosts file prev with table as the block of an owner, or
-// without such a block if table is empty. Everything outside the block stays byte
-// for byte, other owners' blocks included: what Rewrite made of a file without a
-// block, it makes back with the empty table. changed tells whether next differs
-// from prev.
+// Rewrite returns the hosts file prev with table as the block of an owner, or without that
+// block if table is empty. Everything outside the block is preserved byte for byte,
+// including the blocks of other owners. Adding a block to a file and removing it again
+// restores the file. changed reports whether next differs from prev.
 //
-// Names that can't be had are left out, and refused says why: those that are
-// no valid DNS names, localhost, and those that other lines have.
+// Some names are left out, and refused has the reason for each: invalid DNS names,
+// localhost, and names that other lines have.
 //
-// A new block comes last. Its lines end as the file's first line does. Where
-// the last line of the file lacks its end it gets one, the block says so, and
-// it is taken away with the block, unless something came after it.
+// A new block is appended to the file, with the line endings of the file's first line. If
+// the last line has no line ending, it gets one, and a line in the block records that. When
+// the block is removed, so is that line ending, unless other lines follow the block.
 //
-// Each line of a block says whose it is. So of a block that is damaged all that is left
-// is known, and what others have put between its lines is theirs, and stays.
+// Each line of a block names its owner. So the remains of a damaged block are recognized,
+// and lines that others have put between them are preserved.
 func Rewrite(prev []byte, owner string, table map[netip.Addr][]string) (next []byte, changed bool, refused map[string]error, err error) {
-	old := takeOut(prev, owner)
-	text, refused, err := render(table, owner, old.rest, 0)
+	old := splitBlock(prev, owner)
+	text, refused, err := renderLines(table, owner, old.rest, 0)
 	if err != nil {
 		return prev, false, nil, err
 	}
 	switch {
 	case text == "":
 		next = old.without()
-	case text == old.text && old.whole:
+	case text == old.text && old.intact:
 		next = prev
 	case old.found:
-		next = slices.Concat(old.rest[:old.at], wrap(text, owner, old.eol, old.unended), old.rest[old.at:])
+		next = slices.Concat(old.rest[:old.offset], renderBlock(text, owner, old.eol, old.noEOL), old.rest[old.offset:])
 	default:
 		next = appendBlock(prev, owner, text)
 	}
 	return next, !bytes.Equal(next, prev), refused, nil
 }
 
-// block is a file without an owner's lines, and what is to be known of those.
+// block is a hosts file, split into an owner's lines and the rest.
 type block struct {
-	found   bool
-	whole   bool   // there is one of each of its outer lines, and nothing is between them but its own
-	text    string // the lines between the outer ones, as render has them
-	rest    []byte
-	at      int    // where in rest they stood
-	eol     string // how they end
-	unended string // the noEnd line, if there is one
+	found  bool
+	intact bool   // there is one marker of each kind, with only the owner's lines between them
+	text   string // the lines between the markers, in the form of renderLines
+	rest   []byte
+	offset int    // the block's position in rest
+	eol    string // the block's line ending
+	noEOL  string // the line with noEOLPrefix, or ""
 }
 
-// takeOut finds the lines of an owner.
-func takeOut(content []byte, owner string) block {
+// splitBlock separates an owner's lines from the rest of a hosts file.
+func splitBlock(content []byte, owner string) block {
 	lines := bytes.SplitAfter(content, []byte("\n"))
-	b := block{eol: eolOf(content)}
+	b := block{eol: lineEnding(content)}
 	var text strings.Builder
 	begins, ends, parts := 0, 0, 0
-	ours := own(lines, owner)
+	owned := ownedLines(lines, owner)
 	for i, line := range lines {
-		if !ours[i] {
+		if !owned[i] {
 			b.rest = append(b.rest, line...)
 			continue
 		}
-		if i == 0 || !ours[i-1] {
+		if i == 0 || !owned[i-1] {
 			parts++
 		}
 		if !b.found {
-			b.found, b.at = true, len(b.rest)
+			b.found, b.offset = true, len(b.rest)
 		}
-		switch said := bare(line); {
-		case said == beginMarker(owner):
+		switch trimmed := trimEOL(line); {
+		case trimmed == beginMarker(owner):
 			begins++
-			b.eol = cmp.Or(string(line[len(said):]), b.eol)
-		case said == endMarker(owner):
+			b.eol = cmp.Or(string(line[len(trimmed):]), b.eol)
+		case trimmed == endMarker(owner):
 			ends++
-		case strings.HasPrefix(said, noEnd):
-			b.unended = said
-		case said != "":
-			text.WriteString(said + "\n")
+		case strings.HasPrefix(trimmed, noEOLPrefix):
+			b.noEOL = trimmed
+		case trimmed != "":
+			text.WriteString(trimmed + "\n")
 		}
 	}
-	b.text, b.whole = text.String(), parts == 1 && begins == 1 && ends == 1
+	b.text, b.intact = text.String(), parts == 1 && begins == 1 && ends == 1
 	return b
 }
 
-// eolOf returns how the first line ends.
-func eolOf(content []byte) string {
+// lineEnding returns the line ending of the first line.
+func lineEnding(content []byte) string {
 	if first := bytes.IndexByte(content, '\n'); first > 0 && content[first-1] == '\r' {
 		return "\r\n"
 	}
@@ -105,58 +104,58 @@ func eolOf(content []byte) string {
 }
 
 func appendBlock(prev []byte, owner, text string) []byte {
-	eol := eolOf(prev)
+	eol := lineEnding(prev)
 	if len(prev) == 0 || prev[len(prev)-1] == '\n' {
-		return slices.Concat(prev, wrap(text, owner, eol, ""))
+		return slices.Concat(prev, renderBlock(text, owner, eol, ""))
 	}
-	return slices.Concat(prev, []byte(eol), wrap(text, owner, eol, unendedLine(prev)))
+	return slices.Concat(prev, []byte(eol), renderBlock(text, owner, eol, noEOLLine(prev)))
 }
 
-// without returns the file as it was before the block. Where another block follows, that
-// a line before had no end is from now on that one's to say.
+// without returns the file as it was before the block was added. If another block follows,
+// the noEOL line moves to that block.
 func (b block) without() []byte {
-	before := bytes.TrimSuffix(b.rest[:b.at], []byte(b.eol))
-	if b.unended == "" || len(before) == b.at || b.unended != unendedLine(before) {
+	before := bytes.TrimSuffix(b.rest[:b.offset], []byte(b.eol))
+	if b.noEOL == "" || len(before) == b.offset || b.noEOL != noEOLLine(before) {
 		return b.rest
 	}
-	if b.at == len(b.rest) {
+	if b.offset == len(b.rest) {
 		return before
 	}
-	after := b.rest[b.at:]
+	after := b.rest[b.offset:]
 	next, _, _ := bytes.Cut(after, []byte("\n"))
 	first := len(next) + 1
-	if owner := ownerOf(bare(next)); owner == "" || bare(next) != beginMarker(owner) || bytes.HasPrefix(after[first:], []byte(noEnd)) {
+	if owner := ownerOf(trimEOL(next)); owner == "" || trimEOL(next) != beginMarker(owner) || bytes.HasPrefix(after[first:], []byte(noEOLPrefix)) {
 		return b.rest
 	}
-	return slices.Concat(b.rest[:b.at], after[:first], []byte(b.unended+b.eol), after[first:])
+	return slices.Concat(b.rest[:b.offset], after[:first], []byte(b.noEOL+b.eol), after[first:])
 }
 
-// unendedLine is the line of a block that says that the content before it
-// ended without a line end.
-func unendedLine(content []byte) string {
+// noEOLLine returns the line of a block that records that content, which precedes the
+// block, had no line ending after its last line.
+func noEOLLine(content []byte) string {
 	last := content[bytes.LastIndexByte(content, '\n')+1:]
-	return fmt.Sprintf("%s%08x", noEnd, crc32.ChecksumIEEE(last))
+	return fmt.Sprintf("%s%08x", noEOLPrefix, crc32.ChecksumIEEE(last))
 }
 
-// wrap puts the outer lines around the block's text, and the noEnd line if there
-// is one.
-func wrap(text, owner, eol, unended string) []byte {
+// renderBlock returns a block with the given lines between its markers. noEOL is the line of
+// noEOLLine, or "".
+func renderBlock(text, owner, eol, noEOL string) []byte {
 	begin := beginMarker(owner) + "\n"
-	if unended != "" {
-		begin += unended + "\n"
+	if noEOL != "" {
+		begin += noEOL + "\n"
 	}
 	return []byte(strings.ReplaceAll(begin+text+endMarker(owner)+"\n", "\n", eol))
 }
 
-// maxOnLine is how many names a line has at most where the system reads any number:
-// musl reads lines of a thousand bytes.
-const maxOnLine = 16
+// maxNamesPerLine is the maximum number of names on a line on systems without a limit:
+// musl reads lines of up to a thousand bytes.
+const maxNamesPerLine = 16
 
-// render returns the block's lines, ended by \n; empty if no name is left
-// beside those refused. A line has perLine names at most; 0: as many as this system
-// reads, which txeh knows: nine on Windows.
-func render(table map[netip.Addr][]string, owner string, users []byte, perLine int) (text string, refused map[string]error, err error) {
-	theirs, err := namesOf(users)
+// renderLines returns the lines of a block, each with a final \n, or "" if all names are
+// refused. rest is the hosts file without the block. perLine is the maximum number of names
+// on a line; 0 means the limit of this system, which txeh knows: nine on Windows.
+func renderLines(table map[netip.Addr][]string, owner string, rest []byte, perLine int) (text string, refused map[string]error, err error) {
+	existing, err := mappedNames(rest)
 	if err != nil {
 		return "", nil, err
 	}
@@ -165,28 +164,28 @@ func render(table map[netip.Addr][]string, owner string, users []byte, perLine i
 	for _, addr := range slices.SortedFunc(maps.Keys(table), netip.Addr.Compare) {
 		var names []string
 		for _, name := range table[addr] {
-			if err := checkName(name, theirs); err != nil {
+			if err := checkName(name, existing); err != nil {
 				refused[name] = err
 				continue
 			}
 			names = append(names, name)
 		}
-		// A few at a time: txeh looks through all of them for each one.
-		for part := range slices.Chunk(names, maxOnLine) {
+		// Pass few names at a time: for each name, txeh searches all the others.
+		for chunk := range slices.Chunk(names, maxNamesPerLine) {
 			var empty string
-			entry, err := txeh.NewHosts(&txeh.HostsConfig{RawText: &empty, MaxHostsPerLine: perLine})
+			lines, err := txeh.NewHosts(&txeh.HostsConfig{RawText: &empty, MaxHostsPerLine: perLine})
 			if err != nil {
 				return "", nil, err
 			}
-			entry.AddHostsWithComment(addr.String(), part, tag(owner))
-			b.WriteString(entry.RenderHostsFile())
+			lines.AddHostsWithComment(addr.String(), chunk, lineTag(owner))
+			b.WriteString(lines.RenderHostsFile())
 		}
 	}
 	return b.String(), refused, nil
 }
 
-// namesOf returns the names that the lines of a hosts file have, with their addresses.
-func namesOf(content []byte) (map[string]string, error) {
+// mappedNames returns the names in a hosts file, with their addresses.
+func mappedNames(content []byte) (map[string]string, error) {
 	lines, err := txeh.ParseHostsFromString(string(content))
 	if err != nil {
 		return nil, err
@@ -194,7 +193,7 @@ func namesOf(content []byte) (map[string]string, error) {
 	names := make(map[string]string)
 	for _, line := range lines {
 		if _, err := netip.ParseAddr(strings.TrimPrefix(line.Address, "\ufeff")); err != nil {
-			continue // it says nothing to anybody
+			continue // resolvers ignore the line
 		}
 		for _, name := range line.Hostnames {
 			names[strings.TrimSuffix(name, ".")] = line.Address
@@ -203,27 +202,31 @@ func namesOf(content []byte) (map[string]string, error) {
 	return names, nil
 }
 
-// checkName says why a name can't be ours. Names come from another machine: a
-// line break in one would be a line of its own.
-func checkName(name string, theirs map[string]string) error {
+// checkName returns the reason why a name must not be written, if there is one. Names come
+// from other machines, and a line break in one would start a new line. existing are the
+// names of other lines, with their addresses.
+func checkName(name string, existing map[string]string) error {
 	if !dnsname.IsName(name) {
 		return fmt.Errorf("%q is not a valid DNS name", name)
 	}
 	if name == "localhost" || strings.HasSuffix(name, ".localhost") {
-		return fmt.Errorf("the name %s belongs to this machine (RFC 6761)", name)
+		return fmt.Errorf("%s is reserved for the local machine (RFC 6761)", name)
 	}
-	if addr, ok := theirs[name]; ok {
-		return &TakenError{name, addr}
+	if addr, ok := existing[name]; ok {
+		return &TakenError{Name: name, Address: addr}
 	}
 	return nil
 }
 
-// TakenError is why a name is refused that another line of the hosts file has.
-type TakenError struct{ Name, Address string }
-
-func (e *TakenError) Error() string {
-	return fmt.Sprintf("the hosts file has the name %s already, for %s", e.Name, e.Address)
+// TakenError means that another line of the hosts file maps the name.
+type TakenError struct {
+	Path          string // of the hosts file, or "" if unknown
+	Name, Address string
 }
 
-// Taken tells that there is nothing wrong with the name itself.
+func (e *TakenError) Error() string {
+	return fmt.Sprintf("%s already maps %s to %s", cmp.Or(e.Path, "the hosts file"), e.Name, e.Address)
+}
+
+// Taken returns true: the name is valid, and only unavailable.
 func (*TakenError) Taken() bool { return true }

@@ -13,23 +13,23 @@ import (
 var (
 	addr1 = netip.MustParseAddr("127.64.0.1")
 	addr2 = netip.MustParseAddr("127.64.0.2")
-	table = map[netip.Addr][]string{
+	testTable = map[netip.Addr][]string{
 		addr2: {"db.data.svc", "db.data"},
 		addr1: {"go-ok.shop.svc", "go-ok.shop", "go-ok"},
 	}
 )
 
 // me owns the blocks of these tests.
-const me = "1000"
+const testOwner = "1000"
 
-var blockLines = beginMarker(me) + `
+var blockLines = beginMarker(testOwner) + `
 127.64.0.1       go-ok.shop.svc go-ok.shop go-ok # kubeshore 1000
 127.64.0.2       db.data.svc db.data # kubeshore 1000
-` + endMarker(me) + "\n"
+` + endMarker(testOwner) + "\n"
 
 // endless is the block after a line that had no end.
 func endless(prev string) string {
-	return strings.Replace(blockLines, "\n", "\n"+unendedLine([]byte(prev))+"\n", 1)
+	return strings.Replace(blockLines, "\n", "\n"+noEOLLine([]byte(prev))+"\n", 1)
 }
 
 func crlf(s string) string { return strings.ReplaceAll(s, "\n", "\r\n") }
@@ -45,14 +45,14 @@ func TestRewrite(t *testing.T) {
 		"a lone carriage return": {"a\r\nb\r", "a\r\nb\r\r\n" + crlf(endless("b\r"))},
 	} {
 		t.Run(name, func(t *testing.T) {
-			next, changed, refused, err := Rewrite([]byte(c.prev), me, table)
+			next, changed, refused, err := Rewrite([]byte(c.prev), testOwner, testTable)
 			if err != nil || len(refused) > 0 || string(next) != c.want || !changed {
 				t.Fatalf("got %q, %v, %v\nwant %q", next, refused, err, c.want)
 			}
-			if again, changed, _, err := Rewrite(next, me, table); changed || err != nil {
+			if again, changed, _, err := Rewrite(next, testOwner, testTable); changed || err != nil {
 				t.Errorf("a second time it makes %q, %v; want nothing to do", again, err)
 			}
-			if back, changed, _, err := Rewrite(next, me, nil); string(back) != c.prev || !changed || err != nil {
+			if back, changed, _, err := Rewrite(next, testOwner, nil); string(back) != c.prev || !changed || err != nil {
 				t.Errorf("taken back it is %q, %v, %v; want %q", back, changed, err, c.prev)
 			}
 		})
@@ -61,23 +61,23 @@ func TestRewrite(t *testing.T) {
 
 func TestRewriteReplacesInPlace(t *testing.T) {
 	prev := "127.0.0.1 localhost\n" + blockLines + "10.0.0.1 written-later\n"
-	next, _, _, err := Rewrite([]byte(prev), me, map[netip.Addr][]string{addr1: {"new"}})
-	want := "127.0.0.1 localhost\n" + beginMarker(me) + "\n127.64.0.1       new # kubeshore 1000\n" + endMarker(me) + "\n10.0.0.1 written-later\n"
+	next, _, _, err := Rewrite([]byte(prev), testOwner, map[netip.Addr][]string{addr1: {"new"}})
+	want := "127.0.0.1 localhost\n" + beginMarker(testOwner) + "\n127.64.0.1       new # kubeshore 1000\n" + endMarker(testOwner) + "\n10.0.0.1 written-later\n"
 	if string(next) != want || err != nil {
 		t.Fatalf("got %q, %v\nwant %q", next, err, want)
 	}
-	if back, _, _, _ := Rewrite(next, me, nil); string(back) != "127.0.0.1 localhost\n10.0.0.1 written-later\n" {
+	if back, _, _, _ := Rewrite(next, testOwner, nil); string(back) != "127.0.0.1 localhost\n10.0.0.1 written-later\n" {
 		t.Errorf("taken back it is %q", back)
 	}
 }
 
 // What was appended while the block stood stays a line of its own.
 func TestRewriteAppendedToAFileWithoutLastNewline(t *testing.T) {
-	next, _, _, err := Rewrite([]byte("127.0.0.1 localhost"), me, table)
+	next, _, _, err := Rewrite([]byte("127.0.0.1 localhost"), testOwner, testTable)
 	if err != nil {
 		t.Fatal(err)
 	}
-	back, _, _, err := Rewrite(append(next, "10.0.0.1 appended\n"...), me, nil)
+	back, _, _, err := Rewrite(append(next, "10.0.0.1 appended\n"...), testOwner, nil)
 	if want := "127.0.0.1 localhost\n10.0.0.1 appended\n"; string(back) != want || err != nil {
 		t.Errorf("taken back it is %q, %v; want %q", back, err, want)
 	}
@@ -85,12 +85,12 @@ func TestRewriteAppendedToAFileWithoutLastNewline(t *testing.T) {
 
 // A line that the user put in before the block keeps its end.
 func TestRewriteInsertedAfterAFileWithoutLastNewline(t *testing.T) {
-	next, _, _, err := Rewrite([]byte("127.0.0.1 localhost"), me, table)
+	next, _, _, err := Rewrite([]byte("127.0.0.1 localhost"), testOwner, testTable)
 	if err != nil {
 		t.Fatal(err)
 	}
 	edited := strings.Replace(string(next), "localhost\n", "localhost\n10.0.0.1 inserted\n", 1)
-	back, _, _, err := Rewrite([]byte(edited), me, nil)
+	back, _, _, err := Rewrite([]byte(edited), testOwner, nil)
 	if want := "127.0.0.1 localhost\n10.0.0.1 inserted\n"; string(back) != want || err != nil {
 		t.Errorf("taken back it is %q, %v; want %q", back, err, want)
 	}
@@ -98,7 +98,7 @@ func TestRewriteInsertedAfterAFileWithoutLastNewline(t *testing.T) {
 
 func TestRewriteNothingToDo(t *testing.T) {
 	for _, prev := range []string{"", "127.0.0.1 localhost\n", "no newline"} {
-		if next, changed, _, err := Rewrite([]byte(prev), me, nil); changed || err != nil {
+		if next, changed, _, err := Rewrite([]byte(prev), testOwner, nil); changed || err != nil {
 			t.Errorf("%q: got %q, %v", prev, next, err)
 		}
 	}
@@ -111,8 +111,8 @@ func TestRewriteRefusesNames(t *testing.T) {
 		"UPPER", "under_score", strings.Repeat("a", 64), strings.Repeat("a.", 130) + "a",
 	}
 	names := append([]string{"good", "commented"}, bad...)
-	next, _, refused, err := Rewrite([]byte(prev), me, map[netip.Addr][]string{addr1: names})
-	want := prev + beginMarker(me) + "\n127.64.0.1       good commented # kubeshore 1000\n" + endMarker(me) + "\n"
+	next, _, refused, err := Rewrite([]byte(prev), testOwner, map[netip.Addr][]string{addr1: names})
+	want := prev + beginMarker(testOwner) + "\n127.64.0.1       good commented # kubeshore 1000\n" + endMarker(testOwner) + "\n"
 	if string(next) != want || err != nil {
 		t.Errorf("got %q, %v\nwant %q", next, err, want)
 	}
@@ -129,8 +129,8 @@ func TestRewriteRefusesNames(t *testing.T) {
 // Of a damaged block all that is left is known. All else is left alone: lines as the
 // user, or another program like this one, has them, wherever they stand.
 func TestRewriteDamagedBlock(t *testing.T) {
-	begin, end := beginMarker(me)+"\n", endMarker(me)+"\n"
-	other := strings.ReplaceAll(blockLines, me, "1001")
+	begin, end := beginMarker(testOwner)+"\n", endMarker(testOwner)+"\n"
+	other := strings.ReplaceAll(blockLines, testOwner, "1001")
 	const entry, mine = "127.64.0.1       a # kubeshore 1000\n", "127.1.27.1       web web.shop\n127.1.2.3\tMy-Box\n127.0.1.1 laptop\n"
 	for name, c := range map[string]struct{ prev, want string }{
 		"no end":                  {mine + begin + entry + entry + mine, mine + mine},
@@ -156,14 +156,14 @@ func TestRewriteDamagedBlock(t *testing.T) {
 		"cut off, but ended":      {mine + begin + entry + "127.64.0.2       db.da\n", mine + "127.64.0.2       db.da\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if back, _, _, err := Rewrite([]byte(c.prev), me, nil); string(back) != c.want || err != nil {
+			if back, _, _, err := Rewrite([]byte(c.prev), testOwner, nil); string(back) != c.want || err != nil {
 				t.Errorf("taken back it is %q, %v; want %q", back, err, c.want)
 			}
-			next, _, _, err := Rewrite([]byte(c.prev), me, table)
+			next, _, _, err := Rewrite([]byte(c.prev), testOwner, testTable)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if back, _, _, err := Rewrite(next, me, nil); string(back) != c.want || err != nil {
+			if back, _, _, err := Rewrite(next, testOwner, nil); string(back) != c.want || err != nil {
 				t.Errorf("with a new block in its place, and without that, it is %q, %v; want %q", back, err, c.want)
 			}
 		})
@@ -172,18 +172,18 @@ func TestRewriteDamagedBlock(t *testing.T) {
 
 // Two owners have a block each, and no name twice.
 func TestRewriteTwoOwners(t *testing.T) {
-	first, _, _, err := Rewrite([]byte("127.0.0.1 localhost"), "1001", table)
+	first, _, _, err := Rewrite([]byte("127.0.0.1 localhost"), "1001", testTable)
 	if err != nil {
 		t.Fatal(err)
 	}
-	both, _, refused, err := Rewrite(first, me, map[netip.Addr][]string{addr1: {"go-ok", "mine"}})
+	both, _, refused, err := Rewrite(first, testOwner, map[netip.Addr][]string{addr1: {"go-ok", "mine"}})
 	if err != nil || len(refused) != 1 || refused["go-ok"] == nil {
 		t.Fatal(refused, err)
 	}
-	if back, _, _, err := Rewrite(both, me, nil); !bytes.Equal(back, first) || err != nil {
+	if back, _, _, err := Rewrite(both, testOwner, nil); !bytes.Equal(back, first) || err != nil {
 		t.Errorf("without the second it is %q, %v; want %q", back, err, first)
 	}
-	if got := owners(both); !slices.Equal(got, []string{"1001", me}) {
+	if got := owners(both); !slices.Equal(got, []string{"1001", testOwner}) {
 		t.Errorf("owners %v", got)
 	}
 }
@@ -191,12 +191,12 @@ func TestRewriteTwoOwners(t *testing.T) {
 // That a file had no last line end is known as long as one of two blocks stands, whichever
 // goes first.
 func TestRewriteTwoOwnersWithoutLastNewline(t *testing.T) {
-	for name, order := range map[string][]string{"the first goes first": {me, "1001"}, "the second goes first": {"1001", me}} {
+	for name, order := range map[string][]string{"the first goes first": {testOwner, "1001"}, "the second goes first": {"1001", testOwner}} {
 		t.Run(name, func(t *testing.T) {
 			for _, prev := range []string{"127.0.0.1 localhost", "127.0.0.1 localhost\r\n# mine"} {
 				content := []byte(prev)
 				var err error
-				for i, owner := range []string{me, "1001"} {
+				for i, owner := range []string{testOwner, "1001"} {
 					if content, _, _, err = Rewrite(content, owner, map[netip.Addr][]string{addr1: {fmt.Sprint("n", i)}}); err != nil {
 						t.Fatal(err)
 					}
@@ -221,7 +221,7 @@ func TestRenderLines(t *testing.T) {
 		names[i] = fmt.Sprintf("n%d", i)
 	}
 	for perLine, want := range map[int]string{9: "9 7 4", -1: "16 4"} {
-		text, _, err := render(map[netip.Addr][]string{addr1: names}, me, nil, perLine)
+		text, _, err := renderLines(map[netip.Addr][]string{addr1: names}, testOwner, nil, perLine)
 		var got, all []string
 		for line := range strings.Lines(text) {
 			named, _, _ := strings.Cut(line, "#")
@@ -243,7 +243,7 @@ func BenchmarkRenderOneAddress(b *testing.B) {
 				names[i] = fmt.Sprintf("host-%d.example.com", i)
 			}
 			for b.Loop() {
-				if _, _, err := render(map[netip.Addr][]string{addr1: names}, me, nil, 0); err != nil {
+				if _, _, err := renderLines(map[netip.Addr][]string{addr1: names}, testOwner, nil, 0); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -254,9 +254,9 @@ func BenchmarkRenderOneAddress(b *testing.B) {
 
 // theirs returns the lines of a file that have nothing of ours, with their ends; but for
 // empty ones and the last one where it has none.
-func theirs(content []byte) (lines []string) {
+func foreignLines(content []byte) (lines []string) {
 	for line := range strings.Lines(string(content)) {
-		if !strings.Contains(line, "kubeshore") && !strings.HasPrefix(line, noEnd) && strings.TrimRight(line, "\r\n") != "" && strings.HasSuffix(line, "\n") {
+		if !strings.Contains(line, "kubeshore") && !strings.HasPrefix(line, noEOLPrefix) && strings.TrimRight(line, "\r\n") != "" && strings.HasSuffix(line, "\n") {
 			lines = append(lines, line)
 		}
 	}
@@ -266,8 +266,8 @@ func theirs(content []byte) (lines []string) {
 // survives tells whether all lines of a file that have nothing of ours are in another
 // one, in their order; and whether that has no others, but for the last one of the first
 // file, which may have got an end.
-func survives(prev, next []byte) bool {
-	had, has := theirs(prev), theirs(next)
+func keepsForeignLines(prev, next []byte) bool {
+	had, has := foreignLines(prev), foreignLines(next)
 	return slices.Equal(had, has) || len(has) == len(had)+1 && slices.Equal(had, has[:len(had)])
 }
 
@@ -278,41 +278,41 @@ func FuzzRewrite(f *testing.F) {
 	f.Add([]byte("a\r\nb\r"), "x")
 	f.Add([]byte(blockLines), "db")
 	f.Add([]byte("1"+blockLines+"\x00"), "a\nb")
-	f.Add([]byte("\xef\xbb\xbf127.0.0.1\tlocalhost # caf\xe9\r\n"+strings.ReplaceAll(blockLines, me, "1001")), "db")
-	f.Add([]byte(strings.Repeat("# long ", 60)+"\n"+beginMarker(me)+"\n127.64.0.1 a # kubeshore 1000\n"), "db")
-	f.Add([]byte("127.64.0.1 a\n"+endMarker(me)+"\n127.0.1.1 laptop"), "laptop")
-	f.Add([]byte(beginMarker(me)+"\n127.64.0.1 a # kubeshore 1000\n\n\n127.64.0."), "x")
+	f.Add([]byte("\xef\xbb\xbf127.0.0.1\tlocalhost # caf\xe9\r\n"+strings.ReplaceAll(blockLines, testOwner, "1001")), "db")
+	f.Add([]byte(strings.Repeat("# long ", 60)+"\n"+beginMarker(testOwner)+"\n127.64.0.1 a # kubeshore 1000\n"), "db")
+	f.Add([]byte("127.64.0.1 a\n"+endMarker(testOwner)+"\n127.0.1.1 laptop"), "laptop")
+	f.Add([]byte(beginMarker(testOwner)+"\n127.64.0.1 a # kubeshore 1000\n\n\n127.64.0."), "x")
 	f.Fuzz(func(t *testing.T, prev []byte, name string) {
-		table := map[netip.Addr][]string{addr1: {name, "sure.example"}}
-		next, changed, _, err := Rewrite(prev, me, table)
+		names := map[netip.Addr][]string{addr1: {name, "sure.example"}}
+		next, changed, _, err := Rewrite(prev, testOwner, names)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !survives(prev, next) {
+		if !keepsForeignLines(prev, next) {
 			t.Fatalf("lines that aren't ours: %q became %q", prev, next)
 		}
 		if !bytes.Contains(prev, []byte("kubeshore")) {
 			if !bytes.HasPrefix(next, prev) {
 				t.Fatalf("%q became %q", prev, next)
 			}
-			if back, _, _, err := Rewrite(next, me, nil); !bytes.Equal(back, prev) || err != nil {
+			if back, _, _, err := Rewrite(next, testOwner, nil); !bytes.Equal(back, prev) || err != nil {
 				t.Fatalf("%q became %q, and then %q, %v", prev, next, back, err)
 			}
 		}
 		if !changed {
 			return // as it should be already
 		}
-		if again, changed, _, err := Rewrite(next, me, table); changed || err != nil {
+		if again, changed, _, err := Rewrite(next, testOwner, names); changed || err != nil {
 			t.Fatalf("not idempotent: %q, %v", again, err)
 		}
-		bare, _, _, err := Rewrite(prev, me, nil)
+		bare, _, _, err := Rewrite(prev, testOwner, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !survives(prev, bare) {
+		if !keepsForeignLines(prev, bare) {
 			t.Fatalf("lines that aren't ours, without a block: %q became %q", prev, bare)
 		}
-		if back, changed, _, err := Rewrite(next, me, nil); !bytes.Equal(back, bare) || !changed || err != nil {
+		if back, changed, _, err := Rewrite(next, testOwner, nil); !bytes.Equal(back, bare) || !changed || err != nil {
 			t.Fatalf("taken back: %q, %v, %v; want %q", back, changed, err, bare)
 		}
 	})

@@ -18,88 +18,91 @@ import (
 )
 
 const (
-	// quiet is how long the file must have been left alone to be looked at: a
-	// program may write it in several steps.
-	quiet = 50 * time.Millisecond
-	// maxQuiet is how long a program is waited for that doesn't leave it alone.
-	maxQuiet = time.Second
-	// maxPause is between two changes that are told of, where another program
-	// doesn't leave the file alone: it may undo what we do.
-	maxPause = 5 * time.Second
-	// calm is after how long without a change the next one is told of at once.
-	calm = 20 * time.Second
-	// flushTime is what the emptying of the cache of names may take.
-	flushTime = 5 * time.Second
+	// fileQuietWindow is how long the file must not change before Run checks it, because
+	// a program may write it in several steps.
+	fileQuietWindow = 50 * time.Millisecond
+	// maxFileQuietWindow is how long Run waits for that if a program keeps writing.
+	maxFileQuietWindow = time.Second
+	// maxChangeInterval limits the interval between two signals of Changed, which grows
+	// while another program keeps undoing the changes of Set.
+	maxChangeInterval = 5 * time.Second
+	// changeResetWindow is how long there must be no change before the next one is
+	// signaled without delay.
+	changeResetWindow = 20 * time.Second
+	// dnsFlushTimeout limits one flush of the DNS cache.
+	dnsFlushTimeout = 5 * time.Second
 )
 
-// Changed receives when another program may have changed the file, so that Set is
-// to be called again: the block may be gone, or a name be free or taken. It needs
-// Run.
+// Changed receives a value when another program may have changed the file, e.g. removed
+// the block, or added or removed a name that Set needs. The caller then calls Set again.
+// Only Run sends on this channel.
 func (f *File) Changed() <-chan struct{} { return f.changed.C() }
 
 // Run watches the file until ctx ends. It must be called once.
 func (f *File) Run(ctx context.Context) error {
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
-		return fmt.Errorf("watching the hosts file: %w", err)
+		return fmt.Errorf("watch hosts file: %w", err)
 	}
-	var reading sync.WaitGroup
-	defer reading.Wait()
+	var errorReader sync.WaitGroup
+	defer errorReader.Wait()
 	defer watcher.Close()
 	missed := wake.NewTrigger()
-	reading.Go(func() { readErrors(watcher, missed) })
-	var on watched
-	if err := on.follow(watcher, f.given); err != nil {
+	errorReader.Go(func() { drainErrors(watcher, missed) })
+	var set watchSet
+	if err := set.update(watcher, f.givenPath); err != nil {
 		return err
 	}
-	pauses := backoff.Backoff{Min: quiet, Max: maxPause}
-	var pause time.Duration
-	var last, first time.Time // when Changed received, and when the file was seen to change after
-	due := time.NewTimer(0)
-	defer due.Stop()
+	signals := backoff.Backoff{Min: fileQuietWindow, Max: maxChangeInterval}
+	var interval time.Duration // between the last signal and the next
+	var lastSignal, firstEvent time.Time
+	check := time.NewTimer(0)
+	defer check.Stop()
 	for {
-		seen := false
+		modified := false
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-missed.C():
-			seen = true
+			modified = true
 		case event := <-watcher.Events:
-			seen = slices.Contains(on.paths, event.Name)
-		case <-due.C:
-			if err := on.follow(watcher, f.given); err != nil {
+			modified = slices.Contains(set.paths, event.Name)
+		case <-check.C:
+			if err := set.update(watcher, f.givenPath); err != nil {
 				return err
 			}
-			first = time.Time{}
-			if f.asLeft() {
+			firstEvent = time.Time{}
+			if f.unmodified() {
 				continue
 			}
-			if time.Since(last) > calm {
-				pauses.Reset()
+			if time.Since(lastSignal) > changeResetWindow {
+				signals.Reset()
 			}
-			pause, last = pauses.Next(), time.Now()
+			interval, lastSignal = signals.Next(), time.Now()
 			f.changed.Fire()
 		}
-		if seen {
-			if first.IsZero() {
-				first = time.Now()
-			}
-			due.Reset(max(min(quiet, maxQuiet-time.Since(first)), pause-time.Since(last), 0))
+		if !modified {
+			continue
 		}
+		if firstEvent.IsZero() {
+			firstEvent = time.Now()
+		}
+		quiet := min(fileQuietWindow, maxFileQuietWindow-time.Since(firstEvent))
+		check.Reset(max(quiet, interval-time.Since(lastSignal), 0))
 	}
 }
 
-// EmptyCaches empties the system's cache of names after each change of the file that Set
-// has made, the last one before ctx ends included. It must be called once.
-func (f *File) EmptyCaches(ctx context.Context) {
+// FlushAfterWrites flushes the system's DNS cache after each change that Set makes to the
+// file, including the last one before ctx ends. It must be called once.
+func (f *File) FlushAfterWrites(ctx context.Context) {
 	for {
 		select {
-		case <-f.flush.C():
-			f.emptyCache(context.WithoutCancel(ctx))
+		case <-f.flushNeeded.C():
+			f.flushDNSCache(context.WithoutCancel(ctx))
 		case <-ctx.Done():
 			select {
-			case <-f.flush.C():
-				f.emptyCache(context.WithoutCancel(ctx))
+			case <-f.flushNeeded.C():
+				f.flushDNSCache(context.WithoutCancel(ctx))
 			default:
 			}
 			return
@@ -107,28 +110,28 @@ func (f *File) EmptyCaches(ctx context.Context) {
 	}
 }
 
-// readErrors reads what a watcher says to be wrong until that is closed: something was
-// missed, or was about a file that is no more. Who uses the watcher must not be the one
-// who reads it: it tells of errors with its lock held.
-func readErrors(watcher *fsnotify.Watcher, missed wake.Trigger) {
+// drainErrors fires missed for each error of the watcher, until the watcher is closed: an
+// event was lost, or the watch was on a file that is gone. It needs its own goroutine,
+// because the watcher holds its lock while it sends an error.
+func drainErrors(watcher *fsnotify.Watcher, missed wake.Trigger) {
 	for range watcher.Errors {
 		missed.Fire()
 	}
 }
 
-// watched is what a watcher has been told of a hosts file.
-type watched struct {
-	paths []string    // the link and what it leads to
-	file  os.FileInfo // the file that is watched by itself
+// watchSet is the set of paths that a watcher watches for a hosts file.
+type watchSet struct {
+	paths []string    // the given path and, if it is a symbolic link, its target
+	file  os.FileInfo // the file that has its own watch
 }
 
-// follow has the watcher watch the folders of the file, and of the symbolic link that
-// leads to it; and the file itself, where what is written into it may not be seen by
-// its folder.
-func (w *watched) follow(watcher *fsnotify.Watcher, given string) error {
-	paths := []string{given}
-	target, err := filepath.EvalSymlinks(given)
-	if err == nil && target != given {
+// update makes the watcher watch the directories of the file and of the symbolic link to
+// it. It also watches the file itself on systems where a directory's watch misses some
+// writes.
+func (w *watchSet) update(watcher *fsnotify.Watcher, givenPath string) error {
+	paths := []string{givenPath}
+	target, err := filepath.EvalSymlinks(givenPath)
+	if err == nil && target != givenPath {
 		paths = append(paths, target)
 	}
 	for _, path := range paths {
@@ -136,32 +139,32 @@ func (w *watched) follow(watcher *fsnotify.Watcher, given string) error {
 			continue
 		}
 		if err := watcher.Add(filepath.Dir(path)); err != nil {
-			return fmt.Errorf("watching the hosts file: %w", err)
+			return fmt.Errorf("watch hosts file: %w", err)
 		}
 	}
 	w.paths = paths
-	if file, _ := os.Stat(target); !seenByFolder && file != nil && (w.file == nil || !os.SameFile(file, w.file)) {
-		_ = watcher.Remove(target) // the one that was there before
+	if file, _ := os.Stat(target); !dirWatchSeesWrites && file != nil && (w.file == nil || !os.SameFile(file, w.file)) {
+		_ = watcher.Remove(target) // the watch on the previous file
 		if err := watcher.Add(target); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("watching the hosts file: %w", err)
+			return fmt.Errorf("watch hosts file: %w", err)
 		}
 		w.file = file
 	}
 	return nil
 }
 
-// asLeft tells whether the file is as the last Set left it.
-func (f *File) asLeft() bool {
+// unmodified reports whether the file is as the last Set left it.
+func (f *File) unmodified() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.untouched()
+	return f.unmodifiedLocked()
 }
 
-func (f *File) emptyCache(ctx context.Context) {
-	if f.Flush == nil {
+func (f *File) flushDNSCache(ctx context.Context) {
+	if f.FlushDNSCache == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, flushTime)
+	ctx, cancel := context.WithTimeout(ctx, dnsFlushTimeout)
 	defer cancel()
-	f.Flush(ctx)
+	f.FlushDNSCache(ctx)
 }

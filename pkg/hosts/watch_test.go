@@ -18,7 +18,7 @@ import (
 )
 
 // running runs a file until the test ends.
-func running(t *testing.T, f *File) {
+func runWatch(t *testing.T, f *File) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -35,9 +35,9 @@ func running(t *testing.T, f *File) {
 // A block that another program drops, and names that it frees or takes, are told of,
 // and our own writes are not.
 func TestChanged(t *testing.T) {
-	f, path := open(t)
-	running(t, f)
-	set(t, f, table)
+	f, path := openTestFile(t)
+	runWatch(t, f)
+	mustSet(t, f, testTable)
 	for name, write := range map[string]func(text string) error{
 		"in place": func(text string) error { return os.WriteFile(path, []byte(text), 0o644) },
 		"renamed": func(text string) error {
@@ -52,65 +52,65 @@ func TestChanged(t *testing.T) {
 			t.Fatal(err)
 		}
 		<-f.Changed()
-		refused, err := f.Set(t.Context(), table)
+		refused, err := f.Set(t.Context(), testTable)
 		if err != nil || len(refused) != 1 || refused["db.data"] == nil {
 			t.Errorf("%s: %v, %v", name, refused, err)
 		}
-		if got := content(t, path); !strings.Contains(got, "go-ok.shop.svc go-ok.shop go-ok #") {
+		if got := readFile(t, path); !strings.Contains(got, "go-ok.shop.svc go-ok.shop go-ok #") {
 			t.Errorf("%s: it has %q", name, got)
 		}
 		if err := write(original); err != nil {
 			t.Fatal(err)
 		}
 		<-f.Changed()
-		set(t, f, table)
-		if got := content(t, path); got != original+blockLines {
+		mustSet(t, f, testTable)
+		if got := readFile(t, path); got != original+blockLines {
 			t.Errorf("%s: it has %q", name, got)
 		}
 	}
-	set(t, f, nil)
-	set(t, f, table)
+	mustSet(t, f, nil)
+	mustSet(t, f, testTable)
 	select {
 	case <-f.Changed():
 		t.Error("our own writes are told of")
-	case <-time.After(5 * quiet):
+	case <-time.After(5 * fileQuietWindow):
 	}
 }
 
 // With a program that drops the block whenever it is there nobody fights.
 func TestChangedAgainAndAgain(t *testing.T) {
-	f, path := open(t)
-	running(t, f)
-	set(t, f, table)
+	f, path := openTestFile(t)
+	runWatch(t, f)
+	mustSet(t, f, testTable)
 	told := 0
-	for over := time.After(30 * quiet); ; told++ {
+	for over := time.After(30 * fileQuietWindow); ; told++ {
 		if err := os.WriteFile(path, []byte(original), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		select {
 		case <-f.Changed():
-			set(t, f, table)
+			mustSet(t, f, testTable)
 			continue
 		case <-over:
 		}
 		break
 	}
 	if told == 0 || told > 6 {
-		t.Errorf("within %v it is told of %d times", 30*quiet, told)
+		t.Errorf("within %v it is told of %d times", 30*fileQuietWindow, told)
 	}
 }
 
 // A program that never leaves the file alone doesn't keep a block that was dropped away.
 func TestChangedWithoutEnd(t *testing.T) {
-	f, path := open(t)
-	running(t, f)
-	set(t, f, table)
+	f, path := openTestFile(t)
+	runWatch(t, f)
+	mustSet(t, f, testTable)
 	if err := os.WriteFile(path, []byte(original), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	touch := time.NewTicker(quiet / 2)
+	touch := time.NewTicker(fileQuietWindow / 2)
 	defer touch.Stop()
-	for over := time.After(20 * maxQuiet); ; {
+	for over := time.After(20 * maxFileQuietWindow); ; {
 		select {
 		case <-f.Changed():
 			return
@@ -126,7 +126,7 @@ func TestChangedWithoutEnd(t *testing.T) {
 
 // The link that leads to the file is followed anew: systems replace it.
 func TestChangedLink(t *testing.T) {
-	f, first := open(t)
+	f, first := openTestFile(t)
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -134,13 +134,13 @@ func TestChangedLink(t *testing.T) {
 	if err := os.Symlink(first, link); err != nil {
 		t.Fatal(err)
 	}
-	f, err := Open(link, me)
+	f, err := Open(link, testOwner)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	running(t, f)
-	set(t, f, table)
+	runWatch(t, f)
+	mustSet(t, f, testTable)
 	second := filepath.Join(t.TempDir(), "hosts")
 	if err := os.WriteFile(second, []byte(original), 0o644); err != nil {
 		t.Fatal(err)
@@ -152,8 +152,8 @@ func TestChangedLink(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-f.Changed()
-	set(t, f, table)
-	if got := content(t, second); got != original+blockLines {
+	mustSet(t, f, testTable)
+	if got := readFile(t, second); got != original+blockLines {
 		t.Errorf("it has %q", got)
 	}
 }
@@ -161,10 +161,10 @@ func TestChangedLink(t *testing.T) {
 // The cache of names is emptied after each change, the last one included, and never
 // without one.
 func TestFlush(t *testing.T) {
-	f, _ := open(t)
+	f, _ := openTestFile(t)
 	var flushed atomic.Int32
 	told := make(chan struct{}, 10)
-	f.Flush = func(ctx context.Context) {
+	f.FlushDNSCache = func(ctx context.Context) {
 		if ctx.Err() == nil {
 			flushed.Add(1)
 		}
@@ -172,11 +172,11 @@ func TestFlush(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var emptying sync.WaitGroup
-	emptying.Go(func() { f.EmptyCaches(ctx) })
-	set(t, f, table)
-	set(t, f, table)
+	emptying.Go(func() { f.FlushAfterWrites(ctx) })
+	mustSet(t, f, testTable)
+	mustSet(t, f, testTable)
 	<-told
-	set(t, f, nil)
+	mustSet(t, f, nil)
 	cancel()
 	emptying.Wait()
 	if n := flushed.Load(); n != 2 {
@@ -187,25 +187,25 @@ func TestFlush(t *testing.T) {
 // A watcher that tells of errors, as each exchange of the file may cause one, holds up
 // nobody who uses it.
 func TestWatcherWithErrors(t *testing.T) {
-	f, path := open(t)
+	f, path := openTestFile(t)
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
 		t.Fatal(err)
 	}
 	missed := wake.NewTrigger()
 	var reading sync.WaitGroup
-	reading.Go(func() { readErrors(watcher, missed) })
+	reading.Go(func() { drainErrors(watcher, missed) })
 	reading.Go(func() {
 		for range watcher.Events {
 		}
 	})
 	done := make(chan error, 1)
 	go func() {
-		var on watched
-		names := []map[netip.Addr][]string{table, nil}
+		var on watchSet
+		names := []map[netip.Addr][]string{testTable, nil}
 		for i := range 200 {
 			_, err1 := f.Set(context.Background(), names[i%2])
-			err2 := on.follow(watcher, path)
+			err2 := on.update(watcher, path)
 			if err := errors.Join(err1, err2); err != nil {
 				done <- err
 				return

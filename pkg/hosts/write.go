@@ -10,75 +10,76 @@ import (
 	"path/filepath"
 )
 
-// write replaces the content there by next: with a rename, so that nobody sees
-// half of it, or in place where a rename can't be had, as with a bind mount. It returns
-// what the file is then. late is what another program made of the replaced file
-// meanwhile; nil if nothing.
-func (f *File) write(ctx context.Context, there, next []byte) (late []byte, is os.FileInfo, err error) {
-	late, is, err = f.replace(there, next)
-	if !canOverwrite(err) && (!diskFull(err) || len(next) > len(there)) {
-		return late, is, err
+// writeLocked replaces the content before with next: with a rename, so that no reader
+// sees a partial file, or in place if a rename isn't possible, e.g. for a bind mount. It
+// returns the file's new state. concurrentWrite is the content of the replaced file if
+// another program has changed it meanwhile, and nil otherwise. f.mu must be held.
+func (f *File) writeLocked(ctx context.Context, before, next []byte) (concurrentWrite []byte, info os.FileInfo, err error) {
+	concurrentWrite, info, err = f.replaceLocked(before, next)
+	if !canWriteInPlace(err) && (!isDiskFull(err) || len(next) > len(before)) {
+		return concurrentWrite, info, err
 	}
-	is, inPlace := f.overwrite(ctx, there, next)
-	if inPlace != nil {
-		return nil, nil, errors.Join(err, inPlace)
+	info, inPlaceErr := f.overwriteLocked(ctx, before, next)
+	if inPlaceErr != nil {
+		return nil, nil, errors.Join(err, inPlaceErr)
 	}
-	return nil, is, nil
+	return nil, info, nil
 }
 
-// replace writes a file beside the hosts file that is like it in all but its
-// content, and renames it.
-func (f *File) replace(there, next []byte) (late []byte, is os.FileInfo, err error) {
+// replaceLocked writes a new file next to the hosts file, with the same owner, mode and
+// attributes, and renames it over the hosts file. f.mu must be held.
+func (f *File) replaceLocked(before, next []byte) (concurrentWrite []byte, info os.FileInfo, err error) {
 	old, err := os.Open(f.path)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer old.Close()
-	temp := hidden(f.path, "new")
-	if is, err = f.prepare(temp, old, there, next); err != nil {
+	temp := sidecarPath(f.path, "new")
+	if info, err = f.prepareLocked(temp, old, before, next); err != nil {
 		return nil, nil, err
 	}
-	if !replacesOpen {
-		_ = old.Close() // what is written into it from now on is lost
+	if !canReadReplaced {
+		_ = old.Close() // from now on, concurrent writes are lost
 	}
-	exchanged, err := replaceBy(temp, f.path)
+	exchanged, err := renameOver(temp, f.path)
 	if err != nil {
 		return nil, nil, errors.Join(err, os.Remove(temp))
 	}
-	if exchanged && !isFile(temp, old) { // another program has just put it there
-		return nil, nil, f.giveBack(temp, is)
+	if exchanged && !isFileAt(temp, old) { // another program has just replaced the hosts file
+		return nil, nil, f.undoExchangeLocked(temp, info)
 	}
 	if !exchanged {
 		temp = ""
 	}
-	if late, err = f.takeLate(temp, old, there); err != nil {
-		return nil, nil, fmt.Errorf("after it was replaced: %v", err) //nolint:errorlint // it is no reason to write in place
+	if concurrentWrite, err = f.takeConcurrentWriteLocked(temp, old, before); err != nil {
+		return nil, nil, fmt.Errorf("check the replaced file: %v", err) //nolint:errorlint // not a reason to write in place
 	}
-	if late != nil {
-		return late, is, nil // it is written, and the folder flushed, once more
+	if concurrentWrite != nil {
+		return concurrentWrite, info, nil // the next write flushes the directory
 	}
 	if temp != "" {
 		err = os.Remove(temp)
 	}
-	return nil, is, errors.Join(err, syncDir(filepath.Dir(f.path)))
+	return nil, info, errors.Join(err, syncDir(filepath.Dir(f.path)))
 }
 
-// prepare writes the new file, and looks whether the old one is still what was read.
-func (f *File) prepare(temp string, old *os.File, there, next []byte) (is os.FileInfo, err error) {
-	if _, err := removeTemp(f.path); err != nil { // of a killed run
+// prepareLocked writes the new file to temp, and checks that the old one still has the
+// content before. f.mu must be held.
+func (f *File) prepareLocked(temp string, old *os.File, before, next []byte) (info os.FileInfo, err error) {
+	if _, err := removeTemp(f.path); err != nil { // left by a killed process
 		return nil, err
 	}
 	if err := f.step("create"); err != nil {
 		return nil, err
 	}
-	w, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	file, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	is, err = f.fill(w, old, next)
-	err = errors.Join(err, w.Close())
+	info, err = f.fillTemp(file, old, next)
+	err = errors.Join(err, file.Close())
 	if err == nil {
-		err = errors.Join(f.step("compare"), f.unchanged(there))
+		err = errors.Join(f.step("compare"), f.checkUnmodifiedLocked(before))
 	}
 	if err == nil {
 		err = f.step("rename")
@@ -86,102 +87,111 @@ func (f *File) prepare(temp string, old *os.File, there, next []byte) (is os.Fil
 	if err != nil {
 		return nil, errors.Join(err, os.Remove(temp))
 	}
-	return is, nil
+	return info, nil
 }
 
-// giveBack puts what another program has put to the path back there, which is at temp
-// now, in place of our own file, which is is. If one more has come since, that is the one
-// that stays: it would have replaced the first.
-func (f *File) giveBack(temp string, is os.FileInfo) error {
-	first, err := os.Lstat(temp)
-	for tries := 0; err == nil && tries < 2; tries++ {
-		if _, err = replaceBy(temp, f.path); err != nil {
+// undoExchangeLocked restores another program's file, which an exchange moved to temp, to
+// the hosts file's path. If a third file has appeared there meanwhile, that one stays,
+// because it would have replaced the other program's file anyway. ours is the state of our
+// own file. f.mu must be held.
+func (f *File) undoExchangeLocked(temp string, ours os.FileInfo) error {
+	theirs, err := os.Lstat(temp)
+	for attempt := 0; err == nil && attempt < 2; attempt++ {
+		if _, err = renameOver(temp, f.path); err != nil {
 			break
 		}
-		var now os.FileInfo
-		if now, err = os.Lstat(temp); err == nil && (os.SameFile(now, is) || os.SameFile(now, first)) {
-			return errors.Join(errChanged, os.Remove(temp))
+		var current os.FileInfo
+		if current, err = os.Lstat(temp); err == nil && (os.SameFile(current, ours) || os.SameFile(current, theirs)) {
+			return errors.Join(errModified, os.Remove(temp))
 		}
 	}
-	kept, e := keep(f.path, temp)
-	return errors.Join(fmt.Errorf("another program has put a file there, which is %s now", kept), err, e)
+	kept, keepErr := keepReplaced(f.path, temp)
+	return errors.Join(fmt.Errorf("another program replaced the file at the same time; its version is in %s", kept), err, keepErr)
 }
 
-// isFile tells whether an open file is the one at a path.
-func isFile(path string, file *os.File) bool {
-	at, err1 := os.Lstat(path)
-	is, err2 := file.Stat()
-	return err1 == nil && err2 == nil && os.SameFile(at, is)
+// isFileAt reports whether the directory entry at path, which must not be a symbolic link,
+// is the open file.
+func isFileAt(path string, file *os.File) bool {
+	entry, err1 := os.Lstat(path)
+	opened, err2 := file.Stat()
+	return err1 == nil && err2 == nil && os.SameFile(entry, opened)
 }
 
-// takeLate returns what another program has made of the replaced file; nil if nothing.
-// If so, or if it can't be told, that file, which is at temp, is kept, or a copy of it where
-// nothing is at temp.
-func (f *File) takeLate(temp string, old *os.File, there []byte) (late []byte, err error) {
-	if !replacesOpen {
+// takeConcurrentWriteLocked returns the content of the replaced file if another program
+// has changed it from before, and nil otherwise. If it was changed, or can't be read, it
+// stays on disk: the file at temp under another name, or a copy if temp is empty. f.mu
+// must be held.
+func (f *File) takeConcurrentWriteLocked(temp string, replaced *os.File, before []byte) (concurrentWrite []byte, err error) {
+	if !canReadReplaced {
 		return nil, nil
 	}
-	err = f.step("look back")
+	err = f.step("read replaced")
 	if err == nil {
-		late, err = lookBack(old, there)
+		concurrentWrite, err = readReplaced(replaced, before)
+	}
+	if err == nil && concurrentWrite == nil {
+		return nil, nil
 	}
 	var kept string
-	switch {
-	case err == nil && late == nil:
-		return nil, nil
-	case temp != "":
-		kept, _ = keep(f.path, temp)
-	default:
-		kept = freeLate(f.path)
-		_ = os.WriteFile(kept, late, 0o600) // it is written next: a copy is for the worst
+	if temp != "" {
+		kept, _ = keepReplaced(f.path, temp)
+	} else {
+		kept = unusedConcurrentPath(f.path)
+		_ = os.WriteFile(kept, concurrentWrite, 0o600) // only needed if the next write fails
 	}
 	if err != nil {
-		return nil, fmt.Errorf("what was there before is in %s: %w", kept, err)
+		return nil, fmt.Errorf("%w; the replaced file is in %s", err, kept)
 	}
-	f.late = kept
-	return late, nil
+	f.concurrentWritePath = kept
+	return concurrentWrite, nil
 }
 
-// fill makes a new file like an old one, with another content, and returns what it is.
-func (f *File) fill(w, old *os.File, content []byte) (is os.FileInfo, err error) {
-	info, err := old.Stat()
-	if err == nil {
-		err = f.step("write")
+// fillTemp writes content to a new file, copies the owner, mode and attributes of the old
+// one to it, and returns the new file's state.
+func (f *File) fillTemp(file, old *os.File, content []byte) (info os.FileInfo, err error) {
+	oldInfo, err := old.Stat()
+	if err != nil {
+		return nil, err
 	}
-	if err == nil {
-		_, err = w.Write(content)
+	if err := f.step("write"); err != nil {
+		return nil, err
 	}
-	if err == nil {
-		err = errors.Join(f.step("attributes"), ownLike(w, info), w.Chmod(info.Mode().Perm()), copyAttributes(w, old))
+	if _, err := file.Write(content); err != nil {
+		return nil, err
 	}
-	if err == nil {
-		err = errors.Join(f.step("sync"), w.Sync())
+	if err := errors.Join(f.step("attributes"), copyOwner(file, oldInfo), file.Chmod(oldInfo.Mode().Perm()), copyAttributes(file, old)); err != nil {
+		return nil, err
 	}
-	if err == nil {
-		is, err = w.Stat()
+	if err := errors.Join(f.step("sync"), file.Sync()); err != nil {
+		return nil, err
 	}
-	return is, err
+	return file.Stat()
 }
 
-func (f *File) unchanged(there []byte) error {
+// checkUnmodifiedLocked returns errModified if the hosts file doesn't have the content
+// before. f.mu must be held.
+func (f *File) checkUnmodifiedLocked(before []byte) error {
 	file, err := os.Open(f.path)
 	if err != nil {
 		return err
 	}
 	defer file.Close()
-	return holds(file, there)
+	return checkContent(file, before)
 }
 
-// holds tells, by errChanged, whether an open file has another content.
-func holds(file *os.File, want []byte) error {
-	now, err := wholeOf(file)
-	if err == nil && !bytes.Equal(now, want) {
-		err = errChanged
+// checkContent returns errModified if the content of an open file is not want.
+func checkContent(file *os.File, want []byte) error {
+	got, err := readAll(file)
+	if err != nil {
+		return err
 	}
-	return err
+	if !bytes.Equal(got, want) {
+		return errModified
+	}
+	return nil
 }
 
-// wholeOf reads an open file from its beginning.
-func wholeOf(file *os.File) ([]byte, error) {
+// readAll reads an open file from its beginning.
+func readAll(file *os.File) ([]byte, error) {
 	return io.ReadAll(io.NewSectionReader(file, 0, 1<<62))
 }

@@ -184,7 +184,7 @@ func TestHostsFileIsRewritten(t *testing.T) {
 		return err
 	})
 	t.Logf("the block was back after %v", took)
-	d.says(t, "the hosts file has the name db."+ns+" already, for 192.0.2.7")
+	d.says(t, hostsFile+" already maps db."+ns+" to 192.0.2.7")
 	if at, err := resolve("db." + ns); at != "192.0.2.7" {
 		t.Errorf("the user's own name is at %s, %v", at, err)
 	}

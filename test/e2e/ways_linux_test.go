@@ -410,7 +410,7 @@ func TestTwoUsers(t *testing.T) {
 	ann, bob := newPerson(t, "ann", "NOPASSWD: ALL"), newPerson(t, "bob", "NOPASSWD: ALL")
 	before := ann.ready(t, "./kubeshore up -n "+ns)
 	second := bob.ready(t, "./kubeshore up --domain bobs.test -n "+ns)
-	second.says(t, "the hosts file has the name web."+ns+" already")
+	second.says(t, hostsFile+" already maps web."+ns+" to ")
 	first, err := resolve("web." + ns)
 	if err != nil {
 		t.Fatal(err)

@@ -24,10 +24,10 @@ var changes = map[string]struct{ there, next, bare string }{
 
 const theirLine = "10.0.0.1 theirs\n"
 
-var shortBlock = beginMarker(me) + "\n127.64.0.1       a # kubeshore 1000\n" + endMarker(me) + "\n"
+var shortBlock = beginMarker(testOwner) + "\n127.64.0.1       a # kubeshore 1000\n" + endMarker(testOwner) + "\n"
 
 // steps returns the steps of a write from there to next.
-func steps(t *testing.T, there, next string, inPlace bool) []string {
+func recordSteps(t *testing.T, there, next string, inPlace bool) []string {
 	t.Helper()
 	var all []string
 	f, path := openWith(t, there)
@@ -35,7 +35,7 @@ func steps(t *testing.T, there, next string, inPlace bool) []string {
 		all = append(all, what)
 		return nil
 	}
-	if err := write(t, f, path, next, inPlace); err != nil {
+	if err := writeEither(t, f, path, next, inPlace); err != nil {
 		t.Fatal(err)
 	}
 	return all
@@ -44,7 +44,7 @@ func steps(t *testing.T, there, next string, inPlace bool) []string {
 // openWith opens a hosts file that has a content.
 func openWith(t *testing.T, there string) (*File, string) {
 	t.Helper()
-	f, path := open(t)
+	f, path := openTestFile(t)
 	if err := os.WriteFile(path, []byte(there), 0o640); err != nil {
 		t.Fatal(err)
 	}
@@ -52,14 +52,14 @@ func openWith(t *testing.T, there string) (*File, string) {
 }
 
 // write writes the file, and returns what came of it.
-func write(t *testing.T, f *File, path, next string, inPlace bool) error {
+func writeEither(t *testing.T, f *File, path, next string, inPlace bool) error {
 	t.Helper()
-	there := []byte(content(t, path))
+	there := []byte(readFile(t, path))
 	if inPlace {
-		_, err := f.overwrite(t.Context(), there, []byte(next))
+		_, err := f.overwriteLocked(t.Context(), there, []byte(next))
 		return err
 	}
-	_, _, err := f.replace(there, []byte(next))
+	_, _, err := f.replaceLocked(there, []byte(next))
 	return err
 }
 
@@ -68,7 +68,7 @@ func eachStep(t *testing.T, test func(t *testing.T, there, next, bare, step stri
 	t.Helper()
 	for name, c := range changes {
 		for _, inPlace := range []bool{false, true} {
-			all := steps(t, c.there, c.next, inPlace)
+			all := recordSteps(t, c.there, c.next, inPlace)
 			if len(all) < 2 {
 				t.Fatal(name, all)
 			}
@@ -92,18 +92,18 @@ func TestFileFailsAtEachStep(t *testing.T) {
 			}
 			return nil
 		}
-		if err := write(t, f, path, next, inPlace); err == nil || !strings.Contains(err.Error(), errStep.Error()) {
+		if err := writeEither(t, f, path, next, inPlace); err == nil || !strings.Contains(err.Error(), errStep.Error()) {
 			t.Fatal(err)
 		}
 		f.step = func(string) error { return nil }
-		if got := content(t, path); got != there && (got != next || inPlace) && step != "truncate" {
+		if got := readFile(t, path); got != there && (got != next || inPlace) && step != "truncate" {
 			t.Errorf("it has %q", got)
 		}
-		if left, _ := filepath.Glob(hidden(path, "late-*")); exists(hidden(path, "new")) || len(left) > 0 != (step == "look back") {
+		if left, _ := filepath.Glob(sidecarPath(path, "late-*")); exists(sidecarPath(path, "new")) || len(left) > 0 != (step == "read replaced") {
 			t.Errorf("beside it are %q", left)
 		}
-		set(t, f, nil)
-		if got := content(t, path); got != bare {
+		mustSet(t, f, nil)
+		if got := readFile(t, path); got != bare {
 			t.Errorf("without the block it has %q, want %q", got, bare)
 		}
 	})
@@ -121,17 +121,17 @@ func TestFileIsKilledAtEachStep(t *testing.T) {
 					t.Fatal(err)
 				}
 			} else {
-				again, err := Open(path, me)
+				again, err := Open(path, testOwner)
 				if err != nil {
 					t.Fatal(err)
 				}
-				set(t, again, table)
-				set(t, again, nil)
+				mustSet(t, again, testTable)
+				mustSet(t, again, nil)
 				if err := again.Close(); err != nil {
 					t.Fatal(err)
 				}
 			}
-			if got := content(t, path); got != bare {
+			if got := readFile(t, path); got != bare {
 				t.Errorf("it has %q, want %q", got, bare)
 			}
 			if entries, err := os.ReadDir(filepath.Dir(path)); err != nil || len(entries) != 1 {
@@ -156,9 +156,9 @@ func testKilled(t *testing.T, f *File, path, next, step string, inPlace bool) {
 				t.Fatal("it got through")
 			}
 		}()
-		_ = write(t, f, path, next, inPlace)
+		_ = writeEither(t, f, path, next, inPlace)
 	}()
-	if err := f.running.file.Close(); err != nil { // the kernel does that
+	if err := f.ownerLock.file.Close(); err != nil { // the kernel does that
 		t.Fatal(err)
 	}
 }
@@ -173,16 +173,16 @@ func TestFileIsKilledInTheMiddle(t *testing.T) {
 			if end == "" && c.there == original {
 				c.there = bare
 			}
-			next, _, _, err := Rewrite([]byte(c.there), me, map[bool]map[netip.Addr][]string{true: table, false: nil}[name == "grow"])
+			next, _, _, err := Rewrite([]byte(c.there), testOwner, map[bool]map[netip.Addr][]string{true: testTable, false: nil}[name == "grow"])
 			if err != nil {
 				t.Fatal(err)
 			}
 			if name != "grow" {
 				next = []byte(c.next)
 			}
-			target := inPlace(next, me, len(c.there))
+			target := inPlaceLayout(next, testOwner, len(c.there))
 			var states [][]byte
-			written := filled(target, me, len(c.there))
+			written := padWithEmptyBlock(target, testOwner, len(c.there))
 			over := func(old []byte) {
 				for k := range written {
 					states = append(states, slices.Concat(written[:k], old[min(k, len(old)):]))
@@ -192,7 +192,7 @@ func TestFileIsKilledInTheMiddle(t *testing.T) {
 				over([]byte(c.there))
 			}
 			if len(target) > len(c.there) { // where no room can be had without writing there
-				room := pad(appendBlock([]byte(c.there), me, ""), len(target))
+				room := padWithEmptyLines(appendBlock([]byte(c.there), testOwner, ""), len(target))
 				for k := len(c.there); k < len(room); k++ {
 					states = append(states, room[:k])
 				}
@@ -200,7 +200,7 @@ func TestFileIsKilledInTheMiddle(t *testing.T) {
 			}
 			wrong := 0
 			for _, state := range states {
-				back, _, _, err := Rewrite(state, me, nil)
+				back, _, _, err := Rewrite(state, testOwner, nil)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -230,20 +230,20 @@ func isRestored(got, bare string, moved bool) bool {
 		return true
 	}
 	rest, ok := strings.CutPrefix(got, bare)
-	return ok && strings.HasPrefix(beginMarker(me)[:len("# BEGIN ")], strings.TrimPrefix(rest, "\n"))
+	return ok && strings.HasPrefix(beginMarker(testOwner)[:len("# BEGIN ")], strings.TrimPrefix(rest, "\n"))
 }
 
 func TestClean(t *testing.T) {
-	f, path := open(t)
-	set(t, f, table)
+	f, path := openTestFile(t)
+	mustSet(t, f, testTable)
 	stray := "127.64.9.9 gone.shop.svc.cluster.local gone\n"
-	begun := content(t, path)
+	begun := readFile(t, path)
 	dead := beginMarker("1001") + "\n127.64.7.7 dead.shop # kubeshore 1001\n" + endMarker("1001") + "\n"
 	if err := os.WriteFile(path, []byte(begun+dead+stray), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	for _, kind := range []string{"new", "lock-1001", "lock-1002"} {
-		if err := os.WriteFile(hidden(path, kind), nil, 0o600); err != nil {
+		if err := os.WriteFile(sidecarPath(path, kind), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -251,10 +251,10 @@ func TestClean(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(done.Owners, []string{"1001"}) || !slices.Equal(done.Running, []string{me}) || len(done.Files) != 1 || len(done.Left) != 1 {
+	if !slices.Equal(done.Owners, []string{"1001"}) || !slices.Equal(done.Running, []string{testOwner}) || len(done.Files) != 1 || len(done.Suspects) != 1 {
 		t.Errorf("it says %+v", done)
 	}
-	if got := content(t, path); got != begun+stray {
+	if got := readFile(t, path); got != begun+stray {
 		t.Errorf("it has %q", got)
 	}
 	if done, err = Clean(t.Context(), path); err != nil || len(done.Owners)+len(done.Files) != 0 {
@@ -263,7 +263,7 @@ func TestClean(t *testing.T) {
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if done, err = Clean(t.Context(), path); err != nil || !slices.Equal(done.Owners, []string{me}) {
+	if done, err = Clean(t.Context(), path); err != nil || !slices.Equal(done.Owners, []string{testOwner}) {
 		t.Errorf("after its end it says %+v, %v", done, err)
 	}
 }
@@ -276,26 +276,26 @@ func TestCleanSaysWhatIsSo(t *testing.T) {
 		t.Fatal(err)
 	}
 	done, err := Clean(t.Context(), path)
-	if err != nil || len(done.Owners)+len(done.Addresses) > 0 || len(done.Left) != 2 {
+	if err != nil || len(done.Owners)+len(done.Addresses) > 0 || len(done.Suspects) != 2 {
 		t.Errorf("it says %+v, %v", done, err)
 	}
-	if got := content(t, path); got != text {
+	if got := readFile(t, path); got != text {
 		t.Errorf("it has %q", got)
 	}
 }
 
 func TestCleanOwnerWaits(t *testing.T) {
-	f, path := open(t)
-	set(t, f, table)
+	f, path := openTestFile(t)
+	mustSet(t, f, testTable)
 	cleaned := make(chan error, 1)
 	go func() {
-		addresses, err := CleanOwner(t.Context(), path, me)
+		addresses, err := CleanOwner(t.Context(), path, testOwner)
 		if !slices.Equal(addresses, []netip.Addr{addr1, addr2}) {
 			err = errors.Join(err, fmt.Errorf("addresses %v", addresses))
 		}
 		cleaned <- err
 	}()
-	if got := content(t, path); got != original+blockLines {
+	if got := readFile(t, path); got != original+blockLines {
 		t.Errorf("while it runs it has %q", got)
 	}
 	if err := f.Close(); err != nil {
@@ -304,7 +304,7 @@ func TestCleanOwnerWaits(t *testing.T) {
 	if err := <-cleaned; err != nil {
 		t.Fatal(err)
 	}
-	if got := content(t, path); got != original {
+	if got := readFile(t, path); got != original {
 		t.Errorf("it has %q", got)
 	}
 }

@@ -29,7 +29,7 @@ const (
 // waysToWrite are those ways.
 var waysToWrite = map[string]func(path, line string) error{"append": appendTo, "rename": renameWith, "truncate": truncateWith}
 
-const writes = 200
+const programWrites = 200
 
 // immutable is FS_IMMUTABLE_FL (linux/fs.h).
 const immutable = 0x10
@@ -51,7 +51,7 @@ func TestMain(m *testing.M) {
 func runWriter(path string) {
 	in := bufio.NewReader(os.Stdin)
 	ways := strings.Split(os.Getenv(waysOf), ",")
-	for i := range writes {
+	for i := range programWrites {
 		if _, err := in.ReadByte(); err != nil {
 			panic(err)
 		}
@@ -75,7 +75,7 @@ func appendTo(path, line string) error {
 // renameWith does what sed -i does. It takes our lock for the moment in which it would
 // else undo what was written since it read: no program can be kept from that.
 func renameWith(path, line string) error {
-	l, err := wait(context.Background(), path, "lock")
+	l, err := acquire(context.Background(), path, "lock")
 	if err != nil {
 		return err
 	}
@@ -92,7 +92,7 @@ func renameWith(path, line string) error {
 // truncateWith does what an editor that keeps the inode does. The lock is for what it
 // is in renameWith.
 func truncateWith(path, line string) error {
-	l, err := wait(context.Background(), path, "lock")
+	l, err := acquire(context.Background(), path, "lock")
 	if err != nil {
 		return err
 	}
@@ -117,11 +117,11 @@ func TestLockOfAnotherUser(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, to be somebody else")
 	}
-	f, path := open(t)
+	f, path := openTestFile(t)
 	if err := errors.Join(os.Chmod(path, 0o666), os.Chmod(filepath.Dir(path), 0o777)); err != nil {
 		t.Fatal(err)
 	}
-	held, err := acquire(f.path, "lock-1001")
+	held, err := tryAcquire(f.path, "lock-1001")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +163,7 @@ func asNobody(t *testing.T, environment string) string {
 func TestFileWithAnotherProgram(t *testing.T) {
 	for _, ways := range []string{"append,rename", "append,rename,truncate"} {
 		t.Run(ways, func(t *testing.T) {
-			f, path := open(t)
+			f, path := openTestFile(t)
 			testAnotherProgram(t, f, path, ways)
 		})
 	}
@@ -187,7 +187,7 @@ func testAnotherProgram(t *testing.T, f *File, path, ways string) {
 	written := make(chan error, 1)
 	go func() {
 		lines := bufio.NewScanner(out)
-		for range writes {
+		for range programWrites {
 			if _, err := in.Write([]byte{'.'}); err != nil {
 				written <- err
 				return
@@ -199,7 +199,7 @@ func testAnotherProgram(t *testing.T, f *File, path, ways string) {
 	sets := 0
 	for done := false; !done; sets++ {
 		names := map[netip.Addr][]string{addr1: {fmt.Sprintf("web-%d.shop", sets)}, addr2: {"db"}}
-		if _, err := f.Set(t.Context(), names); err != nil && !errors.Is(err, errChanged) {
+		if _, err := f.Set(t.Context(), names); err != nil && !errors.Is(err, errModified) {
 			t.Error(err)
 		}
 		select {
@@ -211,15 +211,15 @@ func testAnotherProgram(t *testing.T, f *File, path, ways string) {
 		default:
 		}
 	}
-	t.Logf("%d writes of ours between %d of its", sets, writes)
-	set(t, f, nil)
-	got := content(t, path)
-	for i := range writes {
+	t.Logf("%d programWrites of ours between %d of its", sets, programWrites)
+	mustSet(t, f, nil)
+	got := readFile(t, path)
+	for i := range programWrites {
 		if n := strings.Count(got, fmt.Sprintf("10.0.0.%d theirs-%d\n", i, i)); n != 1 {
 			t.Errorf("its line %d is there %d times", i, n)
 		}
 	}
-	if !strings.HasPrefix(got, original) || strings.Count(got, "\n") != writes+1 {
+	if !strings.HasPrefix(got, original) || strings.Count(got, "\n") != programWrites+1 {
 		t.Errorf("it has\n%s", got)
 	}
 }
@@ -227,7 +227,7 @@ func testAnotherProgram(t *testing.T, f *File, path, ways string) {
 // What a program appends through a descriptor that it opened before the file was
 // replaced is taken over.
 func TestFileTakesWhatComesLate(t *testing.T) {
-	f, path := open(t)
+	f, path := openTestFile(t)
 	late, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -241,22 +241,22 @@ func TestFileTakesWhatComesLate(t *testing.T) {
 		}
 		return nil
 	}
-	set(t, f, table)
-	if got, want := content(t, path), original+"10.0.0.1 late\n"+blockLines; got != want {
+	mustSet(t, f, testTable)
+	if got, want := readFile(t, path), original+"10.0.0.1 late\n"+blockLines; got != want {
 		t.Errorf("it has %q, want %q", got, want)
 	}
 }
 
 // Extended attributes and the owner stay.
 func TestFileKeepsAttributes(t *testing.T) {
-	f, path := open(t)
+	f, path := openTestFile(t)
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, to give a file away")
 	}
 	if err := errors.Join(os.Chown(path, 1234, 2345), os.Chmod(path, 0o604), unix.Setxattr(path, "trusted.kubeshore-test", []byte("label"), 0)); err != nil {
 		t.Fatal(err)
 	}
-	set(t, f, table)
+	mustSet(t, f, testTable)
 	var stat unix.Stat_t
 	if err := unix.Stat(path, &stat); err != nil || stat.Uid != 1234 || stat.Gid != 2345 || stat.Mode&0o777 != 0o604 {
 		t.Errorf("it is %+v, %v", stat, err)
@@ -269,7 +269,7 @@ func TestFileKeepsAttributes(t *testing.T) {
 
 // An immutable file is left alone, with a line that says what to look for.
 func TestFileIsImmutable(t *testing.T) {
-	f, path := open(t)
+	f, path := openTestFile(t)
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, to make a file immutable")
 	}
@@ -282,10 +282,10 @@ func TestFileIsImmutable(t *testing.T) {
 		t.Fatalf("%s: this file system has no immutable files: %v", filepath.Dir(path), err)
 	}
 	defer func() { _ = unix.IoctlSetPointerInt(int(file.Fd()), unix.FS_IOC_SETFLAGS, 0) }()
-	if _, err := f.Set(t.Context(), table); err == nil || !strings.Contains(err.Error(), "immutable") {
+	if _, err := f.Set(t.Context(), testTable); err == nil || !strings.Contains(err.Error(), "immutable") {
 		t.Errorf("setting names says %v", err)
 	}
-	if got := content(t, path); got != original {
+	if got := readFile(t, path); got != original {
 		t.Errorf("it has %q", got)
 	}
 	if _, err := Open(path, "1001"); err == nil || !strings.Contains(err.Error(), "immutable") {

@@ -15,7 +15,7 @@ import (
 )
 
 // at calls act once, before that step of a write.
-func (f *File) at(step string, act func() error) {
+func (f *File) onStep(step string, act func() error) {
 	f.step = func(what string) error {
 		if what != step {
 			return nil
@@ -28,17 +28,17 @@ func (f *File) at(step string, act func() error) {
 // What is appended to the replaced file is kept, though the new one is changed as well
 // before it is written again.
 func TestFileTakesWhatComesLateToBoth(t *testing.T) {
-	f, path := open(t)
+	f, path := openTestFile(t)
 	late, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.at("look back", func() error {
+	f.onStep("read replaced", func() error {
 		_, err := late.WriteString("10.0.0.1 late")
 		return errors.Join(err, late.Close(), appendTo(path, "10.0.0.2 later"))
 	})
-	set(t, f, table)
-	if got, want := content(t, path), original+blockLines+"10.0.0.2 later\n10.0.0.1 late\n"; got != want {
+	mustSet(t, f, testTable)
+	if got, want := readFile(t, path), original+blockLines+"10.0.0.2 later\n10.0.0.1 late\n"; got != want {
 		t.Errorf("it has %q, want %q", got, want)
 	}
 }
@@ -46,15 +46,15 @@ func TestFileTakesWhatComesLateToBoth(t *testing.T) {
 // A file that another program puts there in the moment before ours is renamed is taken
 // up, whole.
 func TestFileTakesWhatWasRenamedMeanwhile(t *testing.T) {
-	f, path := open(t)
-	f.at("rename", func() error {
+	f, path := openTestFile(t)
+	f.onStep("rename", func() error {
 		return errors.Join(os.WriteFile(path+".sed", []byte("10.0.0.1 theirs\n"), 0o640), os.Rename(path+".sed", path))
 	})
-	set(t, f, table)
-	if got, want := content(t, path), "10.0.0.1 theirs\n"+blockLines; got != want {
+	mustSet(t, f, testTable)
+	if got, want := readFile(t, path), "10.0.0.1 theirs\n"+blockLines; got != want {
 		t.Errorf("it has %q, want %q", got, want)
 	}
-	if _, err := os.Stat(hidden(path, "new")); err == nil {
+	if _, err := os.Stat(sidecarPath(path, "new")); err == nil {
 		t.Error("the replaced file is left")
 	}
 }
@@ -63,28 +63,28 @@ func TestFileTakesWhatWasRenamedMeanwhile(t *testing.T) {
 // not yet what it wants.
 func TestFileWaitsForAProgramThatWrites(t *testing.T) {
 	const anew = "# anew\n"
-	for _, step := range []string{"compare", "rename", "look back"} {
+	for _, step := range []string{"compare", "rename", "read replaced"} {
 		t.Run(step, func(t *testing.T) {
-			f, path := open(t)
+			f, path := openTestFile(t)
 			writer, err := os.OpenFile(path, os.O_WRONLY, 0)
 			if err != nil {
 				t.Fatal(err)
 			}
 			done := make(chan error, 1)
-			f.at(step, func() error {
+			f.onStep(step, func() error {
 				err := writer.Truncate(0)
 				go func() {
-					<-time.After(6 * latePause)
+					<-time.After(6 * writerPollInterval)
 					_, err := writer.WriteString(anew)
 					done <- errors.Join(err, writer.Close())
 				}()
 				return err
 			})
-			set(t, f, table)
+			mustSet(t, f, testTable)
 			if err := <-done; err != nil {
 				t.Fatal(err)
 			}
-			if got := content(t, path); got != anew+blockLines {
+			if got := readFile(t, path); got != anew+blockLines {
 				t.Errorf("it has %q, want %q", got, anew+blockLines)
 			}
 		})
@@ -93,55 +93,55 @@ func TestFileWaitsForAProgramThatWrites(t *testing.T) {
 
 // One that has it open without writing isn't waited for without end.
 func TestFileIsOpenForLong(t *testing.T) {
-	f, path := open(t)
+	f, path := openTestFile(t)
 	writer, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer writer.Close()
 	begin := time.Now()
-	set(t, f, table)
-	if took := time.Since(begin); took > 3*lateTime {
+	mustSet(t, f, testTable)
+	if took := time.Since(begin); took > 3*replacedWriterTimeout {
 		t.Errorf("it took %v", took)
 	}
-	if got := content(t, path); got != original+blockLines {
+	if got := readFile(t, path); got != original+blockLines {
 		t.Errorf("it has %q", got)
 	}
 }
 
 // What is written right after our own write is another's, and noticed.
 func TestFileIsChangedRightAfter(t *testing.T) {
-	f, path := open(t)
-	running(t, f)
-	f.at("look back", func() error { return os.WriteFile(path, []byte(original), 0o644) })
-	set(t, f, table)
+	f, path := openTestFile(t)
+	runWatch(t, f)
+	f.onStep("read replaced", func() error { return os.WriteFile(path, []byte(original), 0o644) })
+	mustSet(t, f, testTable)
 	<-f.Changed()
-	set(t, f, table)
-	if got := content(t, path); got != original+blockLines {
+	mustSet(t, f, testTable)
+	if got := readFile(t, path); got != original+blockLines {
 		t.Errorf("it has %q", got)
 	}
 }
 
 // In place, what others write waits until ours is written, and isn't cut off.
 func TestFileInPlaceIsWrittenAlone(t *testing.T) {
-	f, path := open(t)
+	f, path := openTestFile(t)
 	done := make(chan error, 1)
-	f.at("overwrite", func() error {
+	f.onStep("overwrite", func() error {
 		go func() { done <- appendTo(path, "10.0.0.1 late\n") }()
 		select {
 		case <-done:
 			return errors.New("it doesn't wait")
-		case <-time.After(4 * latePause):
+		case <-time.After(4 * writerPollInterval):
 			return nil
 		}
 	})
-	if _, err := f.overwrite(t.Context(), []byte(original), []byte(original+blockLines)); err != nil {
+	if _, err := f.overwriteLocked(t.Context(), []byte(original), []byte(original+blockLines)); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	if got := content(t, path); got != original+blockLines+"10.0.0.1 late\n" {
+	if got := readFile(t, path); got != original+blockLines+"10.0.0.1 late\n" {
 		t.Errorf("it has %q", got)
 	}
 }
@@ -154,10 +154,10 @@ func afterLate(t *testing.T, f *File, path, step string, act func() error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.at("look back", func() error {
+	f.onStep("read replaced", func() error {
 		_, err := late.WriteString("10.0.0.1 late\n")
 		if step != "" {
-			f.at(step, act)
+			f.onStep(step, act)
 		} else {
 			err = errors.Join(err, act())
 		}
@@ -169,83 +169,83 @@ func afterLate(t *testing.T, f *File, path, step string, act func() error) {
 // between; else it is kept beside it.
 func TestFileOwesWhatComesLate(t *testing.T) {
 	t.Run("the caller has no patience", func(t *testing.T) {
-		f, path := open(t)
+		f, path := openTestFile(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		afterLate(t, f, path, "", func() error { cancel(); return nil })
-		if _, err := f.Set(ctx, table); err != nil {
+		if _, err := f.Set(ctx, testTable); err != nil {
 			t.Fatal(err)
 		}
-		if got, want := content(t, path), original+"10.0.0.1 late\n"+blockLines; got != want {
+		if got, want := readFile(t, path), original+"10.0.0.1 late\n"+blockLines; got != want {
 			t.Errorf("it has %q, want %q", got, want)
 		}
 	})
 	for _, step := range []string{"create", "sync", "rename"} {
 		t.Run("the next write fails at "+step, func(t *testing.T) {
-			f, path := open(t)
+			f, path := openTestFile(t)
 			afterLate(t, f, path, step, func() error { return unix.ENOSPC })
-			if _, err := f.Set(t.Context(), table); !errors.Is(err, unix.ENOSPC) {
+			if _, err := f.Set(t.Context(), testTable); !errors.Is(err, unix.ENOSPC) {
 				t.Fatal(err)
 			}
-			if got, want := content(t, path), original+blockLines+"10.0.0.1 late\n"; got != want {
+			if got, want := readFile(t, path), original+blockLines+"10.0.0.1 late\n"; got != want {
 				t.Errorf("it has %q, want %q", got, want)
 			}
-			if left, _ := filepath.Glob(hidden(path, "late-*")); len(left) > 0 {
+			if left, _ := filepath.Glob(sidecarPath(path, "late-*")); len(left) > 0 {
 				t.Errorf("beside it are %q", left)
 			}
 		})
 	}
 	t.Run("nothing can be written", func(t *testing.T) {
-		f, path := open(t)
+		f, path := openTestFile(t)
 		afterLate(t, f, path, "create", func() error {
 			return errors.Join(unix.EIO, os.Rename(path, path+".gone"))
 		})
-		_, err := f.Set(t.Context(), table)
-		left, _ := filepath.Glob(hidden(path, "late-*"))
+		_, err := f.Set(t.Context(), testTable)
+		left, _ := filepath.Glob(sidecarPath(path, "late-*"))
 		if err == nil || len(left) != 1 || !strings.Contains(err.Error(), left[0]) {
 			t.Fatalf("%v, and there are %q", err, left)
 		}
-		if got, want := content(t, left[0]), original+"10.0.0.1 late\n"; got != want {
+		if got, want := readFile(t, left[0]), original+"10.0.0.1 late\n"; got != want {
 			t.Errorf("it is kept as %q, want %q", got, want)
 		}
 	})
 	t.Run("it can't be told what came", func(t *testing.T) {
-		f, _ := open(t)
-		f.at("look back", func() error { return unix.EIO })
-		if _, err := f.Set(t.Context(), table); err == nil {
+		f, _ := openTestFile(t)
+		f.onStep("read replaced", func() error { return unix.EIO })
+		if _, err := f.Set(t.Context(), testTable); err == nil {
 			t.Fatal("nobody hears of it")
 		}
-		if strays, err := f.Strays(); err != nil || len(strays) != 1 || !strings.Contains(strays[0], "kubeshore-late-1") {
-			t.Errorf("left are %q, %v", strays, err)
+		if suspects, err := f.Suspects(); err != nil || len(suspects) != 1 || !strings.Contains(suspects[0], "kubeshore-late-1") {
+			t.Errorf("left are %q, %v", suspects, err)
 		}
 	})
 }
 
 // What is kept for one program isn't lost to the next.
 func TestFileKeepsEach(t *testing.T) {
-	f, path := open(t)
+	f, path := openTestFile(t)
 	for i := range 3 {
-		f.at("look back", func() error {
-			return errors.Join(unix.EIO, appendTo(hidden(path, "new"), fmt.Sprintf("10.0.0.%d late\n", i)))
+		f.onStep("read replaced", func() error {
+			return errors.Join(unix.EIO, appendTo(sidecarPath(path, "new"), fmt.Sprintf("10.0.0.%d late\n", i)))
 		})
 		if _, err := f.Set(t.Context(), map[netip.Addr][]string{addr1: {fmt.Sprint("n", i)}}); err == nil {
 			t.Fatal("nobody hears of it")
 		}
 	}
-	kept, err := filepath.Glob(hidden(path, "late-*"))
+	kept, err := filepath.Glob(sidecarPath(path, "late-*"))
 	if err != nil || len(kept) != 3 {
 		t.Fatalf("there are %q, %v", kept, err)
 	}
 	for i, kept := range kept {
-		if !strings.Contains(content(t, kept), fmt.Sprintf("10.0.0.%d late\n", i)) {
-			t.Errorf("%s has %q", kept, content(t, kept))
+		if !strings.Contains(readFile(t, kept), fmt.Sprintf("10.0.0.%d late\n", i)) {
+			t.Errorf("%s has %q", kept, readFile(t, kept))
 		}
 	}
 }
 
 // Of two programs that put a file there in that moment the later one's stays.
 func TestFileGivesBackTheLatest(t *testing.T) {
-	f, path := open(t)
-	temp := hidden(path, "new")
+	f, path := openTestFile(t)
+	temp := sidecarPath(path, "new")
 	if err := errors.Join(os.WriteFile(temp, []byte("the first one's\n"), 0o600), os.WriteFile(path, []byte("the second one's\n"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
@@ -253,10 +253,10 @@ func TestFileGivesBackTheLatest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := f.giveBack(temp, ours); !errors.Is(err, errChanged) {
+	if err := f.undoExchangeLocked(temp, ours); !errors.Is(err, errModified) {
 		t.Error(err)
 	}
-	if got := content(t, path); got != "the second one's\n" || exists(temp) {
+	if got := readFile(t, path); got != "the second one's\n" || exists(temp) {
 		t.Errorf("it has %q, and there is one beside it: %v", got, exists(temp))
 	}
 }
@@ -264,12 +264,12 @@ func TestFileGivesBackTheLatest(t *testing.T) {
 // A run that is killed while it looks back leaves the replaced file: if it has a line that
 // the new one lacks, it is kept for people to look at.
 func TestFileIsKilledWithSomethingLate(t *testing.T) {
-	f, path := open(t)
+	f, path := openTestFile(t)
 	late, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	testKilled(t, f, path, original+blockLines, "look back", false)
+	testKilled(t, f, path, original+blockLines, "read replaced", false)
 	if _, err := late.WriteString("10.0.0.1 late\n"); err != nil {
 		t.Fatal(err)
 	}
@@ -277,13 +277,13 @@ func TestFileIsKilledWithSomethingLate(t *testing.T) {
 		t.Fatal(err)
 	}
 	done, err := Clean(t.Context(), path)
-	if err != nil || len(done.Left) != 1 {
+	if err != nil || len(done.Suspects) != 1 {
 		t.Fatalf("%+v, %v", done, err)
 	}
-	if got, want := content(t, hidden(path, "late-1")), original+"10.0.0.1 late\n"; got != want {
+	if got, want := readFile(t, sidecarPath(path, "late-1")), original+"10.0.0.1 late\n"; got != want {
 		t.Errorf("it is kept as %q, want %q", got, want)
 	}
-	if got := content(t, path); got != original {
+	if got := readFile(t, path); got != original {
 		t.Errorf("the file has %q", got)
 	}
 }
@@ -292,28 +292,28 @@ func TestFileIsKilledWithSomethingLate(t *testing.T) {
 // exchange stays, whatever its content.
 func TestFileLeavesWhatWasPutThereMeanwhile(t *testing.T) {
 	t.Run("a link", func(t *testing.T) {
-		f, path := open(t)
+		f, path := openTestFile(t)
 		target := filepath.Join(t.TempDir(), "target")
-		f.at("rename", func() error {
+		f.onStep("rename", func() error {
 			return errors.Join(os.WriteFile(target, []byte("10.0.0.1 theirs\n"), 0o600), os.Remove(path), os.Symlink(target, path))
 		})
-		if _, err := f.Set(t.Context(), table); err != nil {
+		if _, err := f.Set(t.Context(), testTable); err != nil {
 			t.Log(err) // it may give up for now
 		}
 		if info, err := os.Lstat(path); err != nil || info.Mode()&os.ModeSymlink == 0 {
 			t.Errorf("it is %v, %v", info.Mode(), err)
 		}
-		set(t, f, table)
-		if got := content(t, target); got != "10.0.0.1 theirs\n"+blockLines {
+		mustSet(t, f, testTable)
+		if got := readFile(t, target); got != "10.0.0.1 theirs\n"+blockLines {
 			t.Errorf("its target has %q", got)
 		}
 	})
 	t.Run("another mode", func(t *testing.T) {
-		f, path := open(t)
-		f.at("rename", func() error {
+		f, path := openTestFile(t)
+		f.onStep("rename", func() error {
 			return errors.Join(os.WriteFile(path+".other", []byte(original), 0o604), os.Rename(path+".other", path))
 		})
-		set(t, f, table)
+		mustSet(t, f, testTable)
 		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o604 {
 			t.Errorf("its mode is %v, %v", info.Mode(), err)
 		}
@@ -323,12 +323,12 @@ func TestFileLeavesWhatWasPutThereMeanwhile(t *testing.T) {
 // A fault of the disk is no reason to write over the only good copy.
 func TestFileIsNotOverwrittenAfterAFault(t *testing.T) {
 	for _, step := range []string{"write", "sync", "rename"} {
-		f, path := open(t)
-		f.at(step, func() error { return unix.EIO })
-		if _, err := f.Set(t.Context(), table); !errors.Is(err, unix.EIO) {
+		f, path := openTestFile(t)
+		f.onStep(step, func() error { return unix.EIO })
+		if _, err := f.Set(t.Context(), testTable); !errors.Is(err, unix.EIO) {
 			t.Errorf("%s: %v", step, err)
 		}
-		if got := content(t, path); got != original {
+		if got := readFile(t, path); got != original {
 			t.Errorf("%s: it has %q", step, got)
 		}
 	}
