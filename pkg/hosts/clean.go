@@ -13,7 +13,7 @@ import (
 	"strings"
 )
 
-// CleanResult lists what Clean did.
+// CleanResult is the outcome of Clean.
 type CleanResult struct {
 	Owners    []string     // whose blocks, or remains of blocks, were removed
 	Addresses []netip.Addr // addresses of removed lines that no other line has
@@ -158,9 +158,8 @@ func mappedAddresses(content []byte) map[netip.Addr]bool {
 	return found
 }
 
-// Suspects describes what may be left over from a kubeshore process, but may as well belong
-// to the user, and is therefore left alone: lines of the hosts file, quoted, and files next
-// to it.
+// Suspects returns the lines of the hosts file, quoted, and the files next to it that look
+// like leftovers of kubeshore but may belong to the user. They are left alone.
 func (f *File) Suspects() ([]string, error) {
 	f.mu.Lock()
 	resolved := f.path

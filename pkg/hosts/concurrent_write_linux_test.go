@@ -14,10 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// at calls act once, before that step of a write.
+// onStep calls act once, before the given step of a write.
 func (f *File) onStep(step string, act func() error) {
-	f.step = func(what string) error {
-		if what != step {
+	f.step = func(name string) error {
+		if name != step {
 			return nil
 		}
 		f.step = func(string) error { return nil }
@@ -25,9 +25,8 @@ func (f *File) onStep(step string, act func() error) {
 	}
 }
 
-// What is appended to the replaced file is kept, though the new one is changed as well
-// before it is written again.
-func TestFileTakesWhatComesLateToBoth(t *testing.T) {
+// Lines that other programs append to the replaced file and to the new file are both kept.
+func TestConcurrentWritesToOldAndNewFile(t *testing.T) {
 	f, path := openTestFile(t)
 	late, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
@@ -38,31 +37,25 @@ func TestFileTakesWhatComesLateToBoth(t *testing.T) {
 		return errors.Join(err, late.Close(), appendTo(path, "10.0.0.2 later"))
 	})
 	mustSet(t, f, testTable)
-	if got, want := readFile(t, path), original+blockLines+"10.0.0.2 later\n10.0.0.1 late\n"; got != want {
-		t.Errorf("it has %q, want %q", got, want)
-	}
+	wantContent(t, path, original+blockLines+"10.0.0.2 later\n10.0.0.1 late\n")
 }
 
-// A file that another program puts there in the moment before ours is renamed is taken
-// up, whole.
-func TestFileTakesWhatWasRenamedMeanwhile(t *testing.T) {
+// If another program replaces the file just before the rename, its version is kept.
+func TestReplacementBeforeRenameIsKept(t *testing.T) {
 	f, path := openTestFile(t)
 	f.onStep("rename", func() error {
 		return errors.Join(os.WriteFile(path+".sed", []byte("10.0.0.1 theirs\n"), 0o640), os.Rename(path+".sed", path))
 	})
 	mustSet(t, f, testTable)
-	if got, want := readFile(t, path), "10.0.0.1 theirs\n"+blockLines; got != want {
-		t.Errorf("it has %q, want %q", got, want)
-	}
+	wantContent(t, path, "10.0.0.1 theirs\n"+blockLines)
 	if _, err := os.Stat(sidecarPath(path, "new")); err == nil {
-		t.Error("the replaced file is left")
+		t.Error("the replaced file still exists")
 	}
 }
 
-// A program that has emptied the file to write it anew is waited for: what it has is
-// not yet what it wants.
-func TestFileWaitsForAProgramThatWrites(t *testing.T) {
-	const anew = "# anew\n"
+// A program that has truncated the file is given time to write its new content.
+func TestWaitForTruncatingWriter(t *testing.T) {
+	const rewritten = "# rewritten\n"
 	for _, step := range []string{"compare", "rename", "read replaced"} {
 		t.Run(step, func(t *testing.T) {
 			f, path := openTestFile(t)
@@ -75,7 +68,7 @@ func TestFileWaitsForAProgramThatWrites(t *testing.T) {
 				err := writer.Truncate(0)
 				go func() {
 					<-time.After(6 * writerPollInterval)
-					_, err := writer.WriteString(anew)
+					_, err := writer.WriteString(rewritten)
 					done <- errors.Join(err, writer.Close())
 				}()
 				return err
@@ -84,15 +77,13 @@ func TestFileWaitsForAProgramThatWrites(t *testing.T) {
 			if err := <-done; err != nil {
 				t.Fatal(err)
 			}
-			if got := readFile(t, path); got != anew+blockLines {
-				t.Errorf("it has %q, want %q", got, anew+blockLines)
-			}
+			wantContent(t, path, rewritten+blockLines)
 		})
 	}
 }
 
-// One that has it open without writing isn't waited for without end.
-func TestFileIsOpenForLong(t *testing.T) {
+// The wait for a program that has the file open without writing is limited.
+func TestWaitForIdleWriterIsLimited(t *testing.T) {
 	f, path := openTestFile(t)
 	writer, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
@@ -102,53 +93,47 @@ func TestFileIsOpenForLong(t *testing.T) {
 	begin := time.Now()
 	mustSet(t, f, testTable)
 	if took := time.Since(begin); took > 3*replacedWriterTimeout {
-		t.Errorf("it took %v", took)
+		t.Errorf("Set took %v, want at most %v", took, 3*replacedWriterTimeout)
 	}
-	if got := readFile(t, path); got != original+blockLines {
-		t.Errorf("it has %q", got)
-	}
+	wantContent(t, path, original+blockLines)
 }
 
-// What is written right after our own write is another's, and noticed.
-func TestFileIsChangedRightAfter(t *testing.T) {
+// A write by another program right after our own is reported by Changed.
+func TestWriteRightAfterOursIsReported(t *testing.T) {
 	f, path := openTestFile(t)
 	runWatch(t, f)
 	f.onStep("read replaced", func() error { return os.WriteFile(path, []byte(original), 0o644) })
 	mustSet(t, f, testTable)
 	<-f.Changed()
 	mustSet(t, f, testTable)
-	if got := readFile(t, path); got != original+blockLines {
-		t.Errorf("it has %q", got)
-	}
+	wantContent(t, path, original+blockLines)
 }
 
-// In place, what others write waits until ours is written, and isn't cut off.
-func TestFileInPlaceIsWrittenAlone(t *testing.T) {
+// During a write in place, a writer in another process waits, and its line is kept.
+func TestOtherWritersWaitForWriteInPlace(t *testing.T) {
 	f, path := openTestFile(t)
 	done := make(chan error, 1)
 	f.onStep("overwrite", func() error {
 		go func() { done <- appendTo(path, "10.0.0.1 late\n") }()
 		select {
 		case <-done:
-			return errors.New("it doesn't wait")
+			return errors.New("the other writer didn't wait")
 		case <-time.After(4 * writerPollInterval):
 			return nil
 		}
 	})
-	if _, err := f.overwriteLocked(t.Context(), []byte(original), []byte(original+blockLines)); err != nil {
+	if err := overwrite(t, f, []byte(original), []byte(original+blockLines)); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	if got := readFile(t, path); got != original+blockLines+"10.0.0.1 late\n" {
-		t.Errorf("it has %q", got)
-	}
+	wantContent(t, path, original+blockLines+"10.0.0.1 late\n")
 }
 
-// afterLate has another program append a line to the file that is replaced, and then has
-// act called once, before that step of what is written next.
-func afterLate(t *testing.T, f *File, path, step string, act func() error) {
+// appendConcurrently appends a line to the replaced file, as another program would, and
+// calls act once: right after that, or before the given step of the next write.
+func appendConcurrently(t *testing.T, f *File, path, step string, act func() error) {
 	t.Helper()
 	late, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
@@ -165,111 +150,108 @@ func afterLate(t *testing.T, f *File, path, step string, act func() error) {
 	})
 }
 
-// What another program wrote into the replaced file is in the new one whatever comes
-// between; else it is kept beside it.
-func TestFileOwesWhatComesLate(t *testing.T) {
-	t.Run("the caller has no patience", func(t *testing.T) {
+// A line that another program wrote to the replaced file gets into the new file even if a
+// later step fails. If that isn't possible, a copy of it is kept next to the hosts file.
+func TestConcurrentWriteSurvivesFailures(t *testing.T) {
+	t.Run("the context ends", func(t *testing.T) {
 		f, path := openTestFile(t)
 		ctx, cancel := context.WithCancel(t.Context())
-		afterLate(t, f, path, "", func() error { cancel(); return nil })
+		appendConcurrently(t, f, path, "", func() error { cancel(); return nil })
 		if _, err := f.Set(ctx, testTable); err != nil {
 			t.Fatal(err)
 		}
-		if got, want := readFile(t, path), original+"10.0.0.1 late\n"+blockLines; got != want {
-			t.Errorf("it has %q, want %q", got, want)
-		}
+		wantContent(t, path, original+"10.0.0.1 late\n"+blockLines)
 	})
 	for _, step := range []string{"create", "sync", "rename"} {
-		t.Run("the next write fails at "+step, func(t *testing.T) {
+		t.Run("the next write fails at step "+step, func(t *testing.T) {
 			f, path := openTestFile(t)
-			afterLate(t, f, path, step, func() error { return unix.ENOSPC })
+			appendConcurrently(t, f, path, step, func() error { return unix.ENOSPC })
 			if _, err := f.Set(t.Context(), testTable); !errors.Is(err, unix.ENOSPC) {
-				t.Fatal(err)
+				t.Fatalf("got %v, want %v", err, unix.ENOSPC)
 			}
-			if got, want := readFile(t, path), original+blockLines+"10.0.0.1 late\n"; got != want {
-				t.Errorf("it has %q, want %q", got, want)
-			}
+			wantContent(t, path, original+blockLines+"10.0.0.1 late\n")
 			if left, _ := filepath.Glob(sidecarPath(path, "late-*")); len(left) > 0 {
-				t.Errorf("beside it are %q", left)
+				t.Errorf("kept files: got %q, want none", left)
 			}
 		})
 	}
-	t.Run("nothing can be written", func(t *testing.T) {
+	t.Run("no write is possible", func(t *testing.T) {
 		f, path := openTestFile(t)
-		afterLate(t, f, path, "create", func() error {
+		appendConcurrently(t, f, path, "create", func() error {
 			return errors.Join(unix.EIO, os.Rename(path, path+".gone"))
 		})
 		_, err := f.Set(t.Context(), testTable)
 		left, _ := filepath.Glob(sidecarPath(path, "late-*"))
 		if err == nil || len(left) != 1 || !strings.Contains(err.Error(), left[0]) {
-			t.Fatalf("%v, and there are %q", err, left)
+			t.Fatalf("got error %v and kept files %q, want an error that names one kept file", err, left)
 		}
-		if got, want := readFile(t, left[0]), original+"10.0.0.1 late\n"; got != want {
-			t.Errorf("it is kept as %q, want %q", got, want)
-		}
+		wantContent(t, left[0], original+"10.0.0.1 late\n")
 	})
-	t.Run("it can't be told what came", func(t *testing.T) {
+	t.Run("the replaced file can't be read", func(t *testing.T) {
 		f, _ := openTestFile(t)
 		f.onStep("read replaced", func() error { return unix.EIO })
 		if _, err := f.Set(t.Context(), testTable); err == nil {
-			t.Fatal("nobody hears of it")
+			t.Fatal("Set: got no error")
 		}
 		if suspects, err := f.Suspects(); err != nil || len(suspects) != 1 || !strings.Contains(suspects[0], "kubeshore-late-1") {
-			t.Errorf("left are %q, %v", suspects, err)
+			t.Errorf("suspects: got %q, error %v; want one kept file", suspects, err)
 		}
 	})
 }
 
-// What is kept for one program isn't lost to the next.
-func TestFileKeepsEach(t *testing.T) {
+// Each kept file has its own name.
+func TestKeptFilesAreNotOverwritten(t *testing.T) {
 	f, path := openTestFile(t)
 	for i := range 3 {
 		f.onStep("read replaced", func() error {
 			return errors.Join(unix.EIO, appendTo(sidecarPath(path, "new"), fmt.Sprintf("10.0.0.%d late\n", i)))
 		})
 		if _, err := f.Set(t.Context(), map[netip.Addr][]string{addr1: {fmt.Sprint("n", i)}}); err == nil {
-			t.Fatal("nobody hears of it")
+			t.Fatal("Set: got no error")
 		}
 	}
 	kept, err := filepath.Glob(sidecarPath(path, "late-*"))
 	if err != nil || len(kept) != 3 {
-		t.Fatalf("there are %q, %v", kept, err)
+		t.Fatalf("kept files: got %q, error %v; want 3", kept, err)
 	}
-	for i, kept := range kept {
-		if !strings.Contains(readFile(t, kept), fmt.Sprintf("10.0.0.%d late\n", i)) {
-			t.Errorf("%s has %q", kept, readFile(t, kept))
+	for i, path := range kept {
+		if !strings.Contains(readFile(t, path), fmt.Sprintf("10.0.0.%d late\n", i)) {
+			t.Errorf("%s: got %q, want line %d", path, readFile(t, path), i)
 		}
 	}
 }
 
-// Of two programs that put a file there in that moment the later one's stays.
-func TestFileGivesBackTheLatest(t *testing.T) {
+// If two programs replace the file during the exchange, the later version is kept.
+func TestUndoExchangeKeepsLatestVersion(t *testing.T) {
 	f, path := openTestFile(t)
 	temp := sidecarPath(path, "new")
 	if err := errors.Join(os.WriteFile(temp, []byte("the first one's\n"), 0o600), os.WriteFile(path, []byte("the second one's\n"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	ours, err := os.Stat(t.TempDir()) // it is at neither place
+	ours, err := os.Stat(t.TempDir()) // a file that is at neither path
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := f.undoExchangeLocked(temp, ours); !errors.Is(err, errModified) {
-		t.Error(err)
+	f.mu.Lock()
+	err = f.undoExchangeLocked(temp, ours)
+	f.mu.Unlock()
+	if !errors.Is(err, errModified) {
+		t.Errorf("got %v, want %v", err, errModified)
 	}
 	if got := readFile(t, path); got != "the second one's\n" || exists(temp) {
-		t.Errorf("it has %q, and there is one beside it: %v", got, exists(temp))
+		t.Errorf("got %q, temporary file: %v; want the second version and no temporary file", got, exists(temp))
 	}
 }
 
-// A run that is killed while it looks back leaves the replaced file: if it has a line that
-// the new one lacks, it is kept for people to look at.
-func TestFileIsKilledWithSomethingLate(t *testing.T) {
+// A process that is killed right after the rename leaves the replaced file. If that has a
+// line that the new file lacks, the next process keeps it.
+func TestConcurrentWriteSurvivesKill(t *testing.T) {
 	f, path := openTestFile(t)
 	late, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	testKilled(t, f, path, original+blockLines, "read replaced", false)
+	killAt(t, f, path, original+blockLines, "read replaced", false)
 	if _, err := late.WriteString("10.0.0.1 late\n"); err != nil {
 		t.Fatal(err)
 	}
@@ -278,35 +260,29 @@ func TestFileIsKilledWithSomethingLate(t *testing.T) {
 	}
 	done, err := Clean(t.Context(), path)
 	if err != nil || len(done.Suspects) != 1 {
-		t.Fatalf("%+v, %v", done, err)
+		t.Fatalf("got %+v, error %v; want one suspect", done, err)
 	}
-	if got, want := readFile(t, sidecarPath(path, "late-1")), original+"10.0.0.1 late\n"; got != want {
-		t.Errorf("it is kept as %q, want %q", got, want)
-	}
-	if got := readFile(t, path); got != original {
-		t.Errorf("the file has %q", got)
-	}
+	wantContent(t, sidecarPath(path, "late-1"), original+"10.0.0.1 late\n")
+	wantContent(t, path, original)
 }
 
-// A link, or a file with another mode, that another program puts there in the moment of the
-// exchange stays, whatever its content.
-func TestFileLeavesWhatWasPutThereMeanwhile(t *testing.T) {
-	t.Run("a link", func(t *testing.T) {
+// A symbolic link, or a file with another mode, that another program puts at the path during
+// the exchange is kept.
+func TestReplacementDuringExchangeIsKept(t *testing.T) {
+	t.Run("symbolic link", func(t *testing.T) {
 		f, path := openTestFile(t)
 		target := filepath.Join(t.TempDir(), "target")
 		f.onStep("rename", func() error {
 			return errors.Join(os.WriteFile(target, []byte("10.0.0.1 theirs\n"), 0o600), os.Remove(path), os.Symlink(target, path))
 		})
 		if _, err := f.Set(t.Context(), testTable); err != nil {
-			t.Log(err) // it may give up for now
+			t.Log(err) // Set may fail this time
 		}
 		if info, err := os.Lstat(path); err != nil || info.Mode()&os.ModeSymlink == 0 {
-			t.Errorf("it is %v, %v", info.Mode(), err)
+			t.Errorf("got mode %v, error %v; want a symbolic link", info.Mode(), err)
 		}
 		mustSet(t, f, testTable)
-		if got := readFile(t, target); got != "10.0.0.1 theirs\n"+blockLines {
-			t.Errorf("its target has %q", got)
-		}
+		wantContent(t, target, "10.0.0.1 theirs\n"+blockLines)
 	})
 	t.Run("another mode", func(t *testing.T) {
 		f, path := openTestFile(t)
@@ -315,21 +291,21 @@ func TestFileLeavesWhatWasPutThereMeanwhile(t *testing.T) {
 		})
 		mustSet(t, f, testTable)
 		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o604 {
-			t.Errorf("its mode is %v, %v", info.Mode(), err)
+			t.Errorf("got mode %v, error %v; want 0604", info.Mode(), err)
 		}
 	})
 }
 
-// A fault of the disk is no reason to write over the only good copy.
-func TestFileIsNotOverwrittenAfterAFault(t *testing.T) {
+// After an I/O error the file is not written in place, because it is the only good copy.
+func TestNoWriteInPlaceAfterIOError(t *testing.T) {
 	for _, step := range []string{"write", "sync", "rename"} {
 		f, path := openTestFile(t)
 		f.onStep(step, func() error { return unix.EIO })
 		if _, err := f.Set(t.Context(), testTable); !errors.Is(err, unix.EIO) {
-			t.Errorf("%s: %v", step, err)
+			t.Errorf("%s: got %v, want %v", step, err, unix.EIO)
 		}
 		if got := readFile(t, path); got != original {
-			t.Errorf("%s: it has %q", step, got)
+			t.Errorf("%s: got %q, want %q", step, got, original)
 		}
 	}
 }

@@ -11,10 +11,11 @@ import (
 	"testing"
 )
 
-var errStep = errors.New("stopped here")
+var errInjected = errors.New("injected fault")
 
-// changes are what a write may do, with a block or without, and what is the user's.
-var changes = map[string]struct{ there, next, bare string }{
+// changes are the ways in which a write can change a file: its content before and after, and
+// that without the block.
+var changes = map[string]struct{ before, next, withoutBlock string }{
 	"grow":   {original, original + blockLines, original},
 	"shrink": {original + blockLines, original + shortBlock, original},
 	"remove": {original + blockLines, original, original},
@@ -26,13 +27,13 @@ const theirLine = "10.0.0.1 theirs\n"
 
 var shortBlock = beginMarker(testOwner) + "\n127.64.0.1       a # kubeshore 1000\n" + endMarker(testOwner) + "\n"
 
-// steps returns the steps of a write from there to next.
-func recordSteps(t *testing.T, there, next string, inPlace bool) []string {
+// recordSteps returns the steps of a write from before to next.
+func recordSteps(t *testing.T, before, next string, inPlace bool) []string {
 	t.Helper()
 	var all []string
-	f, path := openWith(t, there)
-	f.step = func(what string) error {
-		all = append(all, what)
+	f, path := openWith(t, before)
+	f.step = func(name string) error {
+		all = append(all, name)
 		return nil
 	}
 	if err := writeEither(t, f, path, next, inPlace); err != nil {
@@ -41,81 +42,76 @@ func recordSteps(t *testing.T, there, next string, inPlace bool) []string {
 	return all
 }
 
-// openWith opens a hosts file that has a content.
-func openWith(t *testing.T, there string) (*File, string) {
+// openWith opens a hosts file with the given content.
+func openWith(t *testing.T, content string) (*File, string) {
 	t.Helper()
 	f, path := openTestFile(t)
-	if err := os.WriteFile(path, []byte(there), 0o640); err != nil {
+	if err := os.WriteFile(path, []byte(content), 0o640); err != nil {
 		t.Fatal(err)
 	}
 	return f, path
 }
 
-// write writes the file, and returns what came of it.
+// writeEither replaces the content of the file, with a rename or in place.
 func writeEither(t *testing.T, f *File, path, next string, inPlace bool) error {
 	t.Helper()
-	there := []byte(readFile(t, path))
+	before := []byte(readFile(t, path))
 	if inPlace {
-		_, err := f.overwriteLocked(t.Context(), there, []byte(next))
-		return err
+		return overwrite(t, f, before, []byte(next))
 	}
-	_, _, err := f.replaceLocked(there, []byte(next))
-	return err
+	return replace(f, before, []byte(next))
 }
 
-// eachStep calls test for each step of each change, written either way.
-func eachStep(t *testing.T, test func(t *testing.T, there, next, bare, step string, inPlace bool)) {
+// eachStep calls test for each step of each change, with a rename and in place.
+func eachStep(t *testing.T, test func(t *testing.T, before, next, withoutBlock, step string, inPlace bool)) {
 	t.Helper()
 	for name, c := range changes {
 		for _, inPlace := range []bool{false, true} {
-			all := recordSteps(t, c.there, c.next, inPlace)
+			all := recordSteps(t, c.before, c.next, inPlace)
 			if len(all) < 2 {
-				t.Fatal(name, all)
+				t.Fatalf("%s: got steps %q, want at least 2", name, all)
 			}
 			for _, step := range all {
 				t.Run(fmt.Sprint(name, " ", map[bool]string{true: "in place ", false: ""}[inPlace], step), func(t *testing.T) {
-					test(t, c.there, c.next, c.bare, step, inPlace)
+					test(t, c.before, c.next, c.withoutBlock, step, inPlace)
 				})
 			}
 		}
 	}
 }
 
-// A write that fails at any of its steps leaves the old content or the new one, and
-// no other file, but for one that may have what another program wrote.
-func TestFileFailsAtEachStep(t *testing.T) {
-	eachStep(t, func(t *testing.T, there, next, bare, step string, inPlace bool) {
-		f, path := openWith(t, there)
-		f.step = func(what string) error {
-			if what == step {
-				return errStep
+// A write that fails at any step leaves the old content or the new one. It leaves no other
+// file, except one that may have a concurrent write of another program.
+func TestFailureAtEachStep(t *testing.T) {
+	eachStep(t, func(t *testing.T, before, next, withoutBlock, step string, inPlace bool) {
+		f, path := openWith(t, before)
+		f.step = func(name string) error {
+			if name == step {
+				return errInjected
 			}
 			return nil
 		}
-		if err := writeEither(t, f, path, next, inPlace); err == nil || !strings.Contains(err.Error(), errStep.Error()) {
-			t.Fatal(err)
+		if err := writeEither(t, f, path, next, inPlace); err == nil || !strings.Contains(err.Error(), errInjected.Error()) {
+			t.Fatalf("got %v, want %v", err, errInjected)
 		}
 		f.step = func(string) error { return nil }
-		if got := readFile(t, path); got != there && (got != next || inPlace) && step != "truncate" {
-			t.Errorf("it has %q", got)
+		if got := readFile(t, path); got != before && (got != next || inPlace) && step != "truncate" {
+			t.Errorf("got %q, want %q", got, before)
 		}
 		if left, _ := filepath.Glob(sidecarPath(path, "late-*")); exists(sidecarPath(path, "new")) || len(left) > 0 != (step == "read replaced") {
-			t.Errorf("beside it are %q", left)
+			t.Errorf("next to the file: temporary file %v, kept files %q", exists(sidecarPath(path, "new")), left)
 		}
 		mustSet(t, f, nil)
-		if got := readFile(t, path); got != bare {
-			t.Errorf("without the block it has %q, want %q", got, bare)
-		}
+		wantContent(t, path, withoutBlock)
 	})
 }
 
-// A process that is killed at any of the steps leaves what the next start, or Clean,
-// puts right.
-func TestFileIsKilledAtEachStep(t *testing.T) {
+// If a process is killed at any step, the next start or Clean removes its leftovers.
+func TestKillAtEachStep(t *testing.T) {
 	for _, then := range []string{"start", "clean"} {
-		eachStep(t, func(t *testing.T, there, next, bare, step string, inPlace bool) {
-			f, path := openWith(t, there)
-			testKilled(t, f, path, next, step, inPlace)
+		eachStep(t, func(t *testing.T, before, next, withoutBlock, step string, inPlace bool) {
+			f, path := openWith(t, before)
+			killAt(t, f, path, next, step, inPlace)
 			if then == "clean" {
 				if _, err := Clean(t.Context(), path); err != nil {
 					t.Fatal(err)
@@ -131,29 +127,27 @@ func TestFileIsKilledAtEachStep(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if got := readFile(t, path); got != bare {
-				t.Errorf("it has %q, want %q", got, bare)
-			}
+			wantContent(t, path, withoutBlock)
 			if entries, err := os.ReadDir(filepath.Dir(path)); err != nil || len(entries) != 1 {
-				t.Errorf("the folder has %v, %v; want the hosts file alone", entries, err)
+				t.Errorf("directory: got %v, error %v; want only the hosts file", entries, err)
 			}
 		})
 	}
 }
 
-// testKilled writes the file, and ends in the middle of that.
-func testKilled(t *testing.T, f *File, path, next, step string, inPlace bool) {
+// killAt writes the file, and stops at the given step as a killed process would.
+func killAt(t *testing.T, f *File, path, next, step string, inPlace bool) {
 	t.Helper()
-	f.step = func(what string) error {
-		if what == step {
-			panic(errStep)
+	f.step = func(name string) error {
+		if name == step {
+			panic(errInjected)
 		}
 		return nil
 	}
 	func() {
 		defer func() {
 			if recover() == nil {
-				t.Fatal("it got through")
+				t.Fatalf("the write has no step %q", step)
 			}
 		}()
 		_ = writeEither(t, f, path, next, inPlace)
@@ -163,40 +157,41 @@ func testKilled(t *testing.T, f *File, path, next, step string, inPlace bool) {
 	}
 }
 
-// A process that is killed in the middle of a write in place leaves some of what it
-// wrote, and then what was there, or nothing. Of a block at the end, which all but the
-// first write has, nothing is left in the end, and of the user's lines none is lost.
-func TestFileIsKilledInTheMiddle(t *testing.T) {
+// A process that is killed during a write in place leaves the beginning of the new content,
+// followed by the rest of the old one or by nothing. Removing the block from that restores
+// the user's lines. Nothing else remains, except after the first write, which creates the
+// block.
+func TestKillDuringWriteInPlace(t *testing.T) {
 	for name, c := range changes {
 		for _, end := range []string{"\n", ""} {
-			bare := strings.TrimSuffix(c.bare, "\n") + end
-			if end == "" && c.there == original {
-				c.there = bare
+			withoutBlock := strings.TrimSuffix(c.withoutBlock, "\n") + end
+			if end == "" && c.before == original {
+				c.before = withoutBlock
 			}
-			next, _, _, err := Rewrite([]byte(c.there), testOwner, map[bool]map[netip.Addr][]string{true: testTable, false: nil}[name == "grow"])
+			next, _, _, err := Rewrite([]byte(c.before), testOwner, map[bool]map[netip.Addr][]string{true: testTable, false: nil}[name == "grow"])
 			if err != nil {
 				t.Fatal(err)
 			}
 			if name != "grow" {
 				next = []byte(c.next)
 			}
-			target := inPlaceLayout(next, testOwner, len(c.there))
+			target := inPlaceLayout(next, testOwner, len(c.before))
 			var states [][]byte
-			written := padWithEmptyBlock(target, testOwner, len(c.there))
-			over := func(old []byte) {
+			written := padWithEmptyBlock(target, testOwner, len(c.before))
+			addStates := func(old []byte) {
 				for k := range written {
 					states = append(states, slices.Concat(written[:k], old[min(k, len(old)):]))
 				}
 			}
-			if !strings.HasPrefix(c.there, string(target)) { // else it is cut at once
-				over([]byte(c.there))
+			if !strings.HasPrefix(c.before, string(target)) { // otherwise it is only truncated
+				addStates([]byte(c.before))
 			}
-			if len(target) > len(c.there) { // where no room can be had without writing there
-				room := padWithEmptyLines(appendBlock([]byte(c.there), testOwner, ""), len(target))
-				for k := len(c.there); k < len(room); k++ {
-					states = append(states, room[:k])
+			if len(target) > len(c.before) { // if the system can't preallocate space
+				padded := padWithEmptyLines(appendBlock([]byte(c.before), testOwner, ""), len(target))
+				for k := len(c.before); k < len(padded); k++ {
+					states = append(states, padded[:k])
 				}
-				over(room)
+				addStates(padded)
 			}
 			wrong := 0
 			for _, state := range states {
@@ -204,9 +199,9 @@ func TestFileIsKilledInTheMiddle(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if !isRestored(string(back), bare, strings.HasSuffix(c.there, theirLine)) {
+				if !isRestored(string(back), withoutBlock, strings.HasSuffix(c.before, theirLine)) {
 					if wrong++; wrong <= 3 {
-						t.Errorf("%s: of %q it leaves %q, want %q", name, state, back, bare)
+						t.Errorf("%s: from %q got %q, want %q", name, state, back, withoutBlock)
 					}
 				}
 			}
@@ -217,94 +212,18 @@ func TestFileIsKilledInTheMiddle(t *testing.T) {
 	}
 }
 
-// isRestored tells whether a file is as it was without a block. Where the user's lines
-// had to move there may be more of them; and where the very first line of ours was being
-// written there may be a line end, or a few bytes of a comment.
-func isRestored(got, bare string, moved bool) bool {
+// isRestored reports whether a file is as it was without the block. If the user's lines had
+// to move, some may be there twice. If the first line of the block was being written, a line
+// ending or a few bytes of a comment may be left.
+func isRestored(got, withoutBlock string, moved bool) bool {
 	if moved {
-		for line := range strings.Lines(bare) {
+		for line := range strings.Lines(withoutBlock) {
 			if !strings.Contains(got, strings.TrimSuffix(line, "\n")) {
 				return false
 			}
 		}
 		return true
 	}
-	rest, ok := strings.CutPrefix(got, bare)
+	rest, ok := strings.CutPrefix(got, withoutBlock)
 	return ok && strings.HasPrefix(beginMarker(testOwner)[:len("# BEGIN ")], strings.TrimPrefix(rest, "\n"))
-}
-
-func TestClean(t *testing.T) {
-	f, path := openTestFile(t)
-	mustSet(t, f, testTable)
-	stray := "127.64.9.9 gone.shop.svc.cluster.local gone\n"
-	begun := readFile(t, path)
-	dead := beginMarker("1001") + "\n127.64.7.7 dead.shop # kubeshore 1001\n" + endMarker("1001") + "\n"
-	if err := os.WriteFile(path, []byte(begun+dead+stray), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	for _, kind := range []string{"new", "lock-1001", "lock-1002"} {
-		if err := os.WriteFile(sidecarPath(path, kind), nil, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	done, err := Clean(t.Context(), path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !slices.Equal(done.Owners, []string{"1001"}) || !slices.Equal(done.Running, []string{testOwner}) || len(done.Files) != 1 || len(done.Suspects) != 1 {
-		t.Errorf("it says %+v", done)
-	}
-	if got := readFile(t, path); got != begun+stray {
-		t.Errorf("it has %q", got)
-	}
-	if done, err = Clean(t.Context(), path); err != nil || len(done.Owners)+len(done.Files) != 0 {
-		t.Errorf("a second time it says %+v, %v", done, err)
-	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if done, err = Clean(t.Context(), path); err != nil || !slices.Equal(done.Owners, []string{testOwner}) {
-		t.Errorf("after its end it says %+v, %v", done, err)
-	}
-}
-
-// What can't be taken away isn't said to have been.
-func TestCleanSaysWhatIsSo(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "hosts")
-	const text = "# BEGIN kubeshore 1000\n127.64.9.9 gone.shop.svc.cluster.local\n"
-	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	done, err := Clean(t.Context(), path)
-	if err != nil || len(done.Owners)+len(done.Addresses) > 0 || len(done.Suspects) != 2 {
-		t.Errorf("it says %+v, %v", done, err)
-	}
-	if got := readFile(t, path); got != text {
-		t.Errorf("it has %q", got)
-	}
-}
-
-func TestCleanOwnerWaits(t *testing.T) {
-	f, path := openTestFile(t)
-	mustSet(t, f, testTable)
-	cleaned := make(chan error, 1)
-	go func() {
-		addresses, err := CleanOwner(t.Context(), path, testOwner)
-		if !slices.Equal(addresses, []netip.Addr{addr1, addr2}) {
-			err = errors.Join(err, fmt.Errorf("addresses %v", addresses))
-		}
-		cleaned <- err
-	}()
-	if got := readFile(t, path); got != original+blockLines {
-		t.Errorf("while it runs it has %q", got)
-	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-cleaned; err != nil {
-		t.Fatal(err)
-	}
-	if got := readFile(t, path); got != original {
-		t.Errorf("it has %q", got)
-	}
 }

@@ -12,7 +12,7 @@ import (
 
 const original = "127.0.0.1 localhost\n"
 
-// open returns a hosts file in a folder of its own.
+// openTestFile opens a hosts file in a temporary directory.
 func openTestFile(t *testing.T) (*File, string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "hosts")
@@ -30,7 +30,7 @@ func openTestFile(t *testing.T) (*File, string) {
 func mustSet(t *testing.T, f *File, table map[netip.Addr][]string) {
 	t.Helper()
 	if refused, err := f.Set(t.Context(), table); err != nil || len(refused) > 0 {
-		t.Fatal(refused, err)
+		t.Fatalf("Set: refused %v, error %v; want none", refused, err)
 	}
 }
 
@@ -43,30 +43,50 @@ func readFile(t *testing.T, path string) string {
 	return string(b)
 }
 
-func TestFileSetAndRestore(t *testing.T) {
+// replace calls replaceLocked with the lock held.
+func replace(f *File, before, next []byte) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, _, err := f.replaceLocked(before, next)
+	return err
+}
+
+// overwrite calls overwriteLocked with the lock held.
+func overwrite(t *testing.T, f *File, before, next []byte) error {
+	t.Helper()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, err := f.overwriteLocked(t.Context(), before, next)
+	return err
+}
+
+func wantContent(t *testing.T, path, want string) {
+	t.Helper()
+	if got := readFile(t, path); got != want {
+		t.Errorf("%s: got %q, want %q", path, got, want)
+	}
+}
+
+func TestSetAndRemoveBlock(t *testing.T) {
 	f, path := openTestFile(t)
 	mustSet(t, f, testTable)
-	if got := readFile(t, path); got != original+blockLines {
-		t.Errorf("it has %q", got)
-	}
+	wantContent(t, path, original+blockLines)
 	info, err := os.Stat(path)
 	if err != nil || info.Mode().Perm() != 0o640 {
-		t.Errorf("its mode is %v, %v; want that of before", info.Mode(), err)
+		t.Errorf("got mode %v, error %v; want 0640", info.Mode(), err)
 	}
 	mustSet(t, f, nil)
-	if got := readFile(t, path); got != original {
-		t.Errorf("restored it has %q", got)
-	}
+	wantContent(t, path, original)
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
 	entries, err := os.ReadDir(filepath.Dir(path))
 	if err != nil || len(entries) != 1 {
-		t.Errorf("the folder has %v, %v; want the hosts file alone", entries, err)
+		t.Errorf("directory: got %v, error %v; want only the hosts file", entries, err)
 	}
 }
 
-func TestFileThatWasEmpty(t *testing.T) {
+func TestEmptyFileIsRestored(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "hosts")
 	if err := os.WriteFile(path, nil, 0o644); err != nil {
 		t.Fatal(err)
@@ -78,13 +98,11 @@ func TestFileThatWasEmpty(t *testing.T) {
 	defer f.Close()
 	mustSet(t, f, testTable)
 	mustSet(t, f, nil)
-	if got := readFile(t, path); got != "" {
-		t.Errorf("restored it has %q", got)
-	}
+	wantContent(t, path, "")
 }
 
-// The same table again writes nothing, unless another program wrote.
-func TestFileSetAgain(t *testing.T) {
+// Setting the same table again writes the file only if another program has modified it.
+func TestSetSameTable(t *testing.T) {
 	f, path := openTestFile(t)
 	mustSet(t, f, testTable)
 	before, err := os.Stat(path)
@@ -93,18 +111,16 @@ func TestFileSetAgain(t *testing.T) {
 	}
 	mustSet(t, f, testTable)
 	if after, err := os.Stat(path); err != nil || !os.SameFile(before, after) {
-		t.Errorf("it was written again, %v", err)
+		t.Errorf("the file was replaced, error %v; want no write", err)
 	}
 	if err := os.WriteFile(path, []byte("127.0.0.1 rewritten-by-another\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	mustSet(t, f, testTable)
-	if got := readFile(t, path); got != "127.0.0.1 rewritten-by-another\n"+blockLines {
-		t.Errorf("it has %q", got)
-	}
+	wantContent(t, path, "127.0.0.1 rewritten-by-another\n"+blockLines)
 }
 
-func TestFileFollowsSymlink(t *testing.T) {
+func TestSymlinkIsFollowed(t *testing.T) {
 	f, path := openTestFile(t)
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
@@ -119,32 +135,27 @@ func TestFileFollowsSymlink(t *testing.T) {
 	}
 	defer f.Close()
 	if _, err := Open(path, testOwner); !errors.Is(err, ErrInUse) {
-		t.Errorf("by its own name a second one gets %v, want %v", err, ErrInUse)
+		t.Errorf("open the link's target: got %v, want %v", err, ErrInUse)
 	}
 	mustSet(t, f, testTable)
 	if info, err := os.Lstat(link); err != nil || info.Mode()&os.ModeSymlink == 0 {
-		t.Errorf("the link is now %v, %v", info.Mode(), err)
+		t.Errorf("got mode %v, error %v; want a symbolic link", info.Mode(), err)
 	}
-	if got := readFile(t, path); got != original+blockLines {
-		t.Errorf("its target has %q", got)
-	}
+	wantContent(t, path, original+blockLines)
 }
 
-// A file that can't be renamed over is written in place.
-func TestFileOverwrite(t *testing.T) {
+func TestOverwriteInPlace(t *testing.T) {
 	f, path := openTestFile(t)
 	for _, next := range []string{original + blockLines, original, ""} {
-		if _, err := f.overwriteLocked(t.Context(), []byte(readFile(t, path)), []byte(next)); err != nil {
+		if err := overwrite(t, f, []byte(readFile(t, path)), []byte(next)); err != nil {
 			t.Fatal(err)
 		}
-		if got := readFile(t, path); got != next {
-			t.Errorf("it has %q, want %q", got, next)
-		}
+		wantContent(t, path, next)
 	}
 }
 
-// Where no file can be made beside it, it is written in place.
-func TestFileWithoutRoomBeside(t *testing.T) {
+// If the temporary file can't be created, the hosts file is written in place.
+func TestFallBackToWriteInPlace(t *testing.T) {
 	f, path := openTestFile(t)
 	mustSet(t, f, testTable)
 	if err := os.Mkdir(sidecarPath(path, "new"), 0o700); err != nil {
@@ -154,33 +165,22 @@ func TestFileWithoutRoomBeside(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustSet(t, f, nil)
-	if got := readFile(t, path); got != original {
-		t.Errorf("it has %q", got)
-	}
+	wantContent(t, path, original)
 }
 
-// What another program wrote since it was read is never lost.
-func TestFileKeepsWhatOthersWrite(t *testing.T) {
+// A file that was modified after it was read is not written.
+func TestModifiedFileIsNotOverwritten(t *testing.T) {
 	f, path := openTestFile(t)
-	replace := func(there, next []byte) error {
-		_, _, err := f.replaceLocked(there, next)
-		return err
-	}
-	overwrite := func(there, next []byte) error {
-		_, err := f.overwriteLocked(t.Context(), there, next)
-		return err
-	}
-	for _, write := range []func(there, next []byte) error{replace, overwrite} {
-		if err := write([]byte("as it was once"), []byte("as we want it")); !errors.Is(err, errModified) {
-			t.Errorf("got %v, want %v", err, errModified)
+	before, next := []byte("previous content"), []byte("next content")
+	for method, err := range map[string]error{"replace": replace(f, before, next), "overwrite": overwrite(t, f, before, next)} {
+		if !errors.Is(err, errModified) {
+			t.Errorf("%s: got %v, want %v", method, err, errModified)
 		}
-		if got := readFile(t, path); got != original {
-			t.Errorf("it has %q", got)
-		}
+		wantContent(t, path, original)
 	}
 }
 
-func TestFileHealsAfterAKilledRun(t *testing.T) {
+func TestLeftoversOfKilledProcessAreCleanedUp(t *testing.T) {
 	f, path := openTestFile(t)
 	mustSet(t, f, testTable)
 	if err := f.Close(); err != nil {
@@ -196,26 +196,24 @@ func TestFileHealsAfterAKilledRun(t *testing.T) {
 	}
 	defer next.Close()
 	mustSet(t, next, nil)
-	if got := readFile(t, path); got != original {
-		t.Errorf("it has %q", got)
-	}
+	wantContent(t, path, original)
 	if _, err := os.Stat(temp); err == nil {
-		t.Error("the temporary file is left")
+		t.Error("the temporary file still exists")
 	}
 }
 
-func TestFileOneAtATime(t *testing.T) {
+func TestOneProcessPerOwner(t *testing.T) {
 	f, path := openTestFile(t)
 	if _, err := Open(path, testOwner); err == nil || !errors.Is(err, ErrInUse) {
-		t.Fatalf("a second one gets %v", err)
+		t.Fatalf("second Open: got %v, want %v", err, ErrInUse)
 	}
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
-	// Of many that want it at once, one at a time has it.
+	// Concurrent callers get it one at a time.
 	var all sync.WaitGroup
 	var mu sync.Mutex
-	had := 0
+	opened := 0
 	for range 8 {
 		all.Go(func() {
 			for range 50 {
@@ -224,10 +222,10 @@ func TestFileOneAtATime(t *testing.T) {
 					continue
 				}
 				if !mu.TryLock() {
-					t.Error("two have it")
+					t.Error("two callers have the file open")
 					return
 				}
-				had++
+				opened++
 				mu.Unlock()
 				if err := next.Close(); err != nil {
 					t.Error(err)
@@ -236,13 +234,13 @@ func TestFileOneAtATime(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if had == 0 {
-		t.Error("nobody ever had it")
+	if opened == 0 {
+		t.Error("no caller could open the file")
 	}
 }
 
-// To close twice doesn't take it from the next one.
-func TestFileCloseTwice(t *testing.T) {
+// A second Close doesn't release the lock of the next process.
+func TestCloseTwice(t *testing.T) {
 	f, path := openTestFile(t)
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
@@ -256,18 +254,18 @@ func TestFileCloseTwice(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := Open(path, testOwner); !errors.Is(err, ErrInUse) {
-		t.Errorf("a third one gets %v, want %v", err, ErrInUse)
+		t.Errorf("third Open: got %v, want %v", err, ErrInUse)
 	}
 }
 
-func TestOpenRefuses(t *testing.T) {
+func TestOpenRejectsUnusableFiles(t *testing.T) {
 	dir := t.TempDir()
-	for name, path := range map[string]string{"missing": filepath.Join(dir, "none"), "a folder": dir} {
+	for name, path := range map[string]string{"missing": filepath.Join(dir, "none"), "directory": dir} {
 		if _, err := Open(path, testOwner); err == nil || !strings.Contains(err.Error(), path) {
-			t.Errorf("%s: got %v, want an error that names it", name, err)
+			t.Errorf("%s: got %v, want an error with the path in it", name, err)
 		}
 	}
 	if entries, _ := os.ReadDir(dir); len(entries) > 0 {
-		t.Errorf("something was left: %v", entries)
+		t.Errorf("directory: got %v, want no files", entries)
 	}
 }

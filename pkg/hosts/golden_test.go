@@ -16,13 +16,14 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files")
 
-// Each archive is a hosts file (prev) and a table of names as its lines; what becomes of
-// it (next), and of that without the block (back), follow. CR and what is no text stand
-// as in Go's strings.
+// Each archive starts with a hosts file (prev) and a table with an address and its names on
+// each line. Then come the results: the rewritten file (next), the refused names, the lines
+// that were left alone, and next without the block (back). Carriage returns and bytes that
+// aren't text are escaped as in Go strings.
 func TestRewriteGolden(t *testing.T) {
 	paths, err := filepath.Glob("testdata/rewrite/*.txtar")
 	if err != nil || len(paths) == 0 {
-		t.Fatal(paths, err)
+		t.Fatalf("got golden files %v, error %v", paths, err)
 	}
 	for _, path := range paths {
 		t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"), func(t *testing.T) {
@@ -30,25 +31,27 @@ func TestRewriteGolden(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := golden(t, archive)
-			want := archive.Files[2:]
+			results := rewriteArchive(t, archive)
 			if *update {
-				archive.Files = append(archive.Files[:2], got...)
+				archive.Files = append(archive.Files[:2], results...)
 				if err := os.WriteFile(path, txtar.Format(archive), 0o644); err != nil {
 					t.Fatal(err)
 				}
 				return
 			}
-			if have, wanted := txtar.Format(&txtar.Archive{Files: got}), txtar.Format(&txtar.Archive{Files: want}); string(have) != string(wanted) {
-				t.Errorf("got:\n%s\nwant:\n%s", have, wanted)
+			got := txtar.Format(&txtar.Archive{Files: results})
+			want := txtar.Format(&txtar.Archive{Files: archive.Files[2:]})
+			if string(got) != string(want) {
+				t.Errorf("got:\n%s\nwant:\n%s", got, want)
 			}
 		})
 	}
 }
 
-func golden(t *testing.T, archive *txtar.Archive) []txtar.File {
+// rewriteArchive returns the results for the first two files of an archive.
+func rewriteArchive(t *testing.T, archive *txtar.Archive) []txtar.File {
 	t.Helper()
-	prev := unquoted(t, archive.Files[0].Data)
+	prev := unquote(t, archive.Files[0].Data)
 	names := make(map[netip.Addr][]string)
 	for line := range strings.Lines(string(archive.Files[1].Data)) {
 		fields := strings.Fields(line)
@@ -68,21 +71,21 @@ func golden(t *testing.T, archive *txtar.Archive) []txtar.File {
 	}
 	suspects := strings.Join(append(suspectLines(next), ""), "\n")
 	return []txtar.File{
-		{Name: "next", Data: quoted(next)},
+		{Name: "next", Data: quote(next)},
 		{Name: "refused", Data: []byte(reasons.String())},
 		{Name: "left alone", Data: []byte(suspects)},
-		{Name: "back", Data: quoted(back)},
+		{Name: "back", Data: quote(back)},
 	}
 }
 
-// quoted makes a line of text of each line; the last one has no line end if it ends
-// with a backslash.
-func quoted(content []byte) []byte {
+// quote escapes each line of content. A backslash at the end of the last line means that it
+// has no line ending.
+func quote(content []byte) []byte {
 	var b strings.Builder
 	for line := range strings.Lines(string(content)) {
-		bare, ended := strings.CutSuffix(line, "\n")
-		text := fmt.Sprintf("%q", bare)
-		b.WriteString(strings.ReplaceAll(text[1:len(text)-1], `\"`, `"`))
+		text, ended := strings.CutSuffix(line, "\n")
+		escaped := fmt.Sprintf("%q", text)
+		b.WriteString(strings.ReplaceAll(escaped[1:len(escaped)-1], `\"`, `"`))
 		if !ended {
 			b.WriteString(`\`)
 		}
@@ -91,17 +94,18 @@ func quoted(content []byte) []byte {
 	return []byte(b.String())
 }
 
-func unquoted(t *testing.T, text []byte) []byte {
+// unquote reverses quote.
+func unquote(t *testing.T, text []byte) []byte {
 	t.Helper()
 	var b strings.Builder
 	for line := range strings.Lines(string(text)) {
-		bare, unended := strings.CutSuffix(strings.TrimSuffix(line, "\n"), `\`)
+		escaped, noEOL := strings.CutSuffix(strings.TrimSuffix(line, "\n"), `\`)
 		var content string
-		if _, err := fmt.Sscanf(`"`+strings.ReplaceAll(bare, `"`, `\"`)+`"`, "%q", &content); err != nil {
+		if _, err := fmt.Sscanf(`"`+strings.ReplaceAll(escaped, `"`, `\"`)+`"`, "%q", &content); err != nil {
 			t.Fatalf("%q: %v", line, err)
 		}
 		b.WriteString(content)
-		if !unended {
+		if !noEOL {
 			b.WriteString("\n")
 		}
 	}

@@ -30,7 +30,7 @@ func hasWriter(file *os.File) (writing, known bool) {
 }
 
 // exclusiveLease makes other programs that open the file wait until release is called,
-// or until the kernel revokes the lease (lease-break-time, 45 s). There is no lease if
+// or until the kernel revokes the lease (lease-break-time, 45 s). It does nothing if
 // another program keeps the file open for longer than openWriterTimeout, or if the file
 // system doesn't support leases. The only error is that of ctx. release may be called
 // more than once.

@@ -17,46 +17,45 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// writerOf is the variable that makes the test binary another program, which adds
-// lines to a hosts file in the ways that programs have.
+// Environment variables that make the test binary act as another program.
 const (
-	writerOf = "HOSTS_TEST_WRITER_OF"
-	waysOf   = "HOSTS_TEST_WRITER_WAYS"
-	// openerOf makes it a run of another user.
-	openerOf = "HOSTS_TEST_OPENER_OF"
+	writerPath    = "HOSTS_TEST_WRITER_PATH"    // adds lines to the hosts file at this path
+	writerMethods = "HOSTS_TEST_WRITER_METHODS" // with these of appendMethods, in turn
+	openerPath    = "HOSTS_TEST_OPENER_PATH"    // opens it as kubeshore run by another user
 )
 
-// waysToWrite are those ways.
-var waysToWrite = map[string]func(path, line string) error{"append": appendTo, "rename": renameWith, "truncate": truncateWith}
+// appendMethods are the ways in which programs add a line to a file.
+var appendMethods = map[string]func(path, line string) error{"append": appendTo, "rename": renameWith, "truncate": truncateWith}
 
+// programWrites is the number of lines that the other program adds.
 const programWrites = 200
 
 // immutable is FS_IMMUTABLE_FL (linux/fs.h).
 const immutable = 0x10
 
 func TestMain(m *testing.M) {
-	if path := os.Getenv(openerOf); path != "" {
+	if path := os.Getenv(openerPath); path != "" {
 		_, err := Open(path, "1001")
 		fmt.Print(errors.Is(err, ErrInUse))
 		return
 	}
-	if path := os.Getenv(writerOf); path != "" {
+	if path := os.Getenv(writerPath); path != "" {
 		runWriter(path)
 		return
 	}
 	os.Exit(m.Run())
 }
 
-// runWriter adds a line for each byte that it reads, and says so.
+// runWriter adds a line for each byte from standard input, and prints its number.
 func runWriter(path string) {
 	in := bufio.NewReader(os.Stdin)
-	ways := strings.Split(os.Getenv(waysOf), ",")
+	methods := strings.Split(os.Getenv(writerMethods), ",")
 	for i := range programWrites {
 		if _, err := in.ReadByte(); err != nil {
 			panic(err)
 		}
 		line := fmt.Sprintf("10.0.0.%d theirs-%d\n", i, i)
-		if err := waysToWrite[ways[i%len(ways)]](path, line); err != nil {
+		if err := appendMethods[methods[i%len(methods)]](path, line); err != nil {
 			panic(err)
 		}
 		fmt.Println(i)
@@ -72,8 +71,8 @@ func appendTo(path, line string) error {
 	return errors.Join(err, file.Close())
 }
 
-// renameWith does what sed -i does. It takes our lock for the moment in which it would
-// else undo what was written since it read: no program can be kept from that.
+// renameWith does what sed -i does, but holds our lock from read to rename. Without it, it
+// would undo our writes in between, which can't be prevented.
 func renameWith(path, line string) error {
 	l, err := acquire(context.Background(), path, "lock")
 	if err != nil {
@@ -89,8 +88,8 @@ func renameWith(path, line string) error {
 	return errors.Join(err, l.release())
 }
 
-// truncateWith does what an editor that keeps the inode does. The lock is for what it
-// is in renameWith.
+// truncateWith writes the file as an editor does that keeps the inode. It holds the lock for
+// the same reason as renameWith.
 func truncateWith(path, line string) error {
 	l, err := acquire(context.Background(), path, "lock")
 	if err != nil {
@@ -106,16 +105,16 @@ func truncateWith(path, line string) error {
 		return err
 	}
 	for part := range slices.Chunk(append(content, line...), 512) {
-		_, writing := file.Write(part)
-		err = errors.Join(err, writing)
+		_, writeErr := file.Write(part)
+		err = errors.Join(err, writeErr)
 	}
 	return errors.Join(err, file.Close())
 }
 
-// A lock that another user has is one, though it can't be opened.
+// A lock file of another user, which can't be opened, counts as held.
 func TestLockOfAnotherUser(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("needs root, to be somebody else")
+		t.Skip("needs root to become another user")
 	}
 	f, path := openTestFile(t)
 	if err := errors.Join(os.Chmod(path, 0o666), os.Chmod(filepath.Dir(path), 0o777)); err != nil {
@@ -126,13 +125,13 @@ func TestLockOfAnotherUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = held.release() }()
-	out := asNobody(t, openerOf+"="+path)
+	out := asNobody(t, openerPath+"="+path)
 	if out != "true" {
-		t.Errorf("it isn't refused: %s", out)
+		t.Errorf("Open by another user returned ErrInUse: got %s, want true", out)
 	}
 }
 
-// asNobody runs the test's own program as a user without rights.
+// asNobody runs the test binary as an unprivileged user.
 func asNobody(t *testing.T, environment string) string {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "program")
@@ -143,8 +142,8 @@ func asNobody(t *testing.T, environment string) string {
 	if err := os.WriteFile(program, content, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for folder := filepath.Dir(program); folder != os.TempDir() && folder != "/"; folder = filepath.Dir(folder) {
-		if err := os.Chmod(folder, 0o777); err != nil {
+	for dir := filepath.Dir(program); dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
+		if err := os.Chmod(dir, 0o777); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -158,20 +157,20 @@ func asNobody(t *testing.T, environment string) string {
 	return string(out)
 }
 
-// Another program writes the file 200 times while names come and go: no line of its
-// own is lost, and in the end none of ours is left.
-func TestFileWithAnotherProgram(t *testing.T) {
-	for _, ways := range []string{"append,rename", "append,rename,truncate"} {
-		t.Run(ways, func(t *testing.T) {
+// While another program writes the file 200 times and names change, none of its lines is
+// lost, and none of ours is left in the end.
+func TestConcurrentProgram(t *testing.T) {
+	for _, methods := range []string{"append,rename", "append,rename,truncate"} {
+		t.Run(methods, func(t *testing.T) {
 			f, path := openTestFile(t)
-			testAnotherProgram(t, f, path, ways)
+			testAnotherProgram(t, f, path, methods)
 		})
 	}
 }
 
-func testAnotherProgram(t *testing.T, f *File, path, ways string) {
+func testAnotherProgram(t *testing.T, f *File, path, methods string) {
 	command := exec.Command(os.Args[0])
-	command.Env = append(os.Environ(), writerOf+"="+path, waysOf+"="+ways)
+	command.Env = append(os.Environ(), writerPath+"="+path, writerMethods+"="+methods)
 	command.Stderr = os.Stderr
 	in, err := command.StdinPipe()
 	if err != nil {
@@ -211,30 +210,29 @@ func testAnotherProgram(t *testing.T, f *File, path, ways string) {
 		default:
 		}
 	}
-	t.Logf("%d programWrites of ours between %d of its", sets, programWrites)
+	t.Logf("%d calls of Set during %d writes of the other program", sets, programWrites)
 	mustSet(t, f, nil)
 	got := readFile(t, path)
 	for i := range programWrites {
 		if n := strings.Count(got, fmt.Sprintf("10.0.0.%d theirs-%d\n", i, i)); n != 1 {
-			t.Errorf("its line %d is there %d times", i, n)
+			t.Errorf("line %d of the other program: got %d times, want once", i, n)
 		}
 	}
 	if !strings.HasPrefix(got, original) || strings.Count(got, "\n") != programWrites+1 {
-		t.Errorf("it has\n%s", got)
+		t.Errorf("got\n%s\nwant %q and %d lines", got, original, programWrites)
 	}
 }
 
-// What a program appends through a descriptor that it opened before the file was
-// replaced is taken over.
-func TestFileTakesWhatComesLate(t *testing.T) {
+// A line that a program appends through a descriptor from before the rename is kept.
+func TestConcurrentAppendIsKept(t *testing.T) {
 	f, path := openTestFile(t)
 	late, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer late.Close()
-	f.step = func(what string) error {
-		if what == "rename" { // after the last comparison
+	f.step = func(name string) error {
+		if name == "rename" { // after the last comparison
 			_, err := late.WriteString("10.0.0.1 late\n")
 			f.step = func(string) error { return nil }
 			return err
@@ -242,16 +240,13 @@ func TestFileTakesWhatComesLate(t *testing.T) {
 		return nil
 	}
 	mustSet(t, f, testTable)
-	if got, want := readFile(t, path), original+"10.0.0.1 late\n"+blockLines; got != want {
-		t.Errorf("it has %q, want %q", got, want)
-	}
+	wantContent(t, path, original+"10.0.0.1 late\n"+blockLines)
 }
 
-// Extended attributes and the owner stay.
-func TestFileKeepsAttributes(t *testing.T) {
+func TestOwnerModeAndAttributesAreKept(t *testing.T) {
 	f, path := openTestFile(t)
 	if os.Geteuid() != 0 {
-		t.Skip("needs root, to give a file away")
+		t.Skip("needs root to change the owner of a file")
 	}
 	if err := errors.Join(os.Chown(path, 1234, 2345), os.Chmod(path, 0o604), unix.Setxattr(path, "trusted.kubeshore-test", []byte("label"), 0)); err != nil {
 		t.Fatal(err)
@@ -259,19 +254,19 @@ func TestFileKeepsAttributes(t *testing.T) {
 	mustSet(t, f, testTable)
 	var stat unix.Stat_t
 	if err := unix.Stat(path, &stat); err != nil || stat.Uid != 1234 || stat.Gid != 2345 || stat.Mode&0o777 != 0o604 {
-		t.Errorf("it is %+v, %v", stat, err)
+		t.Errorf("got %+v, error %v; want owner 1234:2345, mode 0604", stat, err)
 	}
 	value := make([]byte, 10)
 	if n, err := unix.Getxattr(path, "trusted.kubeshore-test", value); string(value[:max(n, 0)]) != "label" {
-		t.Errorf("its attribute is %q, %v", value[:max(n, 0)], err)
+		t.Errorf("extended attribute: got %q, error %v; want %q", value[:max(n, 0)], err, "label")
 	}
 }
 
-// An immutable file is left alone, with a line that says what to look for.
-func TestFileIsImmutable(t *testing.T) {
+// The error for an immutable file names the likely reason.
+func TestImmutableFile(t *testing.T) {
 	f, path := openTestFile(t)
 	if os.Geteuid() != 0 {
-		t.Skip("needs root, to make a file immutable")
+		t.Skip("needs root to make a file immutable")
 	}
 	file, err := os.Open(path)
 	if err != nil {
@@ -279,16 +274,14 @@ func TestFileIsImmutable(t *testing.T) {
 	}
 	defer file.Close()
 	if err := unix.IoctlSetPointerInt(int(file.Fd()), unix.FS_IOC_SETFLAGS, immutable); err != nil {
-		t.Fatalf("%s: this file system has no immutable files: %v", filepath.Dir(path), err)
+		t.Fatalf("%s: make a file immutable: %v", filepath.Dir(path), err)
 	}
 	defer func() { _ = unix.IoctlSetPointerInt(int(file.Fd()), unix.FS_IOC_SETFLAGS, 0) }()
 	if _, err := f.Set(t.Context(), testTable); err == nil || !strings.Contains(err.Error(), "immutable") {
-		t.Errorf("setting names says %v", err)
+		t.Errorf("Set: got %v, want an error with %q", err, "immutable")
 	}
-	if got := readFile(t, path); got != original {
-		t.Errorf("it has %q", got)
-	}
+	wantContent(t, path, original)
 	if _, err := Open(path, "1001"); err == nil || !strings.Contains(err.Error(), "immutable") {
-		t.Errorf("opening it says %v", err)
+		t.Errorf("Open: got %v, want an error with %q", err, "immutable")
 	}
 }

@@ -11,15 +11,15 @@ import (
 )
 
 var (
-	addr1 = netip.MustParseAddr("127.64.0.1")
-	addr2 = netip.MustParseAddr("127.64.0.2")
+	addr1     = netip.MustParseAddr("127.64.0.1")
+	addr2     = netip.MustParseAddr("127.64.0.2")
 	testTable = map[netip.Addr][]string{
 		addr2: {"db.data.svc", "db.data"},
 		addr1: {"go-ok.shop.svc", "go-ok.shop", "go-ok"},
 	}
 )
 
-// me owns the blocks of these tests.
+// testOwner is the owner of the blocks in these tests.
 const testOwner = "1000"
 
 var blockLines = beginMarker(testOwner) + `
@@ -27,8 +27,8 @@ var blockLines = beginMarker(testOwner) + `
 127.64.0.2       db.data.svc db.data # kubeshore 1000
 ` + endMarker(testOwner) + "\n"
 
-// endless is the block after a line that had no end.
-func endless(prev string) string {
+// blockAfterNoEOL returns blockLines as they follow a line without a line ending.
+func blockAfterNoEOL(prev string) string {
 	return strings.Replace(blockLines, "\n", "\n"+noEOLLine([]byte(prev))+"\n", 1)
 }
 
@@ -38,28 +38,28 @@ func TestRewrite(t *testing.T) {
 	for name, c := range map[string]struct{ prev, want string }{
 		"empty":                  {"", blockLines},
 		"usual":                  {"127.0.0.1 localhost\n", "127.0.0.1 localhost\n" + blockLines},
-		"no last newline":        {"127.0.0.1 localhost", "127.0.0.1 localhost\n" + endless("127.0.0.1 localhost")},
+		"no last newline":        {"127.0.0.1 localhost", "127.0.0.1 localhost\n" + blockAfterNoEOL("127.0.0.1 localhost")},
 		"CRLF":                   {"127.0.0.1 localhost\r\n", "127.0.0.1 localhost\r\n" + crlf(blockLines)},
-		"CRLF, no last newline":  {"127.0.0.1 a\r\n# b", "127.0.0.1 a\r\n# b\r\n" + crlf(endless("# b"))},
+		"CRLF, no last newline":  {"127.0.0.1 a\r\n# b", "127.0.0.1 a\r\n# b\r\n" + crlf(blockAfterNoEOL("# b"))},
 		"tabs, latin-1, BOM":     {"\xef\xbb\xbf127.0.0.1\tlocalhost # caf\xe9\n\n", "\xef\xbb\xbf127.0.0.1\tlocalhost # caf\xe9\n\n" + blockLines},
-		"a lone carriage return": {"a\r\nb\r", "a\r\nb\r\r\n" + crlf(endless("b\r"))},
+		"a lone carriage return": {"a\r\nb\r", "a\r\nb\r\r\n" + crlf(blockAfterNoEOL("b\r"))},
 	} {
 		t.Run(name, func(t *testing.T) {
 			next, changed, refused, err := Rewrite([]byte(c.prev), testOwner, testTable)
 			if err != nil || len(refused) > 0 || string(next) != c.want || !changed {
-				t.Fatalf("got %q, %v, %v\nwant %q", next, refused, err, c.want)
+				t.Fatalf("got %q, refused %v, error %v\nwant %q", next, refused, err, c.want)
 			}
 			if again, changed, _, err := Rewrite(next, testOwner, testTable); changed || err != nil {
-				t.Errorf("a second time it makes %q, %v; want nothing to do", again, err)
+				t.Errorf("rewritten again: got %q, error %v; want no change", again, err)
 			}
 			if back, changed, _, err := Rewrite(next, testOwner, nil); string(back) != c.prev || !changed || err != nil {
-				t.Errorf("taken back it is %q, %v, %v; want %q", back, changed, err, c.prev)
+				t.Errorf("without the block: got %q, changed %v, error %v; want %q", back, changed, err, c.prev)
 			}
 		})
 	}
 }
 
-func TestRewriteReplacesInPlace(t *testing.T) {
+func TestRewriteKeepsPosition(t *testing.T) {
 	prev := "127.0.0.1 localhost\n" + blockLines + "10.0.0.1 written-later\n"
 	next, _, _, err := Rewrite([]byte(prev), testOwner, map[netip.Addr][]string{addr1: {"new"}})
 	want := "127.0.0.1 localhost\n" + beginMarker(testOwner) + "\n127.64.0.1       new # kubeshore 1000\n" + endMarker(testOwner) + "\n10.0.0.1 written-later\n"
@@ -67,24 +67,24 @@ func TestRewriteReplacesInPlace(t *testing.T) {
 		t.Fatalf("got %q, %v\nwant %q", next, err, want)
 	}
 	if back, _, _, _ := Rewrite(next, testOwner, nil); string(back) != "127.0.0.1 localhost\n10.0.0.1 written-later\n" {
-		t.Errorf("taken back it is %q", back)
+		t.Errorf("without the block: got %q, want %q", back, "127.0.0.1 localhost\n10.0.0.1 written-later\n")
 	}
 }
 
-// What was appended while the block stood stays a line of its own.
-func TestRewriteAppendedToAFileWithoutLastNewline(t *testing.T) {
+// A line that was appended after the block remains a separate line.
+func TestRewriteNoEOLThenAppendedLine(t *testing.T) {
 	next, _, _, err := Rewrite([]byte("127.0.0.1 localhost"), testOwner, testTable)
 	if err != nil {
 		t.Fatal(err)
 	}
 	back, _, _, err := Rewrite(append(next, "10.0.0.1 appended\n"...), testOwner, nil)
 	if want := "127.0.0.1 localhost\n10.0.0.1 appended\n"; string(back) != want || err != nil {
-		t.Errorf("taken back it is %q, %v; want %q", back, err, want)
+		t.Errorf("without the block: got %q, error %v; want %q", back, err, want)
 	}
 }
 
-// A line that the user put in before the block keeps its end.
-func TestRewriteInsertedAfterAFileWithoutLastNewline(t *testing.T) {
+// A line that was inserted before the block keeps its line ending.
+func TestRewriteNoEOLThenInsertedLine(t *testing.T) {
 	next, _, _, err := Rewrite([]byte("127.0.0.1 localhost"), testOwner, testTable)
 	if err != nil {
 		t.Fatal(err)
@@ -92,42 +92,42 @@ func TestRewriteInsertedAfterAFileWithoutLastNewline(t *testing.T) {
 	edited := strings.Replace(string(next), "localhost\n", "localhost\n10.0.0.1 inserted\n", 1)
 	back, _, _, err := Rewrite([]byte(edited), testOwner, nil)
 	if want := "127.0.0.1 localhost\n10.0.0.1 inserted\n"; string(back) != want || err != nil {
-		t.Errorf("taken back it is %q, %v; want %q", back, err, want)
+		t.Errorf("without the block: got %q, error %v; want %q", back, err, want)
 	}
 }
 
-func TestRewriteNothingToDo(t *testing.T) {
+func TestRewriteWithoutNamesChangesNothing(t *testing.T) {
 	for _, prev := range []string{"", "127.0.0.1 localhost\n", "no newline"} {
 		if next, changed, _, err := Rewrite([]byte(prev), testOwner, nil); changed || err != nil {
-			t.Errorf("%q: got %q, %v", prev, next, err)
+			t.Errorf("%q: got %q, error %v; want no change", prev, next, err)
 		}
 	}
 }
 
 func TestRewriteRefusesNames(t *testing.T) {
 	prev := "127.0.0.1 localhost\n192.0.2.1\tMine other. # taken\n# 192.0.2.2 commented\nthis is good\n"
-	bad := []string{
+	invalid := []string{
 		"localhost", "x.localhost", "mine", "other", "", "a b", "a\n192.0.2.9 bank", "a#b", "a\x00b", "-a", "a-", "a..b",
 		"UPPER", "under_score", strings.Repeat("a", 64), strings.Repeat("a.", 130) + "a",
 	}
-	names := append([]string{"good", "commented"}, bad...)
+	names := append([]string{"good", "commented"}, invalid...)
 	next, _, refused, err := Rewrite([]byte(prev), testOwner, map[netip.Addr][]string{addr1: names})
 	want := prev + beginMarker(testOwner) + "\n127.64.0.1       good commented # kubeshore 1000\n" + endMarker(testOwner) + "\n"
 	if string(next) != want || err != nil {
 		t.Errorf("got %q, %v\nwant %q", next, err, want)
 	}
-	for _, name := range bad {
+	for _, name := range invalid {
 		if refused[name] == nil {
 			t.Errorf("%q is not refused", name)
 		}
 	}
-	if len(refused) != len(bad) {
-		t.Errorf("refused %v", refused)
+	if len(refused) != len(invalid) {
+		t.Errorf("refused: got %v, want %q", refused, invalid)
 	}
 }
 
-// Of a damaged block all that is left is known. All else is left alone: lines as the
-// user, or another program like this one, has them, wherever they stand.
+// The remains of a damaged block are recognized. All other lines are preserved, including
+// those that look like kubeshore's.
 func TestRewriteDamagedBlock(t *testing.T) {
 	begin, end := beginMarker(testOwner)+"\n", endMarker(testOwner)+"\n"
 	other := strings.ReplaceAll(blockLines, testOwner, "1001")
@@ -140,37 +140,37 @@ func TestRewriteDamagedBlock(t *testing.T) {
 		"end alone":               {mine + end + mine, mine + mine},
 		"twice":                   {blockLines + mine + blockLines, mine},
 		"begun twice":             {begin + blockLines, ""},
-		"another's lines inside":  {begin + entry + mine + entry + end, mine},
+		"others' lines inside":    {begin + entry + mine + entry + end, mine},
 		"another owner's":         {blockLines + other + begin + entry, other},
 		"no end before another's": {begin + entry + other, other},
-		"an outer line cut short": {mine + "# BEGIN kubeshore 1000\n" + entry + "# END kubeshore\n", mine + "# BEGIN kubeshore 1000\n# END kubeshore\n"},
+		"truncated marker":        {mine + "# BEGIN kubeshore 1000\n" + entry + "# END kubeshore\n", mine + "# BEGIN kubeshore 1000\n# END kubeshore\n"},
 		"empty lines inside":      {mine + begin + entry + "\n\n\n" + end + "\n" + mine, mine + "\n" + mine},
 		"empty lines around":      {"\n" + blockLines + "\n", "\n\n"},
 		"two lines in one":        {begin + "127.64.07.64.0.2       b # kubeshore 1000\n" + end, ""},
-		"half of one of its own":  {begin + "7.64.0.2       b # kubeshore 1000\n" + end, ""},
-		"cut off in an address":   {mine + begin + entry + "127.6", mine},
-		"cut off in a name":       {mine + begin + entry + "127.64.0.2       db.da", mine},
-		"cut off in the end":      {mine + begin + entry + "# END kube", mine},
-		"then the user's":         {mine + begin + entry + "127.0.1.1 laptop", mine + "127.0.1.1 laptop"},
+		"half a line":             {begin + "7.64.0.2       b # kubeshore 1000\n" + end, ""},
+		"ends in an address":      {mine + begin + entry + "127.6", mine},
+		"ends in a name":          {mine + begin + entry + "127.64.0.2       db.da", mine},
+		"ends in the marker":      {mine + begin + entry + "# END kube", mine},
+		"then user's line":        {mine + begin + entry + "127.0.1.1 laptop", mine + "127.0.1.1 laptop"},
 		"then a comment":          {mine + begin + entry + "# mine", mine + "# mine"},
-		"cut off, but ended":      {mine + begin + entry + "127.64.0.2       db.da\n", mine + "127.64.0.2       db.da\n"},
+		"truncated, with EOL":     {mine + begin + entry + "127.64.0.2       db.da\n", mine + "127.64.0.2       db.da\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if back, _, _, err := Rewrite([]byte(c.prev), testOwner, nil); string(back) != c.want || err != nil {
-				t.Errorf("taken back it is %q, %v; want %q", back, err, c.want)
+				t.Errorf("without the block: got %q, error %v; want %q", back, err, c.want)
 			}
 			next, _, _, err := Rewrite([]byte(c.prev), testOwner, testTable)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if back, _, _, err := Rewrite(next, testOwner, nil); string(back) != c.want || err != nil {
-				t.Errorf("with a new block in its place, and without that, it is %q, %v; want %q", back, err, c.want)
+				t.Errorf("replaced by a new block, then removed: got %q, error %v; want %q", back, err, c.want)
 			}
 		})
 	}
 }
 
-// Two owners have a block each, and no name twice.
+// Two owners have separate blocks. A name that the first one has is refused to the second.
 func TestRewriteTwoOwners(t *testing.T) {
 	first, _, _, err := Rewrite([]byte("127.0.0.1 localhost"), "1001", testTable)
 	if err != nil {
@@ -178,20 +178,20 @@ func TestRewriteTwoOwners(t *testing.T) {
 	}
 	both, _, refused, err := Rewrite(first, testOwner, map[netip.Addr][]string{addr1: {"go-ok", "mine"}})
 	if err != nil || len(refused) != 1 || refused["go-ok"] == nil {
-		t.Fatal(refused, err)
+		t.Fatalf("got refused %v, error %v; want go-ok refused", refused, err)
 	}
 	if back, _, _, err := Rewrite(both, testOwner, nil); !bytes.Equal(back, first) || err != nil {
-		t.Errorf("without the second it is %q, %v; want %q", back, err, first)
+		t.Errorf("without the second block: got %q, error %v; want %q", back, err, first)
 	}
 	if got := owners(both); !slices.Equal(got, []string{"1001", testOwner}) {
-		t.Errorf("owners %v", got)
+		t.Errorf("owners: got %v, want 1001 and %s", got, testOwner)
 	}
 }
 
-// That a file had no last line end is known as long as one of two blocks stands, whichever
-// goes first.
-func TestRewriteTwoOwnersWithoutLastNewline(t *testing.T) {
-	for name, order := range map[string][]string{"the first goes first": {testOwner, "1001"}, "the second goes first": {"1001", testOwner}} {
+// The missing line ending of the last line is restored, whichever of two blocks is removed
+// first.
+func TestRewriteTwoOwnersNoEOL(t *testing.T) {
+	for name, order := range map[string][]string{"first block first": {testOwner, "1001"}, "second block first": {"1001", testOwner}} {
 		t.Run(name, func(t *testing.T) {
 			for _, prev := range []string{"127.0.0.1 localhost", "127.0.0.1 localhost\r\n# mine"} {
 				content := []byte(prev)
@@ -207,15 +207,15 @@ func TestRewriteTwoOwnersWithoutLastNewline(t *testing.T) {
 					}
 				}
 				if string(content) != prev {
-					t.Errorf("it is %q, want %q", content, prev)
+					t.Errorf("got %q, want %q", content, prev)
 				}
 			}
 		})
 	}
 }
 
-// A line has so many names at most, the first ones first.
-func TestRenderLines(t *testing.T) {
+// Lines have at most perLine names, in the order of the table.
+func TestRenderLinesSplitsNames(t *testing.T) {
 	names := make([]string, 20)
 	for i := range names {
 		names[i] = fmt.Sprintf("n%d", i)
@@ -229,12 +229,12 @@ func TestRenderLines(t *testing.T) {
 			got, all = append(got, strconv.Itoa(len(fields)-1)), append(all, fields[1:]...)
 		}
 		if err != nil || strings.Join(got, " ") != want || !slices.Equal(all, names) {
-			t.Errorf("%d a line: lines of %v names, %v, %v", perLine, got, all, err)
+			t.Errorf("perLine %d: got lines of %v names, names %v, error %v; want lines of %s names", perLine, got, all, err, want)
 		}
 	}
 }
 
-// What it costs to have very many names for one address.
+// BenchmarkRenderOneAddress measures the cost per name if one address has very many.
 func BenchmarkRenderOneAddress(b *testing.B) {
 	for _, n := range []int{1000, 10_000} {
 		b.Run(strconv.Itoa(n), func(b *testing.B) {
@@ -252,8 +252,8 @@ func BenchmarkRenderOneAddress(b *testing.B) {
 	}
 }
 
-// theirs returns the lines of a file that have nothing of ours, with their ends; but for
-// empty ones and the last one where it has none.
+// foreignLines returns the lines of a file that have nothing of kubeshore in them, with their
+// line endings. It leaves out empty lines, and a last line without a line ending.
 func foreignLines(content []byte) (lines []string) {
 	for line := range strings.Lines(string(content)) {
 		if !strings.Contains(line, "kubeshore") && !strings.HasPrefix(line, noEOLPrefix) && strings.TrimRight(line, "\r\n") != "" && strings.HasSuffix(line, "\n") {
@@ -263,16 +263,15 @@ func foreignLines(content []byte) (lines []string) {
 	return lines
 }
 
-// survives tells whether all lines of a file that have nothing of ours are in another
-// one, in their order; and whether that has no others, but for the last one of the first
-// file, which may have got an end.
+// keepsForeignLines reports whether prev and next have the same foreign lines in the same
+// order. next may have one more: the last line of prev, with a line ending added.
 func keepsForeignLines(prev, next []byte) bool {
-	had, has := foreignLines(prev), foreignLines(next)
-	return slices.Equal(had, has) || len(has) == len(had)+1 && slices.Equal(had, has[:len(had)])
+	before, after := foreignLines(prev), foreignLines(next)
+	return slices.Equal(before, after) || len(after) == len(before)+1 && slices.Equal(before, after[:len(before)])
 }
 
-// Whatever the file holds: what is put in can be taken out again, byte for
-// byte, and nothing outside the block changes.
+// For any file, removing the block restores it byte for byte, and nothing outside the block
+// changes.
 func FuzzRewrite(f *testing.F) {
 	f.Add([]byte("127.0.0.1 localhost\n"), "go-ok.shop")
 	f.Add([]byte("a\r\nb\r"), "x")
@@ -289,31 +288,31 @@ func FuzzRewrite(f *testing.F) {
 			t.Fatal(err)
 		}
 		if !keepsForeignLines(prev, next) {
-			t.Fatalf("lines that aren't ours: %q became %q", prev, next)
+			t.Fatalf("foreign lines changed: from %q to %q", prev, next)
 		}
 		if !bytes.Contains(prev, []byte("kubeshore")) {
 			if !bytes.HasPrefix(next, prev) {
-				t.Fatalf("%q became %q", prev, next)
+				t.Fatalf("got %q, want it to start with %q", next, prev)
 			}
 			if back, _, _, err := Rewrite(next, testOwner, nil); !bytes.Equal(back, prev) || err != nil {
-				t.Fatalf("%q became %q, and then %q, %v", prev, next, back, err)
+				t.Fatalf("without the block: got %q from %q, error %v; want %q", back, next, err, prev)
 			}
 		}
 		if !changed {
-			return // as it should be already
+			return // the file already has the block
 		}
 		if again, changed, _, err := Rewrite(next, testOwner, names); changed || err != nil {
-			t.Fatalf("not idempotent: %q, %v", again, err)
+			t.Fatalf("rewritten again: got %q, error %v; want %q", again, err, next)
 		}
-		bare, _, _, err := Rewrite(prev, testOwner, nil)
+		withoutBlock, _, _, err := Rewrite(prev, testOwner, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !keepsForeignLines(prev, bare) {
-			t.Fatalf("lines that aren't ours, without a block: %q became %q", prev, bare)
+		if !keepsForeignLines(prev, withoutBlock) {
+			t.Fatalf("foreign lines changed without the block: from %q to %q", prev, withoutBlock)
 		}
-		if back, changed, _, err := Rewrite(next, testOwner, nil); !bytes.Equal(back, bare) || !changed || err != nil {
-			t.Fatalf("taken back: %q, %v, %v; want %q", back, changed, err, bare)
+		if back, changed, _, err := Rewrite(next, testOwner, nil); !bytes.Equal(back, withoutBlock) || !changed || err != nil {
+			t.Fatalf("without the block: got %q, changed %v, error %v; want %q", back, changed, err, withoutBlock)
 		}
 	})
 }

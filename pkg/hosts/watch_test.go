@@ -17,7 +17,7 @@ import (
 	"github.com/kubeshore/kubeshore/internal/wake"
 )
 
-// running runs a file until the test ends.
+// runWatch runs File.Run until the test ends.
 func runWatch(t *testing.T, f *File) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -29,18 +29,18 @@ func runWatch(t *testing.T, f *File) {
 			t.Error(err)
 		}
 	})
-	<-f.Changed() // it looks at the file once it watches
+	<-f.Changed() // Run signals once after it starts
 }
 
-// A block that another program drops, and names that it frees or takes, are told of,
-// and our own writes are not.
-func TestChanged(t *testing.T) {
+// Changed signals when another program removes the block, or adds or removes names. It
+// doesn't signal our own writes.
+func TestChangedSignalsOtherPrograms(t *testing.T) {
 	f, path := openTestFile(t)
 	runWatch(t, f)
 	mustSet(t, f, testTable)
 	for name, write := range map[string]func(text string) error{
 		"in place": func(text string) error { return os.WriteFile(path, []byte(text), 0o644) },
-		"renamed": func(text string) error {
+		"rename": func(text string) error {
 			other := filepath.Join(filepath.Dir(path), "other")
 			if err := os.WriteFile(other, []byte(text), 0o644); err != nil {
 				return err
@@ -54,10 +54,10 @@ func TestChanged(t *testing.T) {
 		<-f.Changed()
 		refused, err := f.Set(t.Context(), testTable)
 		if err != nil || len(refused) != 1 || refused["db.data"] == nil {
-			t.Errorf("%s: %v, %v", name, refused, err)
+			t.Errorf("%s: got refused %v, error %v; want db.data refused", name, refused, err)
 		}
 		if got := readFile(t, path); !strings.Contains(got, "go-ok.shop.svc go-ok.shop go-ok #") {
-			t.Errorf("%s: it has %q", name, got)
+			t.Errorf("%s: got %q, want the line of go-ok", name, got)
 		}
 		if err := write(original); err != nil {
 			t.Fatal(err)
@@ -65,25 +65,25 @@ func TestChanged(t *testing.T) {
 		<-f.Changed()
 		mustSet(t, f, testTable)
 		if got := readFile(t, path); got != original+blockLines {
-			t.Errorf("%s: it has %q", name, got)
+			t.Errorf("%s: got %q, want %q", name, got, original+blockLines)
 		}
 	}
 	mustSet(t, f, nil)
 	mustSet(t, f, testTable)
 	select {
 	case <-f.Changed():
-		t.Error("our own writes are told of")
+		t.Error("Changed signaled our own writes")
 	case <-time.After(5 * fileQuietWindow):
 	}
 }
 
-// With a program that drops the block whenever it is there nobody fights.
-func TestChangedAgainAndAgain(t *testing.T) {
+// Signals become rarer while another program keeps removing the block.
+func TestChangedBacksOff(t *testing.T) {
 	f, path := openTestFile(t)
 	runWatch(t, f)
 	mustSet(t, f, testTable)
-	told := 0
-	for over := time.After(30 * fileQuietWindow); ; told++ {
+	signals := 0
+	for over := time.After(30 * fileQuietWindow); ; signals++ {
 		if err := os.WriteFile(path, []byte(original), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -95,13 +95,13 @@ func TestChangedAgainAndAgain(t *testing.T) {
 		}
 		break
 	}
-	if told == 0 || told > 6 {
-		t.Errorf("within %v it is told of %d times", 30*fileQuietWindow, told)
+	if signals == 0 || signals > 6 {
+		t.Errorf("got %d signals within %v, want 1 to 6", signals, 30*fileQuietWindow)
 	}
 }
 
-// A program that never leaves the file alone doesn't keep a block that was dropped away.
-func TestChangedWithoutEnd(t *testing.T) {
+// Changed signals even if another program never stops writing the file.
+func TestChangedDuringEndlessWrites(t *testing.T) {
 	f, path := openTestFile(t)
 	runWatch(t, f)
 	mustSet(t, f, testTable)
@@ -119,13 +119,13 @@ func TestChangedWithoutEnd(t *testing.T) {
 				t.Fatal(err)
 			}
 		case <-over:
-			t.Fatal("nobody hears of it")
+			t.Fatalf("got no signal within %v", 20*maxFileQuietWindow)
 		}
 	}
 }
 
-// The link that leads to the file is followed anew: systems replace it.
-func TestChangedLink(t *testing.T) {
+// Changed signals when the symbolic link to the file is replaced.
+func TestChangedSignalsNewLink(t *testing.T) {
 	f, first := openTestFile(t)
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
@@ -153,59 +153,55 @@ func TestChangedLink(t *testing.T) {
 	}
 	<-f.Changed()
 	mustSet(t, f, testTable)
-	if got := readFile(t, second); got != original+blockLines {
-		t.Errorf("it has %q", got)
-	}
+	wantContent(t, second, original+blockLines)
 }
 
-// The cache of names is emptied after each change, the last one included, and never
-// without one.
-func TestFlush(t *testing.T) {
+// The DNS cache is flushed after each change, including the last one, and only then.
+func TestFlushAfterWrites(t *testing.T) {
 	f, _ := openTestFile(t)
 	var flushed atomic.Int32
-	told := make(chan struct{}, 10)
+	called := make(chan struct{}, 10)
 	f.FlushDNSCache = func(ctx context.Context) {
 		if ctx.Err() == nil {
 			flushed.Add(1)
 		}
-		told <- struct{}{}
+		called <- struct{}{}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	var emptying sync.WaitGroup
-	emptying.Go(func() { f.FlushAfterWrites(ctx) })
+	var flusher sync.WaitGroup
+	flusher.Go(func() { f.FlushAfterWrites(ctx) })
 	mustSet(t, f, testTable)
 	mustSet(t, f, testTable)
-	<-told
+	<-called
 	mustSet(t, f, nil)
 	cancel()
-	emptying.Wait()
+	flusher.Wait()
 	if n := flushed.Load(); n != 2 {
-		t.Errorf("it was emptied %d times, want 2", n)
+		t.Errorf("got %d flushes, want 2", n)
 	}
 }
 
-// A watcher that tells of errors, as each exchange of the file may cause one, holds up
-// nobody who uses it.
-func TestWatcherWithErrors(t *testing.T) {
+// Errors of the watcher, which each exchange of the file may cause, don't block its user.
+func TestWatcherErrorsDontBlock(t *testing.T) {
 	f, path := openTestFile(t)
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
 		t.Fatal(err)
 	}
 	missed := wake.NewTrigger()
-	var reading sync.WaitGroup
-	reading.Go(func() { drainErrors(watcher, missed) })
-	reading.Go(func() {
+	var readers sync.WaitGroup
+	readers.Go(func() { drainErrors(watcher, missed) })
+	readers.Go(func() {
 		for range watcher.Events {
 		}
 	})
 	done := make(chan error, 1)
 	go func() {
-		var on watchSet
+		var watching watchSet
 		names := []map[netip.Addr][]string{testTable, nil}
 		for i := range 200 {
 			_, err1 := f.Set(context.Background(), names[i%2])
-			err2 := on.update(watcher, path)
+			err2 := watching.update(watcher, path)
 			if err := errors.Join(err1, err2); err != nil {
 				done <- err
 				return
@@ -219,12 +215,12 @@ func TestWatcherWithErrors(t *testing.T) {
 			t.Error(err)
 		}
 	case <-time.After(20 * time.Second):
-		t.Fatal("it is held up")
+		t.Fatal("the watcher is blocked")
 	}
-	reading.Wait()
+	readers.Wait()
 	select {
 	case <-missed.C():
 	default:
-		t.Log("there was no error to tell of")
+		t.Log("the watcher reported no error")
 	}
 }
