@@ -180,11 +180,6 @@ func findSuspects(givenPath, resolved string) ([]string, error) {
 	return found, err
 }
 
-func exists(path string) bool {
-	_, err := os.Lstat(path)
-	return err == nil
-}
-
 // serviceSuffix is the suffix of a Service's canonical name.
 const serviceSuffix = ".svc.cluster.local"
 

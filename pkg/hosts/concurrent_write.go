@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"slices"
@@ -61,6 +62,11 @@ func readReplaced(replaced *os.File, before []byte) (concurrentWrite []byte, err
 			return nil, err
 		}
 	}
+}
+
+// readAll reads an open file from its beginning.
+func readAll(file *os.File) ([]byte, error) {
+	return io.ReadAll(io.NewSectionReader(file, 0, 1<<62))
 }
 
 // keepReplaced renames the file at temp, which has a concurrent write of another

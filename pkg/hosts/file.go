@@ -69,39 +69,6 @@ func Open(path, owner string) (*File, error) {
 	}, nil
 }
 
-// resolve follows the symbolic links of a path to a regular file.
-func resolve(path string) (string, error) {
-	resolved, err := filepath.EvalSymlinks(path)
-	if err != nil {
-		return "", fmt.Errorf("hosts file: %w", err)
-	}
-	info, err := os.Stat(resolved)
-	if err != nil {
-		return "", fmt.Errorf("hosts file: %w", err)
-	}
-	if !info.Mode().IsRegular() {
-		return "", fmt.Errorf("hosts file %s: not a regular file", path)
-	}
-	return resolved, nil
-}
-
-// checkWritable returns an error if a file can't be opened for writing.
-func checkWritable(resolved string) error {
-	file, err := os.OpenFile(resolved, os.O_RDWR, 0)
-	if err == nil {
-		err = file.Close()
-	}
-	if err != nil {
-		return fmt.Errorf("hosts file: %w", explain(err))
-	}
-	return nil
-}
-
-// sidecarPath returns the path of a file that kubeshore keeps next to the hosts file.
-func sidecarPath(path, kind string) string {
-	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".kubeshore-"+kind)
-}
-
 // Set replaces all of the owner's names with those in table. An empty table removes the
 // block. Set returns the names that it didn't write, each with the reason. Any goroutine
 // may call it.

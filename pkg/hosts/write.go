@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 )
@@ -189,9 +188,4 @@ func checkContent(file *os.File, want []byte) error {
 		return errModified
 	}
 	return nil
-}
-
-// readAll reads an open file from its beginning.
-func readAll(file *os.File) ([]byte, error) {
-	return io.ReadAll(io.NewSectionReader(file, 0, 1<<62))
 }
