@@ -143,7 +143,7 @@ func (f *File) setLocked(ctx context.Context, table map[netip.Addr][]string) (re
 	defer func() { err = errors.Join(err, f.flushPendingLocked(pendingLines)) }()
 	for range maxAttempts {
 		attemptCtx := ctx
-		if len(pendingLines) > 0 {
+		if len(pendingLines) > 0 { // they must not be lost when ctx ends
 			attemptCtx = context.WithoutCancel(ctx)
 		}
 		if err := attemptCtx.Err(); err != nil {
