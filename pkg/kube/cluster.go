@@ -17,8 +17,9 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
+	"github.com/kubeshore/kubeshore/internal/dnsname"
+	"github.com/kubeshore/kubeshore/internal/printable"
 	"github.com/kubeshore/kubeshore/pkg/credential"
-	"github.com/kubeshore/kubeshore/pkg/fwd"
 )
 
 // Cluster is one context of a kubeconfig.
@@ -119,19 +120,19 @@ func Label(context string) string {
 		b.WriteRune(r)
 	}
 	label := strings.Trim(b.String(), "-")
-	if len(label) > maxLabel {
-		label = strings.Trim(label[len(label)-maxLabel:], "-") // what tells contexts apart is at the end, as a rule
+	if len(label) > dnsname.MaxLabel {
+		label = strings.Trim(label[len(label)-dnsname.MaxLabel:], "-") // what tells contexts apart is at the end, as a rule
 	}
 	return cmp.Or(label, "context")
 }
-
-// maxLabel is how long a DNS label may be.
-const maxLabel = 63
 
 func contexts(raw *clientcmdapi.Config) string {
 	return strings.Join(slices.Sorted(maps.Keys(raw.Contexts)), ", ")
 }
 
-// oneLine keeps an error of client-go, which may span several, on one line that a
-// terminal can show: it may quote the API server.
-func oneLine(err error) error { return errors.New(fwd.Printable(err.Error())) }
+// maxErrorLength bounds the errors that are shown, in runes.
+const maxErrorLength = 500
+
+// oneLine returns an error of client-go as a single printable line: it may span
+// several, and quote the API server.
+func oneLine(err error) error { return errors.New(printable.Line(err.Error(), maxErrorLength)) }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"strings"
 	"sync"
 	"time"
@@ -15,6 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
+
+	"github.com/kubeshore/kubeshore/internal/backoff"
 )
 
 const (
@@ -148,15 +149,15 @@ func (f *feed[T]) run(ctx context.Context) {
 	defer standIn.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	var pause backOff
+	delay := newBackoff()
 	for ctx.Err() == nil {
 		began := time.Now()
 		err := f.reflector.ListAndWatchWithContext(ctx)
 		if time.Since(began) > steadyTime {
-			pause = 0
+			delay.Reset()
 		}
 		if !isDenied(err) {
-			pause.wait(ctx)
+			sleepJittered(ctx, &delay)
 			continue
 		}
 		if f.instead != nil && f.endStead == nil {
@@ -165,7 +166,7 @@ func (f *feed[T]) run(ctx context.Context) {
 			f.instead.forget()                          // of another time
 			standIn.Go(func() { f.instead.run(inner) })
 		}
-		sleep(ctx, retryDenied)
+		_ = backoff.Sleep(ctx, retryDenied) // the loop checks ctx
 	}
 }
 
@@ -191,7 +192,7 @@ func (f *feed[T]) list(ctx context.Context, options metav1.ListOptions) (runtime
 // when it is time to list again.
 func (f *feed[T]) watch(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 	options.Watch = true
-	var pause backOff
+	delay := newBackoff()
 	for {
 		w, err := f.from.watch(ctx, options)
 		streams := options.SendInitialEvents != nil // which older servers don't know: then it is listed
@@ -214,7 +215,7 @@ func (f *feed[T]) watch(ctx context.Context, options metav1.ListOptions) (watch.
 			return nil, err
 		}
 		f.note(ctx, "watch", err)
-		pause.wait(ctx)
+		sleepJittered(ctx, &delay)
 	}
 }
 
@@ -271,22 +272,12 @@ func isStale(err error) bool {
 	return apierrors.IsResourceExpired(err) || apierrors.IsGone(err) || apierrors.HasStatusCause(err, metav1.CauseTypeResourceVersionTooLarge)
 }
 
-// backOff is how long the last pause was at most.
-type backOff time.Duration
+func newBackoff() backoff.Backoff { return backoff.Backoff{Min: minPause, Max: maxPause} }
 
-// wait waits twice as long as the last time, with full jitter.
-func (b *backOff) wait(ctx context.Context) {
-	*b = min(max(2**b, backOff(minPause)), backOff(maxPause))
-	sleep(ctx, minPause/2+rand.N(time.Duration(*b))) //nolint:gosec // not a secret
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
+// sleepJittered waits for the next delay with full jitter, but for at least half
+// of minPause, or until ctx ends.
+func sleepJittered(ctx context.Context, delay *backoff.Backoff) {
+	_ = backoff.Sleep(ctx, minPause/2+backoff.Jitter(delay.Next())) // the caller checks ctx
 }
 
 // pause is a watch that sees nothing, and ends after a time in such a way that

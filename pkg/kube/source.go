@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kubeshore/kubeshore/internal/wake"
 	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
@@ -42,8 +43,8 @@ type Follow struct {
 // keep the others from being followed.
 type Source struct {
 	load    func(context string) (*Cluster, error)
-	changed chan struct{}
-	due     chan struct{} // receives when wanted has changed, or the kubeconfig
+	changed wake.Trigger
+	due     wake.Trigger // fires when wanted has changed, or the kubeconfig
 	settled chan struct{} // closed when the first snapshot may be taken
 	settle  func()
 
@@ -58,8 +59,8 @@ type Source struct {
 func NewSource(load func(context string) (*Cluster, error)) *Source {
 	s := &Source{
 		load:    load,
-		changed: make(chan struct{}, 1),
-		due:     make(chan struct{}, 1),
+		changed: wake.NewTrigger(),
+		due:     wake.NewTrigger(),
 		settled: make(chan struct{}),
 	}
 	s.settle = sync.OnceFunc(func() { close(s.settled) })
@@ -72,7 +73,7 @@ func (s *Source) Set(want []Follow) {
 	s.mu.Lock()
 	s.wanted = slices.Clone(want)
 	s.mu.Unlock()
-	poke(s.due)
+	s.due.Fire()
 }
 
 // Reload has the kubeconfig read again. Contexts that are the same as before
@@ -81,12 +82,12 @@ func (s *Source) Reload() {
 	s.mu.Lock()
 	s.reload = true
 	s.mu.Unlock()
-	poke(s.due)
+	s.due.Fire()
 }
 
 // Changed receives a value when the snapshot may differ from the last one
 // taken; the first, once everything was read that could be.
-func (s *Source) Changed() <-chan struct{} { return s.changed }
+func (s *Source) Changed() <-chan struct{} { return s.changed.C() }
 
 // Ready waits until everything was read that can be, or for ten seconds. It
 // returns an error, a line that says why, if nothing can be read at all; an API
@@ -142,7 +143,7 @@ func (s *Source) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-s.due:
+		case <-s.due.C():
 		case <-again:
 		}
 	}
@@ -174,7 +175,7 @@ func (s *Source) reconcile(ctx context.Context, running *sync.WaitGroup) bool {
 		if want.Ingresses || want.Namespaces == nil && len(want.Services) > 0 {
 			changed = func() {
 				s.notify()
-				poke(s.due) // a Service may have to be read by itself: an Ingress's, or as listing is denied
+				s.due.Fire() // a Service may have to be read by itself: an Ingress's, or as listing is denied
 			}
 		}
 		f.update(ctx, running, want, loaded, err, changed)
@@ -203,7 +204,7 @@ func (s *Source) notify() {
 		}
 		s.settle()
 	}
-	poke(s.changed)
+	s.changed.Fire()
 }
 
 // complete tells whether all that is followed was read, or can't be.
@@ -225,11 +226,4 @@ func (s *Source) Snapshot() plan.Snapshot {
 		snapshot.Ingresses = append(snapshot.Ingresses, newIngresses(f.context, known)...)
 	}
 	return snapshot
-}
-
-func poke(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default: // it is said already
-	}
 }
