@@ -115,7 +115,7 @@ func TestReadyFaults(t *testing.T) {
 		"broken":            {apiServer(t, anyone(500)).URL, true, "Internal Server Error"},
 		"no right to list services": {
 			apiServer(t, anyone(403)).URL, true,
-			"may not list endpointslices in namespace a of context ctx, nor list pods; may not list services in namespace a of context ctx",
+			"not allowed to list endpointslices or pods in namespace a (context ctx); not allowed to list services in namespace a (context ctx)",
 		},
 	} {
 		cluster := &Cluster{Context: "ctx", Config: &rest.Config{Host: c.host, TLSClientConfig: rest.TLSClientConfig{Insecure: c.insecure}}}
@@ -170,9 +170,9 @@ func TestReadyWithWhatCanBeServed(t *testing.T) {
 	want := []string{
 		"context away: the API server https://127.0.0.1:1 can't be reached",
 		"no context gone",
-		"may not list endpointslices in namespace maynot of context ctx, nor list pods",
-		"may not list services in namespace maynot of context ctx",
 		"no services in namespace may of context ctx",
+		"not allowed to list endpointslices or pods in namespace maynot (context ctx)",
+		"not allowed to list services in namespace maynot (context ctx)",
 	}
 	if len(said) != len(want) {
 		t.Errorf("it says %d things, want %d: %q", len(said), len(want), said)

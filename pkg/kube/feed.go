@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -38,10 +37,10 @@ var errNoWatch = errors.New("it can't be watched")
 type reader interface {
 	list(context.Context, metav1.ListOptions) (runtime.Object, error)
 	watch(context.Context, metav1.ListOptions) (watch.Interface, error)
-	// denied says in a line that the verb was denied.
-	denied(verb string) string
-	// lacks says what the last list lacks, a line each.
-	lacks() []string
+	// denied returns the denial of a verb.
+	denied(verb string) denial
+	// missing returns the denials of the objects that the last list lacks.
+	missing() []denial
 }
 
 // feed keeps a store as the API server has it, by what the user may do: watch,
@@ -53,7 +52,7 @@ type feed[T metav1.Object] struct {
 	instead interface {       // stands in while listing is denied; may be nil
 		run(context.Context)
 		state() state
-		refusal() (text string, denied bool)
+		listDenial() *denial
 		forget()
 	}
 	standIn string // what it does, for the line that says so
@@ -64,16 +63,16 @@ type feed[T metav1.Object] struct {
 	mu      sync.Mutex
 	away    error             // why the API server doesn't answer; nil if it does
 	busy    bool              // that is as it has too much to do
-	refused map[string]string // what may not be done, a line for each verb
+	refused map[string]denial // by verb
 }
 
 // state is what there is to say of a feed.
 type state struct {
-	read   bool     // it has been
-	asked  bool     // or it is known why not
-	away   error    // why the API server doesn't answer; nil if it does
-	busy   bool     // that is as it has too much to do, which passes
-	denied []string // what may not be done, a line each
+	read   bool  // it has been
+	asked  bool  // or it is known why not
+	away   error // why the API server doesn't answer; nil if it does
+	busy   bool  // that is as it has too much to do, which passes
+	denied []limitation
 }
 
 // and adds what there is to say of another feed.
@@ -89,7 +88,7 @@ func (s *state) and(other state) {
 func newFeed[T metav1.Object](like T, from reader, keep func(T) T, explain func(error) error, changed func()) *feed[T] {
 	f := &feed[T]{
 		store: store[T]{keep: keep, changed: changed}, from: from, explain: explain,
-		refused: make(map[string]string),
+		refused: make(map[string]denial),
 	}
 	f.reflector = cache.NewReflectorWithOptions(&cache.ListWatch{
 		ListWithContextFunc:  f.list,
@@ -103,36 +102,40 @@ func (f *feed[T]) state() state {
 	_, s.read = f.read()
 	f.mu.Lock()
 	s.away, s.busy = f.away, f.busy
-	text, listless := f.refused["list"]
-	if !listless {
-		text = f.refused["watch"]
-	}
+	list, listless := f.refused["list"]
+	watch, watchless := f.refused["watch"]
 	f.mu.Unlock()
 	s.asked = s.read || s.away != nil && !s.busy || listless
-	if listless && f.instead != nil {
-		stead := f.instead.state()
-		if nor, vain := f.instead.refusal(); vain {
-			text += ", nor " + nor
-			stead.denied = nil
-		} else {
-			text += "; " + f.standIn
+	switch {
+	case listless:
+		limited := limitation{denial: list}
+		if f.instead != nil {
+			stead := f.instead.state()
+			if limited.fallback = f.instead.listDenial(); limited.fallback != nil {
+				stead.denied = nil
+			} else {
+				limited.instead = f.standIn
+			}
+			s.and(stead)
 		}
-		s.and(stead)
+		s.denied = append(s.denied, limited)
+	case watchless:
+		s.denied = append(s.denied, limitation{denial: watch, instead: fmt.Sprintf("listing them every %v", pollEvery)})
 	}
-	if text != "" {
-		s.denied = append(s.denied, text)
+	for _, d := range f.from.missing() {
+		s.denied = append(s.denied, limitation{denial: d})
 	}
-	s.denied = append(s.denied, f.from.lacks()...)
 	return s
 }
 
-// refusal says, without the place, that listing is denied.
-func (f *feed[T]) refusal() (text string, denied bool) {
+// listDenial returns the denial of listing; nil if listing is allowed.
+func (f *feed[T]) listDenial() *denial {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	text, denied = f.refused["list"]
-	text, _, _ = strings.Cut(strings.TrimPrefix(text, "may not "), " in ")
-	return text, denied
+	if d, denied := f.refused["list"]; denied {
+		return &d
+	}
+	return nil
 }
 
 // lost tells whether what was read isn't followed any more, as listing is denied.
@@ -230,9 +233,11 @@ func (f *feed[T]) note(ctx context.Context, verb string, err error) {
 	delete(f.refused, verb)
 	switch {
 	case apierrors.IsNotFound(err):
-		f.refused[verb] = f.from.denied(verb) + " (the API server doesn't know them)" + consequence(verb)
+		unserved := f.from.denied(verb)
+		unserved.unserved = true
+		f.refused[verb] = unserved
 	case isDenied(err):
-		f.refused[verb] = f.from.denied(verb) + consequence(verb)
+		f.refused[verb] = f.from.denied(verb)
 	case err != nil:
 		f.away, f.busy = f.explain(err), apierrors.IsTooManyRequests(err)
 	}
@@ -241,14 +246,6 @@ func (f *feed[T]) note(ctx context.Context, verb string, err error) {
 	if news {
 		f.changed()
 	}
-}
-
-// consequence says what is done instead of what was denied, but for what stands in.
-func consequence(verb string) string {
-	if verb == "watch" {
-		return fmt.Sprintf("; listing them every %v", pollEvery)
-	}
-	return ""
 }
 
 // isDenied tells whether the user may not do that, or nobody can: a server may

@@ -207,7 +207,10 @@ func (f *follower) problems() []string {
 	} else if f.away == nil {
 		f.away = s.away
 	}
-	lines := s.denied
+	lines := make([]string, 0, len(s.denied))
+	for _, limited := range s.denied {
+		lines = append(lines, limited.String())
+	}
 	for at, e := range f.scopes {
 		services, ok := e.services.read()
 		if ok && len(services) == 0 && at.namespace != "" && at.service == "" {

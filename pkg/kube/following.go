@@ -46,7 +46,7 @@ func newFollowing(c *clients, cluster *Cluster, at scope, want Follow, names []s
 	f.services = newFeed(&corev1.Service{}, services, keepService, explained, changed)
 	if len(names) > 0 {
 		f.named = newFeed(&corev1.Service{}, &some{collection: services, names: names}, keepService, explained, changed)
-		f.services.instead, f.services.standIn = f.named, fmt.Sprintf("asking for %d by name every %v", len(names), pollEvery)
+		f.services.instead, f.services.standIn = f.named, fmt.Sprintf("getting %d by name every %v", len(names), pollEvery)
 	}
 
 	slices := read

@@ -2,7 +2,6 @@ package kube
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"net/http"
 	"net/url"
@@ -127,32 +126,24 @@ func (f frank) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-func (c collection) denied(verb string) string {
-	return mayNot(verb, c.resource, c.namespace, c.context)
+func (c collection) denied(verb string) denial {
+	return denial{verb: verb, resource: c.resource, namespace: c.namespace, context: c.context}
 }
 
-func (collection) lacks() []string { return nil }
-
-func mayNot(verb, resource, namespace, context string) string {
-	where := "in namespace " + namespace
-	if namespace == "" {
-		where = "in all namespaces"
-	}
-	return fmt.Sprintf("may not %s %s %s of context %s", verb, resource, where, context)
-}
+func (collection) missing() []denial { return nil }
 
 // some reads Services by their names, which takes the right to get them.
 type some struct {
 	collection
 	names []string
 
-	mu      sync.Mutex
-	lacking []string // what the last list has not, with the reason
+	mu     sync.Mutex
+	absent []denial // the Services that the last list lacks
 }
 
 func (s *some) list(ctx context.Context, _ metav1.ListOptions) (runtime.Object, error) {
 	list := &corev1.ServiceList{}
-	var lacking []string
+	var absent []denial
 	var denied error
 	for _, name := range s.names {
 		var service corev1.Service
@@ -164,30 +155,30 @@ func (s *some) list(ctx context.Context, _ metav1.ListOptions) (runtime.Object, 
 			list.Items = append(list.Items, service)
 		case apierrors.IsForbidden(err):
 			denied = err
-			lacking = append(lacking, mayNot("get", s.resource+"/"+name, s.namespace, s.context))
+			absent = append(absent, denial{verb: "get", resource: s.resource + "/" + name, namespace: s.namespace, context: s.context})
 		case !apierrors.IsNotFound(err):
 			return nil, err
 		}
 	}
-	if denied != nil && len(lacking) == len(s.names) {
+	if denied != nil && len(absent) == len(s.names) {
 		return nil, denied
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.lacking = lacking
+	s.absent = absent
 	return list, nil
 }
 
-func (s *some) lacks() []string {
+func (s *some) missing() []denial {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.lacking
+	return s.absent
 }
 
 func (s *some) watch(context.Context, metav1.ListOptions) (watch.Interface, error) {
 	return nil, errNoWatch
 }
 
-func (s *some) denied(string) string {
-	return mayNot("get", s.resource, s.namespace, s.context)
+func (s *some) denied(string) denial {
+	return s.collection.denied("get")
 }

@@ -137,8 +137,8 @@ func becomes(t *testing.T, s *Source, want string) {
 func TestRightsAreLost(t *testing.T) {
 	t.Parallel()
 	for denied, want := range map[string]string{
-		"endpointslices": "web.shop:80 new; may not list endpointslices in namespace shop of context ctx; reading pods instead",
-		"services":       "web.shop:81 old; may not get services/secret in namespace shop of context ctx; may not list services in namespace shop of context ctx; asking for 2 by name every 10s",
+		"endpointslices": "web.shop:80 new; not allowed to list endpointslices in namespace shop (context ctx); reading pods instead",
+		"services":       "web.shop:81 old; not allowed to get services/secret in namespace shop (context ctx); not allowed to list services in namespace shop (context ctx); getting 2 by name every 10s",
 	} {
 		t.Run(denied, func(t *testing.T) {
 			t.Parallel()

@@ -44,7 +44,7 @@ type Follow struct {
 type Source struct {
 	load    func(context string) (*Cluster, error)
 	changed wake.Trigger
-	due     wake.Trigger // fires when wanted has changed, or the kubeconfig
+	due     wake.Trigger  // fires when wanted has changed, or the kubeconfig
 	settled chan struct{} // closed when the first snapshot may be taken
 	settle  func()
 

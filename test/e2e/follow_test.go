@@ -43,18 +43,18 @@ func TestLeastAccess(t *testing.T) {
 	}{
 		"no EndpointSlices": {
 			rules: []string{mayReadServices, mayReadPods},
-			says:  []string{"may not list endpointslices in namespace NS of context CTX; reading pods instead"},
+			says:  []string{"not allowed to list endpointslices in namespace NS (context CTX); reading pods instead"},
 		},
 		"no watch": {
 			rules: []string{mayListServices, mayListSlices},
 			says: []string{
-				"may not watch services in namespace NS of context CTX; listing them every 10s",
-				"may not watch endpointslices in namespace NS of context CTX; listing them every 10s",
+				"not allowed to watch services in namespace NS (context CTX); listing them every 10s",
+				"not allowed to watch endpointslices in namespace NS (context CTX); listing them every 10s",
 			},
 		},
 		"one service alone": {
 			rules: []string{mayGetWeb, mayReadEndpoints}, args: "--include web.NS",
-			says: []string{"may not list services in namespace NS of context CTX; asking for 1 by name every 10s"},
+			says: []string{"not allowed to list services in namespace NS (context CTX); getting 1 by name every 10s"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -89,7 +89,7 @@ func TestAccessIsGrantedLater(t *testing.T) {
 	d := up(t, "--kubeconfig", kubeconfig, "-n", ns)
 	d.says(t, "reading pods instead")
 	apply(t, roleOf(ns, mayReadServices, mayReadEndpoints, mayForward))
-	d.says(t, "no longer so: may not list endpointslices in namespace "+ns)
+	d.says(t, "no longer so: not allowed to list endpointslices in namespace "+ns)
 }
 
 // All namespaces, as they come and go.

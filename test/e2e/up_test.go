@@ -246,9 +246,9 @@ func TestRights(t *testing.T) {
 	apply(t, service(may, "web", 80, ""))
 	config, token := userMay(t, may, mayReadServices, mayReadEndpoints)
 
-	fault(t, "may not list services in namespace "+maynot, "up", "--kubeconfig", config, "-n", maynot)
+	fault(t, "not allowed to list services in namespace "+maynot, "up", "--kubeconfig", config, "-n", maynot)
 	d := up(t, "--kubeconfig", config, "-n", maynot+","+may)
-	d.says(t, "may not list services in namespace "+maynot)
+	d.says(t, "not allowed to list services in namespace "+maynot)
 	if _, err := resolve("web." + may); err != nil {
 		t.Error(err)
 	}
