@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	"github.com/kubeshore/kubeshore/internal/project"
 	"github.com/kubeshore/kubeshore/pkg/kube"
 	"github.com/kubeshore/kubeshore/pkg/loopback"
@@ -68,7 +70,7 @@ func (r *Resolved) addContext(s *Spec, file project.File, context project.Contex
 	if context.IngressController != "" {
 		name, namespace, _ := context.IngressController.Split()
 		options.Controller = plan.ServiceID{Context: found.Context, Namespace: namespace, Name: name}
-		follow.Services = append(follow.Services, options.Controller.String())
+		follow.Services = append(follow.Services, types.NamespacedName{Namespace: namespace, Name: name})
 		follow.Ingresses = true
 		if len(options.Include) > 0 {
 			options.Include = append(slices.Clip(options.Include), options.Controller.String())
@@ -78,18 +80,17 @@ func (r *Resolved) addContext(s *Spec, file project.File, context project.Contex
 	r.Plan.Contexts = append(r.Plan.Contexts, options)
 }
 
-// literal returns the Services that a pattern without wildcards names, as
-// name.namespace.
-func literal(pattern string, namespaces []string) []string {
+// literal returns the Services that a pattern without wildcards names.
+func literal(pattern string, namespaces []string) []types.NamespacedName {
 	if strings.ContainsAny(pattern, `*?[\`) {
 		return nil
 	}
-	if strings.Contains(pattern, ".") {
-		return []string{pattern}
+	if name, namespace, ok := strings.Cut(pattern, "."); ok {
+		return []types.NamespacedName{{Namespace: namespace, Name: name}}
 	}
-	services := make([]string, 0, len(namespaces))
+	services := make([]types.NamespacedName, 0, len(namespaces))
 	for _, namespace := range namespaces {
-		services = append(services, pattern+"."+namespace)
+		services = append(services, types.NamespacedName{Namespace: namespace, Name: pattern})
 	}
 	return services
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/sirupsen/logrus/hooks/test"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kubeshore/kubeshore/internal/project"
 	"github.com/kubeshore/kubeshore/pkg/kube"
@@ -72,8 +73,8 @@ func TestResolve(t *testing.T) {
 		"file only": {
 			file: everything,
 			follow: []kube.Follow{
-				{Context: "dev", Namespaces: []string{"shop", "data"}, Services: []string{"db.data"}, Ingresses: true},
-				{Context: staging, Services: []string{"nginx.ingress"}, Ingresses: true},
+				{Context: "dev", Namespaces: []string{"shop", "data"}, Services: []types.NamespacedName{{Namespace: "data", Name: "db"}}, Ingresses: true},
+				{Context: staging, Services: []types.NamespacedName{{Namespace: "ingress", Name: "nginx"}}, Ingresses: true},
 			},
 			options: []plan.ContextOptions{
 				{Context: "dev", Alias: "dev", Namespace: "shop", Include: []string{"web*", "db.data"}, Exclude: []string{"debug"}},
@@ -87,8 +88,8 @@ func TestResolve(t *testing.T) {
 			file: everything,
 			spec: Spec{Contexts: []string{"prod", "dev", "prod"}, Namespaces: []string{"a", "b", "a"}, Include: []string{"web"}, Exclude: []string{"x"}, LabelSelector: "app=web", FieldSelector: "metadata.name!=y"},
 			follow: []kube.Follow{
-				{Context: "prod", Namespaces: []string{"a", "b"}, Services: []string{"web.a", "web.b"}, Labels: "app=web", Fields: "metadata.name!=y", Ingresses: true},
-				{Context: "dev", Namespaces: []string{"a", "b"}, Services: []string{"web.a", "web.b"}, Labels: "app=web", Fields: "metadata.name!=y", Ingresses: true},
+				{Context: "prod", Namespaces: []string{"a", "b"}, Services: []types.NamespacedName{{Namespace: "a", Name: "web"}, {Namespace: "b", Name: "web"}}, Labels: "app=web", Fields: "metadata.name!=y", Ingresses: true},
+				{Context: "dev", Namespaces: []string{"a", "b"}, Services: []types.NamespacedName{{Namespace: "a", Name: "web"}, {Namespace: "b", Name: "web"}}, Labels: "app=web", Fields: "metadata.name!=y", Ingresses: true},
 			},
 			options: []plan.ContextOptions{
 				{Context: "prod", Alias: "prod", Namespace: "a", Include: []string{"web"}, Exclude: []string{"x"}},

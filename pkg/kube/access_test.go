@@ -18,6 +18,7 @@ import (
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 )
 
@@ -265,7 +266,7 @@ func TestNamedServiceAmongAllNamespaces(t *testing.T) {
 				return http.StatusOK
 			})
 			cluster := &Cluster{Context: "ctx", Config: &rest.Config{Host: server.URL, TLSClientConfig: rest.TLSClientConfig{Insecure: true}}}
-			_, err := follow(t, func(string) (*Cluster, error) { return cluster, nil }, Follow{Context: "ctx", Services: []string{"web.shop"}})
+			_, err := follow(t, func(string) (*Cluster, error) { return cluster, nil }, Follow{Context: "ctx", Services: []types.NamespacedName{{Namespace: "shop", Name: "web"}}})
 			if err != nil {
 				t.Fatal(err)
 			}

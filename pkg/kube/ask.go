@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/clientcmd"
 )
 
@@ -39,9 +40,9 @@ func (c *Cluster) NamespaceNames(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
-// ServiceNames asks the cluster for the names of the Services of namespaces, of all of
-// them if there are none, as name.namespace.
-func (c *Cluster) ServiceNames(ctx context.Context, namespaces []string) ([]string, error) {
+// ServiceNames lists the names of the Services in the given namespaces, or in all
+// if none are given.
+func (c *Cluster) ServiceNames(ctx context.Context, namespaces []string) ([]types.NamespacedName, error) {
 	clients, err := newClients(c)
 	if err != nil {
 		return nil, err
@@ -49,14 +50,14 @@ func (c *Cluster) ServiceNames(ctx context.Context, namespaces []string) ([]stri
 	if len(namespaces) == 0 {
 		namespaces = []string{metav1.NamespaceAll}
 	}
-	var names []string
+	var names []types.NamespacedName
 	for _, namespace := range namespaces {
 		var all corev1.ServiceList
 		if err := clients.core.Get().Namespace(namespace).Resource("services").Do(ctx).Into(&all); err != nil {
 			return nil, fmt.Errorf("context %s: services: %w", c.Context, oneLine(err))
 		}
 		for i := range all.Items {
-			names = append(names, all.Items[i].Name+"."+all.Items[i].Namespace)
+			names = append(names, nameOf(&all.Items[i]))
 		}
 	}
 	return names, nil

@@ -175,14 +175,13 @@ func (w Follow) scopes() map[scope][]string {
 		scopes[scope{}] = nil
 	}
 	for _, service := range w.Services {
-		name, namespace, _ := strings.Cut(service, ".")
-		whole := scope{namespace: namespace}
+		whole := scope{namespace: service.Namespace}
 		names, followed := scopes[whole]
 		switch {
 		case followed:
-			scopes[whole] = append(names, name)
+			scopes[whole] = append(names, service.Name)
 		default:
-			scopes[scope{namespace, name}] = nil
+			scopes[scope{service.Namespace, service.Name}] = nil
 		}
 	}
 	return scopes

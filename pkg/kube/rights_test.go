@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 )
 
@@ -143,7 +144,7 @@ func TestRightsAreLost(t *testing.T) {
 		t.Run(denied, func(t *testing.T) {
 			t.Parallel()
 			c := newChanging(t)
-			s, err := follow(t, c.load, Follow{Context: "ctx", Namespaces: []string{"shop"}, Services: []string{"web.shop", "secret.shop"}})
+			s, err := follow(t, c.load, Follow{Context: "ctx", Namespaces: []string{"shop"}, Services: []types.NamespacedName{{Namespace: "shop", Name: "web"}, {Namespace: "shop", Name: "secret"}}})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	"github.com/kubeshore/kubeshore/internal/wake"
 	"github.com/kubeshore/kubeshore/pkg/plan"
 )
@@ -31,9 +33,9 @@ type Follow struct {
 	// Labels and Fields select Services, as kubectl's --selector and
 	// --field-selector do; empty: all.
 	Labels, Fields string
-	// Services are Services, as name.namespace, that are followed whatever the
-	// namespaces are. Where Services can't be listed they are asked for by name.
-	Services []string
+	// Services are additional Services to follow, in any namespace. They are read
+	// by name where Services can't be listed.
+	Services []types.NamespacedName
 	// Ingresses says that these are followed too.
 	Ingresses bool
 }
