@@ -99,7 +99,7 @@ func newFeed[T metav1.Object](like T, from reader, keep func(T) T, explain func(
 
 func (f *feed[T]) state() state {
 	var s state
-	_, s.read = f.read()
+	s.read = f.loaded()
 	f.mu.Lock()
 	s.away, s.busy = f.away, f.busy
 	list, listless := f.refused["list"]

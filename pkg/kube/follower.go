@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -201,11 +202,6 @@ func (f *follower) state() state {
 // is away has one line, however many ask it and whatever each of them hears.
 func (f *follower) problems() []string {
 	s := f.state()
-	if s.away == nil {
-		f.away = nil
-	} else if f.away == nil {
-		f.away = s.away
-	}
 	lines := make([]string, 0, len(s.denied))
 	for _, limited := range s.denied {
 		lines = append(lines, limited.String())
@@ -219,8 +215,8 @@ func (f *follower) problems() []string {
 	if f.fault != nil {
 		lines = append(lines, f.unloaded())
 	}
-	if f.away != nil {
-		lines = append(lines, f.away.Error())
+	if s.away != nil {
+		lines = append(lines, cmp.Or(f.away, s.away).Error())
 	}
 	slices.Sort(lines)
 	return slices.Compact(lines)
@@ -271,16 +267,38 @@ func (f *follower) read() []string {
 // known returns what is known of the cluster.
 func (f *follower) known() known {
 	var all known
-	settled := true
 	for _, e := range f.scopes {
 		e.add(&all)
-		settled = settled && e.settled()
 	}
-	if settled {
-		f.leaving = nil
+	if f.settled() {
+		return all
 	}
 	for _, e := range f.leaving {
 		e.add(&all)
 	}
 	return all
+}
+
+// settled tells whether all scopes were read.
+func (f *follower) settled() bool {
+	for _, e := range f.scopes {
+		if !e.settled() {
+			return false
+		}
+	}
+	return true
+}
+
+// observe records why the API server doesn't answer, and lets what is no longer
+// needed go.
+func (f *follower) observe() {
+	switch s := f.state(); {
+	case s.away == nil:
+		f.away = nil
+	case f.away == nil:
+		f.away = s.away
+	}
+	if len(f.leaving) > 0 && f.settled() {
+		f.leaving = nil
+	}
 }

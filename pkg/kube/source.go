@@ -198,6 +198,11 @@ func (s *Source) reconcile(ctx context.Context, running *sync.WaitGroup) bool {
 
 // notify says that the snapshot may have changed, once the first may be taken.
 func (s *Source) notify() {
+	s.mu.Lock()
+	for _, f := range s.followers {
+		f.observe()
+	}
+	s.mu.Unlock()
 	select {
 	case <-s.settled:
 	default:

@@ -29,6 +29,13 @@ func (s *store[T]) read() ([]T, bool) {
 	return slices.Collect(maps.Values(s.objects)), s.objects != nil
 }
 
+// loaded reports whether the objects were ever read.
+func (s *store[T]) loaded() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.objects != nil
+}
+
 // forget has it as if nothing was ever read.
 func (s *store[T]) forget() {
 	s.mu.Lock()
