@@ -1,5 +1,5 @@
-// Package credential keeps a credential plugin of a kubeconfig from being run
-// over and over when it fails: each run may open a browser window.
+// Package credential limits how often the credential plugin of a kubeconfig runs
+// when it fails: each run may open a browser window.
 package credential
 
 import (
@@ -13,49 +13,53 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/transport"
 
+	"github.com/kubeshore/kubeshore/internal/backoff"
 	"github.com/kubeshore/kubeshore/pkg/fwd"
 )
 
-// A plugin that failed is not run again for the first of these; each further
-// time in a row the wait is twice as long, up to the second.
+// After a failure the plugin isn't run for minPluginInterval. The interval doubles
+// with each failure in a row, up to maxPluginInterval.
 const (
-	firstWait = 30 * time.Second
-	maxWait   = 10 * time.Minute
+	minPluginInterval = 30 * time.Second
+	maxPluginInterval = 10 * time.Minute
 )
 
-// refused is what the plugin's credentials are if they were renewed and still
-// lead to 401. It also is what becomes of a plugin that fails after a 401:
-// client-go keeps the old credentials then, and tells its log alone.
-const refused = "the API server does not accept what it gives"
+// rejectedText is the reason for a failure if the credentials were renewed and the
+// API server still responds with 401. It also stands for a plugin that fails after
+// a 401: client-go then keeps the old credentials, and only logs the failure.
+const rejectedText = "the API server rejects its credentials"
 
-// Gate stands between the requests to one cluster and the credential plugin of
-// its user: one request at a time asks client-go for credentials, which runs
-// the plugin if it has none that are good, and after a failure all requests
-// fail with the same [fwd.UnreachedError] until a wait is over. All that talk
-// to the cluster go through one Gate.
+// Gate stands between the requests to one cluster and the credential plugin of its
+// user. One request at a time asks client-go for credentials, which runs the
+// plugin if it has no valid ones. After a failure all requests fail with the same
+// [fwd.UnreachedError] until a delay is over. All clients of a cluster share one
+// Gate.
 type Gate struct {
 	context string
-	turn    chan struct{} // full while one asks client-go
+	sem     chan struct{} // full while a request asks client-go
 
 	mu         sync.Mutex
-	generation int           // of the credentials: how often they were renewed or given up
-	suspect    bool          // they were renewed after a 401, and not accepted since
-	failure    error         // of the last run; nil once it is to be run again
-	until      time.Time     // when that is
-	wait       time.Duration // how long the last wait was; 0 after a success
+	generation int   // of the credentials: how often they were renewed or given up
+	suspect    bool  // they were renewed after a 401, and not accepted since
+	failure    error // the last one; requests get it until retryAt
+	retryAt    time.Time
+	delay      backoff.Backoff // before the next run
 }
 
-// NewGate returns a gate for the context of that name.
-func NewGate(context string) *Gate {
-	return &Gate{context: context, turn: make(chan struct{}, 1)}
+// NewGate returns a Gate for the named context.
+func NewGate(contextName string) *Gate {
+	return &Gate{
+		context: contextName, sem: make(chan struct{}, 1),
+		delay: backoff.Backoff{Min: minPluginInterval, Max: maxPluginInterval},
+	}
 }
 
-// Config is config.TransportConfig, with the gate before its credential plugin,
-// if it has one. TLS client certificates of the plugin's are kept as client-go
-// has them. A nil Gate lets everything through.
+// Config returns config.TransportConfig, with the Gate in front of the credential
+// plugin, if there is one. It doesn't change how client-go handles TLS client
+// certificates of a plugin. A nil Gate lets every request through.
 func (g *Gate) Config(config *rest.Config) (*transport.Config, error) {
 	conf, err := config.TransportConfig()
-	if err != nil || g == nil || !conf.HasCertCallback() { // it is the plugin's
+	if err != nil || g == nil || !conf.HasCertCallback() { // only plugins have the callback
 		return conf, err
 	}
 	plugin := conf.WrapTransport
@@ -63,20 +67,20 @@ func (g *Gate) Config(config *rest.Config) (*transport.Config, error) {
 		if config.WrapTransport != nil {
 			next = config.WrapTransport(next)
 		}
-		return &gated{gate: g, plugin: plugin, next: next}
+		return &gatedTransport{gate: g, plugin: plugin, next: next}
 	}
 	return conf, nil
 }
 
-// gated is a transport whose requests have the plugin's credentials.
-type gated struct {
+// gatedTransport adds the plugin's credentials to requests.
+type gatedTransport struct {
 	gate   *Gate
-	plugin transport.WrapperFunc // client-go's, which runs it
+	plugin transport.WrapperFunc // client-go's, which runs the plugin
 	next   http.RoundTripper
 }
 
-func (t *gated) RoundTrip(req *http.Request) (*http.Response, error) {
-	authorization, generation, err := t.gate.ask(req.Context(), t.plugin)
+func (t *gatedTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	authorization, generation, err := t.gate.credentials(req.Context(), t.plugin)
 	if err != nil {
 		if req.Body != nil {
 			_ = req.Body.Close()
@@ -99,38 +103,37 @@ func (t *gated) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 // WrappedRoundTripper lets client-go find the transport's TLS configuration.
-func (t *gated) WrappedRoundTripper() http.RoundTripper { return t.next }
+func (t *gatedTransport) WrappedRoundTripper() http.RoundTripper { return t.next }
 
-// ask returns the Authorization header of a request, which is empty if the
-// plugin gives certificates, and the generation of the credentials.
-func (g *Gate) ask(ctx context.Context, plugin transport.WrapperFunc) (authorization string, generation int, err error) {
-	if err := g.take(ctx); err != nil {
+// credentials returns the Authorization header for a request, and the generation
+// of the credentials. The header is empty if the plugin provides certificates.
+func (g *Gate) credentials(ctx context.Context, plugin transport.WrapperFunc) (authorization string, generation int, err error) {
+	if err := g.acquire(ctx); err != nil {
 		return "", 0, err
 	}
-	if err := g.waiting(); err != nil {
-		g.give()
+	if err := g.lastFailure(); err != nil {
+		g.release()
 		return "", 0, err
 	}
-	authorization, mine, err := g.request(ctx, plugin, http.StatusOK)
-	if !mine {
+	authorization, completed, err := g.probe(ctx, plugin, http.StatusOK)
+	if !completed {
 		return "", 0, err
 	}
-	defer g.give()
+	defer g.release()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if err != nil {
-		// The rest of client-go's text is advice of many lines.
+		// client-go appends several lines of advice.
 		reason, _, _ := strings.Cut(strings.TrimPrefix(err.Error(), "getting credentials: "), "\n")
-		return "", 0, g.failLocked("it gave nothing: " + reason)
+		return "", 0, g.failLocked(reason)
 	}
 	return authorization, g.generation, nil
 }
 
-// rejected takes that the API server said 401 to credentials of the generation
-// given, and renews them; if they were renewed only just, it gives up on them
-// for a while.
+// rejected handles a 401 in response to credentials of the given generation: it
+// renews them or, if they were just renewed, starts a delay.
 func (g *Gate) rejected(ctx context.Context, plugin transport.WrapperFunc, generation int) {
-	if g.take(ctx) != nil {
+	if g.acquire(ctx) != nil {
 		return
 	}
 	g.mu.Lock()
@@ -139,108 +142,108 @@ func (g *Gate) rejected(ctx context.Context, plugin transport.WrapperFunc, gener
 		g.generation++
 		g.suspect = renew
 		if !renew {
-			_ = g.failLocked(refused)
+			_ = g.failLocked(rejectedText)
 		}
 	}
 	g.mu.Unlock()
 	if !renew {
-		g.give()
+		g.release()
 		return
 	}
-	// That client-go is told of a 401 is what makes it run the plugin. Its
-	// failure is in client-go's log only, and in the next answer.
-	if _, mine, _ := g.request(ctx, plugin, http.StatusUnauthorized); mine {
-		g.give()
+	// A 401 makes client-go run the plugin. If the plugin fails, client-go only logs
+	// that, and the next request gets a 401 too.
+	if _, completed, _ := g.probe(ctx, plugin, http.StatusUnauthorized); completed {
+		g.release()
 	}
 }
 
-// accepted takes that credentials are good.
+// accepted records that credentials of the given generation are valid.
 func (g *Gate) accepted(generation int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.generation == generation {
-		g.suspect, g.wait = false, 0
+		g.suspect = false
+		g.delay.Reset()
 	}
 }
 
-// waiting returns the last failure as long as its wait isn't over.
-func (g *Gate) waiting() error {
+// lastFailure returns the last failure until its delay is over.
+func (g *Gate) lastFailure() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.failure != nil && !time.Now().Before(g.until) {
-		g.failure = nil
+	if g.failure != nil && time.Now().Before(g.retryAt) {
+		return g.failure
 	}
-	return g.failure
+	return nil
 }
 
+// failLocked records a failure, and returns it as an error. g.mu must be held.
 func (g *Gate) failLocked(reason string) error {
-	g.wait = min(max(firstWait, 2*g.wait), maxWait)
-	g.until = time.Now().Add(g.wait)
+	g.retryAt = time.Now().Add(g.delay.Next())
 	g.failure = &fwd.UnreachedError{Why: fwd.Denied, Err: fmt.Errorf(
-		"the credential plugin of context %s fails: %s; it is not run again before %s; log in again, or run it by hand to see why",
-		g.context, reason, g.until.Format(time.TimeOnly),
+		"context %s: credential plugin failed: %s; next attempt after %s; log in again, or run the plugin by hand to see why",
+		g.context, reason, g.retryAt.Format(time.TimeOnly),
 	)}
 	return g.failure
 }
 
-// take waits for the turn to ask client-go.
-func (g *Gate) take(ctx context.Context) error {
+// acquire waits until no other request asks client-go.
+func (g *Gate) acquire(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	select {
-	case g.turn <- struct{}{}:
+	case g.sem <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 }
 
-func (g *Gate) give() { <-g.turn }
+func (g *Gate) release() { <-g.sem }
 
-// request lets client-go put credentials on a request that goes nowhere, and
-// answers it with the status given. If ctx ends while the plugin runs, which
-// nobody can end, request returns all the same, and mine is false: the turn is
-// the plugin's until it ends.
-func (g *Gate) request(ctx context.Context, plugin transport.WrapperFunc, status int) (authorization string, mine bool, err error) {
-	type outcome struct {
+// probe makes client-go add credentials to a request that isn't sent, and answers
+// it with the given status. Nothing can stop a running plugin: if ctx ends first,
+// probe returns with completed = false, and releases g when the plugin exits.
+// Otherwise the caller must release g.
+func (g *Gate) probe(ctx context.Context, plugin transport.WrapperFunc, status int) (authorization string, completed bool, err error) {
+	type result struct {
 		authorization string
 		err           error
 	}
-	ended, left := make(chan outcome), make(chan struct{})
+	done, abandoned := make(chan result), make(chan struct{})
 	go func() {
-		authorization, err := request(context.WithoutCancel(ctx), plugin, status)
+		authorization, err := probe(context.WithoutCancel(ctx), plugin, status)
 		select {
-		case ended <- outcome{authorization, err}:
-		case <-left:
-			g.give()
+		case done <- result{authorization, err}:
+		case <-abandoned:
+			g.release()
 		}
 	}()
 	select {
-	case o := <-ended:
-		return o.authorization, true, o.err
+	case r := <-done:
+		return r.authorization, true, r.err
 	case <-ctx.Done():
-		close(left)
+		close(abandoned)
 		return "", false, context.Cause(ctx)
 	}
 }
 
-func request(ctx context.Context, plugin transport.WrapperFunc, status int) (authorization string, err error) {
+func probe(ctx context.Context, plugin transport.WrapperFunc, status int) (authorization string, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "/", nil)
 	if err != nil {
 		return "", err
 	}
-	resp, err := plugin(answer(status)).RoundTrip(req)
+	resp, err := plugin(echoTransport(status)).RoundTrip(req)
 	if err != nil {
 		return "", err
 	}
 	return resp.Header.Get("Authorization"), resp.Body.Close()
 }
 
-// answer is a transport that answers with a status, and with the request's own
-// headers.
-type answer int
+// echoTransport responds with a status, and with the request's own headers.
+type echoTransport int
 
-func (a answer) RoundTrip(req *http.Request) (*http.Response, error) {
-	return &http.Response{StatusCode: int(a), Header: req.Header, Body: http.NoBody, Request: req}, nil
+func (e echoTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	return &http.Response{StatusCode: int(e), Header: req.Header, Body: http.NoBody, Request: req}, nil
 }

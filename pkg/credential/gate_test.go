@@ -23,13 +23,13 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// plugin is a credential plugin that gives the token in a file, and counts its
-// runs.
+// plugin is a credential plugin that prints a file, and counts its runs. As an
+// http.RoundTripper it is the API server.
 type plugin struct {
 	t             *testing.T
-	runs, token   string // files
-	authorization string // what the last request came with
-	status        int    // what requests are answered with
+	runs, output  string // files
+	authorization string // of the last request
+	status        int    // of responses
 }
 
 func newPlugin(t *testing.T) *plugin {
@@ -38,13 +38,13 @@ func newPlugin(t *testing.T) *plugin {
 		t.Skip(err)
 	}
 	dir := t.TempDir()
-	return &plugin{t: t, runs: filepath.Join(dir, "runs"), token: filepath.Join(dir, "token"), status: http.StatusOK}
+	return &plugin{t: t, runs: filepath.Join(dir, "runs"), output: filepath.Join(dir, "output"), status: http.StatusOK}
 }
 
-// gives sets what the plugin gives; it fails at the empty token.
-func (p *plugin) gives(token string) {
+// setOutput sets the plugin's output. The plugin fails if it is empty.
+func (p *plugin) setOutput(text string) {
 	p.t.Helper()
-	if err := errors.Join(os.RemoveAll(p.token), os.WriteFile(p.token, []byte(token), 0o600)); err != nil {
+	if err := errors.Join(os.RemoveAll(p.output), os.WriteFile(p.output, []byte(text), 0o600)); err != nil {
 		p.t.Fatal(err)
 	}
 }
@@ -52,11 +52,11 @@ func (p *plugin) gives(token string) {
 func (p *plugin) config() *rest.Config {
 	return &rest.Config{Host: "https://127.0.0.1:1", ExecProvider: &clientcmdapi.ExecConfig{
 		APIVersion: "client.authentication.k8s.io/v1", InteractiveMode: clientcmdapi.NeverExecInteractiveMode,
-		Command: "sh", Args: []string{"-c", `echo >> "$0"; test -s "$1" && cat "$1"`, p.runs, p.token},
+		Command: "sh", Args: []string{"-c", `echo >> "$0"; test -s "$1" && cat "$1"`, p.runs, p.output},
 	}}
 }
 
-// credentials is what a plugin says.
+// credentials returns a plugin's output.
 func credentials(token, more string) string {
 	return fmt.Sprintf(`{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":{"token":%q%s}}`, token, more)
 }
@@ -66,7 +66,8 @@ func (p *plugin) RoundTrip(req *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: p.status, Body: http.NoBody}, nil
 }
 
-// request sends one and returns its error, and how often the plugin has run.
+// request sends a request, and returns the number of the plugin's runs so far and
+// the request's error.
 func (p *plugin) request(client http.RoundTripper) (runs int, err error) {
 	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "https://127.0.0.1:1/", nil)
 	if err != nil {
@@ -89,12 +90,12 @@ func (p *plugin) client() http.RoundTripper {
 	return conf.WrapTransport(p)
 }
 
-// A plugin that fails is run again after 30 seconds, then after twice as long
-// each time, up to ten minutes; a success makes all good again.
-func TestWaits(t *testing.T) {
+// A failing plugin runs again after 30 seconds. The interval doubles up to ten
+// minutes, and is 30 seconds again after a success.
+func TestFailingPluginBacksOff(t *testing.T) {
 	p := newPlugin(t)
 	synctest.Test(t, func(t *testing.T) {
-		p.gives("")
+		p.setOutput("")
 		client := p.client()
 		start := time.Now()
 		want := 0
@@ -104,51 +105,51 @@ func TestWaits(t *testing.T) {
 				runs, err := p.request(client)
 				var denied *fwd.UnreachedError
 				if !errors.As(err, &denied) || denied.Why != fwd.Denied || !strings.Contains(err.Error(), "exit code 1") || runs != want {
-					t.Fatalf("%v: %d runs, want %d: %v", time.Since(start), runs, want, err)
+					t.Fatalf("after %v: got %d runs, want %d: %v", time.Since(start), runs, want, err)
 				}
 			}
 			<-time.After(wait*time.Second - time.Nanosecond)
 			if runs, _ := p.request(client); runs != want {
-				t.Fatalf("%v: %d runs, want %d", time.Since(start), runs, want)
+				t.Fatalf("after %v: got %d runs, want %d", time.Since(start), runs, want)
 			}
 			<-time.After(time.Nanosecond)
 		}
-		p.gives(credentials("token", fmt.Sprintf(`,"expirationTimestamp":%q`, time.Now().Add(time.Hour).Format(time.RFC3339))))
+		p.setOutput(credentials("token", fmt.Sprintf(`,"expirationTimestamp":%q`, time.Now().Add(time.Hour).Format(time.RFC3339))))
 		if runs, err := p.request(client); runs != want+1 || err != nil || p.authorization != "Bearer token" {
-			t.Fatalf("%d runs, %v, %q", runs, err, p.authorization)
+			t.Fatalf("got %d runs, error %v, authorization %q, want %d, none, Bearer token", runs, err, p.authorization, want+1)
 		}
-		p.gives("")
+		p.setOutput("")
 		<-time.After(time.Hour + time.Second)
-		for range 2 { // expired
+		for range 2 { // the credentials have expired
 			if runs, err := p.request(client); runs != want+2 || err == nil {
-				t.Errorf("%d runs, %v", runs, err)
+				t.Errorf("got %d runs, error %v, want %d and an error", runs, err, want+2)
 			}
 		}
 		<-time.After(30 * time.Second)
 		if runs, _ := p.request(client); runs != want+3 {
-			t.Errorf("%d runs: the first wait isn't short again", runs)
+			t.Errorf("30s after the first failure since the success: got %d runs, want %d", runs, want+3)
 		}
 	})
 }
 
-// What the API server says 401 to is renewed once, and then only after a wait,
-// whether the plugin fails or gives what isn't accepted.
-func TestWaitsAfterRefusals(t *testing.T) {
+// After a 401 credentials are renewed once, then only after an interval, whether
+// the plugin fails or its new credentials are rejected too.
+func TestRejectedCredentialsBackOff(t *testing.T) {
 	for _, then := range []string{"", credentials("other", "")} {
 		p := newPlugin(t)
 		synctest.Test(t, func(t *testing.T) {
-			p.gives(credentials("token", ""))
+			p.setOutput(credentials("token", ""))
 			client := p.client()
 			request := func(want int, fails bool) {
 				t.Helper()
 				if runs, err := p.request(client); runs != want || (err != nil) != fails {
-					t.Fatalf("%d runs, %v; want %d", runs, err, want)
+					t.Fatalf("got %d runs, error %v; want %d, error %v", runs, err, want, fails)
 				}
 			}
 			request(1, false)
 			p.status = http.StatusUnauthorized
-			p.gives(then)
-			request(2, false) // 401, which makes the plugin run
+			p.setOutput(then)
+			request(2, false) // the 401 makes the plugin run
 			request(2, false) // 401 again
 			for range 3 {
 				request(2, true)
@@ -170,24 +171,23 @@ func TestWaitsAfterRefusals(t *testing.T) {
 	}
 }
 
-// Secrets of a plugin that says nonsense aren't told on.
-func TestNonsense(t *testing.T) {
-	for _, says := range []string{"s3cr3t", `{"token":"s3cr3t"`, credentials("", `,"clientKeyData":"s3cr3t"`)} {
+// Errors don't show the output of a plugin, which may contain secrets.
+func TestInvalidOutputStaysSecret(t *testing.T) {
+	for _, output := range []string{"s3cr3t", `{"token":"s3cr3t"`, credentials("", `,"clientKeyData":"s3cr3t"`)} {
 		p := newPlugin(t)
-		p.gives(says)
+		p.setOutput(output)
 		_, err := p.request(p.client())
 		if err == nil || strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), "s3cr3t") {
-			t.Errorf("%s: %v", says, err)
+			t.Errorf("output %s: got error %v, want a line without s3cr3t", output, err)
 		}
 	}
 }
 
-// Without a plugin there is no gate; and a nil Gate is none.
-func TestNoPlugin(t *testing.T) {
+func TestConfigWithoutPlugin(t *testing.T) {
 	for _, gate := range []*credential.Gate{nil, credential.NewGate("ctx")} {
 		conf, err := gate.Config(&rest.Config{Host: "https://127.0.0.1:1", BearerToken: "t"})
 		if err != nil || conf.WrapTransport != nil {
-			t.Errorf("got %+v, %v", conf, err)
+			t.Errorf("gate %v: got %+v, %v, want no WrapTransport", gate, conf, err)
 		}
 	}
 }

@@ -204,7 +204,7 @@ current-context: ctx
 	}
 	for range 3 {
 		_, err := follow(t, func(string) (*Cluster, error) { return cluster, nil }, Follow{Context: "ctx", Namespaces: []string{"a", "b", "c"}})
-		if err == nil || !strings.Contains(err.Error(), "the credential plugin of context ctx fails: it gave nothing: exec: executable sh failed with exit code 1; it is not run again before ") {
+		if err == nil || !strings.Contains(err.Error(), "context ctx: credential plugin failed: exec: executable sh failed with exit code 1; next attempt after ") {
 			t.Errorf("got %v", err)
 		}
 	}

@@ -107,12 +107,12 @@ func TestPluginFails(t *testing.T) {
 			mustExchange(t, c, u.apiServer, WebSocket)
 			u.good.Store("second")
 			u.has(t, "")
-			return 2, "does not accept"
+			return 2, "rejects its credentials"
 		},
 		"and gives what is refused": func(u *user, _ *cluster) (int, string) {
 			u.good.Store("none")
 			u.has(t, "some")
-			return 2, "does not accept"
+			return 2, "rejects its credentials"
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -126,7 +126,7 @@ func TestPluginFails(t *testing.T) {
 				}
 			}
 			asked := u.requests()
-			text := wantUnreached(t, c, fwd.Denied, "run it by hand")
+			text := wantUnreached(t, c, fwd.Denied, "run the plugin by hand")
 			if n := u.runs(); n != runs || !strings.Contains(text, says) {
 				t.Errorf("the plugin ran %d times, want %d: %s", n, runs, text)
 			}
