@@ -1,5 +1,6 @@
-// Package kube reads clusters: it finds them by kubeconfig, says what may not be
-// read there, and follows Services and EndpointSlices as snapshots for fwd.
+// Package kube reads clusters: it loads contexts from the kubeconfig, watches
+// Services, EndpointSlices and Ingresses as far as the user's permissions allow,
+// and provides them as snapshots.
 package kube
 
 import (
@@ -27,91 +28,91 @@ type Cluster struct {
 	Context   string // its name in the kubeconfig
 	Namespace string // its default namespace
 	Config    *rest.Config
-	Gate      *credential.Gate // before the credential plugin of Config; may be nil
+	Gate      *credential.Gate // guards the credential plugin of Config; may be nil
 
-	proxy string // Config's, as the kubeconfig has it
+	proxyURL string // from the kubeconfig
 }
 
-// same tells whether two are reached and asked in the same way.
+// same reports whether c and other have the same address, credentials and
+// connection settings.
 func (c *Cluster) same(other *Cluster) bool {
-	if other == nil || c.proxy != other.proxy {
+	if other == nil || c.proxyURL != other.proxyURL {
 		return false
 	}
 	a, b := rest.CopyConfig(c.Config), rest.CopyConfig(other.Config)
-	a.Proxy, b.Proxy = nil, nil // functions are never the same
+	a.Proxy, b.Proxy = nil, nil // functions never compare equal
 	return reflect.DeepEqual(a, b)
 }
 
-// missingError is that there is no kubeconfig with a context at any of the paths.
-type missingError struct{ paths string }
+// noKubeconfigError reports that none of the paths has a kubeconfig with a context.
+type noKubeconfigError struct{ paths string }
 
-func (e missingError) Error() string {
-	return fmt.Sprintf("no kubeconfig with a context at %s; name one by --kubeconfig or KUBECONFIG (plain sudo drops KUBECONFIG: sudo -E keeps it)", e.paths)
+func (e noKubeconfigError) Error() string {
+	return fmt.Sprintf("no kubeconfig with a context found at %s; set --kubeconfig or KUBECONFIG (plain sudo drops KUBECONFIG, sudo -E keeps it)", e.paths)
 }
 
-// Load finds the named context, or the current one if the name is empty, in
-// the given kubeconfig, or where kubectl would look if that is empty. It
-// doesn't connect. userAgent is what the API server is told.
-func Load(kubeconfig, context, userAgent string) (*Cluster, error) {
+// Load returns the named context, or the current one if the name is empty. It
+// reads the given kubeconfig or, if that is empty, the files that kubectl would
+// read. It doesn't connect. userAgent is sent to the API server.
+func Load(kubeconfig, name, userAgent string) (*Cluster, error) {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = kubeconfig
 	raw, err := rules.Load()
 	switch {
 	case errors.Is(err, fs.ErrNotExist) || err == nil && len(raw.Contexts) == 0:
-		return nil, missingError{strings.Join(rules.GetLoadingPrecedence(), ", ")}
+		return nil, noKubeconfigError{strings.Join(rules.GetLoadingPrecedence(), ", ")}
 	case err != nil:
 		return nil, fmt.Errorf("kubeconfig: %w", err)
 	}
-	if context == "" {
-		context = raw.CurrentContext
+	if name == "" {
+		name = raw.CurrentContext
 	}
-	if context == "" {
-		return nil, fmt.Errorf("the kubeconfig has no current context; choose one by --context: %s", contexts(raw))
+	if name == "" {
+		return nil, fmt.Errorf("the kubeconfig has no current context; choose one with --context: %s", contextNames(raw))
 	}
-	if raw.Contexts[context] == nil {
-		return nil, fmt.Errorf("the kubeconfig has no context %q; it has: %s", context, contexts(raw))
+	if raw.Contexts[name] == nil {
+		return nil, fmt.Errorf("no context %q in the kubeconfig; available: %s", name, contextNames(raw))
 	}
-	client := clientcmd.NewNonInteractiveClientConfig(*raw, context, &clientcmd.ConfigOverrides{}, rules)
+	client := clientcmd.NewNonInteractiveClientConfig(*raw, name, &clientcmd.ConfigOverrides{}, rules)
 	config, err := client.ClientConfig()
 	if err != nil {
-		return nil, fmt.Errorf("context %s: %w", context, oneLine(err))
+		return nil, fmt.Errorf("context %s: %w", name, oneLine(err))
 	}
 	namespace, _, err := client.Namespace()
 	if err != nil {
-		return nil, fmt.Errorf("context %s: %w", context, oneLine(err))
+		return nil, fmt.Errorf("context %s: %w", name, oneLine(err))
 	}
 	config.UserAgent = userAgent
-	config.QPS = -1 // a handful of watches needs no throttling
-	cluster := &Cluster{Context: context, Namespace: namespace, Config: config, Gate: credential.NewGate(context)}
-	if of := raw.Clusters[raw.Contexts[context].Cluster]; of != nil {
-		cluster.proxy = of.ProxyURL
+	config.QPS = -1 // a handful of watches needs no rate limit
+	cluster := &Cluster{Context: name, Namespace: namespace, Config: config, Gate: credential.NewGate(name)}
+	if entry := raw.Clusters[raw.Contexts[name].Cluster]; entry != nil {
+		cluster.proxyURL = entry.ProxyURL
 	}
 	return cluster, nil
 }
 
-// Server returns the API server's address as a user may read it: without a
-// password that the kubeconfig has in it.
+// Server returns the API server's URL for display, without a password.
 func (c *Cluster) Server() string {
 	address, err := url.Parse(c.Config.Host)
 	if err != nil {
-		return "of the kubeconfig"
+		return "(invalid URL)"
 	}
 	return address.Redacted()
 }
 
-// Files returns the paths of the kubeconfig files that Load reads, whether they
-// are there or not.
+// Files returns the paths of the kubeconfig files that Load reads, including
+// those that don't exist.
 func Files(kubeconfig string) []string {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = kubeconfig
 	return rules.GetLoadingPrecedence()
 }
 
-// Label makes a DNS label (RFC 1123) of a context's name, which may be anything:
-// an ARN, a URL, a mail address.
-func Label(context string) string {
+// Label makes a DNS label (RFC 1123) of a context's name, which may be any text:
+// an ARN, a URL, an email address.
+func Label(name string) string {
 	var b strings.Builder
-	for _, r := range strings.ToLower(context) {
+	for _, r := range strings.ToLower(name) {
 		if r < 'a' || r > 'z' {
 			if r < '0' || r > '9' {
 				r = '-'
@@ -121,18 +122,18 @@ func Label(context string) string {
 	}
 	label := strings.Trim(b.String(), "-")
 	if len(label) > dnsname.MaxLabel {
-		label = strings.Trim(label[len(label)-dnsname.MaxLabel:], "-") // what tells contexts apart is at the end, as a rule
+		label = strings.Trim(label[len(label)-dnsname.MaxLabel:], "-") // names usually differ at the end
 	}
 	return cmp.Or(label, "context")
 }
 
-func contexts(raw *clientcmdapi.Config) string {
+func contextNames(raw *clientcmdapi.Config) string {
 	return strings.Join(slices.Sorted(maps.Keys(raw.Contexts)), ", ")
 }
 
-// maxErrorLength bounds the errors that are shown, in runes.
+// maxErrorLength limits the errors that are shown, in runes.
 const maxErrorLength = 500
 
-// oneLine returns an error of client-go as a single printable line: it may span
+// oneLine returns err as a single printable line: errors of client-go may span
 // several, and quote the API server.
 func oneLine(err error) error { return errors.New(printable.Line(err.Error(), maxErrorLength)) }

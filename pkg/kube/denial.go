@@ -2,8 +2,8 @@ package kube
 
 import "fmt"
 
-// denial is a kind of request that the API server refuses, because the user lacks
-// the permission or because it doesn't serve the resource.
+// denial describes requests that the API server rejects because the user lacks the
+// permission, or because it doesn't serve the resource.
 type denial struct {
 	verb, resource string // the resource may have an object's name: services/web
 	namespace      string // empty: all namespaces
@@ -15,7 +15,7 @@ type denial struct {
 type limitation struct {
 	denial
 	fallback *denial // the fallback's denial, if it is denied as well
-	instead  string  // what is done instead; empty: nothing
+	instead  string  // the replacement that is in use; empty if there is none
 }
 
 // String describes the limitation in a line for the user.

@@ -12,26 +12,26 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/fwd"
 )
 
-// explain says in one line what is wrong with the API server.
+// explain returns an error of a request to the API server as one line for the user.
 func explain(err error, cluster *Cluster) error {
 	server := cluster.Server()
 	var certificate *tls.CertificateVerificationError
-	var unreachable *url.Error
-	var denied *fwd.UnreachedError
+	var request *url.Error
+	var plugin *fwd.UnreachedError
 	var op *net.OpError
 	switch {
-	case errors.As(err, &denied): // by the gate; it names the context
-		return oneLine(denied)
+	case errors.As(err, &plugin): // from the gate, with the context's name
+		return oneLine(plugin)
 	case apierrors.IsForbidden(err):
 		return fmt.Errorf("context %s: %w", cluster.Context, oneLine(err))
 	case apierrors.IsUnauthorized(err):
-		return fmt.Errorf("context %s: the API server %s does not accept the credentials; log in again, or check the user of the context", cluster.Context, server)
+		return fmt.Errorf("context %s: API server %s rejected the credentials; log in again, or check the context's user", cluster.Context, server)
 	case errors.As(err, &certificate):
-		return fmt.Errorf("context %s: the API server %s is not the one that the kubeconfig's certificate-authority vouches for: %w", cluster.Context, server, oneLine(certificate.Err))
+		return fmt.Errorf("context %s: the certificate of API server %s isn't trusted by the kubeconfig's certificate-authority: %w", cluster.Context, server, oneLine(certificate.Err))
 	case errors.As(err, &op) && op.Op == "proxyconnect": // net/http's
-		return fmt.Errorf("context %s: the proxy before the API server %s can't be reached: %w; see HTTPS_PROXY, NO_PROXY and the kubeconfig's proxy-url", cluster.Context, server, oneLine(op.Err))
-	case errors.As(err, &unreachable):
-		return fmt.Errorf("context %s: the API server %s can't be reached: %w; is it up, and is the VPN?", cluster.Context, server, oneLine(unreachable.Err))
+		return fmt.Errorf("context %s: cannot reach the proxy for API server %s: %w; check HTTPS_PROXY, NO_PROXY and the kubeconfig's proxy-url", cluster.Context, server, oneLine(op.Err))
+	case errors.As(err, &request):
+		return fmt.Errorf("context %s: cannot reach API server %s: %w; is the cluster up, and are you on the VPN?", cluster.Context, server, oneLine(request.Err))
 	}
 	return fmt.Errorf("context %s: %w", cluster.Context, oneLine(err))
 }

@@ -18,281 +18,272 @@ import (
 )
 
 const (
-	// pollEvery is how often is read what may not be watched.
-	pollEvery = 10 * time.Second
-	// retryDenied is how often is tried what may not be done at all.
-	retryDenied = 30 * time.Second
-	// minPause and maxPause are between two tries to reach the API server.
-	minPause = 100 * time.Millisecond
-	maxPause = 5 * time.Second
-	// steadyTime is how long reading must have gone well for the pauses to be
-	// short again.
-	steadyTime = 10 * time.Second
+	// relistInterval is how often objects that can't be watched are listed.
+	relistInterval = 10 * time.Second
+	// deniedInterval is how often a denied list is retried.
+	deniedInterval = 30 * time.Second
+	// minReadDelay and maxReadDelay limit the backoff between failed requests.
+	minReadDelay = 100 * time.Millisecond
+	maxReadDelay = 5 * time.Second
+	// stableWindow is how long a feed must have worked for its backoff to start
+	// from minReadDelay again.
+	stableWindow = 10 * time.Second
 )
 
-// errNoWatch is what a reader says that can't watch at all.
-var errNoWatch = errors.New("it can't be watched")
+// errNoWatch is the error of a reader that doesn't support watching.
+var errNoWatch = errors.New("watch not supported")
 
-// reader reads one kind of object from the API server.
+// reader reads objects of one kind from the API server.
 type reader interface {
 	list(context.Context, metav1.ListOptions) (runtime.Object, error)
 	watch(context.Context, metav1.ListOptions) (watch.Interface, error)
-	// denied returns the denial of a verb.
-	denied(verb string) denial
-	// missing returns the denials of the objects that the last list lacks.
+	// denial describes a denial of the verb.
+	denial(verb string) denial
+	// missing returns the denials of objects that the last list lacks.
 	missing() []denial
 }
 
-// feed keeps a store as the API server has it, by what the user may do: watch,
-// or else list now and then. Where that is denied, another feed stands in.
+// feed keeps a store up to date as far as the user's permissions allow: it watches
+// or, where that is denied, lists periodically. While listing is denied its
+// fallback runs.
 type feed[T metav1.Object] struct {
 	store[T]
-	from    reader
-	explain func(error) error // says what is wrong with the API server
-	instead interface {       // stands in while listing is denied; may be nil
+	reader   reader
+	explain  func(error) error // describes an error of the API server for the user
+	fallback interface {       // may be nil
 		run(context.Context)
-		state() state
+		state() feedState
 		listDenial() *denial
 		forget()
 	}
-	standIn string // what it does, for the line that says so
+	fallbackText string // describes the fallback to the user
 
-	reflector *cache.Reflector
-	endStead  func() // ends instead; nil while it isn't needed. run's alone
+	reflector    *cache.Reflector
+	stopFallback func() // nil unless the fallback is running; used only by run's goroutine
 
-	mu      sync.Mutex
-	away    error             // why the API server doesn't answer; nil if it does
-	busy    bool              // that is as it has too much to do
-	refused map[string]denial // by verb
+	mu          sync.Mutex
+	unreachable error             // why the API server doesn't respond; nil if it does
+	throttled   bool              // unreachable is a response that it is overloaded
+	denials     map[string]denial // by verb
 }
 
-// state is what there is to say of a feed.
-type state struct {
-	read   bool  // it has been
-	asked  bool  // or it is known why not
-	away   error // why the API server doesn't answer; nil if it does
-	busy   bool  // that is as it has too much to do, which passes
-	denied []limitation
+// feedState is the state of one feed, or of several.
+type feedState struct {
+	loaded      bool  // a list was read
+	settled     bool  // a list was read, or the reason why not is known
+	unreachable error // why the API server doesn't respond; nil if it does
+	throttled   bool  // unreachable is a temporary overload of the API server
+	limitations []limitation
 }
 
-// and adds what there is to say of another feed.
-func (s *state) and(other state) {
-	s.asked = s.asked && other.asked
-	s.away = cmp.Or(s.away, other.away)
-	s.busy = s.busy || other.busy
-	s.denied = append(s.denied, other.denied...)
+// merge adds the state of another feed, except for loaded.
+func (s *feedState) merge(other feedState) {
+	s.settled = s.settled && other.settled
+	s.unreachable = cmp.Or(s.unreachable, other.unreachable)
+	s.throttled = s.throttled || other.throttled
+	s.limitations = append(s.limitations, other.limitations...)
 }
 
-// newFeed returns a feed of objects like the one given. Its fields instead and
-// standIn may be set before it runs.
-func newFeed[T metav1.Object](like T, from reader, keep func(T) T, explain func(error) error, changed func()) *feed[T] {
+// newFeed returns a feed of objects of example's type. Its fallback and
+// fallbackText may be set before it runs.
+func newFeed[T metav1.Object](example T, from reader, trim func(T) T, explain func(error) error, changed func()) *feed[T] {
 	f := &feed[T]{
-		store: store[T]{keep: keep, changed: changed}, from: from, explain: explain,
-		refused: make(map[string]denial),
+		store: store[T]{trim: trim, changed: changed}, reader: from, explain: explain,
+		denials: make(map[string]denial),
 	}
 	f.reflector = cache.NewReflectorWithOptions(&cache.ListWatch{
 		ListWithContextFunc:  f.list,
 		WatchFuncWithContext: f.watch,
-	}, like, f, cache.ReflectorOptions{})
+	}, example, f, cache.ReflectorOptions{})
 	return f
 }
 
-func (f *feed[T]) state() state {
-	var s state
-	s.read = f.loaded()
+func (f *feed[T]) state() feedState {
+	s := feedState{loaded: f.loaded()}
 	f.mu.Lock()
-	s.away, s.busy = f.away, f.busy
-	list, listless := f.refused["list"]
-	watch, watchless := f.refused["watch"]
+	s.unreachable, s.throttled = f.unreachable, f.throttled
+	ofList, listDenied := f.denials["list"]
+	ofWatch, watchDenied := f.denials["watch"]
 	f.mu.Unlock()
-	s.asked = s.read || s.away != nil && !s.busy || listless
+	s.settled = s.loaded || s.unreachable != nil && !s.throttled || listDenied
 	switch {
-	case listless:
-		limited := limitation{denial: list}
-		if f.instead != nil {
-			stead := f.instead.state()
-			if limited.fallback = f.instead.listDenial(); limited.fallback != nil {
-				stead.denied = nil
+	case listDenied:
+		limited := limitation{denial: ofList}
+		if f.fallback != nil {
+			other := f.fallback.state()
+			if limited.fallback = f.fallback.listDenial(); limited.fallback != nil {
+				other.limitations = nil
 			} else {
-				limited.instead = f.standIn
+				limited.instead = f.fallbackText
 			}
-			s.and(stead)
+			s.merge(other)
 		}
-		s.denied = append(s.denied, limited)
-	case watchless:
-		s.denied = append(s.denied, limitation{denial: watch, instead: fmt.Sprintf("listing them every %v", pollEvery)})
+		s.limitations = append(s.limitations, limited)
+	case watchDenied:
+		s.limitations = append(s.limitations, limitation{denial: ofWatch, instead: fmt.Sprintf("listing them every %v", relistInterval)})
 	}
-	for _, d := range f.from.missing() {
-		s.denied = append(s.denied, limitation{denial: d})
+	for _, d := range f.reader.missing() {
+		s.limitations = append(s.limitations, limitation{denial: d})
 	}
 	return s
 }
 
-// listDenial returns the denial of listing; nil if listing is allowed.
+// listDenial returns the denial of listing; nil if listing isn't denied.
 func (f *feed[T]) listDenial() *denial {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if d, denied := f.refused["list"]; denied {
+	if d, denied := f.denials["list"]; denied {
 		return &d
 	}
 	return nil
 }
 
-// lost tells whether what was read isn't followed any more, as listing is denied.
-func (f *feed[T]) lost() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	_, listless := f.refused["list"]
-	return listless
-}
+// stale reports whether the store isn't kept up to date because listing is denied.
+func (f *feed[T]) stale() bool { return f.listDenial() != nil }
 
-// run reads until ctx ends.
+// run keeps the store up to date until ctx ends.
 func (f *feed[T]) run(ctx context.Context) {
-	var standIn sync.WaitGroup
-	defer standIn.Wait()
+	var fallback sync.WaitGroup
+	defer fallback.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	delay := newBackoff()
+	delay := backoff.Backoff{Min: minReadDelay, Max: maxReadDelay}
 	for ctx.Err() == nil {
 		began := time.Now()
 		err := f.reflector.ListAndWatchWithContext(ctx)
-		if time.Since(began) > steadyTime {
+		if time.Since(began) > stableWindow {
 			delay.Reset()
 		}
 		if !isDenied(err) {
 			sleepJittered(ctx, &delay)
 			continue
 		}
-		if f.instead != nil && f.endStead == nil {
+		if f.fallback != nil && f.stopFallback == nil {
 			var inner context.Context
-			inner, f.endStead = context.WithCancel(ctx) //nolint:gosec // Replace calls it; or ctx ends
-			f.instead.forget()                          // of another time
-			standIn.Go(func() { f.instead.run(inner) })
+			inner, f.stopFallback = context.WithCancel(ctx) //nolint:gosec // Replace calls it; or ctx ends
+			f.fallback.forget()                             // the objects of its previous run
+			fallback.Go(func() { f.fallback.run(inner) })
 		}
-		_ = backoff.Sleep(ctx, retryDenied) // the loop checks ctx
+		_ = backoff.Sleep(ctx, deniedInterval) // the loop checks ctx
 	}
 }
 
-// Replace takes the whole, and lets the feed that stood in go.
+// Replace stores the result of a list, and stops the fallback.
 func (f *feed[T]) Replace(objects []any, version string) error {
 	err := f.store.Replace(objects, version)
-	if err == nil && f.endStead != nil {
-		f.endStead()
-		f.endStead = nil
+	if err == nil && f.stopFallback != nil {
+		f.stopFallback()
+		f.stopFallback = nil
 	}
 	return err
 }
 
 func (f *feed[T]) list(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
-	objects, err := f.from.list(ctx, options)
-	f.note(ctx, "list", err)
+	objects, err := f.reader.list(ctx, options)
+	f.record(ctx, "list", err)
 	return objects, err
 }
 
-// watch watches. It waits itself for an API server that can't be reached: a
-// reflector does so too, but with longer pauses than a user has patience for,
-// and without saying so. Where watching is denied it returns a watch that ends
-// when it is time to list again.
+// watch starts a watch. While the API server is unreachable it retries: the
+// reflector would too, but with longer delays, and without reporting the reason.
+// Where watching is denied it returns a watch that expires when it is time to
+// list again.
 func (f *feed[T]) watch(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 	options.Watch = true
-	delay := newBackoff()
+	delay := backoff.Backoff{Min: minReadDelay, Max: maxReadDelay}
 	for {
-		w, err := f.from.watch(ctx, options)
-		streams := options.SendInitialEvents != nil // which older servers don't know: then it is listed
+		w, err := f.reader.watch(ctx, options)
+		streams := options.SendInitialEvents != nil // unknown to older servers: the reflector then lists
 		switch {
 		case err == nil && streams:
-			f.note(ctx, "list", nil)
-			f.note(ctx, "watch", nil)
+			f.record(ctx, "list", nil)
+			f.record(ctx, "watch", nil)
 			return w, nil
 		case err == nil:
-			f.note(ctx, "watch", nil)
+			f.record(ctx, "watch", nil)
 			return w, nil
 		case streams && (isDenied(err) || errors.Is(err, errNoWatch)):
 			return nil, err
 		case isDenied(err):
-			f.note(ctx, "watch", err)
-			return newPause(pollEvery), nil
+			f.record(ctx, "watch", err)
+			return newExpiringWatch(relistInterval), nil
 		case errors.Is(err, errNoWatch):
-			return newPause(pollEvery), nil
-		case ctx.Err() != nil, !isPassing(err):
+			return newExpiringWatch(relistInterval), nil
+		case ctx.Err() != nil, !isTransient(err):
 			return nil, err
 		}
-		f.note(ctx, "watch", err)
+		f.record(ctx, "watch", err)
 		sleepJittered(ctx, &delay)
 	}
 }
 
-// note takes what has come of a request.
-func (f *feed[T]) note(ctx context.Context, verb string, err error) {
-	if ctx.Err() != nil || isStale(err) {
+// record records the result of a request.
+func (f *feed[T]) record(ctx context.Context, verb string, err error) {
+	if ctx.Err() != nil || isExpired(err) {
 		return
 	}
 	f.mu.Lock()
-	was, away := f.refused[verb], f.away
-	f.away, f.busy = nil, false
-	delete(f.refused, verb)
+	deniedBefore, reachableBefore := f.denials[verb], f.unreachable == nil
+	f.unreachable, f.throttled = nil, false
+	delete(f.denials, verb)
 	switch {
-	case apierrors.IsNotFound(err):
-		unserved := f.from.denied(verb)
-		unserved.unserved = true
-		f.refused[verb] = unserved
 	case isDenied(err):
-		f.refused[verb] = f.from.denied(verb)
+		d := f.reader.denial(verb)
+		d.unserved = apierrors.IsNotFound(err)
+		f.denials[verb] = d
 	case err != nil:
-		f.away, f.busy = f.explain(err), apierrors.IsTooManyRequests(err)
+		f.unreachable, f.throttled = f.explain(err), apierrors.IsTooManyRequests(err)
 	}
-	news := f.refused[verb] != was || (f.away == nil) != (away == nil)
+	changed := f.denials[verb] != deniedBefore || (f.unreachable == nil) != reachableBefore
 	f.mu.Unlock()
-	if news {
+	if changed {
 		f.changed()
 	}
 }
 
-// isDenied tells whether the user may not do that, or nobody can: a server may
-// not have the kind of object.
+// isDenied reports whether the user lacks the permission, or the API server
+// doesn't serve the resource or the verb.
 func isDenied(err error) bool {
 	return apierrors.IsForbidden(err) || apierrors.IsMethodNotSupported(err) || apierrors.IsNotFound(err)
 }
 
-// isPassing tells whether the same request may work a moment later.
-func isPassing(err error) bool {
+// isTransient reports whether a retry of the same request may succeed.
+func isTransient(err error) bool {
 	if apierrors.ReasonForError(err) == metav1.StatusReasonUnknown && !errors.As(err, new(apierrors.APIStatus)) {
-		return !errors.Is(err, context.Canceled) // it wasn't answered
+		return !errors.Is(err, context.Canceled) // there was no response
 	}
 	return apierrors.IsUnauthorized(err) || apierrors.IsTooManyRequests(err) || apierrors.IsInternalError(err) ||
-		apierrors.IsServiceUnavailable(err) || apierrors.IsServerTimeout(err) || apierrors.IsTimeout(err) && !isStale(err)
+		apierrors.IsServiceUnavailable(err) || apierrors.IsServerTimeout(err) || apierrors.IsTimeout(err) && !isExpired(err)
 }
 
-// isStale tells whether a request asked for a version that the API server
-// doesn't have any more, or not yet: a reflector then begins anew.
-func isStale(err error) bool {
+// isExpired reports whether the API server no longer has the requested resource
+// version, or doesn't have it yet. A reflector then lists again.
+func isExpired(err error) bool {
 	return apierrors.IsResourceExpired(err) || apierrors.IsGone(err) || apierrors.HasStatusCause(err, metav1.CauseTypeResourceVersionTooLarge)
 }
 
-func newBackoff() backoff.Backoff { return backoff.Backoff{Min: minPause, Max: maxPause} }
-
 // sleepJittered waits for the next delay with full jitter, but for at least half
-// of minPause, or until ctx ends.
+// of minReadDelay, or until ctx ends.
 func sleepJittered(ctx context.Context, delay *backoff.Backoff) {
-	_ = backoff.Sleep(ctx, minPause/2+backoff.Jitter(delay.Next())) // the caller checks ctx
+	_ = backoff.Sleep(ctx, minReadDelay/2+backoff.Jitter(delay.Next())) // callers check ctx
 }
 
-// pause is a watch that sees nothing, and ends after a time in such a way that
-// a reflector lists again.
-type pause struct {
+// expiringWatch is a watch without events. It ends after a given time with an
+// error that makes a reflector list again.
+type expiringWatch struct {
 	events chan watch.Event
 	timer  *time.Timer
 }
 
-func newPause(d time.Duration) *pause {
-	p := &pause{events: make(chan watch.Event, 1)}
-	p.timer = time.AfterFunc(d, func() {
-		status := apierrors.NewResourceExpired("it is time to list again").Status()
-		p.events <- watch.Event{Type: watch.Error, Object: &status}
+func newExpiringWatch(d time.Duration) *expiringWatch {
+	w := &expiringWatch{events: make(chan watch.Event, 1)}
+	w.timer = time.AfterFunc(d, func() {
+		status := apierrors.NewResourceExpired("time to list again").Status()
+		w.events <- watch.Event{Type: watch.Error, Object: &status}
 	})
-	return p
+	return w
 }
 
-func (p *pause) Stop() { p.timer.Stop() }
+func (w *expiringWatch) Stop() { w.timer.Stop() }
 
-func (p *pause) ResultChan() <-chan watch.Event { return p.events }
+func (w *expiringWatch) ResultChan() <-chan watch.Event { return w.events }

@@ -18,11 +18,10 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
-var update = flag.Bool("update", false, "write what the tests get into their golden files")
+var update = flag.Bool("update", false, "update the golden files")
 
-// Each archive of testdata/plan has the Services, EndpointSlices and Ingresses
-// of a cluster, and maybe of a further one and what the user says, and the plan
-// that follows from them: what a user gets for what kubectl applies.
+// Each archive in testdata/plan has the objects of one or more clusters, optionally
+// the user's options, and the resulting plan.
 func TestPlan(t *testing.T) {
 	paths, err := filepath.Glob("testdata/plan/*.txtar")
 	if err != nil || len(paths) == 0 {
@@ -46,10 +45,10 @@ func TestPlan(t *testing.T) {
 				case "plan":
 					want = string(file.Data)
 				default:
-					all := objects(t, string(file.Data))
+					objects := parseObjects(t, string(file.Data))
 					snapshot.Clusters = append(snapshot.Clusters, plan.Cluster{Context: context})
-					snapshot.Services = append(snapshot.Services, newServices(context, all)...)
-					snapshot.Ingresses = append(snapshot.Ingresses, newIngresses(context, all)...)
+					snapshot.Services = append(snapshot.Services, newServices(context, objects)...)
+					snapshot.Ingresses = append(snapshot.Ingresses, newIngresses(context, objects)...)
 				}
 			}
 			got := render(plan.Plan(snapshot, options.options()))
@@ -68,40 +67,40 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-// optionsFile is fwd.Options as the archives have them.
+// optionsFile is the form of plan.Options in the archives.
 type optionsFile struct {
 	Contexts []contextFile
 	Mapping  map[uint16]uint16
 	Domain   string
-	Services map[string]plan.ServiceOptions // by name.namespace, of the first context
+	Services map[string]plan.ServiceOptions // by name.namespace, in the first context
 }
 
 type contextFile struct {
 	Context, Alias, Namespace string
 	Include, Exclude          []string
-	Controller                string // as name.namespace
+	Controller                string // name.namespace
 }
 
 func (f optionsFile) options() plan.Options {
 	o := plan.Options{Mapping: f.Mapping, Domain: f.Domain, Services: make(map[plan.ServiceID]plan.ServiceOptions)}
-	id := func(context, text string) plan.ServiceID {
+	id := func(contextName, text string) plan.ServiceID {
 		name, namespace, _ := strings.Cut(text, ".")
-		return plan.ServiceID{Context: context, Namespace: namespace, Name: name}
+		return plan.ServiceID{Context: contextName, Namespace: namespace, Name: name}
 	}
 	for _, c := range f.Contexts {
-		context := plan.ContextOptions{Context: c.Context, Alias: c.Alias, Namespace: c.Namespace, Include: c.Include, Exclude: c.Exclude}
+		options := plan.ContextOptions{Context: c.Context, Alias: c.Alias, Namespace: c.Namespace, Include: c.Include, Exclude: c.Exclude}
 		if c.Controller != "" {
-			context.Controller = id(c.Context, c.Controller)
+			options.Controller = id(c.Context, c.Controller)
 		}
-		o.Contexts = append(o.Contexts, context)
+		o.Contexts = append(o.Contexts, options)
 	}
-	for name, said := range f.Services {
-		o.Services[id(f.Contexts[0].Context, name)] = said
+	for name, options := range f.Services {
+		o.Services[id(f.Contexts[0].Context, name)] = options
 	}
 	return o
 }
 
-func objects(t *testing.T, text string) (all known) {
+func parseObjects(t *testing.T, text string) (objects clusterObjects) {
 	t.Helper()
 	var pods []*corev1.Pod
 	for document := range strings.SplitSeq(text, "---\n") {
@@ -114,28 +113,28 @@ func objects(t *testing.T, text string) (all known) {
 		case "Service":
 			var service corev1.Service
 			err = yaml.UnmarshalStrict([]byte(document), &service)
-			all.services = append(all.services, keepService(&service))
+			objects.services = append(objects.services, trimService(&service))
 		case "EndpointSlice":
 			var slice discoveryv1.EndpointSlice
 			err = yaml.UnmarshalStrict([]byte(document), &slice)
-			all.slices = append(all.slices, keepSlice(&slice))
+			objects.endpointSlices = append(objects.endpointSlices, trimEndpointSlice(&slice))
 		case "Pod":
 			var pod corev1.Pod
 			err = yaml.UnmarshalStrict([]byte(document), &pod)
-			pods = append(pods, keepPod(&pod))
+			pods = append(pods, trimPod(&pod))
 		case "Ingress":
 			var ingress networkingv1.Ingress
 			err = yaml.UnmarshalStrict([]byte(document), &ingress)
-			all.ingresses = append(all.ingresses, keepIngress(&ingress))
+			objects.ingresses = append(objects.ingresses, trimIngress(&ingress))
 		default:
-			t.Fatalf("what is a %q?", kind.Kind)
+			t.Fatalf("unknown kind %q", kind.Kind)
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	all.slices = withNames(all.slices, pods)
-	return all
+	objects.endpointSlices = withTargetRefs(objects.endpointSlices, pods)
+	return objects
 }
 
 func render(d plan.Desired) string {
@@ -151,7 +150,7 @@ func render(d plan.Desired) string {
 			b.WriteString("  runs on this machine\n")
 		}
 		if h.AliasOf != (plan.HostID{}) {
-			fmt.Fprintf(&b, "  another name of %v\n", h.AliasOf)
+			fmt.Fprintf(&b, "  alias of %v\n", h.AliasOf)
 		}
 		if h.Address.IsValid() {
 			fmt.Fprintf(&b, "  address %v\n", h.Address)

@@ -11,35 +11,36 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// slicesOf returns the EndpointSlices that the cluster's own controller makes
-// of the pods (k8s.io/endpointslice), for a user who may read these only. Each
-// pod has a slice of its own, as the numbers of its ports are its own.
-func slicesOf(services []*corev1.Service, pods []*corev1.Pod) []*discoveryv1.EndpointSlice {
+// endpointSlicesFor returns the EndpointSlices that the cluster's controller
+// (k8s.io/endpointslice) would create for the Services, for a user who may read
+// only Pods. Each pod has its own slice, because its port numbers may differ from
+// other pods'.
+func endpointSlicesFor(services []*corev1.Service, pods []*corev1.Pod) []*discoveryv1.EndpointSlice {
 	byNamespace := make(map[string][]*corev1.Pod)
 	for _, pod := range pods {
 		byNamespace[pod.Namespace] = append(byNamespace[pod.Namespace], pod)
 	}
-	var made []*discoveryv1.EndpointSlice
+	var endpointSlices []*discoveryv1.EndpointSlice
 	for _, service := range services {
 		if len(service.Spec.Selector) == 0 {
-			continue // its slices are somebody else's
+			continue // the controller doesn't manage its slices
 		}
 		selector := labels.SelectorFromSet(service.Spec.Selector)
 		for _, pod := range byNamespace[service.Namespace] {
 			if selector.Matches(labels.Set(pod.Labels)) && pod.Status.PodIP != "" && !hasEnded(pod) {
-				made = append(made, sliceOf(service, pod))
+				endpointSlices = append(endpointSlices, endpointSliceFor(service, pod))
 			}
 		}
 	}
-	return made
+	return endpointSlices
 }
 
-func sliceOf(service *corev1.Service, pod *corev1.Pod) *discoveryv1.EndpointSlice {
+func endpointSliceFor(service *corev1.Service, pod *corev1.Pod) *discoveryv1.EndpointSlice {
 	terminating := pod.DeletionTimestamp != nil
 	serving := service.Spec.PublishNotReadyAddresses || isReady(pod)
 	ready := service.Spec.PublishNotReadyAddresses || serving && !terminating
 	endpoint := discoveryv1.Endpoint{
-		TargetRef:  referTo(pod),
+		TargetRef:  refTo(pod),
 		Conditions: discoveryv1.EndpointConditions{Ready: &ready, Serving: &serving, Terminating: &terminating},
 	}
 	if pod.Spec.Hostname != "" && pod.Spec.Subdomain == service.Name {
@@ -65,7 +66,8 @@ func isReady(pod *corev1.Pod) bool {
 	return false
 }
 
-// targetPort returns the number that a port of a Service has in a pod.
+// targetPort returns the number of a Service's port in a pod, and whether the pod
+// has that port.
 func targetPort(p corev1.ServicePort, pod *corev1.Pod) (int32, bool) {
 	if p.TargetPort.Type == intstr.Int {
 		if p.TargetPort.IntVal == 0 {
@@ -83,23 +85,24 @@ func targetPort(p corev1.ServicePort, pod *corev1.Pod) (int32, bool) {
 	return 0, false
 }
 
-// lackNames tells whether one of the slices has an address without saying whose
-// it is, as those may that were written by hand. The API server's own does so in
-// every cluster; it is no pod.
-func lackNames(all []*discoveryv1.EndpointSlice) bool {
+// haveUntargeted reports whether an endpoint has an address but no targetRef,
+// which happens in EndpointSlices that were written by hand. The API server's own
+// is ignored: it exists in every cluster, and its addresses are not pods.
+func haveUntargeted(all []*discoveryv1.EndpointSlice) bool {
 	return slices.ContainsFunc(all, func(slice *discoveryv1.EndpointSlice) bool {
-		return nameOf(slice) != apiServerSlice && slices.ContainsFunc(slice.Endpoints, lacksName)
+		return nameOf(slice) != apiServerSlice && slices.ContainsFunc(slice.Endpoints, isUntargeted)
 	})
 }
 
 var apiServerSlice = types.NamespacedName{Namespace: metav1.NamespaceDefault, Name: "kubernetes"}
 
-func lacksName(e discoveryv1.Endpoint) bool { return e.TargetRef == nil && len(e.Addresses) > 0 }
+func isUntargeted(e discoveryv1.Endpoint) bool { return e.TargetRef == nil && len(e.Addresses) > 0 }
 
-// withNames returns the slices with the names of the pods whose addresses they
-// have. On a node's address several pods may answer: none is meant.
-func withNames(all []*discoveryv1.EndpointSlice, pods []*corev1.Pod) []*discoveryv1.EndpointSlice {
-	if !lackNames(all) {
+// withTargetRefs returns the slices with targetRefs added to the endpoints that
+// have a pod's address. Pods with the host's network are left out, because several
+// may share an address.
+func withTargetRefs(all []*discoveryv1.EndpointSlice, pods []*corev1.Pod) []*discoveryv1.EndpointSlice {
+	if !haveUntargeted(all) {
 		return all
 	}
 	byAddress := make(map[string]*corev1.Pod, len(pods))
@@ -108,30 +111,31 @@ func withNames(all []*discoveryv1.EndpointSlice, pods []*corev1.Pod) []*discover
 			byAddress[pod.Status.PodIP] = pod
 		}
 	}
-	named := make([]*discoveryv1.EndpointSlice, len(all))
+	targeted := make([]*discoveryv1.EndpointSlice, len(all))
 	for i, slice := range all {
-		named[i] = slice
-		if !slices.ContainsFunc(slice.Endpoints, lacksName) {
+		targeted[i] = slice
+		if !slices.ContainsFunc(slice.Endpoints, isUntargeted) {
 			continue
 		}
-		named[i] = slice.DeepCopy() // that of the store is everyone's
+		targeted[i] = slice.DeepCopy() // the original is the store's
 		for j, e := range slice.Endpoints {
-			if !lacksName(e) {
+			if !isUntargeted(e) {
 				continue
 			}
 			if pod := byAddress[e.Addresses[0]]; pod != nil {
-				named[i].Endpoints[j].TargetRef = referTo(pod)
+				targeted[i].Endpoints[j].TargetRef = refTo(pod)
 			}
 		}
 	}
-	return named
+	return targeted
 }
 
-func referTo(pod *corev1.Pod) *corev1.ObjectReference {
+func refTo(pod *corev1.Pod) *corev1.ObjectReference {
 	return &corev1.ObjectReference{Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID}
 }
 
-// hasEnded tells whether a pod's processes have: its address may be another's now.
+// hasEnded reports whether a pod has terminated: its address may be another pod's
+// by now.
 func hasEnded(pod *corev1.Pod) bool {
 	return pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded
 }

@@ -23,15 +23,15 @@ import (
 )
 
 const (
-	// connectTime is how long a TCP connection to the API server may take; when
-	// the network is back another try is sooner there than TCP's own.
-	connectTime = 5 * time.Second
-	// answerTime is how long the API server may take for one object.
-	answerTime = 10 * time.Second
+	// tcpConnectTimeout limits a TCP connection attempt to the API server. After
+	// an outage a new attempt gets through sooner than TCP's own retransmission.
+	tcpConnectTimeout = 5 * time.Second
+	// getTimeout limits a request for one object.
+	getTimeout = 10 * time.Second
 )
 
-// clients read the API groups that are followed. The whole clientset of
-// client-go would bring every other group's types along, in memory too.
+// clients are REST clients for the API groups that are watched. A full client-go
+// clientset would load the types of every other group too.
 type clients struct {
 	core, discovery, networking rest.Interface
 	transport                   http.RoundTripper
@@ -40,7 +40,7 @@ type clients struct {
 func newClients(cluster *Cluster) (*clients, error) {
 	config := rest.CopyConfig(cluster.Config)
 	if config.Dial == nil {
-		config.Dial = (&net.Dialer{Timeout: connectTime}).DialContext
+		config.Dial = (&net.Dialer{Timeout: tcpConnectTimeout}).DialContext
 	}
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, discoveryv1.AddToScheme, networkingv1.AddToScheme} {
@@ -56,22 +56,22 @@ func newClients(cluster *Cluster) (*clients, error) {
 	if c.transport, err = transport.New(transportConfig); err != nil {
 		return nil, err
 	}
-	for _, of := range []struct {
-		client *rest.Interface
-		path   string
-		group  schema.GroupVersion
+	for _, group := range []struct {
+		client  *rest.Interface
+		path    string
+		version schema.GroupVersion
 	}{
 		{&c.core, "/api", corev1.SchemeGroupVersion},
 		{&c.discovery, "/apis", discoveryv1.SchemeGroupVersion},
 		{&c.networking, "/apis", networkingv1.SchemeGroupVersion},
 	} {
-		conf := rest.CopyConfig(config)
-		conf.APIPath = of.path
-		conf.GroupVersion = &of.group
-		conf.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
-		conf.ContentType = runtime.ContentTypeProtobuf
-		conf.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
-		*of.client, err = rest.RESTClientForConfigAndClient(conf, &http.Client{Transport: frank{c.transport}, Timeout: config.Timeout})
+		groupConfig := rest.CopyConfig(config)
+		groupConfig.APIPath = group.path
+		groupConfig.GroupVersion = &group.version
+		groupConfig.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
+		groupConfig.ContentType = runtime.ContentTypeProtobuf
+		groupConfig.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
+		*group.client, err = rest.RESTClientForConfigAndClient(groupConfig, &http.Client{Transport: errorCapture{c.transport}, Timeout: config.Timeout})
 		if err != nil {
 			return nil, err
 		}
@@ -79,21 +79,21 @@ func newClients(cluster *Cluster) (*clients, error) {
 	return c, nil
 }
 
-// close lets go of the connections that nobody uses any more.
+// close closes idle connections.
 func (c *clients) close() { utilnet.CloseIdleConnectionsFor(c.transport) }
 
-// collection reads a kind of object of one namespace, or of all.
+// collection reads the objects of one resource in one namespace, or in all.
 type collection struct {
 	client         rest.Interface
 	resource       string
-	namespace      string // empty: all
+	namespace      string // empty: all namespaces
 	labels, fields string // selectors
 	context        string // the kubeconfig's
 }
 
 func (c collection) request(options metav1.ListOptions) *rest.Request {
 	options.LabelSelector, options.FieldSelector = c.labels, c.fields
-	// Who asks tries again, and says so: client-go would try ten times in silence.
+	// The feed retries, and reports why. client-go would retry ten times silently.
 	return c.client.Get().Namespace(c.namespace).Resource(c.resource).VersionedParams(&options, metav1.ParameterCodec).MaxRetries(0)
 }
 
@@ -102,83 +102,83 @@ func (c collection) list(ctx context.Context, options metav1.ListOptions) (runti
 }
 
 func (c collection) watch(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
-	var unanswered error
-	w, err := c.request(options).Watch(context.WithValue(ctx, unansweredKey{}, &unanswered))
-	if err == nil && unanswered != nil {
+	var captured error
+	w, err := c.request(options).Watch(context.WithValue(ctx, capturedErrorKey{}, &captured))
+	if err == nil && captured != nil {
 		w.Stop()
-		return nil, unanswered
+		return nil, captured
 	}
 	return w, err
 }
 
-// frank is a transport that tells why a request wasn't answered: of a watch that
-// timed out or was broken off client-go makes one that has just ended.
-type frank struct{ http.RoundTripper }
-
-// unansweredKey is that of a *error in a request's context.
-type unansweredKey struct{}
-
-func (f frank) RoundTrip(req *http.Request) (*http.Response, error) {
-	resp, err := f.RoundTripper.RoundTrip(req)
-	if unanswered, ok := req.Context().Value(unansweredKey{}).(*error); ok && err != nil {
-		*unanswered = &url.Error{Op: req.Method, URL: req.URL.Redacted(), Err: err}
-	}
-	return resp, err
-}
-
-func (c collection) denied(verb string) denial {
+func (c collection) denial(verb string) denial {
 	return denial{verb: verb, resource: c.resource, namespace: c.namespace, context: c.context}
 }
 
 func (collection) missing() []denial { return nil }
 
-// some reads Services by their names, which takes the right to get them.
-type some struct {
+// errorCapture is a transport that stores a request's error where the context
+// asks for it. client-go turns the timeout or connection error of a watch request
+// into a watch that has ended without events.
+type errorCapture struct{ http.RoundTripper }
+
+// capturedErrorKey is the context key of the *error to store an error in.
+type capturedErrorKey struct{}
+
+func (e errorCapture) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := e.RoundTripper.RoundTrip(req)
+	if captured, ok := req.Context().Value(capturedErrorKey{}).(*error); ok && err != nil {
+		*captured = &url.Error{Op: req.Method, URL: req.URL.Redacted(), Err: err}
+	}
+	return resp, err
+}
+
+// namedServices reads Services one by one, which requires only the permission to
+// get them.
+type namedServices struct {
 	collection
 	names []string
 
 	mu     sync.Mutex
-	absent []denial // the Services that the last list lacks
+	denied []denial // the Services missing from the last list
 }
 
-func (s *some) list(ctx context.Context, _ metav1.ListOptions) (runtime.Object, error) {
+func (s *namedServices) list(ctx context.Context, _ metav1.ListOptions) (runtime.Object, error) {
 	list := &corev1.ServiceList{}
-	var absent []denial
-	var denied error
+	var denied []denial
+	var lastDenial error
 	for _, name := range s.names {
 		var service corev1.Service
-		limited, cancel := context.WithTimeout(ctx, answerTime)
+		limited, cancel := context.WithTimeout(ctx, getTimeout)
 		err := s.client.Get().Namespace(s.namespace).Resource(s.resource).Name(name).Do(limited).Into(&service)
 		cancel()
 		switch {
 		case err == nil:
 			list.Items = append(list.Items, service)
 		case apierrors.IsForbidden(err):
-			denied = err
-			absent = append(absent, denial{verb: "get", resource: s.resource + "/" + name, namespace: s.namespace, context: s.context})
+			lastDenial = err
+			denied = append(denied, denial{verb: "get", resource: s.resource + "/" + name, namespace: s.namespace, context: s.context})
 		case !apierrors.IsNotFound(err):
 			return nil, err
 		}
 	}
-	if denied != nil && len(absent) == len(s.names) {
-		return nil, denied
+	if lastDenial != nil && len(denied) == len(s.names) {
+		return nil, lastDenial
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.absent = absent
+	s.denied = denied
 	return list, nil
 }
 
-func (s *some) missing() []denial {
+func (s *namedServices) missing() []denial {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.absent
+	return s.denied
 }
 
-func (s *some) watch(context.Context, metav1.ListOptions) (watch.Interface, error) {
+func (s *namedServices) watch(context.Context, metav1.ListOptions) (watch.Interface, error) {
 	return nil, errNoWatch
 }
 
-func (s *some) denied(string) denial {
-	return s.collection.denied("get")
-}
+func (s *namedServices) denial(string) denial { return s.collection.denial("get") }

@@ -14,42 +14,42 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
-// newServices puts Services and the EndpointSlices that belong to them
-// together, as kube-proxy reads them. Of what was read twice the first counts.
-func newServices(context string, all known) []plan.Service {
-	byService := make(map[plan.ServiceID][]*discoveryv1.EndpointSlice, len(all.services))
-	seen := make(map[types.NamespacedName]bool, len(all.slices))
-	for _, slice := range all.slices {
+// newServices joins Services and their EndpointSlices, as kube-proxy does. Of
+// several objects of one name the first is used.
+func newServices(contextName string, objects clusterObjects) []plan.Service {
+	byService := make(map[plan.ServiceID][]*discoveryv1.EndpointSlice, len(objects.services))
+	seen := make(map[types.NamespacedName]bool, len(objects.endpointSlices))
+	for _, slice := range objects.endpointSlices {
 		if seen[nameOf(slice)] {
 			continue
 		}
 		seen[nameOf(slice)] = true
-		id := plan.ServiceID{Context: context, Namespace: slice.Namespace, Name: slice.Labels[discoveryv1.LabelServiceName]}
+		id := plan.ServiceID{Context: contextName, Namespace: slice.Namespace, Name: slice.Labels[discoveryv1.LabelServiceName]}
 		byService[id] = append(byService[id], slice)
 	}
-	services := make([]plan.Service, 0, len(all.services))
+	services := make([]plan.Service, 0, len(objects.services))
 	clear(seen)
-	for _, service := range all.services {
+	for _, service := range objects.services {
 		if seen[nameOf(service)] {
 			continue
 		}
 		seen[nameOf(service)] = true
-		id := plan.ServiceID{Context: context, Namespace: service.Namespace, Name: service.Name}
+		id := plan.ServiceID{Context: contextName, Namespace: service.Namespace, Name: service.Name}
 		services = append(services, newService(id, service, byService[id]))
 	}
 	return services
 }
 
-// newIngresses returns the hosts of the Ingresses, and the Services that have an
-// address of their load-balancer status.
-func newIngresses(context string, all known) []plan.Ingress {
-	ingresses := make([]plan.Ingress, 0, len(all.ingresses))
+// newIngresses returns the hosts of the Ingresses, and their controllers: the
+// Services that share an address with their load-balancer status.
+func newIngresses(contextName string, objects clusterObjects) []plan.Ingress {
+	ingresses := make([]plan.Ingress, 0, len(objects.ingresses))
 	byAddress := make(map[string][]plan.ServiceID)
-	for _, service := range all.services {
+	for _, service := range objects.services {
 		if !slices.ContainsFunc(service.Spec.Ports, servesWeb) {
-			continue // load balancers may share an address: k3s's have their node's
+			continue // load balancers may share an address: on k3s, their node's
 		}
-		id := plan.ServiceID{Context: context, Namespace: service.Namespace, Name: service.Name}
+		id := plan.ServiceID{Context: contextName, Namespace: service.Namespace, Name: service.Name}
 		addresses := append([]string{service.Spec.ClusterIP}, service.Spec.ExternalIPs...)
 		for _, at := range service.Status.LoadBalancer.Ingress {
 			addresses = append(addresses, at.IP, at.Hostname)
@@ -59,8 +59,8 @@ func newIngresses(context string, all known) []plan.Ingress {
 			byAddress[address] = append(byAddress[address], id)
 		}
 	}
-	for _, ingress := range all.ingresses {
-		i := plan.Ingress{ID: plan.ServiceID{Context: context, Namespace: ingress.Namespace, Name: ingress.Name}}
+	for _, ingress := range objects.ingresses {
+		i := plan.Ingress{ID: plan.ServiceID{Context: contextName, Namespace: ingress.Namespace, Name: ingress.Name}}
 		for _, rule := range ingress.Spec.Rules {
 			if rule.Host != "" && !slices.Contains(i.Hosts, rule.Host) {
 				i.Hosts = append(i.Hosts, rule.Host)
@@ -81,7 +81,7 @@ func newIngresses(context string, all known) []plan.Ingress {
 	return ingresses
 }
 
-// servesWeb tells whether a port is one that browsers ask.
+// servesWeb reports whether a port is the default one of HTTP or HTTPS.
 func servesWeb(p corev1.ServicePort) bool {
 	return (p.Port == 80 || p.Port == 443) && (p.Protocol == "" || p.Protocol == corev1.ProtocolTCP)
 }
@@ -94,7 +94,7 @@ func newService(id plan.ServiceID, service *corev1.Service, endpointSlices []*di
 		Endpoints: newEndpoints(id, endpointSlices),
 	}
 	if len(result.Endpoints) == 0 {
-		result.Outside = outside(endpointSlices)
+		result.Outside = outsideAddress(endpointSlices)
 	}
 	if service.Spec.Type == corev1.ServiceTypeExternalName {
 		result.ExternalName = service.Spec.ExternalName
@@ -115,7 +115,7 @@ func newService(id plan.ServiceID, service *corev1.Service, endpointSlices []*di
 	return result
 }
 
-// newAffinity returns how long a client stays with its pod; 0 if it doesn't.
+// newAffinity returns the timeout of session affinity; 0 if the Service has none.
 func newAffinity(spec corev1.ServiceSpec) time.Duration {
 	if spec.SessionAffinity != corev1.ServiceAffinityClientIP {
 		return 0
@@ -127,9 +127,9 @@ func newAffinity(spec corev1.ServiceSpec) time.Duration {
 	return time.Duration(seconds) * time.Second
 }
 
-// newEndpoints returns each pod of the slices once: it stands in several if it
-// has addresses of both families, or if the numbers of its ports differ from
-// other pods'.
+// newEndpoints returns each pod of the slices once. A pod is in several slices if
+// it has addresses of both families, or if the numbers of its ports differ from
+// those of other pods.
 func newEndpoints(id plan.ServiceID, endpointSlices []*discoveryv1.EndpointSlice) []plan.Endpoint {
 	byPod := make(map[plan.PodRef]plan.Endpoint)
 	endpointSlices = slices.SortedFunc(slices.Values(endpointSlices), func(a, b *discoveryv1.EndpointSlice) int {
@@ -138,12 +138,12 @@ func newEndpoints(id plan.ServiceID, endpointSlices []*discoveryv1.EndpointSlice
 	for _, slice := range endpointSlices {
 		for _, e := range slice.Endpoints {
 			if !isPod(e) {
-				continue // nothing to forward to
+				continue // port-forward needs a pod
 			}
 			pod := plan.PodRef{Context: id.Context, Namespace: cmp.Or(e.TargetRef.Namespace, id.Namespace), Name: e.TargetRef.Name, UID: string(e.TargetRef.UID)}
 			endpoint := newEndpoint(pod, e)
-			if known, ok := byPod[pod]; ok {
-				endpoint = merge(known, endpoint)
+			if other, ok := byPod[pod]; ok {
+				endpoint = mergeEndpoints(other, endpoint)
 			}
 			for _, p := range slice.Ports {
 				if number, ok := slicePort(p); ok {
@@ -168,8 +168,9 @@ func newEndpoints(id plan.ServiceID, endpointSlices []*discoveryv1.EndpointSlice
 
 func isPod(e discoveryv1.Endpoint) bool { return e.TargetRef != nil && e.TargetRef.Kind == "Pod" }
 
-// outside returns an address of an endpoint that is no pod; empty if there is none.
-func outside(endpointSlices []*discoveryv1.EndpointSlice) string {
+// outsideAddress returns an address of an endpoint that is not a pod; empty if
+// there is none.
+func outsideAddress(endpointSlices []*discoveryv1.EndpointSlice) string {
 	for _, slice := range endpointSlices {
 		for _, e := range slice.Endpoints {
 			if !isPod(e) && len(e.Addresses) > 0 {
@@ -180,8 +181,8 @@ func outside(endpointSlices []*discoveryv1.EndpointSlice) string {
 	return ""
 }
 
-// newEndpoint reads the conditions: unknown ones count as discovery.k8s.io/v1
-// says (ready and serving, not terminating).
+// newEndpoint reads an endpoint's conditions. Missing ones have the defaults of
+// discovery.k8s.io/v1: ready, serving and not terminating.
 func newEndpoint(pod plan.PodRef, e discoveryv1.Endpoint) plan.Endpoint {
 	ready := deref(e.Conditions.Ready, true)
 	return plan.Endpoint{
@@ -194,9 +195,9 @@ func newEndpoint(pod plan.PodRef, e discoveryv1.Endpoint) plan.Endpoint {
 	}
 }
 
-// merge puts what two slices say of a pod together: one of them may be behind
-// the other, and what is ready by either can be asked.
-func merge(a, b plan.Endpoint) plan.Endpoint {
+// mergeEndpoints joins the endpoints of one pod from two slices. One of the slices
+// may be outdated: the pod is ready if it is ready in either.
+func mergeEndpoints(a, b plan.Endpoint) plan.Endpoint {
 	a.Hostname = cmp.Or(a.Hostname, b.Hostname)
 	a.Ready = a.Ready || b.Ready
 	a.Serving = a.Serving || b.Serving
@@ -218,9 +219,9 @@ func portNumber(n int32) (uint16, bool) {
 	return uint16(n), true
 }
 
-func deref[T any](p *T, otherwise T) T {
+func deref[T any](p *T, fallback T) T {
 	if p == nil {
-		return otherwise
+		return fallback
 	}
 	return *p
 }

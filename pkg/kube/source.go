@@ -16,160 +16,159 @@ import (
 )
 
 const (
-	// firstSync is how long the first snapshot waits for an API server's first
-	// answer, or for why there is none. What takes longer is followed when it is
-	// there.
-	firstSync = 10 * time.Second
-	// reloadEvery is how often a context is looked for that the kubeconfig
-	// doesn't have, or has wrong.
-	reloadEvery = 5 * time.Second
+	// initialSyncTimeout limits how long the first snapshot waits for each API
+	// server. Clusters that take longer are added later.
+	initialSyncTimeout = 10 * time.Second
+	// reloadInterval is how often loading a context is retried if it is missing
+	// from the kubeconfig, or invalid there.
+	reloadInterval = 5 * time.Second
 )
 
-// Follow says what is to be followed of one context.
+// Follow selects the objects to watch in one context.
 type Follow struct {
 	Context string // the kubeconfig's
-	// Namespaces are those whose Services are followed; nil means all.
+	// Namespaces whose Services are followed; nil means all.
 	Namespaces []string
 	// Labels and Fields select Services, as kubectl's --selector and
-	// --field-selector do; empty: all.
+	// --field-selector do; empty means all.
 	Labels, Fields string
 	// Services are additional Services to follow, in any namespace. They are read
 	// by name where Services can't be listed.
 	Services []types.NamespacedName
-	// Ingresses says that these are followed too.
+	// Ingresses makes the Source follow Ingresses too.
 	Ingresses bool
 }
 
-// Source follows the Services, EndpointSlices and Ingresses of some clusters.
-// It is a fwd.Source. One that is away or doesn't let the user read doesn't
-// keep the others from being followed.
+// Source watches the Services, EndpointSlices and Ingresses of clusters. It is a
+// fwd.Source. A cluster that is unreachable or denies access doesn't affect the
+// others.
 type Source struct {
-	load    func(context string) (*Cluster, error)
-	changed wake.Trigger
-	due     wake.Trigger  // fires when wanted has changed, or the kubeconfig
-	settled chan struct{} // closed when the first snapshot may be taken
-	settle  func()
+	load       func(name string) (*Cluster, error)
+	changed    wake.Trigger
+	resync     wake.Trigger  // fires when wanted or the kubeconfig has changed
+	synced     chan struct{} // closed when the first snapshot is ready
+	markSynced func()        // closes synced
 
-	mu        sync.Mutex
-	wanted    []Follow
-	followers []*follower // in the order of wanted
-	reload    bool        // the kubeconfig may have changed
+	mu       sync.Mutex
+	wanted   []Follow
+	watchers []*contextWatcher // in the order of wanted
+	reload   bool              // the kubeconfig may have changed
 }
 
-// NewSource returns a source that follows nothing yet. load finds a context in
-// the kubeconfig as it is now, as Load does.
-func NewSource(load func(context string) (*Cluster, error)) *Source {
+// NewSource returns a Source that watches nothing yet. load loads a context from
+// the current kubeconfig, as Load does.
+func NewSource(load func(name string) (*Cluster, error)) *Source {
 	s := &Source{
 		load:    load,
 		changed: wake.NewTrigger(),
-		due:     wake.NewTrigger(),
-		settled: make(chan struct{}),
+		resync:  wake.NewTrigger(),
+		synced:  make(chan struct{}),
 	}
-	s.settle = sync.OnceFunc(func() { close(s.settled) })
+	s.markSynced = sync.OnceFunc(func() { close(s.synced) })
 	return s
 }
 
-// Set makes want the whole of what is followed, in the order in which contexts
-// and namespaces count. It may be called at any time.
+// Set replaces the selection of objects to watch. The order of contexts and
+// namespaces is their precedence. Any goroutine may call it at any time.
 func (s *Source) Set(want []Follow) {
 	s.mu.Lock()
 	s.wanted = slices.Clone(want)
 	s.mu.Unlock()
-	s.due.Fire()
+	s.resync.Fire()
 }
 
-// Reload has the kubeconfig read again. Contexts that are the same as before
-// are followed on undisturbed. It may be called at any time.
+// Reload makes the Source read the kubeconfig again. Watches of unchanged contexts
+// continue undisturbed. Any goroutine may call it at any time.
 func (s *Source) Reload() {
 	s.mu.Lock()
 	s.reload = true
 	s.mu.Unlock()
-	s.due.Fire()
+	s.resync.Fire()
 }
 
-// Changed receives a value when the snapshot may differ from the last one
-// taken; the first, once everything was read that could be.
+// Changed receives a value when the snapshot may differ from the last one taken,
+// and for the first time when the initial sync is complete.
 func (s *Source) Changed() <-chan struct{} { return s.changed.C() }
 
-// Ready waits until everything was read that can be, or for ten seconds. It
-// returns an error, a line that says why, if nothing can be read at all; an API
-// server that has too much to do is asked on. Run must be running.
+// Ready waits for the initial sync, at most ten seconds. It returns an error, in
+// one line, only if no cluster can be read; a throttling API server is not an
+// error, because its requests are retried. Run must be running.
 func (s *Source) Ready(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		return context.Cause(ctx)
-	case <-s.settled:
+	case <-s.synced:
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var faults []string
-	for _, f := range s.followers {
-		state := f.state()
-		if state.read || state.busy {
+	var problems []string
+	for _, w := range s.watchers {
+		state := w.stateLocked()
+		if state.loaded || state.throttled {
 			return nil
 		}
-		problems := f.problems()
-		if len(problems) == 0 {
-			problems = []string{fmt.Sprintf("context %s: the API server doesn't answer within %v", f.context, firstSync)}
+		lines := w.problemsLocked()
+		if len(lines) == 0 {
+			lines = []string{fmt.Sprintf("context %s: no response from the API server within %v", w.context, initialSyncTimeout)}
 		}
-		faults = append(faults, problems...)
+		problems = append(problems, lines...)
 	}
-	return errors.New(strings.Join(faults, "; "))
+	return errors.New(strings.Join(problems, "; "))
 }
 
-// Cluster returns the context of that name as the kubeconfig last had it. A
-// change gives another pointer.
-func (s *Source) Cluster(context string) (*Cluster, bool) {
+// Cluster returns the named context as it was last loaded from the kubeconfig. A
+// change results in another pointer.
+func (s *Source) Cluster(name string) (*Cluster, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, f := range s.followers {
-		if f.context == context && f.cluster != nil {
-			return f.cluster, true
+	for _, w := range s.watchers {
+		if w.context == name && w.cluster != nil {
+			return w.cluster, true
 		}
 	}
 	return nil, false
 }
 
-// Run follows what it is told by Set until ctx ends. It must be called once.
+// Run watches the objects selected by Set until ctx ends. It must be called once.
 func (s *Source) Run(ctx context.Context) error {
 	var running sync.WaitGroup
 	defer running.Wait()
-	begin := time.AfterFunc(firstSync, func() { s.settle(); s.notify() })
-	defer begin.Stop()
+	timeout := time.AfterFunc(initialSyncTimeout, func() { s.markSynced(); s.notify() })
+	defer timeout.Stop()
 	for {
-		var again <-chan time.Time
+		var retry <-chan time.Time
 		if !s.reconcile(ctx, &running) {
-			again = time.After(reloadEvery)
+			retry = time.After(reloadInterval)
 		}
 		s.notify()
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-s.due.C():
-		case <-again:
+		case <-s.resync.C():
+		case <-retry:
 		}
 	}
 }
 
-// reconcile starts to follow what is wanted, and ends what isn't any more. It
-// is false if a context can't be loaded.
+// reconcile starts and stops watchers to match s.wanted. It reports whether all
+// contexts could be loaded.
 func (s *Source) reconcile(ctx context.Context, running *sync.WaitGroup) bool {
 	s.mu.Lock()
 	wanted, reload := s.wanted, s.reload
-	before := s.followers
+	before := s.watchers
 	s.reload = false
 	s.mu.Unlock()
 	complete := true
-	after := make([]*follower, 0, len(wanted))
+	after := make([]*contextWatcher, 0, len(wanted))
 	for _, want := range wanted {
-		i := slices.IndexFunc(before, func(f *follower) bool { return f.context == want.Context })
-		f := &follower{context: want.Context}
+		i := slices.IndexFunc(before, func(w *contextWatcher) bool { return w.context == want.Context })
+		w := &contextWatcher{context: want.Context}
 		if i >= 0 {
-			f = before[i]
+			w = before[i]
 		}
 		var loaded *Cluster
 		var err error
-		if reload || f.cluster == nil || f.fault != nil {
+		if reload || w.cluster == nil || w.loadErr != nil {
 			loaded, err = s.load(want.Context)
 		}
 		s.mu.Lock()
@@ -177,60 +176,62 @@ func (s *Source) reconcile(ctx context.Context, running *sync.WaitGroup) bool {
 		if want.Ingresses || want.Namespaces == nil && len(want.Services) > 0 {
 			changed = func() {
 				s.notify()
-				s.due.Fire() // a Service may have to be read by itself: an Ingress's, or as listing is denied
+				s.resync.Fire() // a single Service may have to be read: an Ingress's controller, or because listing is denied
 			}
 		}
-		f.update(ctx, running, want, loaded, err, changed)
-		complete = complete && f.fault == nil
+		w.updateLocked(ctx, running, want, loaded, err, changed)
+		complete = complete && w.loadErr == nil
 		s.mu.Unlock()
-		after = append(after, f)
+		after = append(after, w)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, f := range before {
-		if !slices.Contains(after, f) {
-			f.end()
+	for _, w := range before {
+		if !slices.Contains(after, w) {
+			w.stopLocked()
 		}
 	}
-	s.followers = after
+	s.watchers = after
 	return complete
 }
 
-// notify says that the snapshot may have changed, once the first may be taken.
+// notify announces that the snapshot may have changed, after the initial sync.
 func (s *Source) notify() {
 	s.mu.Lock()
-	for _, f := range s.followers {
-		f.observe()
+	for _, w := range s.watchers {
+		w.observeLocked()
 	}
 	s.mu.Unlock()
 	select {
-	case <-s.settled:
+	case <-s.synced:
 	default:
-		if !s.complete() {
+		if !s.settled() {
 			return
 		}
-		s.settle()
+		s.markSynced()
 	}
 	s.changed.Fire()
 }
 
-// complete tells whether all that is followed was read, or can't be.
-func (s *Source) complete() bool {
+// settled reports whether all contexts were read, or can't be for a known reason.
+func (s *Source) settled() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.followers) > 0 && !slices.ContainsFunc(s.followers, func(f *follower) bool { return !f.state().asked || f.behind() })
+	return len(s.watchers) > 0 && !slices.ContainsFunc(s.watchers, func(w *contextWatcher) bool {
+		return !w.stateLocked().settled || w.lacksScopeLocked()
+	})
 }
 
-// Snapshot returns what is known now.
+// Snapshot returns the current state of all contexts.
 func (s *Source) Snapshot() plan.Snapshot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var snapshot plan.Snapshot
-	for _, f := range s.followers {
-		snapshot.Clusters = append(snapshot.Clusters, f.status())
-		known := f.known()
-		snapshot.Services = append(snapshot.Services, newServices(f.context, known)...)
-		snapshot.Ingresses = append(snapshot.Ingresses, newIngresses(f.context, known)...)
+	for _, w := range s.watchers {
+		snapshot.Clusters = append(snapshot.Clusters, w.statusLocked())
+		objects := w.objectsLocked() // after the status: a namespace that counts as read is complete
+		snapshot.Services = append(snapshot.Services, newServices(w.context, objects)...)
+		snapshot.Ingresses = append(snapshot.Ingresses, newIngresses(w.context, objects)...)
 	}
 	return snapshot
 }

@@ -12,100 +12,100 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-// store is what was last read of one kind of object. It is a
-// cache.TransformingStore: a reflector writes, anyone may read.
+// store holds the objects of one kind as they were last read. It is a
+// cache.TransformingStore, which a reflector writes to. Any goroutine may read it.
 type store[T metav1.Object] struct {
-	keep    func(T) T // what is kept of an object; it must not change it
+	trim    func(T) T // returns a copy with the fields to hold
 	changed func()    // called without the store's lock
 
 	mu      sync.Mutex
-	objects map[types.NamespacedName]T // nil as long as nothing was read
+	objects map[types.NamespacedName]T // nil until the first list
 }
 
-// read returns the objects, in no order, and whether they were ever read.
+// read returns the objects, in no particular order, and whether they were listed.
 func (s *store[T]) read() ([]T, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Collect(maps.Values(s.objects)), s.objects != nil
 }
 
-// loaded reports whether the objects were ever read.
+// loaded reports whether the objects were listed.
 func (s *store[T]) loaded() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.objects != nil
 }
 
-// forget has it as if nothing was ever read.
+// forget resets the store to its state before the first list.
 func (s *store[T]) forget() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.objects = nil
 }
 
-// Transformer lets a reflector throw away what isn't kept as it reads.
+// Transformer lets a reflector trim each object as soon as it has decoded it.
 func (s *store[T]) Transformer() cache.TransformFunc {
 	return func(object any) (any, error) {
-		typed, err := s.typed(object)
-		return typed, err
+		trimmed, err := s.trimmed(object)
+		return trimmed, err
 	}
 }
 
-func (s *store[T]) typed(object any) (kept T, err error) {
+func (s *store[T]) trimmed(object any) (trimmed T, err error) {
 	typed, ok := object.(T)
 	if !ok {
-		return kept, fmt.Errorf("the API server sends a %T", object)
+		return trimmed, fmt.Errorf("API server sent an object of unexpected type %T", object)
 	}
-	return s.keep(typed), nil
+	return s.trim(typed), nil
 }
 
 // Add is Update.
 func (s *store[T]) Add(object any) error { return s.Update(object) }
 
-// Update takes an object's new state. What isn't kept of it is no change.
+// Update stores an object. Changes of fields that are trimmed are not changes.
 func (s *store[T]) Update(object any) error {
-	kept, err := s.typed(object)
+	trimmed, err := s.trimmed(object)
 	if err != nil {
 		return err
 	}
 	s.mu.Lock()
-	before, known := s.objects[nameOf(kept)]
+	before, known := s.objects[nameOf(trimmed)]
 	if s.objects != nil {
-		s.objects[nameOf(kept)] = kept
+		s.objects[nameOf(trimmed)] = trimmed
 	}
 	s.mu.Unlock()
-	if !known || !reflect.DeepEqual(before, kept) {
+	if !known || !reflect.DeepEqual(before, trimmed) {
 		s.changed()
 	}
 	return nil
 }
 
-// Delete takes an object away.
+// Delete removes an object.
 func (s *store[T]) Delete(object any) error {
-	gone, err := s.typed(object)
+	deleted, err := s.trimmed(object)
 	if err != nil {
 		return err
 	}
 	s.mu.Lock()
-	delete(s.objects, nameOf(gone))
+	delete(s.objects, nameOf(deleted))
 	s.mu.Unlock()
 	s.changed()
 	return nil
 }
 
-// Replace takes the whole.
+// Replace stores the result of a list.
 func (s *store[T]) Replace(objects []any, _ string) error {
-	all := make(map[types.NamespacedName]T, len(objects))
+	replacement := make(map[types.NamespacedName]T, len(objects))
 	for _, object := range objects {
-		kept, err := s.typed(object)
+		trimmed, err := s.trimmed(object)
 		if err != nil {
 			return err
 		}
-		all[nameOf(kept)] = kept
+		replacement[nameOf(trimmed)] = trimmed
 	}
 	s.mu.Lock()
-	same := s.objects != nil && reflect.DeepEqual(s.objects, all)
-	s.objects = all
+	same := s.objects != nil && reflect.DeepEqual(s.objects, replacement)
+	s.objects = replacement
 	s.mu.Unlock()
 	if !same {
 		s.changed()
@@ -113,7 +113,7 @@ func (s *store[T]) Replace(objects []any, _ string) error {
 	return nil
 }
 
-// Resync has no meaning here.
+// Resync does nothing.
 func (*store[T]) Resync() error { return nil }
 
 func nameOf(object metav1.Object) types.NamespacedName {

@@ -8,18 +8,18 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-func named(name, clusterIP, annotation string) *corev1.Service {
+func newTestService(name, clusterIP, annotation string) *corev1.Service {
 	return &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name, Annotations: map[string]string{"a": annotation}, ResourceVersion: annotation},
 		Spec:       corev1.ServiceSpec{ClusterIP: clusterIP},
 	}
 }
 
-// Every change of what is kept is told, and no other; what was missed while
-// nothing was read (deletions too) is made good by the next list.
-func TestStore(t *testing.T) {
-	told := 0
-	s := store[*corev1.Service]{keep: keepService, changed: func() { told++ }}
+// Only changes of fields that are held are reported. A list also makes up for
+// events that were missed, deletions included.
+func TestStoreReportsChanges(t *testing.T) {
+	changes := 0
+	s := store[*corev1.Service]{trim: trimService, changed: func() { changes++ }}
 	names := func() (names []string) {
 		objects, _ := s.read()
 		for _, o := range objects {
@@ -28,36 +28,36 @@ func TestStore(t *testing.T) {
 		slices.Sort(names)
 		return names
 	}
-	if _, read := s.read(); read {
-		t.Error("it was read before anything was")
+	if _, listed := s.read(); listed {
+		t.Error("before the first list: got listed = true, want false")
 	}
 	for i, step := range []struct {
-		do   func() error
-		told bool
-		want []string
+		do      func() error
+		changed bool
+		want    []string
 	}{
 		{func() error { return s.Replace(nil, "1") }, true, nil},
 		{func() error { return s.Replace(nil, "2") }, false, nil},
-		{func() error { return s.Add(named("a", "1", "x")) }, true, []string{"a 1"}},
-		{func() error { return s.Update(named("a", "1", "y")) }, false, []string{"a 1"}},
-		{func() error { return s.Update(named("a", "2", "y")) }, true, []string{"a 2"}},
-		{func() error { return s.Add(named("b", "1", "x")) }, true, []string{"a 2", "b 1"}},
-		{func() error { return s.Delete(named("a", "2", "y")) }, true, []string{"b 1"}},
-		{func() error { return s.Replace([]any{named("b", "1", "z")}, "3") }, false, []string{"b 1"}},
-		{func() error { return s.Replace([]any{named("c", "1", "z")}, "4") }, true, []string{"c 1"}},
+		{func() error { return s.Add(newTestService("a", "1", "x")) }, true, []string{"a 1"}},
+		{func() error { return s.Update(newTestService("a", "1", "y")) }, false, []string{"a 1"}},
+		{func() error { return s.Update(newTestService("a", "2", "y")) }, true, []string{"a 2"}},
+		{func() error { return s.Add(newTestService("b", "1", "x")) }, true, []string{"a 2", "b 1"}},
+		{func() error { return s.Delete(newTestService("a", "2", "y")) }, true, []string{"b 1"}},
+		{func() error { return s.Replace([]any{newTestService("b", "1", "z")}, "3") }, false, []string{"b 1"}},
+		{func() error { return s.Replace([]any{newTestService("c", "1", "z")}, "4") }, true, []string{"c 1"}},
 	} {
-		before := told
+		before := changes
 		if err := step.do(); err != nil {
 			t.Fatal(err)
 		}
-		if got := names(); !slices.Equal(got, step.want) || told > before != step.told {
-			t.Errorf("step %d: it has %q, told %v; want %q, %v", i, got, told > before, step.want, step.told)
+		if got := names(); !slices.Equal(got, step.want) || changes > before != step.changed {
+			t.Errorf("step %d: got %q, changed %v; want %q, %v", i, got, changes > before, step.want, step.changed)
 		}
 	}
 	if objects, _ := s.read(); objects[0].Annotations != nil {
-		t.Error("it keeps what nobody reads")
+		t.Errorf("annotations: got %v, want none", objects[0].Annotations)
 	}
 	if err := s.Add(&corev1.Pod{}); err == nil {
-		t.Error("it takes a pod")
+		t.Error("Add of a Pod: got no error, want one")
 	}
 }

@@ -52,7 +52,7 @@ func TestTwoContexts(t *testing.T) {
 	proxy.Cut()
 	eventually(t, "it says that the further cluster is away", func() error {
 		for _, line := range d.lines(from) {
-			if strings.Contains(line, "context me@far/away:443: the API server") && strings.Contains(line, "can't be reached") {
+			if strings.Contains(line, "context me@far/away:443: cannot reach API server") {
 				return nil
 			}
 		}

@@ -130,7 +130,7 @@ func TestPodsComeAndGo(t *testing.T) {
 func TestServicesComeChangeAndGo(t *testing.T) {
 	ns := namespace(t)
 	d := up(t, "-n", ns)
-	d.says(t, "no services in namespace "+ns)
+	d.says(t, "namespace "+ns+" not found or empty")
 
 	apply(t, deployment(ns, "web", 1), service(ns, "web", 80, ""))
 	eventually(t, "a new service answers", func() error {
@@ -210,8 +210,8 @@ func TestWrongAPIServer(t *testing.T) {
 	config := filepath.Join(t.TempDir(), "kubeconfig")
 	raw := kubectl(t, "", "config", "view", "--raw", "--minify", "--flatten")
 	for setting, want := range map[string]string{
-		"--server=https://127.0.0.1:1":        "can't be reached",
-		"--tls-server-name=elsewhere.example": "is not the one that the kubeconfig's certificate-authority vouches for",
+		"--server=https://127.0.0.1:1":        "cannot reach API server",
+		"--tls-server-name=elsewhere.example": "isn't trusted by the kubeconfig's certificate-authority",
 	} {
 		if err := os.WriteFile(config, []byte(raw), 0o600); err != nil {
 			t.Fatal(err)

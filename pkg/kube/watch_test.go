@@ -20,29 +20,29 @@ import (
 )
 
 const (
-	someServices = `{"kind":"ServiceList","apiVersion":"v1","metadata":{"resourceVersion":"5"},"items":[{"metadata":{"name":"web","namespace":"shop"},` +
+	serviceList = `{"kind":"ServiceList","apiVersion":"v1","metadata":{"resourceVersion":"5"},"items":[{"metadata":{"name":"web","namespace":"shop"},` +
 		`"spec":{"clusterIP":"10.0.0.1","selector":{"app":"web"},"ports":[{"port":80,"protocol":"TCP","targetPort":8080}]}}]}`
 	webService = `{"kind":"Service","apiVersion":"v1","metadata":{"name":"web","namespace":"shop"},"spec":{"clusterIP":"10.0.0.1","ports":[{"port":81,"protocol":"TCP"}]}}`
-	somePods   = `{"kind":"PodList","apiVersion":"v1","metadata":{"resourceVersion":"5"},"items":[{"metadata":{"name":"new","namespace":"shop","uid":"new","labels":{"app":"web"}},` +
+	podList    = `{"kind":"PodList","apiVersion":"v1","metadata":{"resourceVersion":"5"},"items":[{"metadata":{"name":"new","namespace":"shop","uid":"new","labels":{"app":"web"}},` +
 		`"status":{"phase":"Running","podIP":"10.1.1.2","conditions":[{"type":"Ready","status":"True"}]}}]}`
-	someSlices = `{"kind":"EndpointSliceList","apiVersion":"discovery.k8s.io/v1","metadata":{"resourceVersion":"5"},"items":[{"metadata":{"name":"web-1","namespace":"shop",` +
+	endpointSliceList = `{"kind":"EndpointSliceList","apiVersion":"discovery.k8s.io/v1","metadata":{"resourceVersion":"5"},"items":[{"metadata":{"name":"web-1","namespace":"shop",` +
 		`"labels":{"kubernetes.io/service-name":"web"}},"ports":[{"name":"","port":8080}],"endpoints":[{"addresses":["10.1.1.1"],"targetRef":{"kind":"Pod","name":"old","uid":"old"}}]}]}`
 )
 
-// changing is an API server with one Service, which denies what it is told to,
-// and holds the EndpointSlices back as long as hold is open.
-type changing struct {
-	denied atomic.Pointer[string] // the resource that may not be read
-	hold   atomic.Pointer[chan struct{}]
-	byHand atomic.Bool            // the EndpointSlices don't say whose addresses they have
-	token  atomic.Pointer[string] // the kubeconfig's; "broken" is a broken kubeconfig
-	url    string
-	ca     []byte
+// testCluster is an API server with one Service, and its kubeconfig. Both can be
+// changed during a test.
+type testCluster struct {
+	denied     atomic.Pointer[string]        // the resource that can't be read
+	hold       atomic.Pointer[chan struct{}] // lists of EndpointSlices block until it is closed
+	untargeted atomic.Bool                   // the endpoints have no targetRef
+	token      atomic.Pointer[string]        // in the kubeconfig; "invalid" makes that invalid
+	url        string
+	ca         []byte
 }
 
-func newChanging(t *testing.T) *changing {
+func newTestCluster(t *testing.T) *testCluster {
 	t.Helper()
-	c := new(changing)
+	c := new(testCluster)
 	close(c.holdBack())
 	c.deny("")
 	c.setToken("a")
@@ -53,25 +53,25 @@ func newChanging(t *testing.T) *changing {
 	return c
 }
 
-func (c *changing) deny(resource string)  { c.denied.Store(&resource) }
-func (c *changing) setToken(token string) { c.token.Store(&token) }
+func (c *testCluster) deny(resource string)  { c.denied.Store(&resource) }
+func (c *testCluster) setToken(token string) { c.token.Store(&token) }
 
-// holdBack holds the EndpointSlices back until what it returns is closed.
-func (c *changing) holdBack() chan struct{} {
+// holdBack blocks lists of EndpointSlices until the returned channel is closed.
+func (c *testCluster) holdBack() chan struct{} {
 	hold := make(chan struct{})
 	c.hold.Store(&hold)
 	return hold
 }
 
-func (c *changing) load(context string) (*Cluster, error) {
+func (c *testCluster) load(context string) (*Cluster, error) {
 	token := *c.token.Load()
-	if token == "broken" {
-		return nil, errors.New("the kubeconfig is broken")
+	if token == "invalid" {
+		return nil, errors.New("invalid kubeconfig")
 	}
 	return &Cluster{Context: context, Config: &rest.Config{Host: c.url, BearerToken: token, TLSClientConfig: rest.TLSClientConfig{CAData: c.ca}}}, nil
 }
 
-func (c *changing) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (c *testCluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	resource := r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]
 	fail := func(code int, reason string) {
 		w.WriteHeader(code)
@@ -94,18 +94,18 @@ func (c *changing) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	case resource == "endpointslices":
 		<-*c.hold.Load()
-		text := someSlices
-		if c.byHand.Load() {
+		text := endpointSliceList
+		if c.untargeted.Load() {
 			text = strings.ReplaceAll(text, `["10.1.1.1"],"targetRef":{"kind":"Pod","name":"old","uid":"old"}`, `["10.1.1.2"]`)
 		}
 		fmt.Fprint(w, text)
 	default:
-		fmt.Fprint(w, map[string]string{"services": someServices, "pods": somePods, "web": webService}[resource])
+		fmt.Fprint(w, map[string]string{"services": serviceList, "pods": podList, "web": webService}[resource])
 	}
 }
 
-// shown is what a source says, in a line.
-func shown(s *Source) string {
+// summarize returns a Source's snapshot as a line: Services, pods; problems.
+func summarize(s *Source) string {
 	var b strings.Builder
 	snapshot := s.Snapshot()
 	for _, svc := range snapshot.Services {
@@ -117,11 +117,11 @@ func shown(s *Source) string {
 	return b.String() + "; " + strings.Join(snapshot.Clusters[0].Problems, "; ")
 }
 
-// becomes waits until a source says that.
-func becomes(t *testing.T, s *Source, want string) {
+// awaitSummary waits until the summary of a Source is want.
+func awaitSummary(t *testing.T, s *Source, want string) {
 	t.Helper()
 	for deadline := time.After(20 * time.Second); ; {
-		got := shown(s)
+		got := summarize(s)
 		if got == want {
 			return
 		}
@@ -129,13 +129,14 @@ func becomes(t *testing.T, s *Source, want string) {
 		case <-s.Changed():
 		case <-time.After(50 * time.Millisecond):
 		case <-deadline:
-			t.Fatalf("it says\n%s, want\n%s", got, want)
+			t.Fatalf("got  %s\nwant %s", got, want)
 		}
 	}
 }
 
-// What may not be read any more is read in another way, and not as it was.
-func TestRightsAreLost(t *testing.T) {
+// Objects that can no longer be listed are read by other means, and those read
+// before are no longer used.
+func TestRevokedPermissions(t *testing.T) {
 	t.Parallel()
 	for denied, want := range map[string]string{
 		"endpointslices": "web.shop:80 new; not allowed to list endpointslices in namespace shop (context ctx); reading pods instead",
@@ -143,92 +144,92 @@ func TestRightsAreLost(t *testing.T) {
 	} {
 		t.Run(denied, func(t *testing.T) {
 			t.Parallel()
-			c := newChanging(t)
+			c := newTestCluster(t)
 			s, err := follow(t, c.load, Follow{Context: "ctx", Namespaces: []string{"shop"}, Services: []types.NamespacedName{{Namespace: "shop", Name: "web"}, {Namespace: "shop", Name: "secret"}}})
 			if err != nil {
 				t.Fatal(err)
 			}
-			becomes(t, s, "web.shop:80 old; ")
+			awaitSummary(t, s, "web.shop:80 old; ")
 			c.deny(denied)
-			becomes(t, s, want)
+			awaitSummary(t, s, want)
 		})
 	}
 }
 
-// Pods are read once an EndpointSlice has an address without saying whose it is.
-func TestSlicesWrittenByHand(t *testing.T) {
-	c := newChanging(t)
-	c.byHand.Store(true)
+// Pods are read to complete endpoints without a targetRef.
+func TestEndpointsWithoutTargetRef(t *testing.T) {
+	c := newTestCluster(t)
+	c.untargeted.Store(true)
 	s, err := follow(t, c.load, Follow{Context: "ctx", Namespaces: []string{"shop"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	becomes(t, s, "web.shop:80 new; ")
+	awaitSummary(t, s, "web.shop:80 new; ")
 }
 
-// What was known stands until the same has been read anew: of another
-// configuration of the cluster, or of other namespaces.
-func TestNothingFlaps(t *testing.T) {
-	for name, change := range map[string]func(*changing, *Source){
-		"another token": func(c *changing, s *Source) {
+// After a change of the cluster's configuration or of the selection, the previous
+// objects are used until the new watchers are synced.
+func TestChangesCauseNoGap(t *testing.T) {
+	for name, change := range map[string]func(*testCluster, *Source){
+		"new token": func(c *testCluster, s *Source) {
 			c.setToken("b")
 			s.Reload()
 		},
-		"all namespaces": func(_ *changing, s *Source) { s.Set([]Follow{{Context: "ctx"}}) },
-		"a selector": func(_ *changing, s *Source) {
+		"all namespaces": func(_ *testCluster, s *Source) { s.Set([]Follow{{Context: "ctx"}}) },
+		"new selector": func(_ *testCluster, s *Source) {
 			s.Set([]Follow{{Context: "ctx", Namespaces: []string{"shop"}, Labels: "a=b"}})
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := newChanging(t)
+			c := newTestCluster(t)
 			s, err := follow(t, c.load, Follow{Context: "ctx", Namespaces: []string{"shop"}})
 			if err != nil {
 				t.Fatal(err)
 			}
-			becomes(t, s, "web.shop:80 old; ")
+			awaitSummary(t, s, "web.shop:80 old; ")
 			hold := c.holdBack()
-			letGo := sync.OnceFunc(func() { close(hold) })
-			defer letGo()
+			release := sync.OnceFunc(func() { close(hold) })
+			defer release()
 			change(c, s)
 			for range 20 {
 				select {
 				case <-s.Changed():
 				case <-time.After(20 * time.Millisecond):
 				}
-				if got := shown(s); got != "web.shop:80 old; " {
-					t.Fatalf("meanwhile it says %s", got)
+				if got := summarize(s); got != "web.shop:80 old; " {
+					t.Fatalf("before the sync: got %s, want no change", got)
 				}
 			}
-			letGo()
-			becomes(t, s, "web.shop:80 old; ")
+			release()
+			awaitSummary(t, s, "web.shop:80 old; ")
 		})
 	}
 }
 
-// A namespace counts as read once what is behind its services was read, too.
-func TestReadNamespaces(t *testing.T) {
-	c := newChanging(t)
+// A namespace counts as read once its EndpointSlices were read too.
+func TestReadIncludesEndpointSlices(t *testing.T) {
+	c := newTestCluster(t)
 	s, err := follow(t, c.load, Follow{Context: "ctx", Namespaces: []string{"shop"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	read := func() string { return strings.Join(s.Snapshot().Clusters[0].Read, ",") }
 	if got := read(); got != "shop" {
-		t.Errorf("at first %q are read", got)
+		t.Errorf("initially: got %q, want shop", got)
 	}
 	hold := c.holdBack()
 	s.Set([]Follow{{Context: "ctx", Namespaces: []string{"shop", "data"}}})
-	for services := 0; services < 1; { // data's are read
+	for services := 0; services < 1; { // until data's Services are read
 		<-s.Changed()
 		s.mu.Lock()
-		for at, e := range s.followers[0].scopes {
-			if at.namespace == "data" && e.services.state().read {
+		for at, e := range s.watchers[0].scopes {
+			if at.namespace == "data" && e.services.state().loaded {
 				services++
 			}
 		}
 		s.mu.Unlock()
 		if got := read(); got != "shop" {
-			t.Errorf("then %q are read", got)
+			t.Errorf("before the EndpointSlices of data: got %q, want shop", got)
 		}
 	}
 	close(hold)
@@ -236,32 +237,32 @@ func TestReadNamespaces(t *testing.T) {
 		select {
 		case <-s.Changed():
 		case <-deadline:
-			t.Fatalf("in the end %q are read", read())
+			t.Fatalf("finally: got %q, want shop,data", read())
 		}
 	}
 }
 
-// A kubeconfig that is broken is said until it isn't, without another change.
-func TestBrokenKubeconfigIsReadAgain(t *testing.T) {
-	c := newChanging(t)
+// An invalid kubeconfig is reported and read again until it is valid, even without
+// a notification of a change.
+func TestInvalidKubeconfigIsReadAgain(t *testing.T) {
+	c := newTestCluster(t)
 	s, err := follow(t, c.load, Follow{Context: "ctx", Namespaces: []string{"shop"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.setToken("broken")
+	c.setToken("invalid")
 	s.Reload()
-	becomes(t, s, "web.shop:80 old; the kubeconfig is broken; what was known of the cluster is used until it can be read again")
+	awaitSummary(t, s, "web.shop:80 old; invalid kubeconfig; keeping the previous settings")
 	c.setToken("b")
-	becomes(t, s, "web.shop:80 old; ")
+	awaitSummary(t, s, "web.shop:80 old; ")
 	if cluster, _ := s.Cluster("ctx"); cluster.Config.BearerToken != "b" {
-		t.Errorf("the token is %s", cluster.Config.BearerToken)
+		t.Errorf("token: got %s, want b", cluster.Config.BearerToken)
 	}
 }
 
-// A kubeconfig that is deleted is said to be gone, until it is back; what was
-// known of its cluster is used meanwhile.
-func TestKubeconfigGoes(t *testing.T) {
-	c := newChanging(t)
+// A deleted kubeconfig is reported until it is back. Its cluster stays watched.
+func TestDeletedKubeconfig(t *testing.T) {
+	c := newTestCluster(t)
 	path := filepath.Join(t.TempDir(), "config")
 	write := func() {
 		t.Helper()
@@ -276,29 +277,13 @@ func TestKubeconfigGoes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	becomes(t, s, "web.shop:80 old; ")
+	awaitSummary(t, s, "web.shop:80 old; ")
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
 	s.Reload()
-	becomes(t, s, "web.shop:80 old; context dev: its kubeconfig ("+path+") is gone; what was known of the cluster is used until it can be read again")
+	awaitSummary(t, s, "web.shop:80 old; context dev: kubeconfig "+path+" not found; keeping the previous settings")
 	write()
 	s.Reload()
-	becomes(t, s, "web.shop:80 old; ")
-}
-
-// The same cluster by the same proxy is the same.
-func TestSameCluster(t *testing.T) {
-	load := func(proxy string) *Cluster {
-		t.Helper()
-		text := strings.ReplaceAll(twoContexts, `server: "https://127.0.0.1:1"`, `server: "https://127.0.0.1:1", proxy-url: "`+proxy+`"`)
-		c, err := Load(kubeconfig(t, text), "dev", "agent")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return c
-	}
-	if a := load("http://a"); !a.same(load("http://a")) || a.same(load("http://b")) || a.same(nil) {
-		t.Error("it is not told by its proxy")
-	}
+	awaitSummary(t, s, "web.shop:80 old; ")
 }

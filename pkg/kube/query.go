@@ -23,19 +23,19 @@ func Contexts(kubeconfig string) ([]string, error) {
 	return slices.Sorted(maps.Keys(raw.Contexts)), nil
 }
 
-// NamespaceNames asks the cluster for the names of its namespaces.
+// NamespaceNames lists the names of the cluster's namespaces.
 func (c *Cluster) NamespaceNames(ctx context.Context) ([]string, error) {
 	clients, err := newClients(c)
 	if err != nil {
 		return nil, err
 	}
-	var all corev1.NamespaceList
-	if err := clients.core.Get().Resource("namespaces").Do(ctx).Into(&all); err != nil {
-		return nil, fmt.Errorf("context %s: namespaces: %w", c.Context, oneLine(err))
+	var list corev1.NamespaceList
+	if err := clients.core.Get().Resource("namespaces").Do(ctx).Into(&list); err != nil {
+		return nil, fmt.Errorf("context %s: list namespaces: %w", c.Context, oneLine(err))
 	}
-	names := make([]string, 0, len(all.Items))
-	for i := range all.Items {
-		names = append(names, all.Items[i].Name)
+	names := make([]string, 0, len(list.Items))
+	for i := range list.Items {
+		names = append(names, list.Items[i].Name)
 	}
 	return names, nil
 }
@@ -52,19 +52,19 @@ func (c *Cluster) ServiceNames(ctx context.Context, namespaces []string) ([]type
 	}
 	var names []types.NamespacedName
 	for _, namespace := range namespaces {
-		var all corev1.ServiceList
-		if err := clients.core.Get().Namespace(namespace).Resource("services").Do(ctx).Into(&all); err != nil {
-			return nil, fmt.Errorf("context %s: services: %w", c.Context, oneLine(err))
+		var list corev1.ServiceList
+		if err := clients.core.Get().Namespace(namespace).Resource("services").Do(ctx).Into(&list); err != nil {
+			return nil, fmt.Errorf("context %s: list services: %w", c.Context, oneLine(err))
 		}
-		for i := range all.Items {
-			names = append(names, nameOf(&all.Items[i]))
+		for i := range list.Items {
+			names = append(names, nameOf(&list.Items[i]))
 		}
 	}
 	return names, nil
 }
 
-// LogIn makes one request, so that a credential plugin asks now what it has to ask. That
-// the cluster can't be reached, or refuses, is no error.
+// LogIn sends one request, so that a credential plugin that prompts the user does
+// so now. An unreachable cluster, or one that rejects the request, is not an error.
 func (c *Cluster) LogIn(ctx context.Context) error {
 	clients, err := newClients(c)
 	if err != nil {
