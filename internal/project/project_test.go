@@ -13,12 +13,12 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 )
 
-var update = flag.Bool("update", false, "write what the tests get into their golden files")
+var update = flag.Bool("update", false, "update the generated files")
 
-// Each file of testdata/faults.txtar is a wrong project's file; its first line
-// is a comment with what is said of it.
-func TestFaults(t *testing.T) {
-	archive, err := txtar.ParseFile("testdata/faults.txtar")
+// Each file in testdata/errors.txtar is an invalid project file. Its first line is
+// a comment with the expected error.
+func TestLoadErrors(t *testing.T) {
+	archive, err := txtar.ParseFile("testdata/errors.txtar")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,7 +29,7 @@ func TestFaults(t *testing.T) {
 				t.Fatal(err)
 			}
 			first, _, _ := strings.Cut(string(file.Data), "\n")
-			want := "project's file " + strings.ReplaceAll(strings.TrimPrefix(first, "# "), "FILE", path)
+			want := "project file " + strings.ReplaceAll(strings.TrimPrefix(first, "# "), "FILE", path)
 			_, err := Load(path)
 			if err == nil || err.Error() != want {
 				t.Errorf("got  %v\nwant %s", err, want)
@@ -45,25 +45,25 @@ func TestLoad(t *testing.T) {
 	}
 	for field := range reflect.ValueOf(file).NumField() {
 		if reflect.ValueOf(file).Field(field).IsZero() {
-			t.Errorf("testdata/all.yaml says nothing for %s", reflect.TypeOf(file).Field(field).Name)
+			t.Errorf("testdata/all.yaml doesn't set %s", reflect.TypeOf(file).Field(field).Name)
 		}
 	}
 	web := file.Services["web.shop"]
 	if web.Address.String() != "127.64.0.80" || web.Ports[80] != 8080 || web.Names[0] != "shop.example.com" || !file.Services["api.shop.eu"].Local {
-		t.Errorf("the services are %+v", file.Services)
+		t.Errorf("services: got %+v", file.Services)
 	}
 	if c := file.Contexts[1]; c.Alias != "eu" || c.Namespaces[0] != "*" || c.IngressController != "nginx.ingress-nginx" {
-		t.Errorf("the second context is %+v", c)
+		t.Errorf("second context: got %+v", c)
 	}
 	if _, err := Load(filepath.Join(t.TempDir(), Name)); err == nil {
-		t.Error("a file that isn't there is read")
+		t.Error("missing file: got no error, want one")
 	}
 	empty := filepath.Join(t.TempDir(), Name)
 	if err := os.WriteFile(empty, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if file, err := Load(empty); err != nil || !reflect.DeepEqual(file, File{}) {
-		t.Errorf("an empty file is %+v, %v", file, err)
+		t.Errorf("empty file: got %+v, %v, want the zero File", file, err)
 	}
 }
 
@@ -74,18 +74,18 @@ func TestFind(t *testing.T) {
 		t.Fatal(err)
 	}
 	if path, err := Find(deep); path != "" || err != nil {
-		t.Errorf("found %q, %v, where there is none", path, err)
+		t.Errorf("no file: got %q, %v, want no path", path, err)
 	}
 	want := filepath.Join(root, Name)
 	if err := os.WriteFile(want, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if path, err := Find(deep); path != want || err != nil {
-		t.Errorf("found %q, %v, want %q", path, err, want)
+		t.Errorf("got %q, %v, want %q", path, err, want)
 	}
 }
 
-// The schema that editors read is what the types say.
+// The schema for editors is generated from the types and their comments.
 func TestSchema(t *testing.T) {
 	const path = "../../docs/kubeshore.schema.json"
 	got, err := json.MarshalIndent(schema(t), "", "  ")
@@ -99,7 +99,7 @@ func TestSchema(t *testing.T) {
 		}
 	}
 	if want, err := os.ReadFile(path); string(want) != string(got) {
-		t.Errorf("%s is stale (%v): make docs", path, err)
+		t.Errorf("%s is outdated (%v): run make docs", path, err)
 	}
 }
 
@@ -114,23 +114,23 @@ func schema(t *testing.T) *jsonschema.Schema {
 	return s
 }
 
-func text(pattern string) *jsonschema.Schema {
+func stringSchema(pattern string) *jsonschema.Schema {
 	return &jsonschema.Schema{Type: "string", Pattern: pattern}
 }
 
 const dnsLabel = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 
-func (Pattern) JSONSchema() *jsonschema.Schema   { return text(".") }
-func (Namespace) JSONSchema() *jsonschema.Schema { return text(`^(\*|` + dnsLabel + `)$`) }
-func (Label) JSONSchema() *jsonschema.Schema     { return text(`^` + dnsLabel + `$`) }
+func (Pattern) JSONSchema() *jsonschema.Schema   { return stringSchema(".") }
+func (Namespace) JSONSchema() *jsonschema.Schema { return stringSchema(`^(\*|` + dnsLabel + `)$`) }
+func (Label) JSONSchema() *jsonschema.Schema     { return stringSchema(`^` + dnsLabel + `$`) }
 
 func (Domain) JSONSchema() *jsonschema.Schema {
 	anyCase := strings.ReplaceAll(dnsLabel, "a-z", "a-zA-Z")
-	return text(`^` + anyCase + `(\.` + anyCase + `)*$`)
+	return stringSchema(`^` + anyCase + `(\.` + anyCase + `)*$`)
 }
 
 func (ServiceName) JSONSchema() *jsonschema.Schema {
-	return text(`^` + dnsLabel + `(\.` + dnsLabel + `)+$`)
+	return stringSchema(`^` + dnsLabel + `(\.` + dnsLabel + `)+$`)
 }
 
 func (Address) JSONSchema() *jsonschema.Schema {

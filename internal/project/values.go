@@ -1,165 +1,152 @@
 package project
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"path"
-	"regexp"
 	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/kubeshore/kubeshore/internal/dnsname"
 	"github.com/kubeshore/kubeshore/pkg/loopback"
 )
 
-// Pattern is one of services, as path.Match takes it.
+// Pattern is a pattern of service names, in path.Match's syntax.
 type Pattern string
 
-// Namespace is the name of one, or "*" for all.
+// Namespace is the name of a namespace, or "*" for all.
 type Namespace string
 
-// Domain is a DNS name (RFC 1123), in lower case: as names, they are the same.
+// Domain is a DNS name (RFC 1123), converted to lower case.
 type Domain string
 
 // Label is a DNS label (RFC 1123).
 type Label string
 
-// ServiceName is name.namespace or, in services, name.namespace.alias.
+// ServiceName is NAME.NAMESPACE or, as a key of services, also NAME.NAMESPACE.ALIAS.
 type ServiceName string
 
-// Port is the number of a TCP port.
+// Port is a TCP port number.
 type Port uint16
 
 // Address is an IPv4 address.
 type Address struct{ netip.Addr }
 
-var label = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
-
-// CheckPattern tells what is wrong with a pattern.
+// CheckPattern returns an error if text is not a valid pattern.
 func CheckPattern(text string) error {
 	if _, err := path.Match(text, ""); err != nil || text == "" {
-		return fmt.Errorf("%q is no pattern of names: use * and ? in it, or [a-z]", text)
+		return fmt.Errorf("invalid pattern %q: use *, ? and [a-z]", text)
 	}
-	if !strings.ContainsAny(text, `*?[\`) && (!isDomain(text) || strings.Count(text, ".") > 1) {
-		return fmt.Errorf("%q is no name of a service: write name, or name.namespace", text)
+	if !strings.ContainsAny(text, `*?[\`) && (!dnsname.IsName(text) || strings.Count(text, ".") > 1) {
+		return fmt.Errorf("invalid service name %q: use NAME or NAME.NAMESPACE", text)
 	}
 	return nil
 }
 
-// ParseDomain reads a DNS name.
+// ParseDomain parses a DNS name in upper or lower case.
 func ParseDomain(text string) (Domain, error) {
 	lower := strings.ToLower(text)
-	if !isDomain(lower) {
-		return "", fmt.Errorf("%q is no DNS name: letters, digits and '-' between dots", text)
+	if !dnsname.IsName(lower) {
+		return "", fmt.Errorf("invalid DNS name %q: must be letters, digits and '-', separated by dots", text)
 	}
 	return Domain(lower), nil
 }
 
-// isDomain tells whether a text is a DNS name as Kubernetes has them.
-func isDomain(text string) bool {
-	for part := range strings.SplitSeq(text, ".") {
-		if !label.MatchString(part) {
-			return false
-		}
-	}
-	return len(text) <= 253
-}
-
-// ParsePort reads a port's number.
+// ParsePort parses a port number.
 func ParsePort(text string) (Port, error) {
 	n, err := strconv.ParseUint(text, 10, 16)
 	if err != nil || n == 0 {
-		return 0, fmt.Errorf("%q is no port: a number from 1 to 65535", text)
+		return 0, fmt.Errorf("invalid port %q (1–65535)", text)
 	}
 	return Port(n), nil
 }
 
-// Split returns the parts of a service's name; alias is often empty.
+// Split returns the parts of the name. The alias may be empty.
 func (s ServiceName) Split() (name, namespace, alias string) {
 	parts := strings.SplitN(string(s), ".", 3)
 	parts = append(parts, "", "")
 	return parts[0], parts[1], parts[2]
 }
 
-// scalar reads a value by a function, whose error it gives a line.
-func scalar(node *yaml.Node, read func(text string) error) error {
+// parseScalar calls parse with a scalar's text, and adds the line to its error.
+func parseScalar(node *yaml.Node, parse func(text string) error) error {
 	if node.Kind != yaml.ScalarNode {
-		return fmt.Errorf("line %d: a %s where one value belongs", node.Line, map[yaml.Kind]string{yaml.MappingNode: "mapping", yaml.SequenceNode: "list"}[node.Kind])
+		return fmt.Errorf("line %d: expected a single value, got %s", node.Line, tagNames[node.ShortTag()])
 	}
-	if err := read(node.Value); err != nil {
+	if err := parse(node.Value); err != nil {
 		return fmt.Errorf("line %d: %w", node.Line, err)
 	}
 	return nil
 }
 
-// UnmarshalYAML takes what CheckPattern does.
+// UnmarshalYAML accepts a pattern that CheckPattern accepts.
 func (p *Pattern) UnmarshalYAML(node *yaml.Node) error {
-	return scalar(node, func(text string) error {
+	return parseScalar(node, func(text string) error {
 		*p = Pattern(text)
 		return CheckPattern(text)
 	})
 }
 
-// UnmarshalYAML takes a DNS label or "*".
+// UnmarshalYAML accepts a DNS label or "*".
 func (n *Namespace) UnmarshalYAML(node *yaml.Node) error {
-	return scalar(node, func(text string) error {
+	return parseScalar(node, func(text string) error {
 		*n = Namespace(text)
-		if text != "*" && !label.MatchString(text) {
-			return fmt.Errorf("%q is no namespace: lower-case letters, digits and '-', or \"*\" for all", text)
+		if text != "*" && !dnsname.IsLabel(text) {
+			return fmt.Errorf("invalid namespace %q: must be lower-case letters, digits and '-', or \"*\" for all", text)
 		}
 		return nil
 	})
 }
 
-// UnmarshalYAML takes what ParseDomain does.
+// UnmarshalYAML accepts a name that ParseDomain accepts.
 func (d *Domain) UnmarshalYAML(node *yaml.Node) error {
-	return scalar(node, func(text string) (err error) {
+	return parseScalar(node, func(text string) (err error) {
 		*d, err = ParseDomain(text)
 		return err
 	})
 }
 
-// UnmarshalYAML takes a DNS label.
+// UnmarshalYAML accepts a DNS label.
 func (l *Label) UnmarshalYAML(node *yaml.Node) error {
-	return scalar(node, func(text string) error {
+	return parseScalar(node, func(text string) error {
 		*l = Label(text)
-		if !label.MatchString(text) {
-			return fmt.Errorf("%q is no DNS label: lower-case letters, digits and '-', 63 at most", text)
+		if !dnsname.IsLabel(text) {
+			return fmt.Errorf("invalid DNS label %q: must be at most 63 lower-case letters, digits and '-'", text)
 		}
 		return nil
 	})
 }
 
-// UnmarshalYAML takes a name with a namespace.
+// UnmarshalYAML accepts a name with a namespace.
 func (s *ServiceName) UnmarshalYAML(node *yaml.Node) error {
-	return scalar(node, func(text string) error {
+	return parseScalar(node, func(text string) error {
 		*s = ServiceName(text)
-		if !isDomain(text) || !strings.Contains(text, ".") {
-			return fmt.Errorf("%q is no service: write name.namespace", text)
+		if !dnsname.IsName(text) || !strings.Contains(text, ".") {
+			return fmt.Errorf("invalid service name %q: use NAME.NAMESPACE", text)
 		}
 		return nil
 	})
 }
 
-// UnmarshalYAML takes what ParsePort does.
+// UnmarshalYAML accepts a number that ParsePort accepts.
 func (p *Port) UnmarshalYAML(node *yaml.Node) error {
-	return scalar(node, func(text string) (err error) {
+	return parseScalar(node, func(text string) (err error) {
 		*p, err = ParsePort(text)
 		return err
 	})
 }
 
-// UnmarshalYAML takes an IPv4 address.
+// UnmarshalYAML accepts an IPv4 loopback address.
 func (a *Address) UnmarshalYAML(node *yaml.Node) error {
-	return scalar(node, func(text string) (err error) {
+	return parseScalar(node, func(text string) (err error) {
 		a.Addr, err = netip.ParseAddr(text)
 		if err != nil || !a.Is4() {
-			return errors.New(strconv.Quote(text) + " is no IPv4 address")
+			return fmt.Errorf("invalid IPv4 address %q", text)
 		}
 		if a.Addr == netip.AddrFrom4([4]byte{127, 0, 0, 1}) {
-			return fmt.Errorf("address %v is this machine's own; for a service that runs on it write local: true instead", a.Addr)
+			return fmt.Errorf("address %v is this machine's own; for a service that runs here, use local: true", a.Addr)
 		}
 		return loopback.CheckAddress(a.Addr)
 	})
