@@ -47,7 +47,7 @@ func readKubefwdFile(path string) (addresses map[string]netip.Addr, notes []stri
 	}
 	var file kubefwdFile
 	if err := yaml.Unmarshal(data, &file); err != nil {
-		return nil, nil, fmt.Errorf("--fwd-conf: %s", strings.Join(project.Faults(path, err), "; "))
+		return nil, nil, fmt.Errorf("--fwd-conf: %s", strings.Join(project.Problems(path, data, err), "; "))
 	}
 	addresses = make(map[string]netip.Addr, len(file.Services))
 	for _, s := range file.Services {
@@ -64,8 +64,8 @@ func readKubefwdFile(path string) (addresses map[string]netip.Addr, notes []stri
 	strict := yaml.NewDecoder(bytes.NewReader(data))
 	strict.KnownFields(true)
 	if err := strict.Decode(new(kubefwdFile)); err != nil && !errors.Is(err, io.EOF) {
-		for _, fault := range project.Faults(path, err) {
-			notes = append(notes, "--fwd-conf "+fault+" (ignored)")
+		for _, problem := range project.Problems(path, data, err) {
+			notes = append(notes, "--fwd-conf "+problem+" (ignored)")
 		}
 	}
 	return addresses, notes, nil
