@@ -10,57 +10,56 @@ import (
 )
 
 const (
-	// journalSize is how much of the log is kept in memory, in bytes.
+	// journalSize limits the kept part of the log, in bytes.
 	journalSize = 1 << 20
-	// maxJournalLag is how many lines a reader may be behind.
+	// maxJournalLag is the number of lines that a reader may be behind.
 	maxJournalLag = 4096
 )
 
-// Journal keeps the last of the log, for those who ask for it. It is an io.Writer that
-// a line is written to at a time. The zero value is empty.
+// Journal keeps the end of the log in memory, and passes new lines to readers. Each call of
+// Write adds one line. The zero Journal is empty and ready to use.
 type Journal struct {
-	mu    sync.Mutex
-	lines [][]byte
-	size  int
-	hub   hub[[]byte]
+	mu      sync.Mutex
+	lines   [][]byte
+	size    int
+	readers map[chan []byte]struct{}
 }
 
-// Write keeps a line.
-func (j *Journal) Write(line []byte) (int, error) {
-	kept := bytes.Clone(line)
+// Write adds a line. It never waits for readers.
+func (j *Journal) Write(p []byte) (int, error) {
+	line := bytes.Clone(p)
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.lines = append(j.lines, kept)
-	j.size += len(kept)
+	j.lines = append(j.lines, line)
+	j.size += len(line)
 	for j.size > journalSize {
 		j.size -= len(j.lines[0])
 		j.lines[0] = nil
 		j.lines = j.lines[1:]
 	}
-	j.hub.send(kept)
-	return len(line), nil
+	for reader := range j.readers {
+		select {
+		case reader <- line:
+		default:
+			j.dropLocked(reader)
+		}
+	}
+	return len(p), nil
 }
 
-// CopyTo writes the last lines, all that there are if tail is negative, and, if it is to
-// follow, those that come until ctx ends.
+// CopyTo writes the last lines to w, or all kept lines if tail is negative. With follow, it
+// then writes new lines until ctx is done. It returns [control.ErrBehind] if w is too slow.
 func (j *Journal) CopyTo(ctx context.Context, w io.Writer, tail int, follow bool) error {
-	j.mu.Lock()
-	lines := j.lines
-	if tail >= 0 {
-		lines = lines[max(0, len(lines)-tail):]
-	}
-	last := bytes.Join(lines, nil)
-	heard, leave := j.hub.listen(maxJournalLag)
-	j.mu.Unlock()
-	defer leave()
+	last, newLines, unsubscribe := j.subscribe(tail)
+	defer unsubscribe()
 	if _, err := w.Write(last); err != nil || !follow {
 		return err
 	}
 	for {
 		select {
 		case <-ctx.Done():
-			return copyRest(w, heard)
-		case line, ok := <-heard:
+			return copyBuffered(w, newLines)
+		case line, ok := <-newLines:
 			if !ok {
 				return control.ErrBehind
 			}
@@ -71,11 +70,40 @@ func (j *Journal) CopyTo(ctx context.Context, w io.Writer, tail int, follow bool
 	}
 }
 
-// copyRest writes what was heard and not written yet.
-func copyRest(w io.Writer, heard <-chan []byte) error {
+// subscribe returns the last lines, and a channel that receives all lines after them. The
+// channel is closed when its reader is more than maxJournalLag lines behind.
+func (j *Journal) subscribe(tail int) (last []byte, newLines <-chan []byte, unsubscribe func()) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	lines := j.lines
+	if tail >= 0 {
+		lines = lines[max(0, len(lines)-tail):]
+	}
+	reader := make(chan []byte, maxJournalLag)
+	if j.readers == nil {
+		j.readers = make(map[chan []byte]struct{})
+	}
+	j.readers[reader] = struct{}{}
+	return bytes.Join(lines, nil), reader, func() {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		j.dropLocked(reader)
+	}
+}
+
+// dropLocked removes a reader and closes its channel. The caller must hold j.mu.
+func (j *Journal) dropLocked(reader chan []byte) {
+	if _, subscribed := j.readers[reader]; subscribed {
+		delete(j.readers, reader)
+		close(reader)
+	}
+}
+
+// copyBuffered writes the lines that the channel holds.
+func copyBuffered(w io.Writer, lines <-chan []byte) error {
 	for {
 		select {
-		case line, ok := <-heard:
+		case line, ok := <-lines:
 			if !ok {
 				return control.ErrBehind
 			}
