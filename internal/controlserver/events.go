@@ -10,23 +10,30 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/control"
 )
 
-// follow answers with events as they come (Server-Sent Events,
-// https://html.spec.whatwg.org/multipage/server-sent-events.html). What a reader gets is
-// what is other than what it had last, so a slow one misses no state and holds up nobody;
-// what it doesn't take in time is its end.
+const (
+	// trafficInterval is the interval between events that report only traffic.
+	trafficInterval = time.Second
+	// keepAliveInterval is the time without events after which a comment is sent.
+	keepAliveInterval = 15 * time.Second
+)
+
+// follow responds with Server-Sent Events
+// (https://html.spec.whatwg.org/multipage/server-sent-events.html). Each event is computed
+// from the difference to the last state that was sent, so slow readers skip intermediate
+// states and never block the daemon.
 func (s *Server) follow(w http.ResponseWriter, req *http.Request) (any, error) {
 	changed, last := s.Daemon.Changed(), s.Daemon.Status()
 	out := newStream(w, "text/event-stream")
 	defer out.setEnd(nil)
 	if err := out.writeEvent(control.Event{Status: &last}); err != nil {
-		return nil, nil //nolint:nilnil // the reader has gone
+		return nil, nil //nolint:nilnil // the client disconnected
 	}
 	tick := time.NewTicker(trafficInterval)
 	defer tick.Stop()
-	for said := time.Now(); ; {
+	for written := time.Now(); ; {
 		select {
 		case <-req.Context().Done():
-			return nil, nil //nolint:nilnil // it is answered
+			return nil, nil //nolint:nilnil // already responded
 		case <-changed:
 		case <-tick.C:
 		}
@@ -36,30 +43,30 @@ func (s *Server) follow(w http.ResponseWriter, req *http.Request) (any, error) {
 		last = now
 		for _, e := range events {
 			if err := out.writeEvent(e); err != nil {
-				return nil, nil //nolint:nilnil // the reader has gone
+				return nil, nil //nolint:nilnil // the client disconnected
 			}
-			said = time.Now()
+			written = time.Now()
 		}
-		if time.Since(said) > keepAliveInterval {
-			if _, err := out.Write([]byte(": still here\n\n")); err != nil {
-				return nil, nil //nolint:nilnil // the reader has gone
+		if time.Since(written) > keepAliveInterval {
+			if _, err := out.Write([]byte(": keep-alive\n\n")); err != nil {
+				return nil, nil //nolint:nilnil // the client disconnected
 			}
-			said = time.Now()
+			written = time.Now()
 		}
 	}
 }
 
-// writeEvent writes an event, whose type is which of its fields is set.
+// writeEvent writes an event with its type and data.
 func (s stream) writeEvent(e control.Event) error {
 	data, err := json.Marshal(e)
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(s, "event: %s\ndata: %s\n\n", kindOf(e), data)
+	_, err = fmt.Fprintf(s, "event: %s\ndata: %s\n\n", eventType(e), data)
 	return err
 }
 
-func kindOf(e control.Event) string {
+func eventType(e control.Event) string {
 	switch {
 	case e.Status != nil:
 		return "status"
@@ -71,25 +78,25 @@ func kindOf(e control.Event) string {
 	return "overview"
 }
 
-// changes returns what is other now.
+// changes returns the events that lead from one status to the next.
 func changes(before, now control.Status) []control.Event {
 	var events []control.Event
 	if !reflect.DeepEqual(before.Overview, now.Overview) {
 		events = append(events, control.Event{Overview: &now.Overview})
 	}
-	old := make(map[control.ServiceID]control.Service, len(before.Services))
+	removed := make(map[control.ServiceID]control.Service, len(before.Services))
 	for _, s := range before.Services {
-		old[s.ID().Key()] = s
+		removed[s.ID().Key()] = s
 	}
 	for _, s := range now.Services {
-		prev, known := old[s.ID().Key()]
-		delete(old, s.ID().Key())
-		if !known || !reflect.DeepEqual(prev, s) {
+		old, known := removed[s.ID().Key()]
+		delete(removed, s.ID().Key())
+		if !known || !reflect.DeepEqual(old, s) {
 			events = append(events, control.Event{Service: &s})
 		}
 	}
 	for _, s := range before.Services {
-		if _, gone := old[s.ID().Key()]; gone {
+		if _, gone := removed[s.ID().Key()]; gone {
 			id := s.ID()
 			events = append(events, control.Event{Gone: &id})
 		}

@@ -10,13 +10,11 @@ import (
 	"github.com/kubeshore/kubeshore/internal/peer"
 )
 
-// writeChunk is how much a reader has the time for that it is given, in bytes.
-const writeChunk = 64 << 10
-
-// ownUserListener refuses connections of other users. The socket's mode and its folder's do
-// that too.
+// ownUserListener closes connections of other users than this process's user and root. It
+// is a second line of defence after the modes of the socket and its folder.
 type ownUserListener struct{ net.Listener }
 
+// Accept implements net.Listener.
 func (l ownUserListener) Accept() (net.Conn, error) {
 	for {
 		conn, err := l.Listener.Accept()
@@ -39,12 +37,13 @@ func isOwnUser(conn net.Conn) bool {
 	return errors.Is(err, errors.ErrUnsupported) || err == nil && (uid == os.Geteuid() || uid == 0)
 }
 
-// writeTimeoutListener has who connects take what it is sent in time.
+// writeTimeoutListener applies a write timeout to the connections that it accepts.
 type writeTimeoutListener struct {
 	net.Listener
 	timeout time.Duration
 }
 
+// Accept implements net.Listener.
 func (l writeTimeoutListener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
 	if err != nil {
@@ -53,19 +52,23 @@ func (l writeTimeoutListener) Accept() (net.Conn, error) {
 	return writeTimeoutConn{conn, l.timeout}, nil
 }
 
-// writeTimeoutConn fails if what is written isn't taken in time. A slow reader who goes on
-// reading has the time for each part of it.
+// writeChunk is the number of bytes that the write timeout applies to. A client that reads
+// slowly but steadily doesn't time out.
+const writeChunk = 64 << 10
+
+// writeTimeoutConn is a connection with a timeout for each chunk that is written to it.
 type writeTimeoutConn struct {
 	net.Conn
 	timeout time.Duration
 }
 
+// Write implements net.Conn.
 func (c writeTimeoutConn) Write(p []byte) (n int, err error) {
-	for part := range slices.Chunk(p, writeChunk) {
+	for chunk := range slices.Chunk(p, writeChunk) {
 		if err := c.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {
 			return n, err
 		}
-		written, err := c.Conn.Write(part)
+		written, err := c.Conn.Write(chunk)
 		n += written
 		if err != nil {
 			return n, err

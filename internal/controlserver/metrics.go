@@ -13,7 +13,7 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/fwd"
 )
 
-// Metrics measures a running kubeshore, for Prometheus. It is a fwd.Meter.
+// Metrics collects the metrics of a running kubeshore for Prometheus. It implements fwd.Meter.
 type Metrics struct {
 	registry  *prometheus.Registry
 	dial      *prometheus.HistogramVec
@@ -25,29 +25,28 @@ type Metrics struct {
 
 var _ fwd.Meter = (*Metrics)(nil)
 
-// NewMetrics returns metrics with nothing measured yet. status is asked for what stands,
-// each time that they are read.
+// NewMetrics returns empty metrics. It calls status for each scrape.
 func NewMetrics(version string, status func() control.Status) *Metrics {
 	seconds := prometheus.ExponentialBuckets(0.001, 2, 15) // to 16 s
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
 		dial: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "kubeshore_dial_seconds", Help: "How long it took to have a stream to a pod, by what came of it.", Buckets: seconds,
+			Name: "kubeshore_dial_seconds", Help: "Time to open a stream to a pod, by result.", Buckets: seconds,
 		}, []string{"result"}),
 		firstByte: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "kubeshore_first_byte_seconds", Help: "How long after a connection was accepted its pod's first byte was there.", Buckets: seconds,
+			Name: "kubeshore_first_byte_seconds", Help: "Time from accepting a connection to the first byte from its pod.", Buckets: seconds,
 		}),
 		held: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "kubeshore_hold_seconds", Help: "How long connections were held that had to wait for a pod.", Buckets: seconds,
+			Name: "kubeshore_hold_seconds", Help: "Time that a connection waited for a ready pod, if it had to wait.", Buckets: seconds,
 		}),
-		retries: prometheus.NewCounter(prometheus.CounterOpts{Name: "kubeshore_retries_total", Help: "Tries after the first one of a connection."}),
-		faults:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kubeshore_faults_total", Help: "Connections that were reset, by why."}, []string{"kind"}),
+		retries: prometheus.NewCounter(prometheus.CounterOpts{Name: "kubeshore_retries_total", Help: "Attempts to connect to a pod after the first one of a connection."}),
+		faults:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kubeshore_faults_total", Help: "Connections that were reset, by reason."}, []string{"kind"}),
 	}
 	for _, kind := range fwd.Faults() {
 		m.faults.WithLabelValues(string(kind))
 	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "kubeshore_build_info", Help: "Always 1; the label has the version.", ConstLabels: prometheus.Labels{"version": version},
+		Name: "kubeshore_build_info", Help: "Always 1. The label has the version of kubeshore.", ConstLabels: prometheus.Labels{"version": version},
 	})
 	build.Set(1)
 	m.registry.MustRegister(build, m.dial, m.firstByte, m.held, m.retries, m.faults, &statusMetrics{status},
@@ -55,10 +54,10 @@ func NewMetrics(version string, status func() control.Status) *Metrics {
 	return m
 }
 
-// maxScrapes is how many requests for metrics are answered at once.
+// maxScrapes limits the number of concurrent requests for metrics.
 const maxScrapes = 8
 
-// Handler answers with the metrics.
+// Handler returns the handler that serves the metrics.
 func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes})
 }
@@ -84,29 +83,31 @@ func (m *Metrics) Held(took time.Duration) { m.held.Observe(took.Seconds()) }
 // Failed implements fwd.Meter.
 func (m *Metrics) Failed(kind fwd.Fault) { m.faults.WithLabelValues(string(kind)).Inc() }
 
-// What a status is measured by.
+// The metrics that are computed from the status.
 var (
 	serviceLabels = []string{"context", "namespace", "service", "pod"}
 
-	servicesDesc    = prometheus.NewDesc("kubeshore_services", "Services and pods with an address of their own, by state.", []string{"state"}, nil)
-	upstreamDesc    = prometheus.NewDesc("kubeshore_upstream_connections", "Connections to API servers that carry streams.", nil, nil)
-	hostsWritesDesc = prometheus.NewDesc("kubeshore_hosts_writes_total", "How often the hosts file was written.", nil, nil)
-	endpointsDesc   = prometheus.NewDesc("kubeshore_endpoints", "Pods behind a service, by whether they are ready.", append(slices.Clip(serviceLabels), "ready"), nil)
-	portsDesc       = prometheus.NewDesc("kubeshore_ports", "Ports of a service, by whether connections are accepted.", append(slices.Clip(serviceLabels), "accepted"), nil)
+	servicesDesc    = prometheus.NewDesc("kubeshore_services", "Services, and pods with their own address, by state.", []string{"state"}, nil)
+	upstreamDesc    = prometheus.NewDesc("kubeshore_upstream_connections", "Open connections to API servers that carry port-forward streams.", nil, nil)
+	hostsWritesDesc = prometheus.NewDesc("kubeshore_hosts_writes_total", "Number of writes of the hosts file.", nil, nil)
+	endpointsDesc   = prometheus.NewDesc("kubeshore_endpoints", "Pods of a service, by readiness.", append(slices.Clip(serviceLabels), "ready"), nil)
+	portsDesc       = prometheus.NewDesc("kubeshore_ports", "Ports of a service, by whether they accept connections.", append(slices.Clip(serviceLabels), "accepted"), nil)
 	openDesc        = prometheus.NewDesc("kubeshore_connections_open", "Open connections to a service.", serviceLabels, nil)
-	totalDesc       = prometheus.NewDesc("kubeshore_connections_total", "Connections to a service.", serviceLabels, nil)
-	bytesDesc       = prometheus.NewDesc("kubeshore_bytes_total", "Bytes of a service's connections: up, to the pods, and down.", append(slices.Clip(serviceLabels), "direction"), nil)
+	totalDesc       = prometheus.NewDesc("kubeshore_connections_total", "Connections to a service so far.", serviceLabels, nil)
+	bytesDesc       = prometheus.NewDesc("kubeshore_bytes_total", "Bytes transferred by a service, by direction: up (to its pods) or down.", append(slices.Clip(serviceLabels), "direction"), nil)
 )
 
-// statusMetrics is a prometheus.Collector of what stands.
+// statusMetrics is a prometheus.Collector of the metrics that are computed from the status.
 type statusMetrics struct{ status func() control.Status }
 
+// Describe implements prometheus.Collector.
 func (c *statusMetrics) Describe(to chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{servicesDesc, upstreamDesc, hostsWritesDesc, endpointsDesc, portsDesc, openDesc, totalDesc, bytesDesc} {
 		to <- desc
 	}
 }
 
+// Collect implements prometheus.Collector.
 func (c *statusMetrics) Collect(to chan<- prometheus.Metric) {
 	gauge := func(desc *prometheus.Desc, value int, labels ...string) {
 		to <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(value), labels...)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"flag"
-	"fmt"
 	"maps"
 	"net"
 	"net/http"
@@ -21,27 +20,27 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/control"
 )
 
-var update = flag.Bool("update", false, "write the description of the API")
+var update = flag.Bool("update", false, "write docs/openapi.json")
 
-const description = "The API of a running kubeshore: HTTP with JSON on a unix socket that is its user's alone, " +
-	"kubeshore/kubeshore.sock in XDG_RUNTIME_DIR, or kubeshore.sock where kubeshore keeps what it remembers (~/.local/state/kubeshore). " +
-	"Within v1 fields are added, and none is taken away or changes its meaning; a field of a request that a kubeshore doesn't know is nothing to it, " +
-	"so who counts on a newer one looks at the header Kubeshore-Version first. A method that a path doesn't take is answered with 405 and Allow."
+const description = "The API of a running kubeshore: HTTP with JSON on a unix socket that only its user can access. " +
+	"The socket is kubeshore/kubeshore.sock in XDG_RUNTIME_DIR, or kubeshore.sock in kubeshore's state folder (~/.local/state/kubeshore). " +
+	"Within v1, fields may be added, but none is removed or changes its meaning. Unknown request fields are ignored: " +
+	"check the header Kubeshore-Version before relying on new ones. Unsupported methods return 405 with an Allow header."
 
 // object is a JSON object.
 type object map[string]any
 
 var headers = object{
-	control.VersionHeader: object{"description": "The kubeshore's version.", "required": true, "schema": object{"type": "string"}},
+	control.VersionHeader: object{"description": "The version of the running kubeshore.", "required": true, "schema": object{"type": "string"}},
 	control.EndTrailer: object{
-		"description": "A trailer: how the answer has ended, by itself or with the kubeshore (orderly), or as the reader was too slow and has missed something (behind). " +
-			"Without it the answer was broken off.",
+		"description": "A trailer that describes the end of the stream: orderly (complete, or kubeshore is stopping), or behind (the client was too slow and missed something). " +
+			"It is missing if the stream was interrupted.",
 		"schema": object{"type": "string", "enum": []string{control.EndOrderly, control.EndBehind}},
 	},
 }
 
-// docs/openapi.json is what the routes and the types say (OpenAPI 3.1, whose schemas are
-// JSON Schema's of 2020-12).
+// docs/openapi.json is generated from the routes and the types (OpenAPI 3.1, whose schemas
+// are JSON Schema 2020-12).
 func TestOpenAPI(t *testing.T) {
 	const path = "../../docs/openapi.json"
 	reflector := &jsonschema.Reflector{Anonymous: true, AllowAdditionalProperties: true, Mapper: func(of reflect.Type) *jsonschema.Schema {
@@ -71,7 +70,7 @@ func TestOpenAPI(t *testing.T) {
 	for name, schema := range schemas {
 		for pair := schema.Properties.Oldest(); pair != nil; pair = pair.Next() {
 			if pair.Value.Description == "" {
-				t.Errorf("%s.%s isn't described", name, pair.Key)
+				t.Errorf("%s.%s has no description", name, pair.Key)
 			}
 		}
 	}
@@ -93,7 +92,7 @@ func TestOpenAPI(t *testing.T) {
 		}
 	}
 	if want, err := os.ReadFile(path); string(want) != text {
-		t.Errorf("%s is stale (%v): make docs", path, err)
+		t.Errorf("%s is stale (%v): run make docs", path, err)
 	}
 }
 
@@ -128,7 +127,7 @@ func (r route) describe(reflector *jsonschema.Reflector, schemas map[string]*jso
 		}
 		responses[strconv.Itoa(status)] = object{"description": a.summary, "headers": headers, "content": object{kind: content}}
 	}
-	operation := object{"operationId": r.id, "summary": r.summary, "responses": responses}
+	operation := object{"operationId": r.operationID, "summary": r.summary, "responses": responses}
 	if len(parameters) > 0 {
 		operation["parameters"] = parameters
 	}
@@ -138,8 +137,7 @@ func (r route) describe(reflector *jsonschema.Reflector, schemas map[string]*jso
 	return operation
 }
 
-// Every path of the description is there.
-func TestRoutesAnswer(t *testing.T) {
+func TestRoutesRespondAsDescribed(t *testing.T) {
 	d := newFakeDaemon(service("web", control.Ready))
 	_, _, folder := serve(t, d)
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -160,7 +158,7 @@ func TestRoutesAnswer(t *testing.T) {
 			kind = "application/json"
 		}
 		if !described || !strings.HasPrefix(resp.Header.Get("Content-Type"), kind) || resp.Header.Get(control.VersionHeader) != "v1" {
-			t.Error(fmt.Errorf("%s answers %s, %v", r.path, resp.Status, resp.Header))
+			t.Errorf("%s: got %s, %v; want a described status, its content type, and the version header", r.path, resp.Status, resp.Header)
 		}
 	}
 }

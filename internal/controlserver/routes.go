@@ -6,70 +6,76 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/control"
 )
 
-// route is an endpoint of the API. The server and the description of the API are made
-// of the same.
+// route is an endpoint of the API. Both the server and docs/openapi.json are made from the
+// routes.
 type route struct {
 	method, path string
-	id           string // operationId
+	operationID  string
 	summary      string
 	query        []parameter
-	body         any              // what a request says; nil: nothing
-	responses    map[int]response // by status
+	body         any              // of the request; nil if it has none
+	responses    map[int]response // by status code
 	handle       func(*Server, http.ResponseWriter, *http.Request) (any, error)
 }
 
+// parameter is a parameter of a request's query.
 type parameter struct{ name, kind, summary string }
 
-// response is what an answer's body is: of a type, or of a content type, or both.
+// response describes a response: the type of its JSON body, or its content type, or both.
 type response struct {
 	summary     string
 	body        any
-	contentType string // if it isn't application/json
-	streams     bool   // it goes on, and tells how it has ended by EndTrailer
+	contentType string // application/json if empty
+	streams     bool   // the response ends with control.EndTrailer
 }
 
 func routes() []route {
-	fault := response{summary: "what is wrong", body: control.ErrorResponse{}}
-	status := response{summary: "what stands", body: control.Status{}}
+	failure := response{summary: "The error.", body: control.ErrorResponse{}}
+	status := response{summary: "The status.", body: control.Status{}}
 	return []route{
 		{
-			method: http.MethodGet, path: "/v1/status", id: "getStatus", summary: "What stands now.",
+			method: http.MethodGet, path: "/v1/status", operationID: "getStatus", summary: "Get the current status.",
 			responses: map[int]response{200: status}, handle: (*Server).status,
 		},
 		{
-			method: http.MethodGet, path: "/v1/services/{name}", id: "getService", summary: "One service, by any of its names, or by that of the Service if no other has it.",
-			responses: map[int]response{200: {summary: "the service", body: control.Service{}}, 404: fault}, handle: (*Server).service,
+			method: http.MethodGet, path: "/v1/services/{name}", operationID: "getService",
+			summary:   "Get a service by any of its names, or by the name of its Service if that is unique.",
+			responses: map[int]response{200: {summary: "The service.", body: control.Service{}}, 404: failure}, handle: (*Server).service,
 		},
 		{
-			method: http.MethodGet, path: "/v1/events", id: "followEvents", summary: "What changes, as it changes (Server-Sent Events). " +
-				"The first event is the whole status. What connections come to is heard of once a second. Who doesn't read in time is cut off.",
-			responses: map[int]response{200: {summary: "events", body: control.Event{}, contentType: "text/event-stream", streams: true}}, handle: (*Server).follow,
+			method: http.MethodGet, path: "/v1/events", operationID: "followEvents",
+			summary: "Follow changes of the status (Server-Sent Events). The first event contains the complete status. " +
+				"Changes of traffic are reported once a second. The server disconnects clients that don't read for 10 seconds.",
+			responses: map[int]response{200: {summary: "A stream of events.", body: control.Event{}, contentType: "text/event-stream", streams: true}}, handle: (*Server).follow,
 		},
 		{
-			method: http.MethodGet, path: "/v1/ready", id: "getReadiness", summary: "Whether services can answer.",
-			query:     []parameter{{"service", "string", "the services that count, separated by commas; all if there are none"}},
-			responses: map[int]response{200: {summary: "they can", body: control.Readiness{}}, 503: {summary: "some can't", body: control.Readiness{}}}, handle: (*Server).ready,
+			method: http.MethodGet, path: "/v1/ready", operationID: "getReadiness", summary: "Check whether services are ready.",
+			query:     []parameter{{"service", "string", "Names of the services to check, separated by commas. The default is all services."}},
+			responses: map[int]response{200: {summary: "The services are ready.", body: control.Readiness{}}, 503: {summary: "Some services aren't ready.", body: control.Readiness{}}}, handle: (*Server).ready,
 		},
 		{
-			method: http.MethodGet, path: "/v1/log", id: "getLog", summary: "The log's lines. The last megabyte is kept.",
-			query:     []parameter{{"tail", "integer", "how many of the last lines; all that there are if it isn't given"}, {"follow", "boolean", "whether to go on with those that come"}},
-			responses: map[int]response{200: {summary: "lines", contentType: "text/plain", streams: true}, 400: fault}, handle: (*Server).log,
+			method: http.MethodGet, path: "/v1/log", operationID: "getLog", summary: "Get the lines of the log. kubeshore keeps the last megabyte.",
+			query: []parameter{
+				{"tail", "integer", "Number of lines from the end of the log. The default is all available lines."},
+				{"follow", "boolean", "Whether to continue with new lines."},
+			},
+			responses: map[int]response{200: {summary: "Lines of the log.", contentType: "text/plain", streams: true}, 400: failure}, handle: (*Server).log,
 		},
 		{
-			method: http.MethodPost, path: "/v1/stop", id: "stop", summary: "Take everything back and end. It ends after the answer.",
+			method: http.MethodPost, path: "/v1/stop", operationID: "stop", summary: "Stop kubeshore and clean up. The response is sent first.",
 			responses: map[int]response{200: status}, handle: (*Server).stop,
 		},
 		{
-			method: http.MethodPost, path: "/v1/namespaces/add", id: "addNamespaces", summary: "Forward further namespaces.", body: control.NamespaceChange{},
-			responses: map[int]response{200: status, 400: fault, 409: fault}, handle: (*Server).addNamespaces,
+			method: http.MethodPost, path: "/v1/namespaces/add", operationID: "addNamespaces", summary: "Forward additional namespaces.", body: control.NamespaceChange{},
+			responses: map[int]response{200: status, 400: failure, 409: failure}, handle: (*Server).addNamespaces,
 		},
 		{
-			method: http.MethodPost, path: "/v1/namespaces/remove", id: "removeNamespaces", summary: "Forward namespaces no more.", body: control.NamespaceChange{},
-			responses: map[int]response{200: status, 400: fault, 409: fault}, handle: (*Server).removeNamespaces,
+			method: http.MethodPost, path: "/v1/namespaces/remove", operationID: "removeNamespaces", summary: "Stop forwarding namespaces.", body: control.NamespaceChange{},
+			responses: map[int]response{200: status, 400: failure, 409: failure}, handle: (*Server).removeNamespaces,
 		},
 		{
-			method: http.MethodGet, path: "/metrics", id: "getMetrics", summary: "Metrics, for Prometheus.",
-			responses: map[int]response{200: {summary: "metrics", contentType: "text/plain"}, 503: {summary: "too many are being answered", contentType: "text/plain"}}, handle: (*Server).metrics,
+			method: http.MethodGet, path: "/metrics", operationID: "getMetrics", summary: "Get the metrics, for Prometheus.",
+			responses: map[int]response{200: {summary: "The metrics.", contentType: "text/plain"}, 503: {summary: "Too many requests for metrics are in progress.", contentType: "text/plain"}}, handle: (*Server).metrics,
 		},
 	}
 }

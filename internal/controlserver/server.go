@@ -1,5 +1,5 @@
-// Package controlserver serves the API of package control: its endpoints on a unix socket,
-// the journal of the log, and the metrics.
+// Package controlserver serves the API of package control on a unix socket: the status, its
+// events, the log and the metrics.
 package controlserver
 
 import (
@@ -10,41 +10,38 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/kubeshore/kubeshore/internal/dnsname"
 	"github.com/kubeshore/kubeshore/pkg/control"
 )
 
 const (
-	// maxRequestBody bounds what a request may say, in bytes.
+	// maxRequestBody limits the size of a request's body, and of its header, in bytes.
 	maxRequestBody = 64 << 10
-	// requestHeaderTimeout is how long a request's head may take to come.
+	// requestHeaderTimeout limits the time to read a request's header.
 	requestHeaderTimeout = 10 * time.Second
-	// chunkWriteTimeout is how long a reader may take for writeChunk bytes.
+	// requestIdleTimeout is the time after which an idle connection is closed.
+	requestIdleTimeout = time.Minute
+	// chunkWriteTimeout limits the time to write writeChunk bytes.
 	chunkWriteTimeout = 10 * time.Second
-	// serverShutdownTimeout is how long requests may take to end with the server.
+	// serverShutdownTimeout limits the time to complete open requests on shutdown.
 	serverShutdownTimeout = time.Second
-	// trafficInterval is how often those who follow events hear of traffic, if nothing else.
-	trafficInterval = time.Second
-	// keepAliveInterval is how long they hear nothing at most.
-	keepAliveInterval = 15 * time.Second
 )
 
-// Daemon is what the server shows and steers. Its methods may be called by several
-// goroutines at once.
+// Daemon is the running kubeshore. Its methods must be safe for concurrent use.
 type Daemon interface {
 	Status() control.Status
-	// Changed returns a channel that is closed when the Status, but for its traffic, is
-	// other than now.
+	// Changed returns a channel that is closed when the Status changes in anything but
+	// traffic.
 	Changed() <-chan struct{}
-	// AddNamespaces follows namespaces besides those that it follows.
+	// AddNamespaces follows additional namespaces.
 	AddNamespaces(control.NamespaceChange) error
-	// RemoveNamespaces follows namespaces no more.
+	// RemoveNamespaces stops following namespaces.
 	RemoveNamespaces(control.NamespaceChange) error
-	// Stop tells it to end. It returns at once.
+	// Stop initiates the shutdown, and doesn't wait for it.
 	Stop()
 }
 
@@ -55,16 +52,15 @@ type Server struct {
 	Journal *Journal
 	Metrics http.Handler
 
-	chunkWriteTimeout time.Duration // 0: the usual
+	chunkWriteTimeout time.Duration // chunkWriteTimeout if zero
 }
 
-// Serve serves those connections to l that are of this process's user, or root's, until
-// ctx ends. It closes l.
+// Serve serves clients of this process's user and of root until ctx is done. It closes l.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	return serveHTTP(ctx, writeTimeoutListener{ownUserListener{l}, cmp.Or(s.chunkWriteTimeout, chunkWriteTimeout)}, s.handler())
 }
 
-// ServeMetrics serves metrics to everybody who can connect to l until ctx ends. It closes l.
+// ServeMetrics serves metrics to all clients of l until ctx is done. It closes l.
 func ServeMetrics(ctx context.Context, l net.Listener, metrics http.Handler) error {
 	return serveMetrics(ctx, writeTimeoutListener{l, chunkWriteTimeout}, metrics)
 }
@@ -79,22 +75,22 @@ func serveHTTP(ctx context.Context, l writeTimeoutListener, handler http.Handler
 	server := &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: requestHeaderTimeout,
-		IdleTimeout:       time.Minute,
+		IdleTimeout:       requestIdleTimeout,
 		MaxHeaderBytes:    maxRequestBody,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(l) }()
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(l) }()
 	var err error
 	select {
-	case err = <-ended:
+	case err = <-served:
 	case <-ctx.Done():
 		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), serverShutdownTimeout)
 		defer cancel()
 		if server.Shutdown(limited) != nil {
 			_ = server.Close()
 		}
-		err = <-ended
+		err = <-served
 	}
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
@@ -102,15 +98,16 @@ func serveHTTP(ctx context.Context, l writeTimeoutListener, handler http.Handler
 	return err
 }
 
-// httpError is an error with the status to answer it with.
+// httpError is an error with the status code of its response.
 type httpError struct {
 	status int
 	text   string
 }
 
-func (p httpError) Error() string { return p.text }
+func (e httpError) Error() string { return e.text }
 
-// handler returns what answers requests.
+// handler returns the handler of all endpoints. A route's handle returns the body of its
+// response, or nil if it has already responded.
 func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
 	methods := make(map[string][]string)
@@ -119,11 +116,11 @@ func (s *Server) handler() http.Handler {
 		mux.HandleFunc(r.method+" "+r.path, func(w http.ResponseWriter, req *http.Request) {
 			w.Header().Set(control.VersionHeader, s.Version)
 			req.Body = http.MaxBytesReader(w, req.Body, maxRequestBody)
-			answer, err := r.handle(s, w, req)
-			if wrong := (httpError{}); errors.As(err, &wrong) {
-				writeJSON(w, wrong.status, control.ErrorResponse{Error: wrong.text})
-			} else if err == nil && answer != nil {
-				writeJSON(w, http.StatusOK, answer)
+			body, err := r.handle(s, w, req)
+			if failed := (httpError{}); errors.As(err, &failed) {
+				writeJSON(w, failed.status, control.ErrorResponse{Error: failed.text})
+			} else if err == nil && body != nil {
+				writeJSON(w, http.StatusOK, body)
 			}
 		})
 	}
@@ -131,7 +128,7 @@ func (s *Server) handler() http.Handler {
 		mux.HandleFunc(path, func(w http.ResponseWriter, req *http.Request) {
 			w.Header().Set(control.VersionHeader, s.Version)
 			w.Header().Set("Allow", strings.Join(allowed, ", "))
-			writeJSON(w, http.StatusMethodNotAllowed, control.ErrorResponse{Error: fmt.Sprintf("%s: it takes %s", req.Method, strings.Join(allowed, ", "))})
+			writeJSON(w, http.StatusMethodNotAllowed, control.ErrorResponse{Error: fmt.Sprintf("method %s is not allowed: use %s", req.Method, strings.Join(allowed, " or "))})
 		})
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, req *http.Request) {
@@ -141,16 +138,15 @@ func (s *Server) handler() http.Handler {
 	return mux
 }
 
-func writeJSON(w http.ResponseWriter, status int, answer any) {
+func writeJSON(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(answer) // there is nobody else to tell
+	_ = json.NewEncoder(w).Encode(body) // fails only if the client disconnected
 }
 
-// decodeBody reads a request's body.
 func decodeBody(req *http.Request, into any) error {
 	if err := json.NewDecoder(req.Body).Decode(into); err != nil {
-		return httpError{http.StatusBadRequest, "the request's body: " + err.Error()}
+		return httpError{http.StatusBadRequest, "invalid request body: " + err.Error()}
 	}
 	return nil
 }
@@ -163,7 +159,7 @@ func (s *Server) service(_ http.ResponseWriter, req *http.Request) (any, error) 
 	name := req.PathValue("name")
 	service, ok := control.Find(s.Daemon.Status().Services, name)
 	if !ok {
-		return nil, httpError{http.StatusNotFound, fmt.Sprintf("no service is called %q, or more than one", name)}
+		return nil, httpError{http.StatusNotFound, fmt.Sprintf("service %q is unknown or ambiguous", name)}
 	}
 	return service, nil
 }
@@ -176,7 +172,7 @@ func (s *Server) ready(w http.ResponseWriter, req *http.Request) (any, error) {
 	r := control.ReadinessOf(s.Daemon.Status(), names)
 	if !r.Ready {
 		writeJSON(w, http.StatusServiceUnavailable, r)
-		return nil, nil //nolint:nilnil // it is answered
+		return nil, nil //nolint:nilnil // already responded
 	}
 	return r, nil
 }
@@ -196,35 +192,32 @@ func (s *Server) removeNamespaces(_ http.ResponseWriter, req *http.Request) (any
 	return s.changeNamespaces(req, s.Daemon.RemoveNamespaces)
 }
 
-// isLabel matches a DNS label (RFC 1123), which a namespace's name is.
-var isLabel = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
-
-func (s *Server) changeNamespaces(req *http.Request, to func(control.NamespaceChange) error) (any, error) {
+func (s *Server) changeNamespaces(req *http.Request, apply func(control.NamespaceChange) error) (any, error) {
 	var change control.NamespaceChange
 	if err := decodeBody(req, &change); err != nil {
 		return nil, err
 	}
 	if len(change.Namespaces) == 0 {
-		return nil, httpError{http.StatusBadRequest, "namespaces: name one at least"}
+		return nil, httpError{http.StatusBadRequest, "namespaces must not be empty"}
 	}
 	for _, name := range change.Namespaces {
-		if !isLabel.MatchString(name) {
-			return nil, httpError{http.StatusBadRequest, fmt.Sprintf("namespaces: %q can't be a namespace's name: these are lower-case letters, digits and -, at most 63", name)}
+		if !dnsname.IsLabel(name) {
+			return nil, httpError{http.StatusBadRequest, fmt.Sprintf("invalid namespace %q: must be at most %d lower-case letters, digits and hyphens", name, dnsname.MaxLabel)}
 		}
 	}
 	if s.Daemon.Status().Stopping {
-		return nil, httpError{http.StatusConflict, "kubeshore is just ending"}
+		return nil, httpError{http.StatusConflict, "shutting down"}
 	}
-	if err := to(change); err != nil {
+	if err := apply(change); err != nil {
 		return nil, httpError{http.StatusConflict, err.Error()}
 	}
 	return s.Daemon.Status(), nil
 }
 
-// stream is an answer that goes on. Each write is sent at once.
+// stream is a response of unlimited length. It flushes after each write.
 type stream struct {
 	http.ResponseWriter
-	control *http.ResponseController
+	controller *http.ResponseController
 }
 
 func newStream(w http.ResponseWriter, contentType string) stream {
@@ -235,18 +228,19 @@ func newStream(w http.ResponseWriter, contentType string) stream {
 	return stream{w, http.NewResponseController(w)}
 }
 
+// Write implements io.Writer.
 func (s stream) Write(p []byte) (int, error) {
 	n, err := s.ResponseWriter.Write(p)
-	return n, errors.Join(err, s.control.Flush())
+	return n, errors.Join(err, s.controller.Flush())
 }
 
-// setEnd says how the stream has ended: by itself, with the kubeshore, or by an error.
+// setEnd sets the stream's trailer, given the error that ended it.
 func (s stream) setEnd(err error) {
-	how := control.EndOrderly
+	end := control.EndOrderly
 	if errors.Is(err, control.ErrBehind) {
-		how = control.EndBehind
+		end = control.EndBehind
 	}
-	s.Header().Set(control.EndTrailer, how)
+	s.Header().Set(control.EndTrailer, end)
 }
 
 func (s *Server) log(w http.ResponseWriter, req *http.Request) (any, error) {
@@ -255,7 +249,7 @@ func (s *Server) log(w http.ResponseWriter, req *http.Request) (any, error) {
 	if text := query.Get("tail"); text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 0 {
-			return nil, httpError{http.StatusBadRequest, fmt.Sprintf("tail=%s: not a number of lines", text)}
+			return nil, httpError{http.StatusBadRequest, fmt.Sprintf("invalid tail %q: must be a number of lines", text)}
 		}
 		tail = n
 	}
@@ -263,15 +257,15 @@ func (s *Server) log(w http.ResponseWriter, req *http.Request) (any, error) {
 	if text := query.Get("follow"); text != "" {
 		var err error
 		if follow, err = strconv.ParseBool(text); err != nil {
-			return nil, httpError{http.StatusBadRequest, fmt.Sprintf("follow=%s: neither true nor false", text)}
+			return nil, httpError{http.StatusBadRequest, fmt.Sprintf("invalid follow %q: must be true or false", text)}
 		}
 	}
 	out := newStream(w, "text/plain; charset=utf-8")
 	out.setEnd(s.Journal.CopyTo(req.Context(), out, tail, follow))
-	return nil, nil //nolint:nilnil // it is answered
+	return nil, nil //nolint:nilnil // already responded
 }
 
 func (s *Server) metrics(w http.ResponseWriter, req *http.Request) (any, error) {
 	s.Metrics.ServeHTTP(w, req)
-	return nil, nil //nolint:nilnil // it is answered
+	return nil, nil //nolint:nilnil // already responded
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
-// Services returns what the API says of the hosts of a status, with their traffic.
+// Services converts the hosts of a status, with their traffic, to services of the API.
 func Services(status fwd.Status, traffic map[plan.HostID]fwd.Traffic) []control.Service {
 	services := make([]control.Service, 0, len(status.Hosts))
 	states := make(map[plan.HostID]control.State, len(status.Hosts))
@@ -47,13 +47,13 @@ func Services(status fwd.Status, traffic map[plan.HostID]fwd.Traffic) []control.
 			}
 			s.Ports = append(s.Ports, port)
 		}
-		s.Reason = reasonOf(s)
+		s.Reason = reasonFor(s)
 		services = append(services, s)
 	}
 	return services
 }
 
-// stateOf returns the state of a host that is no other's name.
+// stateOf returns the state of a host that isn't an alias.
 func stateOf(h fwd.HostStatus) control.State {
 	accepts := slices.ContainsFunc(h.Ports, func(p fwd.PortStatus) bool { return p.Err == nil })
 	switch {
@@ -69,20 +69,20 @@ func stateOf(h fwd.HostStatus) control.State {
 	return control.Ready
 }
 
-// reasonOf says why a service isn't ready, and what of it isn't forwarded.
-func reasonOf(s control.Service) string {
-	var why []string
+// reasonFor returns why a service isn't ready, and which part of it isn't forwarded.
+func reasonFor(s control.Service) string {
+	var reasons []string
 	switch {
 	case s.AliasOf != "" && !s.State.Works():
-		why = append(why, "another name of "+s.AliasOf+", which is "+string(s.State))
+		reasons = append(reasons, "alias of "+s.AliasOf+", which is "+string(s.State))
 	case s.State == control.Waiting && s.Pods == 0:
-		why = append(why, "it has no pods")
+		reasons = append(reasons, "no pods")
 	case s.State == control.Waiting && s.Pod != "":
-		why = append(why, "the pod is not ready")
+		reasons = append(reasons, "the pod is not ready")
 	case s.State == control.Waiting:
-		why = append(why, "no pod is ready")
+		reasons = append(reasons, "no pod is ready")
 	case s.State == control.Failed && len(s.Problems)+len(s.Limits) == 0:
-		why = append(why, "it has no port that can be forwarded")
+		reasons = append(reasons, "no port can be forwarded")
 	}
-	return strings.Join(slices.Concat(why, s.Problems, s.Limits), "; ")
+	return strings.Join(slices.Concat(reasons, s.Problems, s.Limits), "; ")
 }

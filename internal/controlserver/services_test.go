@@ -10,8 +10,8 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
-// What a service is said to be, and why: what keeps it from answering comes first.
-func TestStates(t *testing.T) {
+// The reason begins with what keeps the service from being ready.
+func TestStateAndReason(t *testing.T) {
 	open, closed := fwd.PortStatus{Number: 80}, fwd.PortStatus{Number: 81, Err: errors.New("in use")}
 	const udp = "port 53 is UDP; only TCP can be forwarded"
 	for name, c := range map[string]struct {
@@ -19,23 +19,23 @@ func TestStates(t *testing.T) {
 		state  control.State
 		reason string
 	}{
-		"ready":                   {fwd.HostStatus{Ports: []fwd.PortStatus{open}, Ready: 1, Pods: 1}, control.Ready, ""},
-		"ready, and UDP":          {fwd.HostStatus{Ports: []fwd.PortStatus{open}, Ready: 1, Pods: 1, Limits: []string{udp}}, control.Ready, udp},
-		"a port in use":           {fwd.HostStatus{Ports: []fwd.PortStatus{open, closed}, Ready: 1, Pods: 1, Problems: []string{"in use"}}, control.Degraded, "in use"},
-		"all in use":              {fwd.HostStatus{Ports: []fwd.PortStatus{closed}, Ready: 1, Pods: 1, Problems: []string{"in use"}}, control.Failed, "in use"},
-		"barred":                  {fwd.HostStatus{Ports: []fwd.PortStatus{open}, Ready: 1, Pods: 1, Barred: true, Problems: []string{"closed"}}, control.Failed, "closed"},
-		"no pods":                 {fwd.HostStatus{Ports: []fwd.PortStatus{open}}, control.Waiting, "it has no pods"},
-		"no pods, and UDP":        {fwd.HostStatus{Ports: []fwd.PortStatus{open}, Limits: []string{udp}}, control.Waiting, "it has no pods; " + udp},
-		"not ready, and a clash":  {fwd.HostStatus{Ports: []fwd.PortStatus{open}, Pods: 2, Problems: []string{"taken"}}, control.Waiting, "no pod is ready; taken"},
-		"UDP alone":               {fwd.HostStatus{Limits: []string{udp}}, control.Skipped, udp},
-		"nothing, for whatever":   {fwd.HostStatus{}, control.Failed, "it has no port that can be forwarded"},
-		"runs on this machine":    {fwd.HostStatus{Local: true}, control.Ready, ""},
-		"a pod that is not ready": {fwd.HostStatus{ID: plan.HostID{Pod: "db-0"}, Ports: []fwd.PortStatus{open}, Pods: 1}, control.Waiting, "the pod is not ready"},
+		"ready":                      {fwd.HostStatus{Ports: []fwd.PortStatus{open}, Ready: 1, Pods: 1}, control.Ready, ""},
+		"ready with a UDP port":      {fwd.HostStatus{Ports: []fwd.PortStatus{open}, Ready: 1, Pods: 1, Limits: []string{udp}}, control.Ready, udp},
+		"one port in use":            {fwd.HostStatus{Ports: []fwd.PortStatus{open, closed}, Ready: 1, Pods: 1, Problems: []string{"in use"}}, control.Degraded, "in use"},
+		"all ports in use":           {fwd.HostStatus{Ports: []fwd.PortStatus{closed}, Ready: 1, Pods: 1, Problems: []string{"in use"}}, control.Failed, "in use"},
+		"unreachable":                {fwd.HostStatus{Ports: []fwd.PortStatus{open}, Ready: 1, Pods: 1, Barred: true, Problems: []string{"closed"}}, control.Failed, "closed"},
+		"no pods":                    {fwd.HostStatus{Ports: []fwd.PortStatus{open}}, control.Waiting, "no pods"},
+		"no pods, with a UDP port":   {fwd.HostStatus{Ports: []fwd.PortStatus{open}, Limits: []string{udp}}, control.Waiting, "no pods; " + udp},
+		"not ready, with a conflict": {fwd.HostStatus{Ports: []fwd.PortStatus{open}, Pods: 2, Problems: []string{"conflict"}}, control.Waiting, "no pod is ready; conflict"},
+		"only a UDP port":            {fwd.HostStatus{Limits: []string{udp}}, control.Skipped, udp},
+		"no ports":                   {fwd.HostStatus{}, control.Failed, "no port can be forwarded"},
+		"local":                      {fwd.HostStatus{Local: true}, control.Ready, ""},
+		"pod is not ready":           {fwd.HostStatus{ID: plan.HostID{Pod: "db-0"}, Ports: []fwd.PortStatus{open}, Pods: 1}, control.Waiting, "the pod is not ready"},
 	} {
 		c.host.Address = netip.MustParseAddr("127.64.0.1")
 		got := Services(fwd.Status{Hosts: []fwd.HostStatus{c.host}}, nil)[0]
 		if got.State != c.state || got.Reason != c.reason {
-			t.Errorf("%s: it is %s: %q, want %s: %q", name, got.State, got.Reason, c.state, c.reason)
+			t.Errorf("%s: got %s: %q, want %s: %q", name, got.State, got.Reason, c.state, c.reason)
 		}
 	}
 }

@@ -16,60 +16,67 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/control"
 )
 
-// ErrAlreadyRunning says that a kubeshore listens already.
-var ErrAlreadyRunning = errors.New("kubeshore runs already")
+const (
+	// socketLockTimeout limits the wait for another kubeshore that is starting or stopping.
+	socketLockTimeout = 5 * time.Second
+	// socketCloseTimeout is the same when closing the socket.
+	socketCloseTimeout = time.Second
+)
 
-// Socket is the listener at the control socket.
+// ErrAlreadyRunning means that another kubeshore listens on the socket.
+var ErrAlreadyRunning = errors.New("already running")
+
+// Socket is the listener of the API. Its socket can be recreated while it is in use.
 type Socket struct {
 	mu     sync.Mutex
 	file   *socketFile
 	closed bool
 }
 
-// socketFile is a socket that has a path.
+// socketFile is a listening unix socket with its path.
 type socketFile struct {
 	*net.UnixListener
 	path string
-	info fs.FileInfo // what was there at first
+	info fs.FileInfo // as created
 }
 
-// Listen listens at the socket in the first of the folders that it can be had in, which
-// it makes if need be, for its user alone. What a killed run has left there it takes away.
-// If a kubeshore answers there it fails with [ErrAlreadyRunning]. Closing the listener removes
-// the socket.
+// Listen listens on the socket in the first usable folder, and creates the folder if it is
+// missing. Only this process's user has access. A leftover socket of a killed process is
+// replaced. If another kubeshore listens there, Listen returns [ErrAlreadyRunning]. Closing
+// the listener removes the socket.
 func Listen(ctx context.Context, folders ...string) (*Socket, error) {
-	at, err := listenInFirst(ctx, folders)
+	file, err := listenInFirst(ctx, folders)
 	if err != nil {
 		return nil, err
 	}
-	return &Socket{file: at}, nil
+	return &Socket{file: file}, nil
 }
 
 func listenInFirst(ctx context.Context, folders []string) (*socketFile, error) {
-	fault := errors.New("it has no folder")
+	failed := errors.New("no folder")
 	for i, folder := range folders {
-		at, err := listenIn(ctx, folder)
+		file, err := listenIn(ctx, folder)
 		switch {
 		case err == nil || errors.Is(err, ErrAlreadyRunning):
-			return at, err
+			return file, err
 		case i == 0:
-			fault = err
+			failed = err
 		default:
-			fault = fmt.Errorf("%w; %w", fault, err)
+			failed = fmt.Errorf("%w; %w", failed, err)
 		}
 	}
-	return nil, fmt.Errorf("control socket: %w", fault)
+	return nil, fmt.Errorf("control socket: %w", failed)
 }
 
 func listenIn(ctx context.Context, folder string) (*socketFile, error) {
 	path := control.SocketPath(folder)
 	if len(path) > peer.MaxPath {
-		return nil, fmt.Errorf("its path %s is too long: it has %d bytes, and a socket's may have %d", path, len(path), peer.MaxPath)
+		return nil, fmt.Errorf("path %s is too long: %d bytes, maximum %d", path, len(path), peer.MaxPath)
 	}
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return nil, err
 	}
-	// Of two that start at once, one is to see the other.
+	// The lock makes processes that start at the same time see each other.
 	unlock, err := lockSocket(ctx, path, socketLockTimeout)
 	if err != nil {
 		return nil, err
@@ -90,35 +97,32 @@ func listenIn(ctx context.Context, folder string) (*socketFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	l.SetUnlinkOnClose(false) // by then it may be another's
-	at := &socketFile{UnixListener: l, path: path}
-	err = os.Chmod(path, 0o600) // the folder is the user's alone until then
+	l.SetUnlinkOnClose(false) // the path may lead to another socket by then
+	file := &socketFile{UnixListener: l, path: path}
+	err = os.Chmod(path, 0o600) // until then, the folder's mode protects it
 	if err == nil {
-		at.info, err = os.Lstat(path)
+		file.info, err = os.Lstat(path)
 	}
 	if err != nil {
 		return nil, errors.Join(err, l.Close(), os.Remove(path))
 	}
-	return at, nil
+	return file, nil
 }
 
-// socketLockTimeout is how long another kubeshore may take that is just starting or ending.
-const socketLockTimeout = 5 * time.Second
-
-// lockSocket takes the lock of a socket's path. Who has it may be stopped: that is not waited for
-// without end.
-func lockSocket(ctx context.Context, path string, limit time.Duration) (unlock func(), err error) {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+// lockSocket locks a socket's path. It gives up after the timeout: the process that holds
+// the lock may be suspended.
+func lockSocket(ctx context.Context, path string, timeout time.Duration) (unlock func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	type lock struct {
+	type result struct {
 		unlock func()
 		err    error
 	}
-	had := make(chan lock)
-	go func() { // nobody can take it back
+	results := make(chan result)
+	go func() { // waiting for the lock can't be cancelled
 		unlock, err := lockedfile.MutexAt(path + ".lock").Lock()
 		select {
-		case had <- lock{unlock, err}:
+		case results <- result{unlock, err}:
 		case <-ctx.Done():
 			if err == nil {
 				unlock()
@@ -126,46 +130,49 @@ func lockSocket(ctx context.Context, path string, limit time.Duration) (unlock f
 		}
 	}()
 	select {
-	case l := <-had:
-		return l.unlock, l.err
+	case r := <-results:
+		return r.unlock, r.err
 	case <-ctx.Done():
-		return nil, fmt.Errorf("another kubeshore has %s.lock, and neither starts nor ends: it may be stopped (SIGSTOP)", path)
+		return nil, fmt.Errorf("lock %s.lock: held by another kubeshore, which may be suspended", path)
 	}
 }
 
-// inPlace tells whether the path leads to the socket.
-func (s *socketFile) inPlace() bool {
-	now, err := os.Lstat(s.path)
+// inPlace reports whether the path still leads to the socket, or may do so.
+func (f *socketFile) inPlace() bool {
+	now, err := os.Lstat(f.path)
 	if err != nil {
-		return !errors.Is(err, fs.ErrNotExist) // it isn't certain
+		return !errors.Is(err, fs.ErrNotExist)
 	}
-	// An inode's number may be given again.
-	return os.SameFile(now, s.info) && now.ModTime().Equal(s.info.ModTime())
+	// SameFile isn't enough: inode numbers are reused.
+	return os.SameFile(now, f.info) && now.ModTime().Equal(f.info.ModTime())
 }
 
-func (s *socketFile) Close() error {
-	err := s.UnixListener.Close()
-	unlock, e := lockSocket(context.Background(), s.path, serverShutdownTimeout)
-	if e == nil {
+// Close closes the socket, and removes it if it is in place.
+func (f *socketFile) Close() error {
+	err := f.UnixListener.Close()
+	unlock, lockErr := lockSocket(context.Background(), f.path, socketCloseTimeout)
+	if lockErr == nil {
 		defer unlock()
 	}
-	if !s.inPlace() || e != nil && !errors.Is(e, fs.ErrNotExist) { // its folder may be gone, or it be another's in a moment
+	// Without the lock, another process may be about to replace the socket. The lock
+	// can't be taken at all if the folder has been removed.
+	if !f.inPlace() || lockErr != nil && !errors.Is(lockErr, fs.ErrNotExist) {
 		return err
 	}
-	if e := os.Remove(s.path); !errors.Is(e, fs.ErrNotExist) {
-		err = errors.Join(err, e)
+	if removeErr := os.Remove(f.path); !errors.Is(removeErr, fs.ErrNotExist) {
+		err = errors.Join(err, removeErr)
 	}
 	return err
 }
 
-// KeepReachable looks now and then whether the socket's path leads to it, until ctx ends. If it
-// doesn't, as its folder was emptied, it listens anew in the first of the folders that it
-// can be had in, unless another kubeshore does. said hears where, or of another reason why
-// not than before.
-func (s *Socket) KeepReachable(ctx context.Context, every time.Duration, folders func() ([]string, error), said func(path string, err error)) {
-	tick := time.NewTicker(every)
+// KeepReachable checks the socket at each interval until ctx is done. If the socket has been
+// removed, e.g. with its folder, it creates another one in the first usable folder, unless
+// another kubeshore listens there. It calls report with the path of a new socket, and with
+// an error that differs from the previous one.
+func (s *Socket) KeepReachable(ctx context.Context, interval time.Duration, folders func() ([]string, error), report func(path string, err error)) {
+	tick := time.NewTicker(interval)
 	defer tick.Stop()
-	for fault := ""; ; {
+	for lastError := ""; ; {
 		select {
 		case <-ctx.Done():
 			return
@@ -173,38 +180,39 @@ func (s *Socket) KeepReachable(ctx context.Context, every time.Duration, folders
 		}
 		path, err := s.recreate(ctx, folders)
 		switch {
-		case err != nil && err.Error() != fault && ctx.Err() == nil:
-			fault = err.Error()
-			said("", err)
+		case err != nil && err.Error() != lastError && ctx.Err() == nil:
+			lastError = err.Error()
+			report("", err)
 		case path != "":
-			fault = ""
-			said(path, nil)
+			lastError = ""
+			report(path, nil)
 		}
 	}
 }
 
-// recreate listens anew if need be. It returns where; nothing if there is no need.
+// recreate replaces a socket that isn't in place, and returns the path of the new one. The
+// path is empty if there is none.
 func (s *Socket) recreate(ctx context.Context, folders func() ([]string, error)) (path string, err error) {
-	before := s.current()
-	if before.inPlace() {
+	old := s.current()
+	if old.inPlace() {
 		return "", nil
 	}
-	where, err := folders()
+	candidates, err := folders()
 	if err != nil {
 		return "", err
 	}
-	next, err := listenInFirst(ctx, where)
+	file, err := listenInFirst(ctx, candidates)
 	if err != nil {
 		return "", err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return "", next.Close()
+		return "", file.Close()
 	}
-	s.file = next
-	_ = before.Close() // Accept goes on with the next
-	return next.path, nil
+	s.file = file
+	_ = old.Close() // makes Accept continue with the new one
+	return file.path, nil
 }
 
 func (s *Socket) current() *socketFile {
@@ -216,9 +224,9 @@ func (s *Socket) current() *socketFile {
 // Accept implements net.Listener.
 func (s *Socket) Accept() (net.Conn, error) {
 	for {
-		at := s.current()
-		conn, err := at.Accept()
-		if err == nil || !errors.Is(err, net.ErrClosed) || s.current() == at {
+		file := s.current()
+		conn, err := file.Accept()
+		if err == nil || !errors.Is(err, net.ErrClosed) || s.current() == file {
 			return conn, err
 		}
 	}

@@ -17,7 +17,7 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/control"
 )
 
-// shortFolder returns a folder whose path is short, as a socket's must be.
+// shortFolder returns a temporary folder whose path is short enough for a socket.
 func shortFolder(t *testing.T) string {
 	t.Helper()
 	folder, err := os.MkdirTemp("", "control")
@@ -28,30 +28,30 @@ func shortFolder(t *testing.T) string {
 	return folder
 }
 
-func TestListen(t *testing.T) {
+func TestListenAllowsOneSocketPerFolder(t *testing.T) {
 	d := newFakeDaemon()
 	c, _, folder := serve(t, d)
 	if _, err := Listen(t.Context(), folder); !errors.Is(err, ErrAlreadyRunning) {
-		t.Errorf("a second one: %v", err)
+		t.Errorf("second Listen: got error %v, want %v", err, ErrAlreadyRunning)
 	}
 	if info, err := os.Stat(control.SocketPath(folder)); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("%v, %v", info.Mode(), err)
+		t.Errorf("got mode %v, %v; want 0600", info.Mode(), err)
 	}
 	if _, err := c.Status(t.Context()); err != nil {
 		t.Error(err)
 	}
-	t.Run("stale", func(t *testing.T) {
-		stale := shortFolder(t)
-		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: control.SocketPath(stale), Net: "unix"})
+	t.Run("leftover", func(t *testing.T) {
+		leftover := shortFolder(t)
+		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: control.SocketPath(leftover), Net: "unix"})
 		if err != nil {
 			t.Fatal(err)
 		}
 		l.SetUnlinkOnClose(false)
 		_ = l.Close()
-		if _, err := control.NewClient(stale).Status(t.Context()); !errors.Is(err, control.ErrNotRunning) {
-			t.Errorf("the client says %v", err)
+		if _, err := control.NewClient(leftover).Status(t.Context()); !errors.Is(err, control.ErrNotRunning) {
+			t.Errorf("client on a leftover socket: got error %v, want %v", err, control.ErrNotRunning)
 		}
-		again, err := Listen(t.Context(), stale)
+		again, err := Listen(t.Context(), leftover)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -59,8 +59,7 @@ func TestListen(t *testing.T) {
 	})
 }
 
-// Of many that start at once, one listens.
-func TestListenAtOnce(t *testing.T) {
+func TestConcurrentListenHasOneWinner(t *testing.T) {
 	folder := shortFolder(t)
 	var all sync.WaitGroup
 	listeners := make(chan net.Listener, 20)
@@ -76,7 +75,7 @@ func TestListenAtOnce(t *testing.T) {
 	}
 	all.Wait()
 	if len(listeners) != 1 {
-		t.Errorf("%d listen", len(listeners))
+		t.Errorf("got %d listeners, want 1", len(listeners))
 	}
 	close(listeners)
 	for l := range listeners {
@@ -84,21 +83,20 @@ func TestListenAtOnce(t *testing.T) {
 	}
 }
 
-// One that can't look whether another listens leaves its socket alone.
-func TestListenUncertain(t *testing.T) {
+// A failed check for another process must not remove that process's socket.
+func TestCancelledListenKeepsTheSocket(t *testing.T) {
 	c, _, folder := serve(t, newFakeDaemon())
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := Listen(ctx, folder); err == nil {
-		t.Error("it listens")
+		t.Error("Listen with a cancelled context succeeded")
 	}
 	if _, err := c.Status(t.Context()); err != nil {
 		t.Error(err)
 	}
 }
 
-// Another one that has the lock, and does nothing, isn't waited for without end.
-func TestListenBehindAStoppedOne(t *testing.T) {
+func TestListenGivesUpWaitingForTheLock(t *testing.T) {
 	folder := shortFolder(t)
 	unlock, err := lockedfile.MutexAt(control.SocketPath(folder) + ".lock").Lock()
 	if err != nil {
@@ -107,12 +105,12 @@ func TestListenBehindAStoppedOne(t *testing.T) {
 	defer unlock()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if l, err := Listen(ctx, folder); err == nil || !strings.Contains(err.Error(), "it may be stopped") {
-		t.Errorf("it gets %v, %v", l, err)
+	if l, err := Listen(ctx, folder); err == nil || !strings.Contains(err.Error(), "may be suspended") {
+		t.Errorf("got %v, %v; want an error that another process may be suspended", l, err)
 	}
 }
 
-func TestListenTooLong(t *testing.T) {
+func TestListenSkipsLongPaths(t *testing.T) {
 	short := shortFolder(t)
 	long := filepath.Join(short, strings.Repeat("x", 100))
 	if _, err := Listen(t.Context(), long); err == nil || !strings.Contains(err.Error(), "is too long") {
@@ -126,14 +124,14 @@ func TestListenTooLong(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := l.Addr().String(); got != control.SocketPath(short) {
-		t.Errorf("it listens at %s", got)
+		t.Errorf("got socket %s, want the one in the short folder", got)
 	}
 	_ = l.Close()
 }
 
-// A socket whose folder is emptied is there again, or in the next folder; another's stays,
-// whatever becomes of this one.
-func TestSocketIsKept(t *testing.T) {
+// A removed socket is recreated in its folder, or in the next one, but another process's
+// socket is never replaced.
+func TestRemovedSocketIsRecreated(t *testing.T) {
 	base := shortFolder(t)
 	folders := []string{filepath.Join(base, "run", "k"), filepath.Join(base, "state")}
 	l, err := Listen(t.Context(), folders...)
@@ -148,39 +146,39 @@ func TestSocketIsKept(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	var gone atomic.Int32 // folders, for good
-	said := make(chan string, 99)
+	var unusable atomic.Int32 // the number of folders that are no longer usable
+	reports := make(chan string, 99)
 	serving.Go(func() {
-		where := func() ([]string, error) { return folders[gone.Load():], nil }
-		l.KeepReachable(ctx, time.Millisecond, where, func(path string, err error) {
+		usable := func() ([]string, error) { return folders[unusable.Load():], nil }
+		l.KeepReachable(ctx, time.Millisecond, usable, func(path string, err error) {
 			if err != nil {
 				path = err.Error()
 			}
-			said <- path
+			reports <- path
 		})
 	})
 	c := control.NewClient(folders...)
-	answers := func(when string) {
+	responds := func(when string) {
 		t.Helper()
 		if status, err := c.Status(t.Context()); err != nil || status.PID != 7 {
 			t.Errorf("%s: %v", when, err)
 		}
 	}
-	answers("at first")
+	responds("at first")
 	if err := os.RemoveAll(filepath.Join(base, "run")); err != nil {
 		t.Fatal(err)
 	}
-	if got := <-said; got != control.SocketPath(folders[0]) {
-		t.Errorf("without its folder: %s", got)
+	if got := <-reports; got != control.SocketPath(folders[0]) {
+		t.Errorf("after its folder was removed: got %s", got)
 	}
-	answers("without its folder")
+	responds("after its folder was removed")
 
-	gone.Store(1)
+	unusable.Store(1)
 	if err := os.RemoveAll(filepath.Join(base, "run")); err != nil {
 		t.Fatal(err)
 	}
-	if got := <-said; got != control.SocketPath(folders[1]) {
-		t.Errorf("where there can be none: %s", got)
+	if got := <-reports; got != control.SocketPath(folders[1]) {
+		t.Errorf("after its folder became unusable: got %s", got)
 	}
 	if _, err := control.NewClient(folders[1]).Status(t.Context()); err != nil {
 		t.Error(err)
@@ -191,12 +189,12 @@ func TestSocketIsKept(t *testing.T) {
 	if err := os.Rename(control.SocketPath(folder), control.SocketPath(folders[1])); err != nil {
 		t.Fatal(err)
 	}
-	if got := <-said; !strings.Contains(got, ErrAlreadyRunning.Error()) {
-		t.Errorf("beside another: %s", got)
+	if got := <-reports; !strings.Contains(got, ErrAlreadyRunning.Error()) {
+		t.Errorf("with another socket in its place: got %s, want %v", got, ErrAlreadyRunning)
 	}
 	cancel()
 	serving.Wait()
 	if left, err := os.Lstat(control.SocketPath(folders[1])); err != nil || !os.SameFile(left, other.file.info) {
-		t.Errorf("the other's socket is gone: %v", err)
+		t.Errorf("the other socket is missing: %v", err)
 	}
 }

@@ -27,7 +27,7 @@ func manyServices(n int) []control.Service {
 	return many
 }
 
-// requestUnread asks for something, and reads no more than that it is answered.
+// requestUnread sends a request, and reads only the start of the response.
 func requestUnread(t *testing.T, network, address, path string) net.Conn {
 	t.Helper()
 	conn, err := net.Dial(network, address)
@@ -47,8 +47,8 @@ func requestUnread(t *testing.T, network, address, path string) net.Conn {
 	return conn
 }
 
-// waitUntilClosed waits until the other end of a connection has closed it.
-func waitUntilClosed(t *testing.T, conn net.Conn, what string) {
+// waitUntilClosed waits until the server has closed a connection.
+func waitUntilClosed(t *testing.T, conn net.Conn, path string) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
 		if _, err := conn.Write([]byte("\n")); err != nil {
@@ -56,14 +56,13 @@ func waitUntilClosed(t *testing.T, conn net.Conn, what string) {
 		}
 		<-time.After(10 * time.Millisecond)
 	}
-	t.Errorf("%s: it is still open", what)
+	t.Errorf("%s: the connection is still open", path)
 }
 
-// Fifty clients that read nothing hold nobody up, and are cut off.
-func TestSlowReaders(t *testing.T) {
+func TestStalledReadersAreDisconnectedAndBlockNobody(t *testing.T) {
 	many := manyServices(500)
 	d := newFakeDaemon(slices.Clone(many)...)
-	c, s, folder := serve(t, d, 2*time.Second) // who does read has it, on a busy machine too
+	c, s, folder := serve(t, d, 2*time.Second) // enough for the active reader, even on a busy machine
 	conns := make(map[net.Conn]string)
 	for i := range 50 {
 		path := []string{"/v1/events", "/v1/log?follow=true"}[i%2]
@@ -97,15 +96,14 @@ func TestSlowReaders(t *testing.T) {
 			t.Error(err)
 		}
 	case <-time.After(20 * time.Second):
-		t.Error("who reads doesn't hear of it")
+		t.Error("the active reader got no event of the last change")
 	}
 	for conn, path := range conns {
 		waitUntilClosed(t, conn, path)
 	}
 }
 
-// Fifty clients that read, but slowly, are not cut off, and have the last state in the end.
-func TestSlowReadersLoseNoState(t *testing.T) {
+func TestSlowReadersReachTheLastState(t *testing.T) {
 	many := manyServices(100)
 	d := newFakeDaemon(slices.Clone(many)...)
 	c, _, _ := serve(t, d)
@@ -130,7 +128,7 @@ func TestSlowReadersLoseNoState(t *testing.T) {
 			}
 			slices.SortFunc(status.Services, func(a, b control.Service) int { return strings.Compare(a.Name, b.Name) })
 			if want := d.Status(); !reflect.DeepEqual(status.Services, want.Services) {
-				t.Errorf("it has %d services in the end, which aren't the %d that there are", len(status.Services), len(want.Services))
+				t.Errorf("got %d services in the end, want the %d services of the daemon", len(status.Services), len(want.Services))
 			}
 		})
 	}
@@ -150,26 +148,25 @@ func TestSlowReadersLoseNoState(t *testing.T) {
 	reading.Wait()
 }
 
-// Who doesn't read the metrics is cut off, at the socket and by TCP; a connection that was
-// idle meanwhile is not.
-func TestMetricsHaveDeadlines(t *testing.T) {
+// The write timeout applies on the socket and on TCP, but not to idle connections.
+func TestStalledMetricsReadersAreDisconnected(t *testing.T) {
 	d := newFakeDaemon(manyServices(3000)...)
-	const limit = time.Second
-	_, _, folder := serve(t, d, limit)
+	const timeout = time.Second
+	_, _, folder := serve(t, d, timeout)
 	waitUntilClosed(t, requestUnread(t, "unix", control.SocketPath(folder), "/metrics"), "metrics")
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	ended := make(chan error, 1)
+	served := make(chan error, 1)
 	go func() {
-		ended <- serveMetrics(ctx, writeTimeoutListener{tcp, limit}, NewMetrics("v1", d.Status).Handler())
+		served <- serveMetrics(ctx, writeTimeoutListener{tcp, timeout}, NewMetrics("v1", d.Status).Handler())
 	}()
-	waitUntilClosed(t, requestUnread(t, "tcp", tcp.Addr().String(), "/metrics"), "metrics by TCP")
+	waitUntilClosed(t, requestUnread(t, "tcp", tcp.Addr().String(), "/metrics"), "metrics over TCP")
 	cancel()
-	if err := <-ended; err != nil {
-		t.Error(err)
+	if err := <-served; err != nil {
+		t.Errorf("serveMetrics: %v", err)
 	}
 	conn, err := net.Dial("unix", control.SocketPath(folder))
 	if err != nil {
@@ -184,20 +181,19 @@ func TestMetricsHaveDeadlines(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != http.StatusOK {
-			t.Errorf("%s, %v", resp.Status, err)
+			t.Errorf("on a connection that was idle: got %s, %v", resp.Status, err)
 		}
 		_ = resp.Body.Close()
-		<-time.After(limit + limit/10)
+		<-time.After(timeout + timeout/10)
 	}
 }
 
-// How a stream has ended is told: by the kubeshore's end, by its death, or as it was behind.
-func TestEndOfStreams(t *testing.T) {
+func TestStreamReportsWhyItEnded(t *testing.T) {
 	d := newFakeDaemon()
 	c, s, _ := serve(t, d)
 	r, w := io.Pipe()
-	ended := make(chan error, 1)
-	go func() { ended <- c.Log(t.Context(), w, -1, true) }()
+	logged := make(chan error, 1)
+	go func() { logged <- c.Log(t.Context(), w, -1, true) }()
 	fmt.Fprintln(s.Journal, "first")
 	if _, err := io.ReadFull(r, make([]byte, 6)); err != nil {
 		t.Fatal(err)
@@ -206,12 +202,12 @@ func TestEndOfStreams(t *testing.T) {
 		fmt.Fprintln(s.Journal, strings.Repeat("x", 100))
 	}
 	go func() { _, _ = io.Copy(io.Discard, r) }()
-	if err := <-ended; !errors.Is(err, control.ErrBehind) {
-		t.Errorf("who is behind: %v", err)
+	if err := <-logged; !errors.Is(err, control.ErrBehind) {
+		t.Errorf("slow reader of the log: got error %v, want %v", err, control.ErrBehind)
 	}
 	_ = w.Close()
 
-	for name, want := range map[string]error{"died": control.ErrDied, "cut off": control.ErrBehind} {
+	for name, want := range map[string]error{"server exited": control.ErrDied, "server closed the connection": control.ErrBehind} {
 		t.Run(name, func(t *testing.T) {
 			l, folder := listenInTempFolder(t)
 			var broken sync.Once
@@ -229,59 +225,55 @@ func TestEndOfStreams(t *testing.T) {
 			t.Cleanup(func() { _ = server.Close() })
 			events := 0
 			if err := control.NewClient(folder).Events(t.Context(), func(control.Event) error { events++; return nil }); !errors.Is(err, want) || events != 1 {
-				t.Errorf("after %d events: %v", events, err)
+				t.Errorf("got error %v after %d events, want %v after 1", err, events, want)
 			}
 		})
 	}
 }
 
-// Two services may be called alike.
-func TestEventsOfNamesakes(t *testing.T) {
+func TestServicesWithTheSameNameAreDistinct(t *testing.T) {
 	pod, other := service("shop", control.Ready), service("web", control.Ready)
 	pod.Name, pod.Namespace, pod.Pod, pod.Names = "web.shop.eu", "eu", "web", nil
 	other.Name, other.Context, other.Names = "web.shop.eu", "eu", []string{"web.shop.eu"}
 	both := control.Status{Services: []control.Service{pod, other}}
 	if events := changes(both, both); len(events) > 0 {
-		t.Errorf("nothing has changed, and there are %d events", len(events))
+		t.Errorf("got %d events without a change", len(events))
 	}
 	events := changes(both, control.Status{Services: []control.Service{other}})
 	if len(events) != 1 || events[0].Gone == nil || *events[0].Gone != pod.ID() || events[0].More {
-		t.Errorf("the events are %+v", events)
+		t.Errorf("got events %+v", events)
 	}
 	for _, e := range events {
 		both.Apply(e)
 	}
 	if len(both.Services) != 1 || both.Services[0].Context != "eu" {
-		t.Errorf("what is left is %+v", both.Services)
+		t.Errorf("got services %+v, want only the one of context eu", both.Services)
 	}
 	if s, ok := control.Find([]control.Service{pod, other}, "web.shop.eu"); !ok || s.Context != "eu" {
-		t.Errorf("the name is said to be of %+v", s)
+		t.Errorf("the name leads to %+v, want the service of context eu", s)
 	}
 }
 
-// Whatever the Status says is heard of, and what belongs together ends with an event that
-// has no more.
-func TestEventsOfTheRest(t *testing.T) {
+func TestEventsCoverTheWholeStatus(t *testing.T) {
 	before := control.Status{Overview: control.Overview{Synced: true}, Services: []control.Service{service("web", control.Ready)}}
 	now := control.Status{Overview: control.Overview{Synced: true, Stopping: true, UpstreamConnections: 2}, Services: []control.Service{service("web", control.Waiting)}}
 	events := changes(before, now)
 	if len(events) != 2 || events[0].Overview == nil || !events[0].More || events[1].Service == nil || events[1].More {
-		t.Errorf("the events are %+v", events)
+		t.Errorf("got events %+v", events)
 	}
 	for _, e := range events {
 		before.Apply(e)
 	}
 	if !reflect.DeepEqual(before, now) {
-		t.Errorf("with them there is %+v", before)
+		t.Errorf("after the events: got %+v, want %+v", before, now)
 	}
 }
 
-// One that ends takes no more namespaces.
-func TestChangesWhileItEnds(t *testing.T) {
+func TestNoNamespacesAreAddedDuringShutdown(t *testing.T) {
 	d := newFakeDaemon()
 	d.status.Stopping = true
 	c, _, _ := serve(t, d)
-	if _, err := c.AddNamespaces(t.Context(), control.NamespaceChange{Namespaces: []string{"a"}}); err == nil || err.Error() != "kubeshore is just ending" {
-		t.Error(err)
+	if _, err := c.AddNamespaces(t.Context(), control.NamespaceChange{Namespaces: []string{"a"}}); err == nil || err.Error() != "shutting down" {
+		t.Errorf("got error %v, want shutting down", err)
 	}
 }

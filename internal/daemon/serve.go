@@ -119,9 +119,10 @@ func CheckNotRunning(ctx context.Context) error {
 
 func checkNotRunning(ctx context.Context, dirs []string) error {
 	status, err := control.NewClient(dirs...).Status(ctx)
+	mismatch := new(control.VersionError)
 	switch {
-	case errors.As(err, new(*control.VersionError)):
-		return err
+	case errors.As(err, &mismatch):
+		return failure.WithHint(err, mismatch.Hint())
 	case err != nil:
 		return nil //nolint:nilerr // none responds; if one runs all the same, Listen notices
 	}

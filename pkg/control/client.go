@@ -22,33 +22,57 @@ import (
 	"github.com/kubeshore/kubeshore/internal/peer"
 )
 
-// maxResponse bounds what an answer may be, and an event, in bytes.
+// maxResponse limits the size of a response, and of an event, in bytes.
 const maxResponse = 64 << 20
 
-// responseTimeout is how long an answer may take to begin.
+// responseTimeout limits the time until a response begins.
 const responseTimeout = 5 * time.Second
 
-// ErrBehind means that a reader of events or of the log was too slow and missed some.
-var ErrBehind = errors.New("too slow: what came meanwhile is lost")
+var (
+	// ErrNotRunning means that nothing listens on the socket.
+	ErrNotRunning = errors.New("not running")
 
-// ErrNotResponding says that something listens at the socket and doesn't answer.
-var ErrNotResponding = fmt.Errorf("kubeshore runs and doesn't answer within %v: it may be stopped (SIGSTOP), or hang", responseTimeout)
+	// ErrNotResponding means that kubeshore accepts no requests: it may be suspended, or hang.
+	ErrNotResponding = errors.New("not responding")
 
-// ErrNotRunning says that nothing listens at the socket.
-var ErrNotRunning = errors.New("kubeshore isn't running")
+	// ErrDied means that a stream ended early because kubeshore was killed or has crashed.
+	ErrDied = errors.New("exited unexpectedly")
 
-// ErrDied says that a stream has ended without an end, and that nothing listens at the
-// socket any more.
-var ErrDied = errors.New("kubeshore has ended without a word: it was killed, or has crashed")
+	// ErrBehind means that a reader of events or of the log was too slow and missed some.
+	ErrBehind = errors.New("client too slow: some output was lost")
+)
+
+// VersionError means that the running kubeshore has a different version whose API doesn't
+// have the requested path, or whose response can't be decoded.
+type VersionError struct {
+	Version string // empty if unknown
+	PID     int    // 0 if unknown
+}
+
+func (e *VersionError) Error() string {
+	text := "an incompatible version is running (" + cmp.Or(e.Version, "version unknown")
+	if e.PID > 0 {
+		text += ", pid " + strconv.Itoa(e.PID)
+	}
+	return text + ")"
+}
+
+// Hint returns advice for the user.
+func (e *VersionError) Hint() string {
+	if e.PID > 0 {
+		return fmt.Sprintf("stop it with 'kill %d', then start kubeshore again", e.PID)
+	}
+	return "stop its process, then start kubeshore again"
+}
 
 // SocketPath returns the path of the API's socket in a folder.
 func SocketPath(folder string) string { return filepath.Join(folder, "kubeshore.sock") }
 
-// Client asks a running kubeshore. It may be used by several goroutines.
+// Client is a client of a running kubeshore. It is safe for concurrent use.
 type Client struct{ http *http.Client }
 
-// NewClient returns a client of the kubeshore that listens at the socket in one of the
-// folders: the first of them that has one. It connects with the first request.
+// NewClient returns a client of the kubeshore that listens on the socket in one of the
+// folders. Each request tries the folders in order.
 func NewClient(folders ...string) *Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
@@ -67,32 +91,18 @@ func NewClient(folders ...string) *Client {
 	return &Client{&http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true, ResponseHeaderTimeout: responseTimeout}}}
 }
 
-// VersionError is the answer of a kubeshore of another version that doesn't know what it
-// is asked, or answers what isn't understood.
-type VersionError struct {
-	Version string
-	PID     int // its process's; 0 if the system doesn't tell
-}
-
-func (e *VersionError) Error() string {
-	end := "end its process"
-	if e.PID > 0 {
-		end = fmt.Sprintf("end it with kill %d", e.PID)
-	}
-	return fmt.Sprintf("the kubeshore that runs is of another version (%s): %s, and start it anew", cmp.Or(e.Version, "an unknown one"), end)
-}
-
-// Status returns what stands.
+// Status returns the current status.
 func (c *Client) Status(ctx context.Context) (Status, error) {
 	return call[Status](ctx, c, http.MethodGet, "/v1/status", nil)
 }
 
-// Service returns one service, by any of its names.
+// Service returns a service by one of its names; see [Find].
 func (c *Client) Service(ctx context.Context, name string) (Service, error) {
 	return call[Service](ctx, c, http.MethodGet, "/v1/services/"+url.PathEscape(name), nil)
 }
 
-// Ready says whether the services of those names can answer; without names, all.
+// Ready returns the readiness of the named services, or of all services if there are no
+// names.
 func (c *Client) Ready(ctx context.Context, names ...string) (Readiness, error) {
 	query := url.Values{"service": {strings.Join(names, ",")}}
 	if len(names) == 0 {
@@ -101,25 +111,24 @@ func (c *Client) Ready(ctx context.Context, names ...string) (Readiness, error) 
 	return call[Readiness](ctx, c, http.MethodGet, "/v1/ready?"+query.Encode(), nil)
 }
 
-// Stop tells it to end, and returns what it was.
+// Stop asks kubeshore to stop, and returns its last status. It doesn't wait for the end.
 func (c *Client) Stop(ctx context.Context) (Status, error) {
 	return call[Status](ctx, c, http.MethodPost, "/v1/stop", nil)
 }
 
-// AddNamespaces has it forward further namespaces.
+// AddNamespaces makes kubeshore forward additional namespaces.
 func (c *Client) AddNamespaces(ctx context.Context, change NamespaceChange) (Status, error) {
 	return call[Status](ctx, c, http.MethodPost, "/v1/namespaces/add", change)
 }
 
-// RemoveNamespaces has it forward namespaces no more.
+// RemoveNamespaces makes kubeshore stop forwarding namespaces.
 func (c *Client) RemoveNamespaces(ctx context.Context, change NamespaceChange) (Status, error) {
 	return call[Status](ctx, c, http.MethodPost, "/v1/namespaces/remove", change)
 }
 
-// Log writes the last lines of the log, all that there are if tail is negative, and, if
-// it is to follow, those that come, until ctx or the kubeshore ends. It fails with
-// [ErrBehind] if w doesn't take them in time, and with [ErrDied] if the kubeshore has ended
-// other than in good order.
+// Log writes the last lines of the log to w, or all available lines if tail is negative.
+// With follow, it then writes new lines until ctx is done or kubeshore exits. It returns
+// [ErrBehind] if w is too slow, and [ErrDied] if kubeshore was killed or has crashed.
 func (c *Client) Log(ctx context.Context, w io.Writer, tail int, follow bool) error {
 	query := url.Values{"follow": {strconv.FormatBool(follow)}}
 	if tail >= 0 {
@@ -131,23 +140,24 @@ func (c *Client) Log(ctx context.Context, w io.Writer, tail int, follow bool) er
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return errorFrom(resp)
+		return resp.asError()
 	}
 	_, err = io.Copy(w, resp.Body)
 	return c.streamEnd(ctx, resp, err)
 }
 
-// streamEnd returns how a stream has ended that was read to its end, or an error.
+// streamEnd returns the result of a stream that was read until err, or to its end if err is
+// nil.
 func (c *Client) streamEnd(ctx context.Context, resp *response, err error) error {
 	switch {
 	case ctx.Err() != nil:
-		return nil //nolint:nilerr // it was to end
+		return nil //nolint:nilerr // the caller ended the stream
 	case err == nil && resp.Trailer.Get(EndTrailer) == EndBehind:
 		return ErrBehind
 	case !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, syscall.ECONNRESET):
 		return err
 	}
-	// It was broken off: by the end of the other process, or by that as we were slow.
+	// Either the other process exited, or it closed the connection because we were too slow.
 	if again, err := c.do(ctx, http.MethodGet, "/v1/status", nil); err == nil {
 		_ = again.Body.Close()
 		if again.pid == resp.pid {
@@ -157,10 +167,9 @@ func (c *Client) streamEnd(ctx context.Context, resp *response, err error) error
 	return ErrDied
 }
 
-// Events calls handle with the status, and then with each change, until ctx ends, handle
-// returns an error, which it then returns, or the kubeshore ends. It fails with [ErrBehind]
-// if handle takes too long, and with [ErrDied] if the kubeshore has ended other than in good
-// order.
+// Events calls handle with the status and then with each change, until ctx is done, handle
+// returns an error, or kubeshore exits. It returns the error of handle, [ErrBehind] if handle
+// is too slow, and [ErrDied] if kubeshore was killed or has crashed.
 func (c *Client) Events(ctx context.Context, handle func(Event) error) error {
 	resp, err := c.do(ctx, http.MethodGet, "/v1/events", nil)
 	if err != nil {
@@ -168,7 +177,7 @@ func (c *Client) Events(ctx context.Context, handle func(Event) error) error {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return errorFrom(resp)
+		return resp.asError()
 	}
 	lines := bufio.NewScanner(resp.Body)
 	lines.Buffer(nil, maxResponse)
@@ -188,15 +197,26 @@ func (c *Client) Events(ctx context.Context, handle func(Event) error) error {
 	return c.streamEnd(ctx, resp, lines.Err())
 }
 
-// response is an answer, and who gave it.
+// response is an HTTP response with the process ID of the server.
 type response struct {
 	*http.Response
-	pid int // 0 if the system doesn't tell
+	pid int // 0 if unknown
 }
 
-// versionError returns the error that it is another version's.
-func (a *response) versionError() error { return &VersionError{a.Header.Get(VersionHeader), a.pid} }
+// versionError returns the error for a response of an incompatible version.
+func (r *response) versionError() error { return &VersionError{r.Header.Get(VersionHeader), r.pid} }
 
+// asError returns the error that the response reports.
+func (r *response) asError() error {
+	var reported ErrorResponse
+	err := json.NewDecoder(io.LimitReader(r.Body, maxResponse)).Decode(&reported)
+	if err != nil || reported.Error == "" || reported.UnknownEndpoint {
+		return r.versionError()
+	}
+	return errors.New(reported.Error)
+}
+
+// do sends a request. The caller must close the response's body.
 func (c *Client) do(ctx context.Context, method, path string, body any) (*response, error) {
 	var content bytes.Buffer
 	if body != nil {
@@ -204,49 +224,47 @@ func (c *Client) do(ctx context.Context, method, path string, body any) (*respon
 			return nil, err
 		}
 	}
-	var a response
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
+	var resp response
+	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
 		if conn, ok := info.Conn.(*net.UnixConn); ok {
-			a.pid, _ = peer.PID(conn)
+			resp.pid, _ = peer.PID(conn)
 		}
 	}})
-	req, err := http.NewRequestWithContext(ctx, method, "http://kubeshore"+path, &content)
+	req, err := http.NewRequestWithContext(traced, method, "http://kubeshore"+path, &content)
 	if err != nil {
 		return nil, err
 	}
-	a.Response, err = c.http.Do(req) //nolint:bodyclose // who has called closes it
+	resp.Response, err = c.http.Do(req) //nolint:bodyclose // the caller closes it
 	if failed := new(url.Error); errors.As(err, &failed) {
 		if failed.Timeout() && ctx.Err() == nil {
-			return nil, ErrNotResponding
+			return nil, notResponding(resp.pid)
 		}
-		return nil, failed.Err // the URL says nothing to anybody
+		return nil, failed.Err // without the URL, which means nothing to the user
 	}
-	return &a, err
+	return &resp, err
 }
 
-// call returns the answer to a request.
-func call[T any](ctx context.Context, c *Client, method, path string, body any) (answer T, err error) {
+func notResponding(pid int) error {
+	if pid > 0 {
+		return fmt.Errorf("%w (pid %d)", ErrNotResponding, pid)
+	}
+	return ErrNotResponding
+}
+
+// call sends a request and decodes the response.
+func call[T any](ctx context.Context, c *Client, method, path string, body any) (result T, err error) {
 	resp, err := c.do(ctx, method, path, body)
 	if err != nil {
-		return answer, err
+		return result, err
 	}
 	defer resp.Body.Close()
-	_, readiness := any(answer).(Readiness)
-	if resp.StatusCode != http.StatusOK && (!readiness || resp.StatusCode != http.StatusServiceUnavailable) {
-		return answer, errorFrom(resp)
+	_, isReadiness := any(result).(Readiness)
+	notReady := isReadiness && resp.StatusCode == http.StatusServiceUnavailable
+	if resp.StatusCode != http.StatusOK && !notReady {
+		return result, resp.asError()
 	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxResponse)).Decode(&answer); err != nil {
-		return answer, resp.versionError()
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxResponse)).Decode(&result); err != nil {
+		return result, resp.versionError()
 	}
-	return answer, nil
-}
-
-// errorFrom returns the error that an answer says.
-func errorFrom(resp *response) error {
-	var fault ErrorResponse
-	err := json.NewDecoder(io.LimitReader(resp.Body, maxResponse)).Decode(&fault)
-	if err != nil || fault.Error == "" || fault.UnknownEndpoint {
-		return resp.versionError()
-	}
-	return errors.New(fault.Error)
+	return result, nil
 }

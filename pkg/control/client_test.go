@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// shortFolder returns a folder whose path is short, as a socket's must be.
+// shortFolder returns a temporary folder whose path is short enough for a socket.
 func shortFolder(t *testing.T) string {
 	t.Helper()
 	folder, err := os.MkdirTemp("", "control")
@@ -21,8 +21,7 @@ func shortFolder(t *testing.T) string {
 	return folder
 }
 
-// A kubeshore of another version is said to be one.
-func TestAnotherVersion(t *testing.T) {
+func TestIncompatibleVersionIsReported(t *testing.T) {
 	folder := shortFolder(t)
 	l, err := net.Listen("unix", SocketPath(folder))
 	if err != nil {
@@ -30,11 +29,15 @@ func TestAnotherVersion(t *testing.T) {
 	}
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		w.Header().Set(VersionHeader, "v9")
-		if req.URL.Path == "/v1/status" {
+		switch req.URL.Path {
+		case "/v1/status":
 			_, _ = io.WriteString(w, `{"services": "none"}`)
-			return
+		case "/v1/stop":
+			w.WriteHeader(http.StatusNotFound)
+			_, _ = io.WriteString(w, `{"error": "no such endpoint: POST /v1/stop", "unknownEndpoint": true}`)
+		default:
+			http.NotFound(w, req)
 		}
-		http.NotFound(w, req)
 	})}
 	go func() { _ = server.Serve(l) }()
 	t.Cleanup(func() { _ = server.Close() })
@@ -43,22 +46,28 @@ func TestAnotherVersion(t *testing.T) {
 	_, err2 := c.Stop(t.Context())
 	err3 := c.Events(t.Context(), func(Event) error { return nil })
 	for _, err := range []error{err1, err2, err3} {
-		if err == nil || err.Error() != fmt.Sprintf("the kubeshore that runs is of another version (v9): end it with kill %d, and start it anew", os.Getpid()) {
-			t.Error(err)
+		want := fmt.Sprintf("an incompatible version is running (v9, pid %d)", os.Getpid())
+		if err == nil || err.Error() != want {
+			t.Errorf("got error %v, want %s", err, want)
+		}
+		wantHint := fmt.Sprintf("stop it with 'kill %d', then start kubeshore again", os.Getpid())
+		if mismatch := new(VersionError); !errors.As(err, &mismatch) || mismatch.Hint() != wantHint {
+			t.Errorf("got error %#v, want hint %s", err, wantHint)
 		}
 	}
 }
 
-// One that is stopped is said to be there.
-func TestNoAnswer(t *testing.T) {
-	t.Parallel() // it takes its time
+// The listener accepts no connection, like a suspended process.
+func TestUnresponsiveServerIsReported(t *testing.T) {
+	t.Parallel() // takes responseTimeout
 	folder := shortFolder(t)
 	l, err := net.Listen("unix", SocketPath(folder))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() })
-	if _, err := NewClient(folder).Status(t.Context()); !errors.Is(err, ErrNotResponding) {
-		t.Error(err)
+	_, err = NewClient(folder).Status(t.Context())
+	if want := fmt.Sprintf("not responding (pid %d)", os.Getpid()); !errors.Is(err, ErrNotResponding) || err.Error() != want {
+		t.Errorf("got error %v, want %s", err, want)
 	}
 }

@@ -1,59 +1,65 @@
 package control
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 )
 
-// ID returns what tells the service from others.
+// Works reports whether a service in this state handles connections.
+func (s State) Works() bool { return s == Ready || s == Degraded }
+
+// ID returns the ServiceID of s.
 func (s Service) ID() ServiceID {
 	return ServiceID{Name: s.Name, Context: s.Context, Namespace: s.Namespace, Service: s.Service, Pod: s.Pod}
 }
 
-// Key returns what tells the service from others, whatever it is called now.
+// Key returns id without its name, which can change: two IDs are of the same service if
+// their keys are equal.
 func (id ServiceID) Key() ServiceID {
 	id.Name = ""
 	return id
 }
 
-// Find returns the service that a user means by a name: by one that leads to it on this
-// machine, by its own, or by that of the Service, if no other has it.
+// Find returns the only service with the given name. It looks for a hostname that resolves
+// to the service on this machine, then for the service's short name, then for the name of
+// the Service in its namespace.
 func Find(services []Service, name string) (Service, bool) {
 	host := strings.ToLower(strings.TrimSuffix(name, "."))
-	for _, is := range []func(Service) bool{
+	for _, matches := range []func(Service) bool{
 		func(s Service) bool { return slices.Contains(s.Names, host) },
 		func(s Service) bool { return s.Name == host },
 		func(s Service) bool { return s.Service == name && s.Pod == "" },
 	} {
-		if i := slices.IndexFunc(services, is); i >= 0 {
-			return services[i], !slices.ContainsFunc(services[i+1:], is)
+		if i := slices.IndexFunc(services, matches); i >= 0 {
+			return services[i], !slices.ContainsFunc(services[i+1:], matches)
 		}
 	}
 	return Service{}, false
 }
 
-// ReadinessOf says whether the services of those names can answer; without names, all that
-// can be forwarded.
+// ReadinessOf returns the readiness of the named services. Without names, it covers all
+// services that can be forwarded.
 func ReadinessOf(status Status, names []string) Readiness {
 	var r Readiness
-	asked := status.Services
+	selected := status.Services
 	if len(names) > 0 {
-		asked = nil
+		selected = nil
 		for _, name := range names {
 			if s, ok := Find(status.Services, name); ok {
-				asked = append(asked, s)
+				selected = append(selected, s)
 			} else {
 				r.Unknown = append(r.Unknown, name)
 			}
 		}
 	}
-	for _, s := range asked {
+	for _, s := range selected {
 		if !s.State.Works() && (s.State != Skipped || len(names) > 0) {
 			r.Waiting = append(r.Waiting, s)
 		}
 	}
 	if status.Stopping {
-		r.Problems = append(r.Problems, "kubeshore is just ending")
+		r.Problems = append(r.Problems, "kubeshore is shutting down")
 	}
 	for _, c := range status.Contexts {
 		if len(names) == 0 || len(r.Unknown) > 0 {
@@ -67,23 +73,22 @@ func ReadinessOf(status Status, names []string) Readiness {
 	return r
 }
 
-// Syncing says which namespaces aren't read yet, a line each.
+// Syncing returns a message for each namespace in Reading.
 func (c Context) Syncing() []string {
-	lines := make([]string, 0, len(c.Reading))
+	messages := make([]string, 0, len(c.Reading))
 	for _, namespace := range c.Reading {
-		line := "namespace " + namespace + " of context " + c.Name + " is still being read"
+		message := fmt.Sprintf("namespace %s of context %s is still syncing", namespace, c.Name)
 		if namespace == AllNamespaces {
-			line = "context " + c.Name + " is still being read"
+			message = fmt.Sprintf("context %s is still syncing", c.Name)
 		}
-		lines = append(lines, line)
+		messages = append(messages, message)
 	}
-	return lines
+	return messages
 }
 
-// Apply makes of what stood before an event what stands with it. A service that has come
-// is the last.
+// Apply updates s with an event. It appends an added service at the end.
 func (s *Status) Apply(e Event) {
-	is := func(key ServiceID) func(Service) bool {
+	hasKey := func(key ServiceID) func(Service) bool {
 		return func(other Service) bool { return other.ID().Key() == key }
 	}
 	switch {
@@ -93,9 +98,9 @@ func (s *Status) Apply(e Event) {
 	case e.Overview != nil:
 		s.Overview = *e.Overview
 	case e.Gone != nil:
-		s.Services = slices.DeleteFunc(s.Services, is(e.Gone.Key()))
+		s.Services = slices.DeleteFunc(s.Services, hasKey(e.Gone.Key()))
 	case e.Service != nil:
-		if i := slices.IndexFunc(s.Services, is(e.Service.ID().Key())); i >= 0 {
+		if i := slices.IndexFunc(s.Services, hasKey(e.Service.ID().Key())); i >= 0 {
 			s.Services[i] = *e.Service
 		} else {
 			s.Services = append(s.Services, *e.Service)

@@ -12,41 +12,42 @@ func service(name string, state State) Service {
 
 func TestReadiness(t *testing.T) {
 	all := []Service{service("web", Ready), service("db", Failed)}
+	syncing := func(namespaces ...string) Overview {
+		return Overview{Synced: true, Contexts: []Context{{Name: "dev", Reading: namespaces}}}
+	}
 	for name, c := range map[string]struct {
 		overview Overview
 		names    []string
 		want     string
 	}{
-		"ready":                     {Overview{Synced: true}, []string{"web"}, "true"},
-		"one has failed":            {Overview{Synced: true}, nil, "false waiting"},
-		"it is ending":              {Overview{Synced: true, Stopping: true}, []string{"web"}, "false kubeshore is just ending"},
-		"another is read":           {Overview{Synced: true, Contexts: []Context{{Name: "dev", Reading: []string{"a"}}}}, []string{"web"}, "true"},
-		"it may be read yet":        {Overview{Synced: true, Contexts: []Context{{Name: "dev", Reading: []string{"a"}}}}, []string{"x"}, "false unknown namespace a of context dev is still being read"},
-		"a namespace isn't read":    {Overview{Synced: true, Contexts: []Context{{Name: "dev", Reading: []string{"a"}}}}, nil, "false waiting namespace a of context dev is still being read"},
-		"all namespaces aren't yet": {Overview{Synced: true, Contexts: []Context{{Name: "dev", Reading: []string{"*"}}}}, nil, "false waiting context dev is still being read"},
+		"requested service is ready":       {Overview{Synced: true}, []string{"web"}, "true"},
+		"one of all has failed":            {Overview{Synced: true}, nil, "false waiting"},
+		"kubeshore is stopping":            {Overview{Synced: true, Stopping: true}, []string{"web"}, "false kubeshore is shutting down"},
+		"known name while syncing":         {syncing("a"), []string{"web"}, "true"},
+		"unknown name while syncing":       {syncing("a"), []string{"x"}, "false unknown namespace a of context dev is still syncing"},
+		"all while a namespace is syncing": {syncing("a"), nil, "false waiting namespace a of context dev is still syncing"},
+		"all while a context is syncing":   {syncing("*"), nil, "false waiting context dev is still syncing"},
 	} {
 		r := ReadinessOf(Status{Overview: c.overview, Services: all}, c.names)
-		said := []string{strconv.FormatBool(r.Ready)}
+		parts := []string{strconv.FormatBool(r.Ready)}
 		if len(r.Waiting) > 0 {
-			said = append(said, "waiting")
+			parts = append(parts, "waiting")
 		}
 		if len(r.Unknown) > 0 {
-			said = append(said, "unknown")
+			parts = append(parts, "unknown")
 		}
-		if got := strings.Join(append(said, r.Problems...), " "); got != c.want {
-			t.Errorf("%s: %s, want %s", name, got, c.want)
+		if got := strings.Join(append(parts, r.Problems...), " "); got != c.want {
+			t.Errorf("%s: got %q, want %q", name, got, c.want)
 		}
 	}
 }
 
-// What can't be forwarded by what it is doesn't keep all from being ready; who asks for it
-// by name hears why.
-func TestSkippedIsNotWaitedFor(t *testing.T) {
+func TestSkippedServiceCountsOnlyIfNamed(t *testing.T) {
 	status := Status{Overview: Overview{Synced: true}, Services: []Service{service("web", Ready), service("mail", Skipped)}}
 	if r := ReadinessOf(status, nil); !r.Ready {
-		t.Errorf("%+v", r)
+		t.Errorf("without names: got %+v, want it ready", r)
 	}
 	if r := ReadinessOf(status, []string{"mail"}); r.Ready || len(r.Waiting) != 1 {
-		t.Errorf("by name: %+v", r)
+		t.Errorf("by name: got %+v, want one service that isn't ready", r)
 	}
 }

@@ -1,18 +1,17 @@
-// Package control is the API of a running kubeshore: HTTP with JSON on a unix socket
-// that is the user's alone. The command line uses the [Client] that is here, and other
-// programs may: the types are a public contract. Within a version of the API (the v1 of
-// the paths) fields are added, and none is taken away or changes its meaning; a field of
-// a request that a kubeshore doesn't know is nothing to it.
+// Package control is the API of a running kubeshore: HTTP with JSON on a unix socket that
+// only its user can access. The command line uses the [Client] of this package, and so can
+// other programs. The types are a public contract: within a version of the API (the v1 in
+// the paths), fields may be added, but none is removed or changes its meaning. The server
+// ignores unknown fields of requests.
 package control
 
 import "time"
 
 const (
-	// VersionHeader is the header of each response with the version of the kubeshore that
-	// serves the API.
+	// VersionHeader is the header of each response with the version of the running kubeshore.
 	VersionHeader = "Kubeshore-Version"
 	// EndTrailer is the trailer of a stream of events or of the log. It is missing if the
-	// stream was broken off.
+	// stream was interrupted.
 	EndTrailer = "Kubeshore-End"
 	// EndOrderly is the trailer's value if the stream is complete.
 	EndOrderly = "orderly"
@@ -20,204 +19,207 @@ const (
 	EndBehind = "behind"
 )
 
-// Status is what stands.
+// Status is the complete state of a running kubeshore.
 type Status struct {
 	Overview
-	// Services has the services and pods that have an address of their own, in the order
-	// of context, namespace and name.
+	// Services are the forwarded services, and the pods that have their own address, sorted
+	// by context, namespace and name.
 	Services []Service `json:"services"`
 }
 
-// Overview is what stands but for the services.
+// Overview is the Status without the services.
 type Overview struct {
-	// Version is the kubeshore's that runs.
+	// Version is the version of the running kubeshore.
 	Version string `json:"version"`
-	// PID is its process's ID.
+	// PID is its process ID.
 	PID int `json:"pid"`
-	// Started is when it was started.
+	// Started is the time at which it was started.
 	Started time.Time `json:"started"`
-	// Synced tells whether what there was at the start stands: names, addresses and ports.
-	// Whether services can answer is another matter: see Readiness.
+	// Synced is true once the initial set of names, addresses and ports is in place. It
+	// doesn't mean that the services are ready: see Readiness.
 	Synced bool `json:"synced"`
-	// Stopping tells whether it was told to end.
+	// Stopping is true while kubeshore shuts down.
 	Stopping bool `json:"stopping"`
-	// Kubeconfig has the files that the contexts are from.
+	// Kubeconfig lists the kubeconfig files that the contexts come from.
 	Kubeconfig []string `json:"kubeconfig"`
-	// ProjectFile is the kubeshore.yaml in force; empty if there is none.
+	// ProjectFile is the path of the kubeshore.yaml in use; empty if there is none.
 	ProjectFile string `json:"projectFile,omitempty"`
-	// HostsFile is the file that the names are in.
+	// HostsFile is the path of the hosts file with the services' names.
 	HostsFile string `json:"hostsFile"`
-	// HostsWrites counts how often it was written.
+	// HostsWrites is the number of times that kubeshore wrote the hosts file.
 	HostsWrites uint64 `json:"hostsWrites"`
-	// LogFile is the file that the log is written to; empty if it is a terminal's.
+	// LogFile is the path of the log file; empty if the log goes to a terminal.
 	LogFile string `json:"logFile,omitempty"`
-	// Listening says how ports are taken, in words.
+	// Listening describes how kubeshore listens on ports.
 	Listening string `json:"listening"`
-	// UpstreamConnections counts the connections to API servers that carry streams.
+	// UpstreamConnections is the number of open connections to API servers that carry
+	// port-forward streams.
 	UpstreamConnections int `json:"upstreamConnections"`
-	// Problems says what is wrong with what was said, a line each: a project's file that has
-	// become faulty.
+	// Problems lists problems of the configuration, e.g. a project file that has become
+	// invalid.
 	Problems []string `json:"problems,omitempty"`
-	// Contexts are those that are followed. The first one's services have the names that
-	// they have in their cluster.
+	// Contexts lists the followed contexts. Services of the first one have the same names
+	// here as in their cluster.
 	Contexts []Context `json:"contexts"`
 }
 
-// AllNamespaces stands for all namespaces of a context among those that are read.
+// AllNamespaces stands for all namespaces of a context in [Context.Reading].
 const AllNamespaces = "*"
 
-// Context is a context of the kubeconfig that is followed.
+// Context is a followed context of the kubeconfig.
 type Context struct {
-	// Name is what the kubeconfig calls it.
+	// Name is the context's name in the kubeconfig.
 	Name string `json:"name"`
-	// Alias is what it is called in names; empty if it is the first.
+	// Alias is the context's suffix in the names of services; empty for the first context.
 	Alias string `json:"alias,omitempty"`
-	// Server is its API server's address; empty if that isn't known.
+	// Server is the address of the API server; empty if it isn't known.
 	Server string `json:"server,omitempty"`
-	// Namespaces are those that are followed; empty if all are.
+	// Namespaces lists the followed namespaces; empty if all are followed.
 	Namespaces []string `json:"namespaces"`
-	// Reading are those of them that weren't read yet, as they are followed since a moment
-	// ago: not all of their services are known. It has * if all are followed.
+	// Reading lists the namespaces that are still syncing: some of their services may
+	// be missing. It contains "*" if all namespaces are followed.
 	Reading []string `json:"reading,omitempty"`
-	// Problems says what can't be read of it, and why, a line each.
+	// Problems lists failures to read from the cluster, e.g. missing permissions.
 	Problems []string `json:"problems,omitempty"`
 }
 
-// State says whether a service can answer.
+// State is the condition of a service.
 type State string
 
-// The states.
+// The states of a service.
 const (
-	// Ready: it can answer.
+	// Ready means that connections reach a ready pod.
 	Ready State = "ready"
-	// Degraded: it can answer, and something of it doesn't work. Its problems say what.
+	// Degraded means that the service works in part. Its problems give the details.
 	Degraded State = "degraded"
-	// Waiting: no pod is ready. Connections wait for one.
+	// Waiting means that no pod is ready. Connections wait for one.
 	Waiting State = "waiting"
-	// Failed: nothing answers at its address, or no connection gets to a pod, as those have
-	// found that were made last. Its problems say why.
+	// Failed means that nothing listens at the service's address, or that recent connections
+	// reached no pod. Its problems give the details.
 	Failed State = "failed"
-	// Skipped: there is nothing of it that port-forward can carry. Its limits say why.
+	// Skipped means that port-forward can't carry any of the service's ports. Its limits give
+	// the details.
 	Skipped State = "skipped"
 )
 
 // States returns all states.
 func States() []State { return []State{Ready, Degraded, Waiting, Failed, Skipped} }
 
-// Works tells whether a service in this state can answer.
-func (s State) Works() bool { return s == Ready || s == Degraded }
-
-// ServiceID tells a service from all others: its fields but for the name do so together.
+// ServiceID identifies a service by context, namespace, service and pod. The name isn't
+// part of its identity.
 type ServiceID struct {
-	// Name is what a user calls it.
+	// Name is the short form of the service's name.
 	Name string `json:"name"`
-	// Context is the one that it is of.
+	// Context is the context of its cluster.
 	Context string `json:"context"`
 	// Namespace is its namespace.
 	Namespace string `json:"namespace"`
-	// Service is the Service's own name.
+	// Service is the name of the Service in its namespace.
 	Service string `json:"service"`
-	// Pod is the pod's host name; empty for the Service itself.
+	// Pod is the pod's hostname; empty for the Service itself.
 	Pod string `json:"pod,omitempty"`
 }
 
-// Service is a Service of a cluster, or one pod of a headless Service. Its context,
-// namespace, service and pod tell it from all others.
+// Service is a Service of a cluster, or a pod of a headless Service. Its context,
+// namespace, service and pod identify it.
 type Service struct {
-	// Name is what a user calls it: web.shop, db-0.db.data, or, of a further context,
-	// web.shop.eu. Another may be called so too: the pod web of the headless Service shop in
-	// a namespace eu. Who of them has the name on this machine is told by names.
+	// Name is the short form of the service's name: web.shop, db-0.db.data or, outside the
+	// first context, web.shop.eu. It isn't unique: the pod web of the headless Service shop
+	// in a namespace eu has the same name as the Service web.shop of a context with the alias
+	// eu. Names shows which of them the name resolves to.
 	Name string `json:"name"`
-	// Context is the one that it is of.
+	// Context is the context of its cluster.
 	Context string `json:"context"`
 	// Namespace is its namespace.
 	Namespace string `json:"namespace"`
-	// Service is the Service's own name.
+	// Service is the name of the Service in its namespace.
 	Service string `json:"service"`
-	// Pod is the pod's host name; empty for the Service itself.
+	// Pod is the pod's hostname; empty for the Service itself.
 	Pod string `json:"pod,omitempty"`
-	// State says whether it can answer.
+	// State is its condition.
 	State State `json:"state"`
-	// Reason says in words why it isn't ready, and what of it isn't forwarded; empty if
-	// it is, whole.
+	// Reason explains why the service isn't ready, or which part of it isn't forwarded; empty
+	// if all of it is forwarded and ready.
 	Reason string `json:"reason,omitempty"`
-	// Address is where it is on this machine; empty if nothing can be forwarded.
+	// Address is its IP address on this machine; empty if nothing can be forwarded.
 	Address string `json:"address,omitempty"`
-	// Names are those that lead there, the fully qualified one first.
+	// Names lists the hostnames that resolve to Address, the fully qualified one first.
 	Names []string `json:"names"`
-	// Ports are those that it answers on.
+	// Ports lists its ports on this machine.
 	Ports []Port `json:"ports"`
-	// Local tells whether it runs on this machine, and isn't forwarded.
+	// Local is true if the service runs on this machine and isn't forwarded.
 	Local bool `json:"local,omitempty"`
-	// AliasOf is the name of the service that it is another name of; empty if of none.
+	// AliasOf is the name of the service that this one is an alias of; empty if it is not an
+	// alias.
 	AliasOf string `json:"aliasOf,omitempty"`
-	// ReadyPods counts the pods behind it that are ready.
+	// ReadyPods is the number of ready pods.
 	ReadyPods int `json:"readyPods"`
-	// Pods counts the pods behind it.
+	// Pods is the number of pods, whether ready or not.
 	Pods int `json:"pods"`
-	// Connections counts those that are open.
+	// Connections is the number of open connections.
 	Connections int `json:"connections"`
-	// TotalConnections counts those that were ever made.
+	// TotalConnections is the number of connections so far.
 	TotalConnections uint64 `json:"totalConnections"`
-	// BytesUp counts what clients have said.
+	// BytesUp is the number of bytes sent to pods.
 	BytesUp uint64 `json:"bytesUp"`
-	// BytesDown counts what pods have said.
+	// BytesDown is the number of bytes received from pods.
 	BytesDown uint64 `json:"bytesDown"`
-	// Problems says what doesn't work, and why, a line each.
+	// Problems lists the current problems of the service.
 	Problems []string `json:"problems,omitempty"`
-	// Limits says what of it can't be forwarded by what it is, and why, a line each: a port
-	// that is UDP, a name that stands for a host outside.
+	// Limits lists the parts of the service that port-forward can't carry, e.g. a UDP port or
+	// an ExternalName outside the cluster.
 	Limits []string `json:"limits,omitempty"`
 }
 
 // Port is a port of a service.
 type Port struct {
-	// Port is its number on this machine.
+	// Port is the port number on this machine.
 	Port uint16 `json:"port"`
-	// Problem is why nothing is accepted there; empty if connections are.
+	// Problem explains why the port accepts no connections; empty if it does.
 	Problem string `json:"problem,omitempty"`
 }
 
-// Event is a change. One of its fields is set, and More beside it.
+// Event is a change of the Status. Exactly one of its fields is set, apart from More.
 type Event struct {
-	// Status is all that stands. It is the first event, and none later.
+	// Status is the complete status. It is the first event of a stream, and only that.
 	Status *Status `json:"status,omitempty"`
-	// Overview is what stands but for the services, as it is now that it has changed.
+	// Overview is the new overview after a change of anything but the services.
 	Overview *Overview `json:"overview,omitempty"`
-	// Service is one that has come or changed, as it is now.
+	// Service is an added or changed service.
 	Service *Service `json:"service,omitempty"`
-	// Gone is a service that has gone.
+	// Gone identifies a removed service.
 	Gone *ServiceID `json:"gone,omitempty"`
-	// More tells that another event follows at once that belongs to the same moment: what
-	// was heard is what stands only with that.
+	// More is true if more events of the same change follow. The state is consistent after
+	// the last of them.
 	More bool `json:"more,omitempty"`
 }
 
-// Readiness says whether services can answer.
+// Readiness reports whether services are ready.
 type Readiness struct {
-	// Ready tells whether all of them can.
+	// Ready is true if all requested services are ready.
 	Ready bool `json:"ready"`
-	// Waiting has those that can't.
+	// Waiting lists the services that aren't ready.
 	Waiting []Service `json:"waiting,omitempty"`
-	// Unknown has the names that were asked for and that no service has.
+	// Unknown lists the requested names that match no service.
 	Unknown []string `json:"unknown,omitempty"`
-	// Problems has what else there is, a line each: what of clusters can't be read, or isn't
-	// read yet, and that kubeshore is ending.
+	// Problems lists other reasons for not being ready, e.g. a namespace that can't be read or
+	// is still syncing, or the shutdown of kubeshore.
 	Problems []string `json:"problems,omitempty"`
 }
 
-// NamespaceChange says which namespaces of a context are meant.
+// NamespaceChange is a request to follow namespaces of a context, or to stop following
+// them.
 type NamespaceChange struct {
-	// Context is the context; empty for the first one.
+	// Context is the name of the context; empty for the first one.
 	Context string `json:"context,omitempty"`
-	// Namespaces are their names, one at least.
+	// Namespaces lists the namespaces, at least one.
 	Namespaces []string `json:"namespaces"`
 }
 
-// ErrorResponse is the body of every answer that is none of the above.
+// ErrorResponse is the body of a response to a failed request.
 type ErrorResponse struct {
-	// Error says what is wrong, and what to do about it.
+	// Error is the error message.
 	Error string `json:"error"`
-	// UnknownEndpoint is true if the API of this version has no such path.
+	// UnknownEndpoint is true if this version of the API has no such path.
 	UnknownEndpoint bool `json:"unknownEndpoint,omitempty"`
 }

@@ -81,7 +81,7 @@ func TestBackground(t *testing.T) {
 	ann, bob := newPerson(t, "ann", "NOPASSWD: ALL"), newPerson(t, "bob", "NOPASSWD: ALL")
 	before := hostsNow(t)
 	for _, command := range []string{"ps", "wait", "logs", "down", "add -n x", "remove -n x"} {
-		ann.wants(t, "./kubeshore "+command, 1, "kubeshore isn't running: start it with kubeshore up\n")
+		ann.wants(t, "./kubeshore "+command, 1, "kubeshore: not running\nhint: start it with kubeshore up\n")
 	}
 
 	ann.wants(t, "./kubeshore up -d -n "+ns, 0, ": 1 of 1 services can answer. See kubeshore ps, logs, down.\n")
@@ -111,15 +111,15 @@ func TestBackground(t *testing.T) {
 		t.Errorf("its status is %+v", status)
 	}
 	for _, line := range []string{"./kubeshore up -n " + ns, "./kubeshore up -d -n " + ns, "sudo ./kubeshore up -n " + ns, "./kubeshore up --rootless -n " + ns} {
-		ann.wants(t, line, 1, fmt.Sprintf("kubeshore runs already: process %d, since ", daemon))
+		ann.wants(t, line, 1, fmt.Sprintf("kubeshore: already running (pid %d, since ", daemon))
 	}
 	ann.wants(t, "./kubeshore add -n "+more, 0, "forwarding namespaces "+ns+", "+more+" of context ")
-	ann.wants(t, "./kubeshore wait --timeout 3s", 1, "db."+more+": it has no pods\n") // it doesn't end before that is known
+	ann.wants(t, "./kubeshore wait --timeout 3s", 1, "db."+more+": no pods\n") // it doesn't end before that is known
 	eventually(t, "the further namespace's name is there", func() error {
 		_, err := resolve("db." + more)
 		return err
 	})
-	ann.wants(t, "./kubeshore wait --timeout 100ms", 1, "db."+more+": it has no pods\n")
+	ann.wants(t, "./kubeshore wait --timeout 100ms", 1, "db."+more+": no pods\n")
 	ann.wants(t, "./kubeshore remove -n "+more, 0, "forwarding namespace "+ns+" of context ")
 	eventually(t, "it is gone", unknown("db."+more))
 	ann.wants(t, "./kubeshore remove -n "+ns, 1, "it is the last namespace: end kubeshore with kubeshore down instead\n")
@@ -143,7 +143,7 @@ func TestBackground(t *testing.T) {
 		ann.wants(t, "./kubeshore ps", 0, "web."+ns)
 	})
 	t.Run("another user", func(t *testing.T) {
-		bob.wants(t, "./kubeshore ps", 1, "kubeshore isn't running")
+		bob.wants(t, "./kubeshore ps", 1, "kubeshore: not running")
 		socket := filepath.Join(ann.home, ".local/state/kubeshore/kubeshore.sock")
 		if _, err := os.Stat(socket); err != nil {
 			t.Fatal(err)
@@ -240,7 +240,7 @@ func TestBackgroundFaults(t *testing.T) {
 		t.Errorf("its log is %s, %v", said, err)
 	}
 	ann.wants(t, "./kubeshore up -d --metrics 192.0.2.1:1 -n "+ns, 1, "--metrics 192.0.2.1:1: ")
-	ann.wants(t, "./kubeshore up -d --wait 300ms -n "+ns, 0, "not all of it is ready after 300ms (--wait): web."+ns+": it has no pods")
+	ann.wants(t, "./kubeshore up -d --wait 300ms -n "+ns, 0, "not all of it is ready after 300ms (--wait): web."+ns+": no pods")
 
 	ann.wants(t, "./kubeshore down", 0, "everything is taken back")
 	ann.clean(t, before)
@@ -265,7 +265,7 @@ func TestBackgroundFaults(t *testing.T) {
 
 	ann.wants(t, "./kubeshore up -d --wait 0s -n "+ns, 0, "kubeshore runs in the background")
 	ann.killAll(t) // a killed run leaves its socket
-	ann.wants(t, "./kubeshore ps", 1, "kubeshore isn't running")
+	ann.wants(t, "./kubeshore ps", 1, "kubeshore: not running")
 	ann.wants(t, "./kubeshore up -d --wait 0s -n "+ns, 0, "kubeshore runs in the background")
 	ann.wants(t, "./kubeshore down", 0, "everything is taken back")
 	ann.clean(t, before)
@@ -276,8 +276,8 @@ func TestBackgroundFaults(t *testing.T) {
 		if err := syscall.Kill(daemon, syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
-		ann.wants(t, "./kubeshore up -d --wait 0s -n "+ns, 1, "kubeshore runs already")
-		if said, err := os.ReadFile(log); err != nil || strings.Contains(string(said), "runs already") {
+		ann.wants(t, "./kubeshore up -d --wait 0s -n "+ns, 1, "kubeshore: already running")
+		if said, err := os.ReadFile(log); err != nil || strings.Contains(string(said), "already running") {
 			t.Errorf("its log is %s, %v", said, err)
 		}
 		if err := syscall.Kill(daemon, syscall.SIGCONT); err != nil {

@@ -201,7 +201,7 @@ func TestSignals(t *testing.T) {
 func TestSecondUpIsRefused(t *testing.T) {
 	ns := namespace(t)
 	d := up(t, "-n", ns)
-	fault(t, fmt.Sprintf("kubeshore runs already: process %d, since ", d.Process.Pid), "up", "-n", ns)
+	fault(t, fmt.Sprintf("kubeshore: already running (pid %d, since ", d.Process.Pid), "up", "-n", ns)
 }
 
 // The kubeconfig names an API server that is not there, or not the one that it
