@@ -35,7 +35,7 @@ var imports = map[string][]string{
 	},
 	"internal/config":                   {"internal/failure", "internal/project", "internal/version", "pkg/kube", "pkg/loopback", "pkg/plan"},
 	"internal/machine":                  {"internal/failure", "internal/version", "pkg/fwd", "pkg/hosts", "pkg/keeper", "pkg/listen", "pkg/loopback"},
-	"internal/controlserver":            {"internal/dnsname", "internal/peer", "pkg/control", "pkg/fwd", "pkg/plan"},
+	"internal/controlserver":            {"internal/peer", "pkg/control", "pkg/fwd", "pkg/plan"},
 	"internal/controlserver/servertest": {"internal/controlserver", "pkg/control"},
 	"internal/failure":                  {},
 	"internal/peer":                     {},

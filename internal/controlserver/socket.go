@@ -19,7 +19,7 @@ import (
 const (
 	// socketLockTimeout limits the wait for another kubeshore that is starting or stopping.
 	socketLockTimeout = 5 * time.Second
-	// socketCloseTimeout is the same when closing the socket.
+	// socketCloseTimeout is the same limit when the socket is closed.
 	socketCloseTimeout = time.Second
 )
 
@@ -137,7 +137,7 @@ func lockSocket(ctx context.Context, path string, timeout time.Duration) (unlock
 	}
 }
 
-// inPlace reports whether the path still leads to the socket, or may do so.
+// inPlace reports whether the path still leads to the socket. It is true if that is unknown.
 func (f *socketFile) inPlace() bool {
 	now, err := os.Lstat(f.path)
 	if err != nil {
@@ -166,9 +166,9 @@ func (f *socketFile) Close() error {
 }
 
 // KeepReachable checks the socket at each interval until ctx is done. If the socket has been
-// removed, e.g. with its folder, it creates another one in the first usable folder, unless
-// another kubeshore listens there. It calls report with the path of a new socket, and with
-// an error that differs from the previous one.
+// removed, e.g. with its folder, it creates a new one in the first usable folder, unless
+// another kubeshore listens there. It reports the path of a new socket, and each error that
+// differs from the previous one.
 func (s *Socket) KeepReachable(ctx context.Context, interval time.Duration, folders func() ([]string, error), report func(path string, err error)) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()

@@ -32,7 +32,8 @@ var (
 	// ErrNotRunning means that nothing listens on the socket.
 	ErrNotRunning = errors.New("not running")
 
-	// ErrNotResponding means that kubeshore accepts no requests: it may be suspended, or hang.
+	// ErrNotResponding means that kubeshore is running but doesn't respond in time. It may be
+	// suspended.
 	ErrNotResponding = errors.New("not responding")
 
 	// ErrDied means that a stream ended early because kubeshore was killed or has crashed.
@@ -146,8 +147,8 @@ func (c *Client) Log(ctx context.Context, w io.Writer, tail int, follow bool) er
 	return c.streamEnd(ctx, resp, err)
 }
 
-// streamEnd returns the result of a stream that was read until err, or to its end if err is
-// nil.
+// streamEnd returns the result of reading a stream, given the error that ended it (nil at
+// its regular end).
 func (c *Client) streamEnd(ctx context.Context, resp *response, err error) error {
 	switch {
 	case ctx.Err() != nil:

@@ -31,9 +31,9 @@ type Status struct {
 type Overview struct {
 	// Version is the version of the running kubeshore.
 	Version string `json:"version"`
-	// PID is its process ID.
+	// PID is the process ID of the running kubeshore.
 	PID int `json:"pid"`
-	// Started is the time at which it was started.
+	// Started is the start time of the running kubeshore.
 	Started time.Time `json:"started"`
 	// Synced is true once the initial set of names, addresses and ports is in place. It
 	// doesn't mean that the services are ready: see Readiness.
@@ -110,9 +110,9 @@ func States() []State { return []State{Ready, Degraded, Waiting, Failed, Skipped
 type ServiceID struct {
 	// Name is the short form of the service's name.
 	Name string `json:"name"`
-	// Context is the context of its cluster.
+	// Context is the kubeconfig context of the service's cluster.
 	Context string `json:"context"`
-	// Namespace is its namespace.
+	// Namespace is the service's namespace.
 	Namespace string `json:"namespace"`
 	// Service is the name of the Service in its namespace.
 	Service string `json:"service"`
@@ -128,24 +128,24 @@ type Service struct {
 	// in a namespace eu has the same name as the Service web.shop of a context with the alias
 	// eu. Names shows which of them the name resolves to.
 	Name string `json:"name"`
-	// Context is the context of its cluster.
+	// Context is the kubeconfig context of the service's cluster.
 	Context string `json:"context"`
-	// Namespace is its namespace.
+	// Namespace is the service's namespace.
 	Namespace string `json:"namespace"`
 	// Service is the name of the Service in its namespace.
 	Service string `json:"service"`
 	// Pod is the pod's hostname; empty for the Service itself.
 	Pod string `json:"pod,omitempty"`
-	// State is its condition.
+	// State is the condition of the service.
 	State State `json:"state"`
 	// Reason explains why the service isn't ready, or which part of it isn't forwarded; empty
 	// if all of it is forwarded and ready.
 	Reason string `json:"reason,omitempty"`
-	// Address is its IP address on this machine; empty if nothing can be forwarded.
+	// Address is the service's IP address on this machine; empty if nothing can be forwarded.
 	Address string `json:"address,omitempty"`
 	// Names lists the hostnames that resolve to Address, the fully qualified one first.
 	Names []string `json:"names"`
-	// Ports lists its ports on this machine.
+	// Ports lists the service's ports on this machine.
 	Ports []Port `json:"ports"`
 	// Local is true if the service runs on this machine and isn't forwarded.
 	Local bool `json:"local,omitempty"`
@@ -160,9 +160,9 @@ type Service struct {
 	Connections int `json:"connections"`
 	// TotalConnections is the number of connections so far.
 	TotalConnections uint64 `json:"totalConnections"`
-	// BytesUp is the number of bytes sent to pods.
+	// BytesUp is the number of bytes sent by clients.
 	BytesUp uint64 `json:"bytesUp"`
-	// BytesDown is the number of bytes received from pods.
+	// BytesDown is the number of bytes sent by pods.
 	BytesDown uint64 `json:"bytesDown"`
 	// Problems lists the current problems of the service.
 	Problems []string `json:"problems,omitempty"`
