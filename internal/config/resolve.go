@@ -69,11 +69,11 @@ func (r *Resolved) addContext(s *Spec, file project.File, context project.Contex
 	}
 	if context.IngressController != "" {
 		name, namespace, _ := context.IngressController.Split()
-		options.Controller = plan.ServiceID{Context: found.Context, Namespace: namespace, Name: name}
+		options.IngressController = plan.ServiceID{Context: found.Context, Namespace: namespace, Name: name}
 		follow.Services = append(follow.Services, types.NamespacedName{Namespace: namespace, Name: name})
 		follow.Ingresses = true
 		if len(options.Include) > 0 {
-			options.Include = append(slices.Clip(options.Include), options.Controller.String())
+			options.Include = append(slices.Clip(options.Include), options.IngressController.String())
 		}
 	}
 	r.Follow = append(r.Follow, follow)

@@ -80,7 +80,7 @@ func TestResolve(t *testing.T) {
 				{Context: "dev", Alias: "dev", Namespace: "shop", Include: []string{"web*", "db.data"}, Exclude: []string{"debug"}},
 				{
 					Context: staging, Alias: "eu", Namespace: "default", Include: []string{"web", "nginx.ingress"}, Exclude: []string{"debug"},
-					Controller: plan.ServiceID{Context: staging, Namespace: "ingress", Name: "nginx"},
+					IngressController: plan.ServiceID{Context: staging, Namespace: "ingress", Name: "nginx"},
 				},
 			},
 		},

@@ -22,7 +22,7 @@ func Services(status fwd.Status, traffic map[plan.HostID]fwd.Traffic) []control.
 	for _, h := range status.Hosts {
 		t := traffic[h.ID]
 		s := control.Service{
-			Name: h.ID.In(status.Clusters), Context: h.ID.Service.Context, Namespace: h.ID.Service.Namespace, Service: h.ID.Service.Name, Pod: h.ID.Pod,
+			Name: h.ID.DisplayName(status.Clusters), Context: h.ID.Service.Context, Namespace: h.ID.Service.Namespace, Service: h.ID.Service.Name, Pod: h.ID.Pod,
 			Names: slices.Clip(h.Names), Ports: make([]control.Port, 0, len(h.Ports)), Local: h.Local, ReadyPods: h.Ready, Pods: h.Pods,
 			Connections: t.Open, TotalConnections: t.Total, BytesUp: t.Up, BytesDown: t.Down,
 			State: states[h.ID], Problems: h.Problems, Limits: h.Limits,
@@ -34,7 +34,7 @@ func Services(status fwd.Status, traffic map[plan.HostID]fwd.Traffic) []control.
 			s.Address = h.Address.String()
 		}
 		if h.AliasOf != (plan.HostID{}) {
-			s.AliasOf = h.AliasOf.In(status.Clusters)
+			s.AliasOf = h.AliasOf.DisplayName(status.Clusters)
 			s.State = cmp.Or(states[h.AliasOf], control.Failed)
 			if s.State.Works() && len(h.Problems) > 0 {
 				s.State = control.Degraded

@@ -89,7 +89,7 @@ func TestBalanceFirst(t *testing.T) {
 func TestBalanceAffinity(t *testing.T) {
 	sticky := func(pods ...string) plan.Service {
 		svc := service("web", pods...)
-		svc.Affinity = time.Minute
+		svc.AffinityTimeout = time.Minute
 		return svc
 	}
 	inBubble(t, sticky("a", "b", "c"), named("a", "b", "c"), nil, func(b *bubble) {

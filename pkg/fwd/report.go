@@ -35,7 +35,7 @@ func report(log logrus.FieldLogger, before, after Status) {
 	logLines(log, lines)
 	for _, h := range before.Hosts {
 		if _, gone := old[h.ID]; gone {
-			log.Infof("- %s", h.ID.In(before.Clusters))
+			log.Infof("- %s", h.ID.DisplayName(before.Clusters))
 		}
 	}
 }
@@ -109,12 +109,12 @@ func problems(clusters []plan.Cluster) (all []string) {
 
 // describe returns the line of a host that is known and has nothing new that is wrong.
 func describe(h HostStatus, clusters []plan.Cluster) line {
-	columns := []string{h.ID.In(clusters)}
+	columns := []string{h.ID.DisplayName(clusters)}
 	switch {
 	case h.Local:
 		columns = append(columns, "runs on this machine")
 	case h.AliasOf != (plan.HostID{}):
-		columns = append(columns, "another name of "+h.AliasOf.In(clusters))
+		columns = append(columns, "alias of "+h.AliasOf.DisplayName(clusters))
 	case h.Address.IsValid():
 		where := h.Address.String()
 		var ports []string

@@ -35,7 +35,7 @@ func TestReportHasColumns(t *testing.T) {
 	apply(plan.Snapshot{Services: []plan.Service{db, outside, service("web-with-a-name")}})
 	want := []string{
 		"+ db.ns               AT 2/2 ready",
-		"+ outside.ns          skipped; it stands for example.com, outside the cluster; nothing to forward",
+		"+ outside.ns          skipped; ExternalName example.com is outside the cluster",
 		"+ web-with-a-name.ns  AT no pods",
 	}
 	if got := said(); !slices.Equal(got, want) {

@@ -103,7 +103,7 @@ func newRoutes(hosts []plan.Host, addresses map[plan.HostID]netip.Addr, old rout
 				before = route{record: new(record)}
 			}
 			r[at] = route{
-				host: h.ID, affinity: h.Affinity, record: before.record, common: of.common,
+				host: h.ID, affinity: h.AffinityTimeout, record: before.record, common: of.common,
 				targets: of.destinations(p.Targets, since),
 			}
 		}

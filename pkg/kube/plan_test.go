@@ -90,7 +90,7 @@ func (f optionsFile) options() plan.Options {
 	for _, c := range f.Contexts {
 		options := plan.ContextOptions{Context: c.Context, Alias: c.Alias, Namespace: c.Namespace, Include: c.Include, Exclude: c.Exclude}
 		if c.Controller != "" {
-			options.Controller = id(c.Context, c.Controller)
+			options.IngressController = id(c.Context, c.Controller)
 		}
 		o.Contexts = append(o.Contexts, options)
 	}
@@ -158,8 +158,8 @@ func render(d plan.Desired) string {
 		for _, name := range h.Names {
 			fmt.Fprintf(&b, "  %s\n", name)
 		}
-		if h.Affinity > 0 {
-			fmt.Fprintf(&b, "  affinity %v\n", h.Affinity)
+		if h.AffinityTimeout > 0 {
+			fmt.Fprintf(&b, "  affinity %v\n", h.AffinityTimeout)
 		}
 		for _, p := range h.Ports {
 			fmt.Fprintf(&b, "  :%d", p.Number)

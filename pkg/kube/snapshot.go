@@ -88,13 +88,13 @@ func servesWeb(p corev1.ServicePort) bool {
 
 func newService(id plan.ServiceID, service *corev1.Service, endpointSlices []*discoveryv1.EndpointSlice) plan.Service {
 	result := plan.Service{
-		ID:        id,
-		Headless:  service.Spec.ClusterIP == corev1.ClusterIPNone,
-		Affinity:  newAffinity(service.Spec),
-		Endpoints: newEndpoints(id, endpointSlices),
+		ID:              id,
+		Headless:        service.Spec.ClusterIP == corev1.ClusterIPNone,
+		AffinityTimeout: newAffinity(service.Spec),
+		Endpoints:       newEndpoints(id, endpointSlices),
 	}
 	if len(result.Endpoints) == 0 {
-		result.Outside = outsideAddress(endpointSlices)
+		result.ExternalEndpoint = outsideAddress(endpointSlices)
 	}
 	if service.Spec.Type == corev1.ServiceTypeExternalName {
 		result.ExternalName = service.Spec.ExternalName

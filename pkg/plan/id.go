@@ -5,14 +5,14 @@ import (
 	"strings"
 )
 
-// ServiceID names one Service of one cluster.
+// ServiceID identifies one Service of one cluster.
 type ServiceID struct {
 	Context   string // of the kubeconfig
 	Namespace string
 	Name      string
 }
 
-// String returns the Service's name as a user says it: name.namespace.
+// String returns the Service as name.namespace.
 func (id ServiceID) String() string { return id.Name + "." + id.Namespace }
 
 // Compare orders by context, then namespace, then name.
@@ -24,8 +24,8 @@ func (id ServiceID) Compare(other ServiceID) int {
 	)
 }
 
-// PodRef names one pod of one cluster. The UID tells it from a later pod of
-// the same name.
+// PodRef identifies one pod of one cluster. The UID distinguishes it from a
+// later pod of the same name.
 type PodRef struct {
 	Context   string
 	Namespace string
@@ -36,15 +36,13 @@ type PodRef struct {
 // String returns the pod as namespace/name.
 func (p PodRef) String() string { return p.Namespace + "/" + p.Name }
 
-// HostID names what has an address of its own on this machine: a Service, or
-// one pod of a headless Service.
+// HostID identifies a [Host]: a Service, or one pod of a headless Service.
 type HostID struct {
 	Service ServiceID
 	Pod     string // the pod's host name; empty for the Service itself
 }
 
-// String returns the host as a user says it: name.namespace or
-// pod.name.namespace.
+// String returns the host as name.namespace or pod.name.namespace.
 func (id HostID) String() string {
 	if id.Pod == "" {
 		return id.Service.String()
@@ -52,9 +50,9 @@ func (id HostID) String() string {
 	return id.Pod + "." + id.Service.String()
 }
 
-// In returns the host by its name among those of several contexts: with the
-// alias of its own, if that isn't the first.
-func (id HostID) In(clusters []Cluster) string {
+// DisplayName returns the host's name for users: String, with the alias of its
+// context appended unless that is the first context.
+func (id HostID) DisplayName(clusters []Cluster) string {
 	for _, c := range clusters {
 		if c.Context == id.Service.Context && c.Alias != "" {
 			return id.String() + "." + c.Alias
@@ -68,8 +66,9 @@ func (id HostID) Compare(other HostID) int {
 	return cmp.Or(id.Service.Compare(other.Service), strings.Compare(id.Pod, other.Pod))
 }
 
-// Key is the host's identity as a string: unique, and the same on every run.
-// A slash can't occur in a name of Kubernetes, and the context comes last.
+// Key returns the host's identity as a string: unique, and the same on every
+// run. Kubernetes names don't contain a slash, and the context, which may, comes
+// last.
 func (id HostID) Key() string {
 	return strings.Join([]string{id.Service.Namespace, id.Service.Name, id.Pod, id.Service.Context}, "/")
 }

@@ -7,76 +7,84 @@ import (
 	"strings"
 )
 
-// clusterDomain is the domain that names of Services are in. What another one
-// is called nobody outside the cluster can find out.
+// clusterDomain is the DNS domain of Services. A cluster with a different one
+// doesn't reveal it to clients outside.
 const clusterDomain = "cluster.local"
 
-// names returns all the names of a host, the fully qualified one first, so
-// that it is the canonical name as in the cluster. There are no more of them
-// than need be: each one makes every lookup on the machine slower.
+// maxAliasDepth bounds chains of ExternalName Services, which may be circular.
+const maxAliasDepth = 8
+
+// names returns all names of a host, the fully qualified name first, so that it
+// is the canonical name as in the cluster. The list is as short as possible:
+// each entry of the hosts file slows down every lookup on the machine.
 func (o Options) names(id HostID) []string {
-	context, i := o.of(id.Service.Context)
+	context, i := o.context(id.Service.Context)
 	bare := id.Service.Name
 	if id.Pod != "" {
 		bare = id.Pod + "." + bare
 	}
 	short := bare + "." + id.Service.Namespace
 	if i > 0 {
-		return o.inDomain([]string{short + ".svc." + context.Alias, short + "." + context.Alias}, 1)
+		return o.addDomain([]string{short + ".svc." + context.Alias, short + "." + context.Alias}, 1)
 	}
 	all := []string{short + ".svc." + clusterDomain, short + ".svc", short}
 	if id.Service.Namespace == context.Namespace {
 		all = append(all, bare)
 	}
-	return o.inDomain(all, 2)
+	return o.addDomain(all, 2)
 }
 
-// inDomain adds the names from the one given on with the user's own domain.
-func (o Options) inDomain(names []string, from int) []string {
-	if o.Domain != "" {
-		for _, name := range names[from:] {
-			names = append(names, name+"."+o.Domain)
-		}
+// addDomain appends a copy of names[from:] with the user's domain as a suffix.
+func (o Options) addDomain(names []string, from int) []string {
+	if o.Domain == "" {
+		return names
+	}
+	for _, name := range names[from:] {
+		names = append(names, name+"."+o.Domain)
 	}
 	return names
 }
 
-// claim is a name that a host would have.
+// claim is a name that a host may get.
 type claim struct {
 	name string
 	rank rank
-	host int // its index
+	host int // index in planner.hosts
 }
 
-// rank is how good a claim is; the lowest gets the name.
+// rank is the precedence of a claim; the lowest wins.
 type rank int
 
 const (
-	given      rank = iota // the user gave the host that name
-	ofService              // it is a Service's own
-	ofPod                  // a pod's of a headless Service
-	ofExternal             // an ExternalName Service's that stands for the host
-	ofIngress              // an Ingress routes it
+	rankUser     rank = iota // configured by the user
+	rankService              // a Service's own name
+	rankPod                  // the name of a headless Service's pod
+	rankExternal             // the name of an ExternalName Service that refers to the host
+	rankIngress              // a host of an Ingress
 )
 
-// settleNames gives each name to one host. The pod db-0 of the headless Service
-// web is called db-0.web where its namespace is the first, and so is the
-// Service db-0 of a namespace web. The rank of a claim decides, then the order
-// of contexts, then that of hosts.
-func (p *planner) settleNames() {
+// assignNames gives each name to one host. Names can collide: the pod db-0 of
+// the headless Service web is db-0.web in the first namespace, and so is the
+// Service db-0 of a namespace web. The rank of the claims decides, then the
+// order of the contexts, then that of the hosts.
+func (p *planner) assignNames() {
 	slices.SortStableFunc(p.claims, func(a, b claim) int {
-		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(p.order(a.host), p.order(b.host)), p.hosts[a.host].ID.Compare(p.hosts[b.host].ID))
+		return cmp.Or(
+			cmp.Compare(a.rank, b.rank),
+			cmp.Compare(p.contextOrder(a.host), p.contextOrder(b.host)),
+			p.hosts[a.host].ID.Compare(p.hosts[b.host].ID),
+		)
 	})
-	owner := make(map[string]int, len(p.claims))
+	owners := make(map[string]int, len(p.claims))
 	for _, c := range p.claims {
-		first, taken := owner[c.name]
+		owner, taken := owners[c.name]
 		h := &p.hosts[c.host]
 		switch {
 		case !taken:
-			owner[c.name] = c.host
+			owners[c.name] = c.host
 			h.Names = append(h.Names, c.name)
-		case first != c.host:
-			h.Problems = append(h.Problems, fmt.Sprintf("the name %s goes to %s instead", c.name, p.hosts[first].ID.In(p.clusters)))
+		case owner != c.host:
+			h.Problems = append(h.Problems, fmt.Sprintf("name %s is already used by %s", c.name, p.hosts[owner].ID.DisplayName(p.clusters)))
 		}
 	}
 	for i := range p.hosts {
@@ -86,8 +94,8 @@ func (p *planner) settleNames() {
 	}
 }
 
-// canonicalFirst puts the fully qualified name first, if the host has it: names
-// that the user gave come before it else.
+// canonicalFirst moves the fully qualified name, if the host has it, ahead of
+// the user's names.
 func (p *planner) canonicalFirst(h *Host) {
 	canonical := p.options.names(h.ID)[0]
 	if i := slices.Index(h.Names, canonical); i > 0 {
@@ -95,50 +103,68 @@ func (p *planner) canonicalFirst(h *Host) {
 	}
 }
 
-func (p *planner) order(host int) int {
-	_, i := p.options.of(p.hosts[host].ID.Service.Context)
+// contextOrder returns the index of the host's context.
+func (p *planner) contextOrder(host int) int {
+	_, i := p.options.context(p.hosts[host].ID.Service.Context)
 	return i
 }
 
-// claimAll notes that a host would have names.
-func (p *planner) claimAll(host int, rank rank, names []string) {
+func (p *planner) claimAll(host int, r rank, names []string) {
 	for _, name := range names {
-		p.claims = append(p.claims, claim{name, rank, host})
+		p.claims = append(p.claims, claim{name, r, host})
 	}
 }
 
-// claimExternal gives the names of ExternalName Services that stand for another
-// host of the same cluster to that host.
-func (p *planner) claimExternal(external map[ServiceID]string) {
+// claimOwnNames claims the own names of all addressable hosts.
+func (p *planner) claimOwnNames() {
+	for i, h := range p.hosts {
+		if !h.Addressable() {
+			continue
+		}
+		r := rankService
+		if h.ID.Pod != "" {
+			r = rankPod
+		} else {
+			p.claimAll(i, rankUser, p.options.Services[h.ID.Service].Names)
+		}
+		p.claimAll(i, r, p.options.names(h.ID))
+	}
+}
+
+// claimExternalNames claims the names of ExternalName Services for the hosts of
+// the same cluster that they refer to. external maps the Services to their
+// external names.
+func (p *planner) claimExternalNames(external map[ServiceID]string) {
 	for i := range p.hosts {
 		h := &p.hosts[i]
 		name, ok := external[h.ID.Service]
 		if !ok || h.ID.Pod != "" || h.Local {
 			continue
 		}
-		to, ok := p.standsFor(h.ID.Service.Context, name, external)
+		target, ok := p.resolveExternal(h.ID.Service.Context, name, external)
 		if !ok {
-			where := "which is not among the forwarded services"
-			if _, inside := parseName(h.ID.Service.Context, name); !inside {
-				where = "outside the cluster"
+			why := "is not a forwarded service"
+			if _, inCluster := parseClusterName(h.ID.Service.Context, name); !inCluster {
+				why = "is outside the cluster"
 			}
-			h.Limits = append(h.Limits, fmt.Sprintf("it stands for %s, %s; nothing to forward", name, where))
+			h.Limits = append(h.Limits, fmt.Sprintf("ExternalName %s %s", name, why))
 			continue
 		}
-		h.AliasOf = p.hosts[to].ID
-		p.claimAll(to, given, p.options.Services[h.ID.Service].Names)
-		p.claimAll(to, ofExternal, p.options.names(h.ID))
+		h.AliasOf = p.hosts[target].ID
+		p.claimAll(target, rankUser, p.options.Services[h.ID.Service].Names)
+		p.claimAll(target, rankExternal, p.options.names(h.ID))
 	}
 }
 
-// standsFor returns the host with ports that a name of a cluster leads to.
-func (p *planner) standsFor(context, name string, external map[ServiceID]string) (host int, ok bool) {
-	for range 8 { // one may stand for another, and in a circle too
-		id, ok := parseName(context, name)
+// resolveExternal returns the addressable host that a cluster's DNS name refers
+// to, directly or through other ExternalName Services.
+func (p *planner) resolveExternal(context, name string, external map[ServiceID]string) (host int, ok bool) {
+	for range maxAliasDepth {
+		id, ok := parseClusterName(context, name)
 		if !ok {
 			return 0, false
 		}
-		if host, ok := p.byID[id]; ok && p.hosts[host].Answers() {
+		if host, ok := p.byID[id]; ok && p.hosts[host].Addressable() {
 			return host, true
 		}
 		name, ok = external[id.Service]
@@ -149,8 +175,8 @@ func (p *planner) standsFor(context, name string, external map[ServiceID]string)
 	return 0, false
 }
 
-// parseName reads a fully qualified name of a cluster.
-func parseName(context, name string) (HostID, bool) {
+// parseClusterName parses a fully qualified DNS name of a cluster.
+func parseClusterName(context, name string) (HostID, bool) {
 	short, ok := strings.CutSuffix(strings.ToLower(strings.TrimSuffix(name, ".")), ".svc."+clusterDomain)
 	labels := strings.Split(short, ".")
 	switch {
@@ -162,54 +188,55 @@ func parseName(context, name string) (HostID, bool) {
 	return HostID{}, false
 }
 
-// claimIngresses gives hosts that Ingresses route to the Services that these
-// are reached through.
-func (p *planner) claimIngresses(ingresses []Ingress) {
+// claimIngressHosts claims the hosts of Ingresses for the Services of their
+// controllers.
+func (p *planner) claimIngressHosts(ingresses []Ingress) {
 	for _, ingress := range ingresses {
-		context, i := p.options.of(ingress.ID.Context)
+		context, i := p.options.context(ingress.ID.Context)
 		if i < 0 {
 			continue
 		}
 		controllers := ingress.Controllers
-		if context.Controller != (ServiceID{}) {
-			controllers = []ServiceID{context.Controller}
+		if context.IngressController != (ServiceID{}) {
+			controllers = []ServiceID{context.IngressController}
 		}
-		host, ok := p.controller(controllers)
+		host, ok := p.controllerHost(controllers)
 		for _, name := range ingress.Hosts {
 			switch {
 			case strings.HasPrefix(name, "*."):
-				p.problem(ingress.ID, fmt.Sprintf("host %s: a hosts file has no wildcards; give the names that you need to the controller's service in the project's file", name))
+				p.ingressProblem(ingress.ID, name, "hosts files don't support wildcards; list the names you need under the controller's service in kubeshore.yaml")
 			case !ok:
-				p.problem(ingress.ID, fmt.Sprintf("host %s: %s", name, noController(controllers)))
+				p.ingressProblem(ingress.ID, name, missingController(controllers))
 			default:
-				p.claims = append(p.claims, claim{name, ofIngress, host})
+				p.claims = append(p.claims, claim{name, rankIngress, host})
 			}
 		}
 	}
 }
 
-// controller returns the first of the Services that is forwarded.
-func (p *planner) controller(ids []ServiceID) (host int, ok bool) {
+// controllerHost returns the first of the Services that is forwarded.
+func (p *planner) controllerHost(ids []ServiceID) (host int, ok bool) {
 	for _, id := range ids {
-		if host, ok := p.byID[HostID{Service: id}]; ok && p.hosts[host].Answers() {
+		if host, ok := p.byID[HostID{Service: id}]; ok && p.hosts[host].Addressable() {
 			return host, true
 		}
 	}
 	return 0, false
 }
 
-func noController(ids []ServiceID) string {
+// missingController returns why none of the controller Services can be used.
+func missingController(ids []ServiceID) string {
 	if len(ids) == 0 {
-		return "its status leads to no service that can be read; name its controller's in the project's file (ingressController)"
+		return "no readable service matches the ingress's load-balancer status; set ingressController in kubeshore.yaml"
 	}
-	return fmt.Sprintf("its controller's service %s is not among the forwarded ones", ids[0])
+	return fmt.Sprintf("controller service %s is not forwarded", ids[0])
 }
 
-// problem notes what is wrong with an Ingress. It is the cluster's.
-func (p *planner) problem(id ServiceID, text string) {
+// ingressProblem adds a problem with a host of an Ingress to its cluster.
+func (p *planner) ingressProblem(id ServiceID, host, text string) {
 	for i := range p.clusters {
 		if c := &p.clusters[i]; c.Context == id.Context {
-			c.Problems = append(slices.Clip(c.Problems), fmt.Sprintf("ingress %s: %s", id, text))
+			c.Problems = append(slices.Clip(c.Problems), fmt.Sprintf("ingress %s: host %s: %s", id, host, text))
 		}
 	}
 }

@@ -7,52 +7,52 @@ import (
 	"strings"
 )
 
-// Options is what a user may say about the plan. Nobody changes them once they
-// are in use.
+// Options is the user's configuration of a plan. It is immutable once in use.
 type Options struct {
-	// Contexts are those whose Services are planned, in the order in which they
-	// count. The first one's Services have the names that they have in their
-	// cluster; those of a further one have its alias in them.
+	// Contexts lists the contexts to plan for, in order of precedence. Services
+	// of the first one have the same names as in their cluster; names of the
+	// others end in the context's alias.
 	Contexts []ContextOptions
-	// Mapping are the ports here of Services' ports; a port that it doesn't have
-	// is the same here as there.
+	// Mapping maps ports of Services to local ports. Unlisted ports are the same
+	// locally.
 	Mapping map[uint16]uint16
-	// Domain is one more suffix for the short names; empty if there is none.
+	// Domain is an additional suffix for short names; empty for none.
 	Domain string
-	// Services is what is said of single Services. Those that are Local are
-	// planned even if the cluster doesn't have them.
+	// Services configures individual Services. Local ones are planned even if
+	// the cluster doesn't have them.
 	Services map[ServiceID]ServiceOptions
 }
 
-// ContextOptions is what a user may say about one context.
+// ContextOptions is the configuration of one context.
 type ContextOptions struct {
 	Context string
-	// Alias is a DNS label that stands for the context in names.
+	// Alias is the DNS label that ends the names of this context.
 	Alias string
-	// Namespace is the one whose Services answer to their bare names, as they
-	// would for a pod of that namespace, if the context is the first.
+	// Namespace is the namespace whose Services also get their bare names, as
+	// for a pod in that namespace. Only the first context's counts.
 	Namespace string
-	// Include and Exclude are patterns (path.Match) of the Services that are
-	// planned: of name.namespace if they have a dot, else of the name. An empty
-	// Include means all; what Exclude has is not planned, whatever Include says.
+	// Include and Exclude are patterns (path.Match) that select Services. A
+	// pattern with a dot matches name.namespace, any other the name. An empty
+	// Include selects all; Exclude takes precedence.
 	Include, Exclude []string
-	// Controller is the Service that this context's Ingresses are reached through
-	// where their status doesn't tell. It may be zero.
-	Controller ServiceID
+	// IngressController is the Service that serves this context's Ingresses. If
+	// it is zero, the Ingress's load-balancer status decides.
+	IngressController ServiceID
 }
 
-// ServiceOptions is what a user may say about one Service.
+// ServiceOptions is the configuration of one Service.
 type ServiceOptions struct {
-	Address netip.Addr // the one that it must have; the zero Addr if any will do
-	// Mapping are the ports here of the Service's ports, before Options.Mapping.
+	Address netip.Addr // fixed address; the zero Addr for an automatic one
+	// Mapping maps the Service's ports to local ports. It takes precedence over
+	// Options.Mapping.
 	Mapping map[uint16]uint16
-	Names   []string // more names
-	// Local means that the Service runs on this machine: its names lead to
+	Names   []string // additional names
+	// Local is set if the Service runs on this machine: its names resolve to
 	// 127.0.0.1, and nothing is forwarded.
 	Local bool
 }
 
-// matches tells whether a pattern is one of a Service.
+// matches reports whether the pattern matches the Service.
 func matches(pattern string, id ServiceID) bool {
 	name := id.Name
 	if strings.Contains(pattern, ".") {
@@ -62,26 +62,27 @@ func matches(pattern string, id ServiceID) bool {
 	return ok && err == nil
 }
 
-// covers tells whether a Service is to be planned.
-func (o ContextOptions) covers(id ServiceID) bool {
-	matches := func(pattern string) bool { return matches(pattern, id) }
-	included := len(o.Include) == 0 || slices.ContainsFunc(o.Include, matches)
-	return included && !slices.ContainsFunc(o.Exclude, matches)
+// selects reports whether Include and Exclude select the Service.
+func (o ContextOptions) selects(id ServiceID) bool {
+	matchesID := func(pattern string) bool { return matches(pattern, id) }
+	included := len(o.Include) == 0 || slices.ContainsFunc(o.Include, matchesID)
+	return included && !slices.ContainsFunc(o.Exclude, matchesID)
 }
 
-// port returns the port here of a Service's port.
-func (o Options) port(id ServiceID, number uint16) uint16 {
+// localPort returns the local port for a port of a Service.
+func (o Options) localPort(id ServiceID, number uint16) uint16 {
 	for _, mapping := range []map[uint16]uint16{o.Services[id].Mapping, o.Mapping} {
-		if here, ok := mapping[number]; ok {
-			return here
+		if local, ok := mapping[number]; ok {
+			return local
 		}
 	}
 	return number
 }
 
-// of returns the options of a context and which one it is.
-func (o Options) of(context string) (ContextOptions, int) {
-	i := slices.IndexFunc(o.Contexts, func(c ContextOptions) bool { return c.Context == context })
+// context returns the options and the index of a context; the index is -1 if
+// there is no such context.
+func (o Options) context(name string) (ContextOptions, int) {
+	i := slices.IndexFunc(o.Contexts, func(c ContextOptions) bool { return c.Context == name })
 	if i < 0 {
 		return ContextOptions{}, i
 	}

@@ -3,74 +3,73 @@ package plan
 import "time"
 
 // Snapshot is the state of the watched Services and their endpoints at one
-// moment. Nobody changes a snapshot once it was handed out.
+// moment. It is immutable.
 type Snapshot struct {
 	Clusters []Cluster
-	// Services are in any order, each once.
+	// Services lists each Service once, in any order.
 	Services []Service
-	// Ingresses are in any order.
+	// Ingresses lists the Ingresses in any order.
 	Ingresses []Ingress
 }
 
 // Cluster is one context of the kubeconfig.
 type Cluster struct {
 	Context string
-	Alias   string // what it is called in names; empty if it is the first
-	Server  string // its API server's address, without secrets; empty if it isn't known
-	// Read are the namespaces that were read, or of which Problems says why they can't be;
-	// the empty name stands for all. It is nothing to a plan.
+	Alias   string // suffix of its names; empty for the first context
+	Server  string // the API server's address without credentials; empty if unknown
+	// Read lists the namespaces that were read, or whose read errors are in
+	// Problems. The empty name means all namespaces. Plan ignores it.
 	Read []string
-	// Problems says what can't be read of it, and why, a line each.
+	// Problems lists read errors and configuration errors, one line each.
 	Problems []string
 }
 
-// Ingress is what an Ingress says of names.
+// Ingress is the part of an Ingress that concerns names.
 type Ingress struct {
 	ID    ServiceID // the Ingress's own
-	Hosts []string  // that it routes; may have a wildcard for a first label
-	// Controllers are the Services that it is reached through, by its
-	// load-balancer status.
+	Hosts []string  // the hosts in its rules; the first label may be a wildcard
+	// Controllers lists the Services in its load-balancer status.
 	Controllers []ServiceID
 }
 
-// Service is one Service with the endpoints that its EndpointSlices list.
+// Service is one Service with the endpoints in its EndpointSlices.
 type Service struct {
 	ID ServiceID
-	// Headless is set if the Service has no cluster IP: clients reach its pods
-	// directly.
+	// Headless is set if the Service has no cluster IP: clients connect to its
+	// pods directly.
 	Headless bool
-	// ExternalName is the DNS name that a Service of that type stands for.
+	// ExternalName is the DNS name that an ExternalName Service refers to.
 	ExternalName string
-	// Outside is the address of an endpoint if there are some and none is a pod;
-	// else empty.
-	Outside string
-	// Affinity is how long after a client's last connection its next one goes
-	// to the same pod (sessionAffinity: ClientIP); 0 if the Service has none.
-	Affinity time.Duration
-	Ports    []ServicePort
-	// Endpoints are the pods behind the Service, each once, sorted by the
-	// pod's name.
+	// ExternalEndpoint is the address of one endpoint if there are endpoints and
+	// none of them is a pod; otherwise empty.
+	ExternalEndpoint string
+	// AffinityTimeout is how long after a client's last connection its next
+	// connection goes to the same pod (sessionAffinity: ClientIP); 0 without
+	// affinity.
+	AffinityTimeout time.Duration
+	Ports           []ServicePort
+	// Endpoints lists each pod behind the Service once, sorted by name.
 	Endpoints []Endpoint
 }
 
 // ServicePort is one port of a Service's spec.
 type ServicePort struct {
-	Name     string // empty if the Service has only this port
+	Name     string // may be empty if it is the only port
 	Protocol string // TCP, UDP or SCTP
-	Number   uint16 // where clients of the Service connect
-	Target   string // the name of the pods' port; empty if it is a number
+	Number   uint16 // the port that clients connect to
+	Target   string // the targetPort's name; empty if it is a number
 }
 
-// Endpoint is one pod behind a Service. Its conditions are those of
-// discovery.k8s.io/v1, with nil already read as that API says.
+// Endpoint is one pod behind a Service. Ready, Serving and Terminating are the
+// conditions of discovery.k8s.io/v1, with that API's defaults for nil.
 type Endpoint struct {
 	Pod PodRef
-	// Hostname is the pod's label in the Service's DNS name; empty if it has none.
+	// Hostname is the pod's label in the Service's DNS name, if any.
 	Hostname    string
 	Ready       bool
 	Serving     bool
 	Terminating bool
-	// Ports are the port numbers in the pod, by the name of the service port.
-	// A pod lacks those that its target port name doesn't resolve for.
+	// Ports maps the names of Service ports to port numbers in the pod. A port
+	// whose target port doesn't resolve for the pod is missing.
 	Ports map[string]uint16
 }

@@ -131,7 +131,7 @@ func TestServiceChanges(t *testing.T) {
 	patch(`{"selector": {"app": "other"}}`)
 	eventually(t, "its selector's new pods answer", pod("other-"))
 	patch(`{"ports": [{"name": "http", "port": 80, "targetPort": "nosuch"}]}`)
-	d.says(t, "port 80: no container of its pods has a port with the name nosuch, which is its targetPort")
+	d.says(t, `port 80: targetPort "nosuch" matches no container port`)
 	patch(`{"ports": [{"name": "http", "port": 80, "targetPort": 8080}]}`)
 	eventually(t, "its new target port answers", pod("other-"))
 
@@ -146,7 +146,7 @@ func TestServiceChanges(t *testing.T) {
 	kubectl(t, "", "-n", ns, "delete", "service", "web")
 	apply(t, fmt.Sprintf(`{apiVersion: v1, kind: Service, metadata: {name: web, namespace: %[1]s}, spec: {type: ExternalName, externalName: other.%[1]s.svc.cluster.local}}`, ns))
 	eventually(t, "as an ExternalName it is another name of a service", pod("other-"))
-	d.says(t, "another name of other."+ns)
+	d.says(t, "alias of other."+ns)
 	kubectl(t, "", "-n", ns, "patch", "service", "web", "--patch", `{"spec": {"externalName": "example.com"}}`)
 	eventually(t, "which goes when it stands for something else", unknown("web."+ns))
 }
@@ -280,7 +280,7 @@ spec: {rules: [{host: local.example.test, http: {paths: [{path: /, pathType: Pre
 	apply(t, deployment(controllers, "nginx", 1), service(controllers, "db", 5432, ""),
 		strings.Replace(service(controllers, "nginx", 80, ""), "spec: {", "spec: {type: LoadBalancer, ", 1), ingress)
 	d := up(t, "-n", ns+","+controllers, "--ingress")
-	d.says(t, "host local.example.test: its status leads to no service that can be read")
+	d.says(t, "host local.example.test: no readable service matches the ingress's load-balancer status")
 	for namespace, object := range map[string]string{controllers: "service/nginx", ns: "ingress/web"} {
 		kubectl(t, "", "-n", namespace, "patch", object, "--subresource=status", "--patch", status)
 	}
