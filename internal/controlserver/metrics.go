@@ -42,7 +42,7 @@ func NewMetrics(version string, status func() control.Status) *Metrics {
 		retries: prometheus.NewCounter(prometheus.CounterOpts{Name: "kubeshore_retries_total", Help: "Attempts to connect to a pod after the first one of a connection."}),
 		faults:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kubeshore_faults_total", Help: "Connections that were reset, by reason."}, []string{"kind"}),
 	}
-	for _, kind := range fwd.Faults() {
+	for _, kind := range fwd.FailureKinds() {
 		m.faults.WithLabelValues(string(kind))
 	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
@@ -71,8 +71,8 @@ func (m *Metrics) Dialed(took time.Duration, err error) {
 	m.dial.WithLabelValues(result).Observe(took.Seconds())
 }
 
-// Answered implements fwd.Meter.
-func (m *Metrics) Answered(took time.Duration) { m.firstByte.Observe(took.Seconds()) }
+// FirstByte implements fwd.Meter.
+func (m *Metrics) FirstByte(took time.Duration) { m.firstByte.Observe(took.Seconds()) }
 
 // Retried implements fwd.Meter.
 func (m *Metrics) Retried() { m.retries.Inc() }
@@ -81,7 +81,7 @@ func (m *Metrics) Retried() { m.retries.Inc() }
 func (m *Metrics) Held(took time.Duration) { m.held.Observe(took.Seconds()) }
 
 // Failed implements fwd.Meter.
-func (m *Metrics) Failed(kind fwd.Fault) { m.faults.WithLabelValues(string(kind)).Inc() }
+func (m *Metrics) Failed(kind fwd.FailureKind) { m.faults.WithLabelValues(string(kind)).Inc() }
 
 // The metrics that are computed from the status.
 var (

@@ -24,7 +24,7 @@ func Services(status fwd.Status, traffic map[plan.HostID]fwd.Traffic) []control.
 		s := control.Service{
 			Name: h.ID.DisplayName(status.Clusters), Context: h.ID.Service.Context, Namespace: h.ID.Service.Namespace, Service: h.ID.Service.Name, Pod: h.ID.Pod,
 			Names: slices.Clip(h.Names), Ports: make([]control.Port, 0, len(h.Ports)), Local: h.Local, ReadyPods: h.Ready, Pods: h.Pods,
-			Connections: t.Open, TotalConnections: t.Total, BytesUp: t.Up, BytesDown: t.Down,
+			Connections: t.Open, TotalConnections: t.Total, BytesUp: t.BytesUp, BytesDown: t.BytesDown,
 			State: states[h.ID], Problems: h.Problems, Limits: h.Limits,
 		}
 		if s.Names == nil {
@@ -59,7 +59,7 @@ func stateOf(h fwd.HostStatus) control.State {
 	switch {
 	case !h.Local && len(h.Ports)+len(h.Problems) == 0 && len(h.Limits) > 0:
 		return control.Skipped
-	case !h.Local && (!accepts || h.Barred):
+	case !h.Local && (!accepts || h.Unreachable):
 		return control.Failed
 	case !h.Local && h.Ready == 0:
 		return control.Waiting

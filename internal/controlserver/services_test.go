@@ -23,7 +23,7 @@ func TestStateAndReason(t *testing.T) {
 		"ready with a UDP port":      {fwd.HostStatus{Ports: []fwd.PortStatus{open}, Ready: 1, Pods: 1, Limits: []string{udp}}, control.Ready, udp},
 		"one port in use":            {fwd.HostStatus{Ports: []fwd.PortStatus{open, closed}, Ready: 1, Pods: 1, Problems: []string{"in use"}}, control.Degraded, "in use"},
 		"all ports in use":           {fwd.HostStatus{Ports: []fwd.PortStatus{closed}, Ready: 1, Pods: 1, Problems: []string{"in use"}}, control.Failed, "in use"},
-		"unreachable":                {fwd.HostStatus{Ports: []fwd.PortStatus{open}, Ready: 1, Pods: 1, Barred: true, Problems: []string{"closed"}}, control.Failed, "closed"},
+		"unreachable":                {fwd.HostStatus{Ports: []fwd.PortStatus{open}, Ready: 1, Pods: 1, Unreachable: true, Problems: []string{"closed"}}, control.Failed, "closed"},
 		"no pods":                    {fwd.HostStatus{Ports: []fwd.PortStatus{open}}, control.Waiting, "no pods"},
 		"no pods, with a UDP port":   {fwd.HostStatus{Ports: []fwd.PortStatus{open}, Limits: []string{udp}}, control.Waiting, "no pods; " + udp},
 		"not ready, with a conflict": {fwd.HostStatus{Ports: []fwd.PortStatus{open}, Pods: 2, Problems: []string{"conflict"}}, control.Waiting, "no pod is ready; conflict"},

@@ -78,7 +78,7 @@ func (d *Daemon) Changed() <-chan struct{} {
 // announce wakes those that wait for Changed.
 func (d *Daemon) announce() {
 	if r := d.forward.Load(); r != nil {
-		r.engine.Announce()
+		r.engine.NotifyChanged()
 	}
 	d.changed.Fire()
 }

@@ -21,19 +21,19 @@ func (d *Daemon) newEngine(m machine.Machine, meter fwd.Meter) (*fwd.Engine, err
 		return nil, err
 	}
 	return &fwd.Engine{
-		Options:   d.config.PlanOptions,
-		Source:    d.config.Source,
-		Dialer:    d.dialer,
-		Addresses: pool,
-		Aliases:   m.Aliases,
-		Ports:     listen.New(m.Ports),
-		Names:     m.Names,
-		Log:       d.log,
-		Hold:      d.options.Hold,
-		Balance:   d.options.Balance,
-		Drain:     d.options.Drain,
-		Gone:      listen.Orphaned,
-		Meter:     meter,
+		Options:      d.config.PlanOptions,
+		Source:       d.config.Source,
+		Dialer:       d.dialer,
+		Addresses:    pool,
+		Aliases:      m.Aliases,
+		Ports:        listen.New(m.Ports),
+		Names:        m.Names,
+		Log:          d.log,
+		HoldTimeout:  d.options.Hold,
+		Balance:      d.options.Balance,
+		DrainTimeout: d.options.Drain,
+		ClientGone:   listen.Orphaned,
+		Meter:        meter,
 	}, nil
 }
 

@@ -180,7 +180,7 @@ func (g *Gate) lastFailure() error {
 // failLocked records a failure, and returns it as an error. g.mu must be held.
 func (g *Gate) failLocked(reason string) error {
 	g.retryAt = time.Now().Add(g.delay.Next())
-	g.failure = &fwd.UnreachedError{Why: fwd.Denied, Err: fmt.Errorf(
+	g.failure = &fwd.UnreachedError{Reason: fwd.Denied, Err: fmt.Errorf(
 		"context %s: credential plugin failed: %s; next attempt after %s; log in again, or run the plugin by hand to see why",
 		g.context, reason, g.retryAt.Format(time.TimeOnly),
 	)}

@@ -104,7 +104,7 @@ func TestFailingPluginBacksOff(t *testing.T) {
 			for range 3 {
 				runs, err := p.request(client)
 				var denied *fwd.UnreachedError
-				if !errors.As(err, &denied) || denied.Why != fwd.Denied || !strings.Contains(err.Error(), "exit code 1") || runs != want {
+				if !errors.As(err, &denied) || denied.Reason != fwd.Denied || !strings.Contains(err.Error(), "exit code 1") || runs != want {
 					t.Fatalf("after %v: got %d runs, want %d: %v", time.Since(start), runs, want, err)
 				}
 			}

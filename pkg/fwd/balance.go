@@ -6,33 +6,33 @@ import (
 	"strings"
 )
 
-// Balance is how a new connection's pod is chosen among those that can take
-// it. It is a flag's value (pflag.Value).
+// Balance selects how the pod of a new connection is chosen among its
+// candidates. It is a flag value (pflag.Value).
 type Balance int
 
 const (
-	// RoundRobin takes the pods in turn.
+	// RoundRobin chooses the pods in turn.
 	RoundRobin Balance = iota
-	// Least takes the pod that has the fewest connections now.
-	Least
-	// First takes the first pod by name.
-	First
+	// LeastConnections chooses the pod with the fewest open connections.
+	LeastConnections
+	// FirstByName chooses the first pod by name.
+	FirstByName
 )
 
-var balances = [...]string{RoundRobin: "round-robin", Least: "least", First: "first"}
+var balances = [...]string{RoundRobin: "round-robin", LeastConnections: "least", FirstByName: "first"}
 
-// String returns what Set understands.
+// String returns the flag value.
 func (b Balance) String() string { return balances[b] }
 
-// Set makes b what the text says: round-robin, least or first.
+// Set parses a flag value: round-robin, least or first.
 func (b *Balance) Set(text string) error {
 	i := slices.Index(balances[:], text)
-	if i < 0 {
-		return fmt.Errorf("it is %v, %v or %v", RoundRobin, Least, First) // what pflag puts before names the flag
+	if i < 0 { // pflag adds the flag and the invalid value
+		return fmt.Errorf("must be %v, %v or %v", RoundRobin, LeastConnections, FirstByName)
 	}
 	*b = Balance(i)
 	return nil
 }
 
-// Type is what the flag's value is called in the help.
+// Type returns the placeholder of the flag's value in help texts.
 func (Balance) Type() string { return strings.Join(balances[:], "|") }

@@ -10,11 +10,12 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
-// named are pods that say their name and then stay until the client goes.
-func named(names ...string) map[string]behaviour {
+// namedPods returns pods that send their name and then stay until the client
+// disconnects.
+func namedPods(names ...string) map[string]behaviour {
 	pods := make(map[string]behaviour)
 	for _, name := range names {
-		pods[name] = answers(func(pod *memory) {
+		pods[name] = answers(func(pod *memConn) {
 			_, _ = io.WriteString(pod, name)
 			_, _ = io.Copy(io.Discard, pod)
 		})
@@ -22,8 +23,8 @@ func named(names ...string) map[string]behaviour {
 	return pods
 }
 
-// open connects and returns the connection and its pod's name.
-func (b *bubble) open() (client *memory, pod string) {
+// open connects, and returns the connection and the name of its pod.
+func (b *bubble) open() (client *memConn, pod string) {
 	b.Helper()
 	client = b.connect()
 	name := make([]byte, 1)
@@ -33,8 +34,8 @@ func (b *bubble) open() (client *memory, pod string) {
 	return client, string(name)
 }
 
-// sequence opens connections, which stay open, and returns their pods.
-func (b *bubble) sequence(n int) string {
+// openN opens n connections, which stay open, and returns the names of their pods.
+func (b *bubble) openN(n int) string {
 	b.Helper()
 	var pods strings.Builder
 	for range n {
@@ -45,29 +46,29 @@ func (b *bubble) sequence(n int) string {
 }
 
 func TestBalanceRoundRobin(t *testing.T) {
-	inBubble(t, service("web", "a", "b", "c"), named("a", "b", "c"), nil, func(b *bubble) {
-		if got := b.sequence(6); got != "abcabc" {
-			t.Errorf("they go to %s", got)
+	inBubble(t, service("web", "a", "b", "c"), namedPods("a", "b", "c"), nil, func(b *bubble) {
+		if got, want := b.openN(6), "abcabc"; got != want {
+			t.Errorf("connections go to %s, want %s", got, want)
 		}
 	})
 }
 
 func TestBalanceLeast(t *testing.T) {
-	inBubble(t, service("web", "a", "b", "c"), named("a", "b", "c"), func(e *fwd.Engine) { e.Balance = fwd.Least }, func(b *bubble) {
-		clients := make(map[string]*memory)
+	inBubble(t, service("web", "a", "b", "c"), namedPods("a", "b", "c"), func(e *fwd.Engine) { e.Balance = fwd.LeastConnections }, func(b *bubble) {
+		clients := make(map[string]*memConn)
 		for range 3 {
 			client, pod := b.open()
 			clients[pod] = client
 		}
 		if len(clients) != 3 {
-			t.Fatalf("three connections go to %d pods", len(clients))
+			t.Fatalf("3 connections go to %d pods, want 3", len(clients))
 		}
 		for range 3 {
 			_ = clients["b"].Close()
-			b.after(time.Second)
+			b.sleep(time.Second)
 			client, pod := b.open()
 			if pod != "b" {
-				t.Errorf("one goes to %s, and b has the fewest", pod)
+				t.Errorf("connection goes to %s, want b, which has the fewest", pod)
 			}
 			clients["b"] = client
 		}
@@ -75,13 +76,13 @@ func TestBalanceLeast(t *testing.T) {
 }
 
 func TestBalanceFirst(t *testing.T) {
-	inBubble(t, service("web", "a", "b", "c"), named("a", "b", "c"), func(e *fwd.Engine) { e.Balance = fwd.First }, func(b *bubble) {
-		if got := b.sequence(3); got != "aaa" {
-			t.Errorf("they go to %s", got)
+	inBubble(t, service("web", "a", "b", "c"), namedPods("a", "b", "c"), func(e *fwd.Engine) { e.Balance = fwd.FirstByName }, func(b *bubble) {
+		if got, want := b.openN(3), "aaa"; got != want {
+			t.Errorf("connections go to %s, want %s", got, want)
 		}
 		b.set(service("web", "b", "c"))
-		if got := b.sequence(3); got != "bbb" {
-			t.Errorf("without a they go to %s", got)
+		if got, want := b.openN(3), "bbb"; got != want {
+			t.Errorf("without a, connections go to %s, want %s", got, want)
 		}
 	})
 }
@@ -92,38 +93,38 @@ func TestBalanceAffinity(t *testing.T) {
 		svc.AffinityTimeout = time.Minute
 		return svc
 	}
-	inBubble(t, sticky("a", "b", "c"), named("a", "b", "c"), nil, func(b *bubble) {
-		if got := b.sequence(4); got != "aaaa" {
-			t.Errorf("they go to %s", got)
+	inBubble(t, sticky("a", "b", "c"), namedPods("a", "b", "c"), nil, func(b *bubble) {
+		if got, want := b.openN(4), "aaaa"; got != want {
+			t.Errorf("connections go to %s, want %s", got, want)
 		}
-		b.after(50 * time.Second)
-		if got := b.sequence(1); got != "a" {
-			t.Errorf("within the time one goes to %s", got)
+		b.sleep(50 * time.Second)
+		if got := b.openN(1); got != "a" {
+			t.Errorf("before the timeout, the connection goes to %s, want a", got)
 		}
-		b.after(50 * time.Second)
-		if got := b.sequence(1); got != "a" {
-			t.Errorf("the time doesn't begin anew with a connection: one goes to %s", got)
+		b.sleep(50 * time.Second)
+		if got := b.openN(1); got != "a" {
+			t.Errorf("a connection doesn't restart the timeout: the next one goes to %s, want a", got)
 		}
-		b.after(61 * time.Second)
-		if got := b.sequence(2); got != "bb" {
-			t.Errorf("after the time they go to %s", got)
+		b.sleep(61 * time.Second)
+		if got := b.openN(2); got != "bb" {
+			t.Errorf("after the timeout, connections go to %s, want bb", got)
 		}
 		b.set(sticky("a", "c"))
-		if got := b.sequence(2); got != "cc" && got != "aa" {
-			t.Errorf("without b they go to %s", got)
+		if got := b.openN(2); got != "cc" && got != "aa" {
+			t.Errorf("without b, connections go to %s, want cc or aa", got)
 		}
 	})
 }
 
-func TestBalanceIsAFlag(t *testing.T) {
+func TestBalanceFlagValue(t *testing.T) {
 	for _, text := range []string{"round-robin", "least", "first"} {
 		var b fwd.Balance
 		if err := b.Set(text); err != nil || b.String() != text {
-			t.Errorf("%s becomes %v, %v", text, b, err)
+			t.Errorf("Set(%q): got %v, %v", text, b, err)
 		}
 	}
-	b := fwd.Least
-	if err := b.Set("random"); err == nil || b != fwd.Least || !strings.Contains(err.Error(), b.Type()[:11]) {
-		t.Errorf("%v, %v", b, err)
+	b := fwd.LeastConnections
+	if err := b.Set("random"); err == nil || b != fwd.LeastConnections || !strings.Contains(err.Error(), b.Type()[:11]) {
+		t.Errorf("Set(random): got %v, %v; want an error that lists the values", b, err)
 	}
 }

@@ -13,96 +13,98 @@ import (
 	"github.com/sirupsen/logrus"
 )
 
-// lingerTime is how long the client may go on sending after the pod has ended
-// the connection in good order. A socket that is closed with bytes unread
-// resets, and the client could lose the end of the answer.
-const lingerTime = 30 * time.Second
+// lingerTimeout is how long the client may continue to send after the pod has
+// ended the connection. A socket that is closed with unread bytes resets, and
+// the client could lose the end of the response.
+const lingerTimeout = 30 * time.Second
 
-// connection is one client's connection. One goroutine has what comes from the
-// pod, and looks for the pod first; another has what the client says.
+// connection is one client's connection. One goroutine looks for a pod and then
+// copies from it to the client; another copies from the client to the pod.
 type connection struct {
 	engine   *Engine
 	client   net.Conn
-	at       netip.AddrPort
+	at       netip.AddrPort // what the client connected to
 	accepted time.Time
 	log      *logrus.Entry
-	up       *upload
+	upload   *upload
 
-	route route         // at the last try
-	to    destination   // of the last try
-	met   bool          // a process may have seen the connection
-	held  time.Duration // for how long it has waited for a pod
-	vain  bool          // every pod that there was has failed
+	// Of the current or last attempt:
+	route route
+	dest  destination
 
-	answering atomic.Pointer[Stream] // the one that has answered
+	reachedPod bool          // a process may have received bytes
+	held       time.Duration // time spent waiting for a pod
+	exhausted  bool          // every candidate failed
+
+	stream atomic.Pointer[Stream] // set once a pod has answered
 }
 
-// run carries the connection until both sides have ended, and closes it. What
-// breaks it off, the end of ctx too, resets the client and closes the stream;
-// run returns the first such fault.
+// run forwards the connection until both sides have ended, and closes it. An
+// error of either side, or the end of ctx, resets the client and closes the
+// stream. run returns the first such error.
 func (c *connection) run(ctx context.Context) error {
-	ctx, breakOff := context.WithCancelCause(ctx)
-	defer breakOff(nil)
-	c.up = newUpload(c.client, c.engine.Gone, breakOff)
-	counter := &c.route.common.counter // the route's is the same as long as its host is there
-	counter.begin(c)
-	defer counter.end(c)
-	stop := onEnd(ctx, func() {
+	ctx, abort := context.WithCancelCause(ctx)
+	defer abort(nil)
+	c.upload = newUpload(c.client, c.engine.ClientGone, abort)
+	traffic := &c.route.hostState.counter // stays the same while the host exists
+	traffic.begin(c)
+	defer traffic.end(c)
+	stop := onDone(ctx, func() {
 		reset(c.client)
-		c.up.close()
+		c.upload.close()
 	})
 	var uploading sync.WaitGroup
-	uploading.Go(func() { c.up.run(ctx) })
+	uploading.Go(func() { c.upload.run(ctx) })
 	if err := c.download(ctx); err != nil {
-		breakOff(err)
+		abort(err)
 	}
 	uploading.Wait()
 	stop()
-	c.up.close()
+	c.upload.close()
 	_ = c.client.Close()
 	return context.Cause(ctx)
 }
 
-// download copies what the pod says to the client until the pod has ended the
-// connection, which is the end of it: the runtime has then ended both halves.
+// download copies from the pod to the client. The connection ends with it: when
+// the pod ends its half, the container runtime has ended the other one, too.
 func (c *connection) download(ctx context.Context) error {
-	a, err := c.reach(ctx)
+	r, err := c.reach(ctx)
 	if c.held > 0 {
 		c.engine.meter().Held(c.held)
 	}
 	if err != nil {
 		return err
 	}
-	c.answering.Store(&a.stream)
-	if len(a.begin) > 0 {
-		c.engine.meter().Answered(time.Since(c.accepted))
+	c.stream.Store(&r.stream)
+	if len(r.first) > 0 {
+		c.engine.meter().FirstByte(time.Since(c.accepted))
 	}
-	release := sync.OnceFunc(a.release)
+	release := sync.OnceFunc(r.release)
 	defer release()
-	c.met = true
-	if c.route.works(c.to.past) {
-		c.engine.poke()
+	c.reachedPod = true
+	if c.route.recordSuccess(c.dest.state) {
+		c.engine.replan.Fire()
 	}
-	c.log.Debugf("%v goes to pod %v", c.client.RemoteAddr(), c.to.Pod)
-	if err := c.copyDown(a); err != nil {
-		c.up.awaitDelivery(ctx)
+	c.log.Debugf("%v → pod %v", c.client.RemoteAddr(), c.dest.Pod)
+	if err := c.copyDown(r); err != nil {
+		c.upload.awaitDelivery(ctx)
 		return err
 	}
-	close(c.up.over)
-	release() // before the client goes on: the next connection may have its place
-	_ = c.client.SetReadDeadline(time.Now().Add(lingerTime))
+	close(c.upload.podDone)
+	release() // before the client continues: its next connection may need the slot
+	_ = c.client.SetReadDeadline(time.Now().Add(lingerTimeout))
 	closeWrite(c.client)
 	return nil
 }
 
-// copyDown copies the answer to the client until its orderly end.
-func (c *connection) copyDown(a answer) error {
-	if _, err := c.client.Write(a.begin); err != nil {
+// copyDown copies the response to the client until its orderly end.
+func (c *connection) copyDown(r response) error {
+	if _, err := c.client.Write(r.first); err != nil {
 		return err
 	}
-	err := a.err
+	err := r.err
 	if err == nil {
-		_, err = io.Copy(c.client, a.stream)
+		_, err = io.Copy(c.client, r.stream)
 	}
 	if errors.Is(err, io.EOF) {
 		return nil
@@ -110,16 +112,16 @@ func (c *connection) copyDown(a answer) error {
 	return err
 }
 
-// onEnd has f run when ctx ends. The function that it returns calls that off,
-// or waits for f.
-func onEnd(ctx context.Context, f func()) (off func()) {
+// onDone calls f when ctx ends. The returned function prevents that, or waits
+// until f has returned.
+func onDone(ctx context.Context, f func()) (stop func()) {
 	done := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
+	stopAfter := context.AfterFunc(ctx, func() {
 		defer close(done)
 		f()
 	})
 	return func() {
-		if !stop() {
+		if !stopAfter() {
 			<-done
 		}
 	}

@@ -6,129 +6,131 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
 
-	"github.com/kubeshore/kubeshore/internal/netaddr"
+	"github.com/kubeshore/kubeshore/internal/wake"
 	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
 const (
-	// settle is how long changes are gathered: one write of the hosts file
-	// then serves a burst of them.
-	settle = 50 * time.Millisecond
-	// retryAfter is when a fault of this machine (a port in use, a hosts file
-	// that can't be written) is tried again.
-	retryAfter = 5 * time.Second
-	// cutTime is how long they may take to notice that they were cut off.
-	cutTime = 5 * time.Second
-	// cleanupTime is what the parts are given to restore the machine.
-	cleanupTime = 10 * time.Second
+	// batchWindow is how long changes are collected before they are applied
+	// together, with one write of the hosts file.
+	batchWindow = 50 * time.Millisecond
+	// machineRetryInterval is the delay before errors of this machine, such as a
+	// port in use or a read-only hosts file, are retried.
+	machineRetryInterval = 5 * time.Second
+	// abortGrace is how long connections may take to end after they were
+	// aborted.
+	abortGrace = 5 * time.Second
+	// restoreStepTimeout bounds each step of restoring the machine.
+	restoreStepTimeout = 10 * time.Second
 )
 
-// Engine keeps this machine as the plan wants it and carries connections. All
-// exported fields must be set before Run, and not changed after.
+// Engine keeps this machine in the desired state and forwards connections. The
+// exported fields must be set before Run, and not changed afterwards.
 type Engine struct {
-	// Options returns what the next plan is made with. When it has changed the
-	// Source must say that something has.
+	// Options returns the options for the next plan. When they change, Source
+	// must signal a change.
 	Options   func() plan.Options
 	Source    Source
 	Dialer    Dialer
 	Addresses Addresses
 	Aliases   Aliases
 	Ports     Ports
-	Names     Names // nil: hosts have none
+	Names     Names // nil: hosts get no names
 	Log       logrus.FieldLogger
 
-	// Hold is how long a connection waits, from when it was accepted, for a pod
-	// that can take it; 0: not at all.
-	Hold time.Duration
-	// Balance is how a connection's pod is chosen.
+	// HoldTimeout is how long a connection, once accepted, waits for a pod to
+	// connect to; 0 resets it immediately if there is none.
+	HoldTimeout time.Duration
+	// Balance selects how a connection's pod is chosen.
 	Balance Balance
-	// Drain is how long open connections may go on once the engine stops.
-	Drain time.Duration
-	// Gone tells whether the client of an accepted connection, which has ended
-	// its sending half, has let go of the connection altogether. It may be
-	// false where that isn't known. If nil, that is never known.
-	Gone func(net.Conn) bool
+	// DrainTimeout is how long open connections may continue after ctx ended.
+	DrainTimeout time.Duration
+	// ClientGone reports whether the client of an accepted connection, which has
+	// closed its sending half, has closed the connection completely. It may
+	// return false if that is unknown. If nil, it is never known.
+	ClientGone func(net.Conn) bool
 
-	// Meter is told what comes of connections. It may be nil.
+	// Meter receives measurements of connections. It may be nil.
 	Meter Meter
 
-	table  table // what connections are carried by
-	status published
-	poked  chan struct{} // receives when the routes have other problems than the status says
+	table         table // the routes of new connections
+	status        atomic.Pointer[Status]
+	statusChanged wake.Broadcast
+	replan        wake.Trigger // fires when problems of routes differ from the status
 }
 
-// Status returns what stands now. Anyone may call it at any time.
+// Status returns the current status. Any goroutine may call it at any time.
 func (e *Engine) Status() Status {
-	now, _ := e.status.load()
-	return now
+	if now := e.status.Load(); now != nil {
+		return *now
+	}
+	return Status{}
 }
 
-// Changed returns a channel that is closed when the Status is other than now. Anyone may
-// call it at any time; who doesn't want to miss anything calls it before Status.
-func (e *Engine) Changed() <-chan struct{} {
-	_, changed := e.status.load()
-	return changed
-}
+// Changed returns a channel that is closed when the Status has changed. A caller
+// that must not miss a change calls it before Status. Any goroutine may call it
+// at any time.
+func (e *Engine) Changed() <-chan struct{} { return e.statusChanged.C() }
 
-// Announce closes the channel of Changed, for who shows more than the Status. Anyone may
-// call it at any time.
-func (e *Engine) Announce() { e.status.announce() }
+// NotifyChanged closes the channel of Changed. It is for programs that publish
+// more than the Status. Any goroutine may call it at any time.
+func (e *Engine) NotifyChanged() { e.statusChanged.Fire() }
 
-// Run makes the machine as the plan wants it and keeps it so until ctx ends;
-// then it takes everything back: names, then ports, then, when open
-// connections have ended or had a moment to, addresses. When abort ends they
-// get no such moment. Run closes Ports. It returns nil if it was asked to end
-// and the machine is as it was before. It must be called once.
+// Run applies the desired state until ctx ends. Then it restores the machine: it
+// removes the names, closes Ports, lets open connections end for up to
+// DrainTimeout or until abort ends, and removes the addresses. Run returns nil
+// if it was stopped by ctx and the machine is restored. It must be called once.
 func (e *Engine) Run(ctx, abort context.Context) error {
 	e.table.store(routes{})
-	e.poked = make(chan struct{}, 1)
-	connections, cut := context.WithCancel(context.WithoutCancel(ctx))
-	defer cut()
-	running, stop := context.WithCancel(ctx)
+	e.replan = wake.NewTrigger()
+	connections, abortConnections := context.WithCancel(context.WithoutCancel(ctx))
+	defer abortConnections()
+	reconciling, stop := context.WithCancel(ctx)
 	defer stop()
 
 	forwarded := make(chan error, 1)
 	go func() { forwarded <- e.forward(connections, stop) }()
-	err := e.reconcile(running)
-	return errors.Join(err, e.restore(ctx, func() error { return e.drain(abort, forwarded, cut) }))
+	err := e.reconcile(reconciling)
+	return errors.Join(err, e.restore(ctx, func() error { return e.drain(abort, forwarded, abortConnections) }))
 }
 
-// drain waits for the connections to end, cuts them off when their time is
-// over or abort ends, and then waits for them a little longer.
-func (e *Engine) drain(abort context.Context, forwarded <-chan error, cut func()) error {
+// drain waits until all connections have ended. It aborts them after
+// DrainTimeout, or when abort ends.
+func (e *Engine) drain(abort context.Context, forwarded <-chan error, abortConnections func()) error {
 	select {
 	case err := <-forwarded:
 		return err
 	case <-abort.Done():
-	case <-time.After(e.Drain):
+	case <-time.After(e.DrainTimeout):
 	}
-	cut()
+	abortConnections()
 	select {
 	case err := <-forwarded:
 		return err
-	case <-time.After(cutTime):
-		return errors.New("some connections to pods don't end; they end with this process")
+	case <-time.After(abortGrace):
+		return errors.New("some connections to pods are still open; they end with this process")
 	}
 }
 
-// restore takes everything back, in the order in which a program meets it.
+// restore restores the machine in the reverse order of apply: names, ports,
+// addresses.
 func (e *Engine) restore(ctx context.Context, drain func() error) error {
-	within := func(part func(context.Context) error) error {
-		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
+	within := func(step func(context.Context) error) error {
+		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), restoreStepTimeout)
 		defer cancel()
-		return part(limited)
+		return step(limited)
 	}
 	return errors.Join(
 		within(func(ctx context.Context) error {
-			_, err := e.name(ctx, nil)
-			if err != nil {
-				err = fmt.Errorf("the names are not taken back, the next start will try again: %w", err)
+			if _, err := e.setNames(ctx, nil); err != nil {
+				return fmt.Errorf("remove names (the next start will retry): %w", err)
 			}
-			return err
+			return nil
 		}),
 		e.Ports.Close(),
 		drain(),
@@ -136,90 +138,91 @@ func (e *Engine) restore(ctx context.Context, drain func() error) error {
 	)
 }
 
-// reconcile plans and applies whenever the source has changed, and again after
-// a while where this machine was at fault. An error of the first time is
-// final: it then is not known that the machine can be changed at all.
+// reconcile plans and applies whenever something has changed, and retries after
+// errors of this machine. An error of the first pass is final: it is then
+// unknown whether the machine can be changed at all.
 func (e *Engine) reconcile(ctx context.Context) error {
 	var retry <-chan time.Time
-	var fault string
-	for first := true; e.due(ctx, retry, first); first = false {
+	var lastErr string
+	for first := true; e.awaitChange(ctx, retry, first); first = false {
 		complete, err := e.apply(ctx, plan.Plan(e.Source.Snapshot(), e.Options()))
 		switch {
-		case ctx.Err() != nil: // told to end meanwhile: what isn't done is no fault
+		case ctx.Err() != nil: // stopped meanwhile: an incomplete pass is not an error
 			return nil //nolint:nilerr // see above
 		case err != nil && first:
 			return err
-		case err != nil && err.Error() != fault:
-			e.Log.Errorf("%v; trying again every %v", err, retryAfter)
-		case err == nil && fault != "":
-			e.Log.Infof("works again: %s", fault)
+		case err != nil && err.Error() != lastErr:
+			e.Log.Errorf("%v; retrying every %v", err, machineRetryInterval)
+		case err == nil && lastErr != "":
+			e.Log.Infof("resolved: %s", lastErr)
 		case first:
 			e.Log.Info("ready")
 		}
-		fault, retry = errorText(err), nil
+		lastErr, retry = errorText(err), nil
 		if !complete {
-			retry = time.After(retryAfter)
+			retry = time.After(machineRetryInterval)
 		}
 	}
 	return nil
 }
 
-// due waits until there is something to do, and a moment longer for what may
-// come with it, unless it is the first time. It returns false when ctx ended.
-func (e *Engine) due(ctx context.Context, retry <-chan time.Time, first bool) bool {
-	var renamed <-chan struct{}
+// awaitChange waits for a reason to reconcile and then, unless it is the first,
+// for batchWindow. It returns false if ctx ended.
+func (e *Engine) awaitChange(ctx context.Context, retry <-chan time.Time, first bool) bool {
+	var namesChanged <-chan struct{}
 	if e.Names != nil && !first {
-		renamed = e.Names.Changed()
+		namesChanged = e.Names.Changed()
 	}
 	select {
 	case <-ctx.Done():
 		return false
 	case <-retry:
 		return ctx.Err() == nil
-	case <-e.poked:
+	case <-e.replan.C():
 	case <-e.Source.Changed():
-	case <-renamed:
+	case <-namesChanged:
 	}
 	if !first {
 		select {
 		case <-ctx.Done():
-		case <-time.After(settle):
+		case <-time.After(batchWindow):
 		}
 	}
 	return ctx.Err() == nil
 }
 
-// apply makes the machine as it is wanted. Going up, the order is address,
-// port, name; coming down, name, port, address: so a name never points at
-// nothing of ours. After an error more may stand than is wanted, never less
-// than the names in force need. It says whether all is as it should be.
-func (e *Engine) apply(ctx context.Context, want plan.Desired) (complete bool, err error) {
-	addresses := e.assign(want.Hosts)
-	old := e.table.load().routes
+// apply applies the desired state. New hosts get an address, then ports, then
+// names; removed hosts lose them in the reverse order. So every name in force
+// resolves to an address and ports of ours, even if apply fails halfway.
+// complete reports whether every port and name could be set.
+func (e *Engine) apply(ctx context.Context, desired plan.Desired) (complete bool, err error) {
+	hosts, addresses := e.assign(desired.Hosts)
+	desired.Hosts = hosts
+	old := e.table.load()
 	readySince := time.Now()
 	before := e.Status()
 	if before.At.IsZero() {
-		readySince = time.Time{} // nobody knows for how long
+		readySince = time.Time{} // unknown
 	}
-	next := newRoutes(want.Hosts, addresses, old, readySince)
+	next := newRoutes(desired.Hosts, addresses, old, readySince)
 	both := next.union(old)
 	e.table.store(both)
 	if err := e.Aliases.Set(ctx, both.addresses()); err != nil {
 		return false, fmt.Errorf("loopback addresses: %w", err)
 	}
-	faults := e.Ports.Set(ctx, both.ports())
+	portErrs := e.Ports.Set(ctx, both.ports())
 
-	status := newStatus(want, addresses, faults, next)
+	status := newStatus(desired, addresses, portErrs, next)
 	status.At = time.Now()
 	status.Listening = e.Ports.How()
 	if e.Names == nil {
-		status.unnamed()
+		status = status.withoutNames()
 	}
-	refused, err := e.name(ctx, status.names())
+	refused, err := e.setNames(ctx, status.names())
 	if err != nil {
 		return false, err
 	}
-	status.drop(refused)
+	status = status.withoutRefused(refused)
 	if len(both) > len(next) {
 		e.Ports.Set(ctx, next.ports())
 		if err := e.Aliases.Set(ctx, next.addresses()); err != nil {
@@ -228,39 +231,14 @@ func (e *Engine) apply(ctx context.Context, want plan.Desired) (complete bool, e
 	}
 	e.table.store(next)
 	report(e.Log, before, status)
-	e.status.store(status)
-	return len(faults) == 0 && len(refused) == 0, nil
+	e.status.Store(&status)
+	e.statusChanged.Fire()
+	return len(portErrs) == 0 && len(refused) == 0, nil
 }
 
-// name gives addresses their names.
-func (e *Engine) name(ctx context.Context, table map[netip.Addr][]string) (refused map[string]error, err error) {
+func (e *Engine) setNames(ctx context.Context, table map[netip.Addr][]string) (refused map[string]error, err error) {
 	if e.Names == nil {
 		return nil, nil
 	}
 	return e.Names.Set(ctx, table)
-}
-
-// assign gives an address to each host that answers on any port. What keeps one
-// from having it becomes its problem.
-func (e *Engine) assign(hosts []plan.Host) map[plan.HostID]netip.Addr {
-	keys := make(map[string]netip.Addr, len(hosts))
-	for _, h := range hosts {
-		if len(h.Ports) > 0 {
-			keys[h.ID.Key()] = h.Address
-		}
-	}
-	byKey, faults := e.Addresses.Assign(keys)
-	addresses := make(map[plan.HostID]netip.Addr, len(byKey))
-	for i := range hosts {
-		h := &hosts[i]
-		if address, ok := byKey[h.ID.Key()]; ok {
-			addresses[h.ID] = address
-		} else if h.Local {
-			addresses[h.ID] = netaddr.Localhost
-		}
-		if err := faults[h.ID.Key()]; err != nil {
-			h.Problems = append(h.Problems, err.Error())
-		}
-	}
-	return addresses
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
-func TestEngineFollowsAndRestores(t *testing.T) {
+func TestEngineAppliesAndRestores(t *testing.T) {
 	h, s := newHost(), newSource()
 	log, lines := test.NewNullLogger()
 	stop := start(t, &fwd.Engine{Source: s, Aliases: fakeAliases{h}, Names: fakeNames{h}, Ports: fakePorts{h, make(chan struct{})}, Log: log})
@@ -34,23 +34,23 @@ func TestEngineFollowsAndRestores(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := h.String(); got != "" {
-		t.Errorf("after the end the host still has:\n%s", got)
+		t.Errorf("after Run, the machine still has:\n%s", got)
 	}
 	for _, broken := range h.broken {
 		t.Error(broken)
 	}
-	said := make([]string, 0, 4)
+	logged := make([]string, 0, 4)
 	for _, entry := range lines.AllEntries() {
 		fields := strings.Fields(entry.Message)
-		said = append(said, strings.Join(fields[:min(2, len(fields))], " "))
+		logged = append(logged, strings.Join(fields[:min(2, len(fields))], " "))
 	}
-	if want := []string{"+ web.ns", "ready", "+ other.ns", "- web.ns"}; !slices.Equal(said, want) {
-		t.Errorf("the log says %q, want %q", said, want)
+	if want := []string{"+ web.ns", "ready", "+ other.ns", "- web.ns"}; !slices.Equal(logged, want) {
+		t.Errorf("got log %q, want %q", logged, want)
 	}
 }
 
-// A random walk of cluster states: whatever comes and goes, at no moment does
-// a name point at nothing, and the last state is reached.
+// A random walk of cluster states: at no moment does a name resolve to an address
+// without our ports, and the last state is reached.
 func TestEngineRandomWalk(t *testing.T) {
 	h, s := newHost(), newSource()
 	stop := start(t, &fwd.Engine{Source: s, Aliases: fakeAliases{h}, Names: fakeNames{h}, Ports: fakePorts{h, make(chan struct{})}})
@@ -73,7 +73,7 @@ func TestEngineRandomWalk(t *testing.T) {
 		}
 		s.set(services...)
 		if random.IntN(3) > 0 {
-			continue // the next change comes at once
+			continue // the next change follows immediately
 		}
 		h.eventually(t, func() bool { return strings.Count(h.String(), "svc.cluster.local") == want })
 	}
@@ -81,16 +81,16 @@ func TestEngineRandomWalk(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := h.String(); got != "" {
-		t.Errorf("seed %d: after the end the host still has:\n%s", seed, got)
+		t.Errorf("seed %d: after Run, the machine still has:\n%s", seed, got)
 	}
 	for _, broken := range h.broken {
 		t.Errorf("seed %d: %s", seed, broken)
 	}
 }
 
-func TestEngineFaultOfNames(t *testing.T) {
+func TestEngineNamesError(t *testing.T) {
 	full := errors.New("no space left on device")
-	t.Run("at first it is final", func(t *testing.T) {
+	t.Run("the first error is final", func(t *testing.T) {
 		h, s := newHost(), newSource()
 		h.refuse = full
 		e := &fwd.Engine{Source: s, Aliases: fakeAliases{h}, Names: fakeNames{h}, Ports: fakePorts{h, make(chan struct{})}}
@@ -102,10 +102,10 @@ func TestEngineFaultOfNames(t *testing.T) {
 			t.Errorf("Run: %v, want %v", err, full)
 		}
 		if got := h.String(); got != "" {
-			t.Errorf("the host has:\n%s", got)
+			t.Errorf("the machine has:\n%s", got)
 		}
 	})
-	t.Run("later what has a name keeps its port", func(t *testing.T) {
+	t.Run("after a later error, hosts with names keep their ports", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			h, s := newHost(), newSource()
 			start(t, &fwd.Engine{Source: s, Aliases: fakeAliases{h}, Names: fakeNames{h}, Ports: fakePorts{h, make(chan struct{})}})

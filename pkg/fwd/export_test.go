@@ -7,8 +7,8 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
-// ApplyForTest returns what plans and applies a snapshot once, as the reconcile
-// loop does.
+// ApplyForTest returns a function that plans and applies a snapshot once, like
+// the reconcile loop.
 func ApplyForTest(tb testing.TB, e *Engine) func(plan.Snapshot) {
 	e.table.store(routes{})
 	return func(s plan.Snapshot) {

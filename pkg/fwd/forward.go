@@ -5,21 +5,21 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
-	"strings"
 	"time"
-	"unicode"
 
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/kubeshore/kubeshore/internal/netaddr"
+	"github.com/kubeshore/kubeshore/internal/printable"
 )
 
-// maxLine bounds what is logged of another machine's words, in bytes.
-const maxLine = 500
+// maxErrorLength bounds errors that may quote another machine, in runes.
+const maxErrorLength = 500
 
-// forward accepts connections until Ports is closed and forwards each to a
-// pod. It returns when they all have ended; ctx cuts them off. stopped is
-// called as soon as no more are accepted.
+// forward accepts connections until Ports is closed, and forwards each to a
+// pod. It returns when all of them have ended; the end of ctx aborts them. It
+// calls stopped when Ports accepts no more connections.
 func (e *Engine) forward(ctx context.Context, stopped func()) error {
 	var connections errgroup.Group
 	for {
@@ -29,7 +29,7 @@ func (e *Engine) forward(ctx context.Context, stopped func()) error {
 			if errors.Is(err, net.ErrClosed) {
 				err = nil
 			}
-			_ = connections.Wait() // each connection's fault is its own
+			_ = connections.Wait() // the functions return no errors
 			return err
 		}
 		connections.Go(func() error {
@@ -39,12 +39,12 @@ func (e *Engine) forward(ctx context.Context, stopped func()) error {
 	}
 }
 
-// forwardOne takes one connection from its first byte to its end. Whatever
-// goes wrong is this connection's fault alone: it is reset.
+// forwardOne forwards one connection until it ends. An error resets this
+// connection and affects no other.
 func (e *Engine) forwardOne(ctx context.Context, conn net.Conn) {
-	at, err := netip.ParseAddrPort(conn.LocalAddr().String())
-	r, ok := e.table.load().routes[at]
-	if err != nil || !ok { // its service has just gone
+	at := netaddr.AddrPort(conn.LocalAddr())
+	r, ok := e.table.load()[at]
+	if !ok { // the Service was removed meanwhile
 		reset(conn)
 		return
 	}
@@ -53,50 +53,43 @@ func (e *Engine) forwardOne(ctx context.Context, conn net.Conn) {
 		log: e.Log.WithField("host", r.host.String()).WithField("port", at.Port()),
 	}
 	if err := c.run(ctx); err != nil && ctx.Err() == nil {
-		e.account(c, err)
+		e.reportFailure(c, err)
 	}
 }
 
-// account says what went wrong with a connection: what kept it from reaching a
-// process becomes its host's problem, which the Status has; the rest is logged,
-// now and then.
-func (e *Engine) account(c *connection, err error) {
+// reportFailure reports a failed connection. If it didn't reach a process, the
+// reason becomes a problem of its host in the Status. Otherwise it is logged, at
+// most once per connectionLogInterval.
+func (e *Engine) reportFailure(c *connection, err error) {
 	if errors.Is(err, errClientGone) {
-		c.log.Debug("the client has gone")
+		c.log.Debug(errClientGone)
 		return
 	}
-	met := c.met || !c.up.canRepeat() && !errors.As(err, new(*UnreachedError))
-	e.meter().Failed(faultOf(met, err))
-	level, text := logrus.WarnLevel, "a connection was reset: "+oneLine(err)
+	reachedPod := c.reachedPod || !c.upload.canReplay() && !errors.As(err, new(*UnreachedError))
+	e.meter().Failed(failureKind(reachedPod, err))
+	level, text := logrus.WarnLevel, "connection reset: "+errorLine(err)
 	switch {
-	case met:
-		level, text = logrus.InfoLevel, fmt.Sprintf("a connection to pod %v broke off: %s", c.to.Pod, oneLine(err))
-	case errors.Is(err, errNoPod):
-		text = fmt.Sprintf("a connection was reset: no pod is ready, nor became so within %v (--hold)", e.Hold)
-	case errors.Is(err, errServiceGone):
+	case reachedPod:
+		level, text = logrus.InfoLevel, fmt.Sprintf("lost connection to pod %v: %s", c.dest.Pod, errorLine(err))
+	case errors.Is(err, errNoPod) && e.HoldTimeout > 0:
+		text = fmt.Sprintf("connection reset: no pod became ready within %v (--hold)", e.HoldTimeout)
+	case errors.Is(err, errNoPod), errors.Is(err, errServiceGone):
 	default:
-		if f, ok := newFault(c.at.Port(), c.to, err); ok {
-			level = logrus.DebugLevel // the report of the Status says it
-			if c.route.blame(f, c.vain) {
-				e.poke()
+		if p, ok := newProblem(c.at.Port(), c.dest, err); ok {
+			level = logrus.DebugLevel // the Status reports it
+			if c.route.recordFailure(p, c.exhausted) {
+				e.replan.Fire()
 			}
 		}
 	}
-	if level != logrus.DebugLevel && !c.route.record.maySay(time.Now()) {
+	if level != logrus.DebugLevel && !c.route.portState.allowLog(time.Now()) {
 		level = logrus.DebugLevel
 	}
 	c.log.Log(level, text)
 }
 
-// poke has the Status made anew.
-func (e *Engine) poke() {
-	select {
-	case e.poked <- struct{}{}:
-	default:
-	}
-}
-
-// closeWrite passes on an orderly end to the client. It may have gone already.
+// closeWrite ends the sending half of the client's connection. The client may
+// be gone already.
 func closeWrite(conn net.Conn) {
 	if half, ok := conn.(interface{ CloseWrite() error }); ok {
 		_ = half.CloseWrite()
@@ -105,36 +98,26 @@ func closeWrite(conn net.Conn) {
 	_ = conn.Close()
 }
 
-// reset ends the client's connection in such a way that the client gets an
-// error and not an end of file.
+// reset closes the client's connection with a reset, so that the client gets an
+// error instead of an end of file.
 func reset(conn net.Conn) {
 	if tcp, ok := conn.(interface{ SetLinger(seconds int) error }); ok {
 		_ = tcp.SetLinger(0)
 	}
-	_ = conn.Close() // there is nobody left to tell
+	_ = conn.Close() // an error has no recipient
 }
 
-// oneLine returns what err says as a line that a terminal can show: it may
-// quote another machine.
-func oneLine(err error) string {
+// errorLine returns the text of err, which may quote another machine, as a line
+// that is safe for a terminal.
+func errorLine(err error) string {
 	if err == nil {
 		return ""
 	}
-	return Printable(err.Error())
+	return printable.Line(err.Error(), maxErrorLength)
 }
 
-// Printable returns a text of another machine's as a line that a terminal can show, and
-// that isn't too long.
-func Printable(text string) string {
-	printable := func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return ' '
-	}
-	line := strings.Join(strings.Fields(strings.Map(printable, text)), " ")
-	if len(line) > maxLine {
-		line = strings.ToValidUTF8(line[:maxLine], "") + "…"
-	}
-	return line
-}
+// Printable returns text from another machine as a line that is safe for a
+// terminal.
+//
+// Deprecated: use printable.Line.
+func Printable(text string) string { return printable.Line(text, maxErrorLength) }

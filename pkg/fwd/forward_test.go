@@ -11,12 +11,12 @@ import (
 	"time"
 )
 
-func TestForwardTakesReadyPodsInTurn(t *testing.T) {
+func TestForwardRotatesReadyPods(t *testing.T) {
 	svc := service("web", "a", "b", "c", "d")
 	svc.Endpoints[1].Ready = false
 	svc.Endpoints[2].Ready, svc.Endpoints[2].Terminating = false, true
 	at, _, _ := forwarding(t, pods{
-		"a": serve(t, says("a")), "b": serve(t, says("b")), "c": serve(t, says("c")), "d": serve(t, says("d")),
+		"a": serve(t, sends("a")), "b": serve(t, sends("b")), "c": serve(t, sends("c")), "d": serve(t, sends("d")),
 	}, svc)
 	count := make(map[string]int)
 	for range 10 {
@@ -27,40 +27,40 @@ func TestForwardTakesReadyPodsInTurn(t *testing.T) {
 		count[answer]++
 	}
 	if count["a"] != 5 || count["d"] != 5 {
-		t.Errorf("answers %v, want five of a and of d", count)
+		t.Errorf("got answers %v, want 5 each of a and d", count)
 	}
 }
 
-func TestForwardTakesTerminatingPodsIfThereAreNoOthers(t *testing.T) {
+func TestForwardFallsBackToTerminatingPods(t *testing.T) {
 	svc := service("web", "a", "b")
 	svc.Endpoints[0].Ready, svc.Endpoints[0].Terminating = false, true
 	svc.Endpoints[1].Ready, svc.Endpoints[1].Serving = false, false
-	at, _, _ := forwarding(t, pods{"a": serve(t, says("a")), "b": serve(t, says("b"))}, svc)
+	at, _, _ := forwarding(t, pods{"a": serve(t, sends("a")), "b": serve(t, sends("b"))}, svc)
 	for range 4 {
 		if answer, err := ask(t, at, ""); answer != "a" || err != nil {
-			t.Errorf("answer %q, %v", answer, err)
+			t.Errorf("got answer %q, %v", answer, err)
 		}
 	}
 }
 
-func TestForwardGoesOnToAPodThatCanBeReached(t *testing.T) {
+func TestForwardFailsOverToReachablePod(t *testing.T) {
 	gone, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	_ = gone.Close()
-	at, _, _ := forwarding(t, pods{"a": gone.Addr().String(), "b": serve(t, says("b"))}, service("web", "a", "b"))
+	at, _, _ := forwarding(t, pods{"a": gone.Addr().String(), "b": serve(t, sends("b"))}, service("web", "a", "b"))
 	for range 4 {
 		if answer, err := ask(t, at, ""); answer != "b" || err != nil {
-			t.Errorf("answer %q, %v", answer, err)
+			t.Errorf("got answer %q, %v", answer, err)
 		}
 	}
 }
 
-func TestForwardResetsWhereThereIsNoPod(t *testing.T) {
-	at, s, _ := forwarding(t, pods{"a": serve(t, says("a"))}, service("web"))
+func TestForwardResetsWithoutPods(t *testing.T) {
+	at, s, _ := forwarding(t, pods{"a": serve(t, sends("a"))}, service("web"))
 	if _, err := ask(t, at, ""); !errors.Is(err, syscall.ECONNRESET) {
-		t.Errorf("without pods: %v, want a reset", err)
+		t.Errorf("without pods: got %v, want a reset", err)
 	}
 	svc := s.Snapshot().Services[0]
 	svc.Endpoints = service("web", "a").Endpoints
@@ -68,26 +68,26 @@ func TestForwardResetsWhereThereIsNoPod(t *testing.T) {
 	deadline := time.Now().Add(10 * time.Second)
 	for {
 		if answer, err := ask(t, at, ""); err == nil && answer == "a" {
-			return // the port was there all the time, and the pod is now
+			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatal("the new pod never answers")
+			t.Fatal("the new pod never answered")
 		}
 	}
 }
 
-func TestForwardPassesOnResets(t *testing.T) {
+func TestForwardPropagatesResets(t *testing.T) {
 	t.Run("of the pod", func(t *testing.T) {
 		at, _, _ := forwarding(t, pods{"a": serve(t, resets)}, service("web", "a"))
 		if _, err := ask(t, at, "x"); !errors.Is(err, syscall.ECONNRESET) {
-			t.Errorf("the client gets %v, want a reset", err)
+			t.Errorf("client gets %v, want a reset", err)
 		}
 	})
 	t.Run("of the client", func(t *testing.T) {
 		ended := make(chan error, 1)
 		pod := serve(t, func(conn *net.TCPConn) {
 			_, err := io.ReadAll(conn)
-			ended <- err // that it ends is what counts: a TCP stream closed by us ends without a reset
+			ended <- err // only that it ends matters: we close the TCP stream without a reset
 		})
 		at, _, _ := forwarding(t, pods{"a": pod}, service("web", "a"))
 		conn, err := net.Dial("tcp", at)
@@ -99,12 +99,12 @@ func TestForwardPassesOnResets(t *testing.T) {
 		select {
 		case <-ended:
 		case <-time.After(10 * time.Second):
-			t.Fatal("the pod's connection never ends")
+			t.Fatal("the pod's connection never ended")
 		}
 	})
 }
 
-func TestForwardOneFaultIsOneConnections(t *testing.T) {
+func TestForwardResetAffectsOneConnection(t *testing.T) {
 	echo := serve(t, func(conn *net.TCPConn) { _, _ = io.Copy(conn, conn) })
 	at, _, _ := forwarding(t, pods{"a": echo, "b": serve(t, resets)}, service("web", "a", "b"))
 	sibling, err := net.Dial("tcp", at) // goes to a
@@ -112,7 +112,7 @@ func TestForwardOneFaultIsOneConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer sibling.Close()
-	say := func() {
+	echoHello := func() {
 		t.Helper()
 		buf := make([]byte, 5)
 		_, _ = io.WriteString(sibling, "hello")
@@ -120,11 +120,11 @@ func TestForwardOneFaultIsOneConnections(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	say()
+	echoHello()
 	if _, err := ask(t, at, "x"); !errors.Is(err, syscall.ECONNRESET) {
-		t.Errorf("the client of b gets %v, want a reset", err)
+		t.Errorf("client of b gets %v, want a reset", err)
 	}
-	say()
+	echoHello()
 }
 
 func TestForwardDrains(t *testing.T) {
@@ -146,23 +146,23 @@ func TestForwardDrains(t *testing.T) {
 		}
 		return conn, stop
 	}
-	t.Run("what doesn't end is reset", func(t *testing.T) {
+	t.Run("a connection that does not end is reset", func(t *testing.T) {
 		conn, stop := open(t)
 		if err := stop(); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := io.ReadAll(conn); !errors.Is(err, syscall.ECONNRESET) {
-			t.Errorf("the client gets %v, want a reset", err)
+			t.Errorf("client gets %v, want a reset", err)
 		}
 	})
-	t.Run("what ends in time is not", func(t *testing.T) {
+	t.Run("a connection that ends in time is not", func(t *testing.T) {
 		conn, stop := open(t)
 		stopped := make(chan error, 1)
 		go func() { stopped <- stop() }()
-		refused(t, conn.RemoteAddr().String())
+		awaitRefused(t, conn.RemoteAddr().String())
 		close(finish)
 		if answer, err := io.ReadAll(conn); string(answer) != "second" || err != nil {
-			t.Errorf("answer %q, %v", answer, err)
+			t.Errorf("got answer %q, %v", answer, err)
 		}
 		_ = conn.Close()
 		if err := <-stopped; err != nil {
@@ -171,8 +171,8 @@ func TestForwardDrains(t *testing.T) {
 	})
 }
 
-// refused waits until nothing accepts there.
-func refused(t *testing.T, at string) {
+// awaitRefused waits until connections to the address are refused.
+func awaitRefused(t *testing.T, at string) {
 	t.Helper()
 	deadline := time.Now().Add(10 * time.Second)
 	for time.Now().Before(deadline) {
@@ -187,17 +187,17 @@ func refused(t *testing.T, at string) {
 	t.Fatalf("%s still accepts", at)
 }
 
-// Much goes both ways, before and after the pod has said anything.
-func TestForwardCarriesMuch(t *testing.T) {
+// Large amounts of data go both ways, before and after the pod has answered.
+func TestForwardCarriesLargeData(t *testing.T) {
 	sent := bytes.Repeat([]byte("0123456789abcdef"), 1<<18)
 	for name, pod := range map[string]func(*net.TCPConn){
-		"the pod answers as it hears": func(conn *net.TCPConn) { _, _ = io.CopyN(conn, conn, int64(len(sent))) },
-		"the pod hears all first": func(conn *net.TCPConn) {
-			heard := make([]byte, len(sent))
-			n, _ := io.ReadFull(conn, heard)
-			_, _ = conn.Write(heard[:n])
+		"the pod echoes while it reads": func(conn *net.TCPConn) { _, _ = io.CopyN(conn, conn, int64(len(sent))) },
+		"the pod reads everything first": func(conn *net.TCPConn) {
+			received := make([]byte, len(sent))
+			n, _ := io.ReadFull(conn, received)
+			_, _ = conn.Write(received[:n])
 		},
-		"the pod says all first": func(conn *net.TCPConn) {
+		"the pod writes everything first": func(conn *net.TCPConn) {
 			_, _ = conn.Write(sent)
 			_, _ = io.CopyN(io.Discard, conn, int64(len(sent)))
 		},
@@ -213,7 +213,7 @@ func TestForwardCarriesMuch(t *testing.T) {
 			writing.Go(func() { _, _ = conn.Write(sent) })
 			answer, err := io.ReadAll(conn)
 			if !bytes.Equal(answer, sent) || err != nil {
-				t.Errorf("%d bytes sent, %d answered, %v", len(sent), len(answer), err)
+				t.Errorf("sent %d bytes, got answer of %d bytes, %v", len(sent), len(answer), err)
 			}
 			_ = conn.Close()
 			writing.Wait()

@@ -1,15 +1,13 @@
-// Package fwd is the core of kubeshore: it decides what should stand on this
-// machine for a cluster's services, makes it so, and carries connections to
-// their pods.
+// Package fwd is the core of kubeshore: it applies the desired state of package
+// plan to this machine and forwards connections to pods.
 //
-// State flows in one direction. A [Source] says that something changed and
-// hands out an immutable [Snapshot]; the pure function [Plan] says what should
-// stand; the [Engine] makes it so through [Addresses], [Aliases], [Ports] and
-// [Names]. Connections that Ports accepts go to a ready pod through the
-// [Dialer]. The package knows nothing of Kubernetes clients, of the operating
-// system or of privileges: all of that stands behind the interfaces here, which
-// use the standard library's types so that their implementations need not
-// import this package.
+// State flows in one direction. A [Source] signals changes and returns an
+// immutable [plan.Snapshot]; [plan.Plan] computes the desired state; the [Engine]
+// applies it through [Addresses], [Aliases], [Ports] and [Names]. Connections
+// that Ports accepts go to a ready pod through the [Dialer]. The package is
+// independent of Kubernetes clients, the operating system and privileges: these
+// are behind the interfaces in this file, which use types of the standard
+// library so that implementations need not import this package.
 package fwd
 
 import (
@@ -22,114 +20,113 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
-// Source is where the state of the clusters comes from.
+// Source provides the state of the clusters.
 type Source interface {
-	// Changed receives a value when the snapshot may differ from the last one
-	// taken; the first, once the snapshot is first complete.
+	// Changed receives a value when the snapshot may have changed. The first
+	// value means that the snapshot is complete.
 	Changed() <-chan struct{}
-	// Snapshot returns the state as it is now. It may be called after Changed
-	// has first received.
+	// Snapshot returns the current state. It may be called once Changed has
+	// received its first value.
 	Snapshot() plan.Snapshot
 }
 
 // Dialer opens byte streams to pods.
 type Dialer interface {
-	// Dial opens a stream to a port that a process in the pod listens on. It
-	// may return before the pod was asked: then the stream's Read tells that
-	// nothing listens. ctx bounds the dial, not the stream. An error that is
-	// an [UnreachedError] says what to do about it; any other is final.
+	// Dial opens a stream to a port of a process in the pod. It may return
+	// before the pod was contacted; if nothing listens, the stream's Read then
+	// fails. ctx bounds the dial, not the stream. Only an [UnreachedError] may be
+	// retried.
 	Dial(ctx context.Context, pod plan.PodRef, port uint16) (Stream, error)
 }
 
 // Stream is a byte stream to a pod. One goroutine may read and another write
 // at the same time.
 type Stream interface {
-	// Read returns io.EOF only after an orderly end; any other error means
-	// that the stream was broken off. It is an [UnreachedError] only if the
-	// pod's process has seen none of the bytes that were written.
+	// Read returns io.EOF only after an orderly end; any other error means that
+	// the stream broke. The error is an [UnreachedError] only if the process in
+	// the pod has received none of the written bytes.
 	io.Reader
-	// Write fails once the stream is broken off or the pod takes no more; how
-	// it has ended is what Read says then.
+	// Write fails once the stream is broken or the pod no longer reads; Read
+	// then returns the reason.
 	io.Writer
-	// Received returns how many bytes have come from the pod so far, read or
-	// not, and when the last of them did, or were taken if they had to wait for
-	// that. Anyone may call it at any time.
+	// Received returns how many bytes have arrived from the pod, read or not,
+	// and when the last of them arrived, or was accepted if it had to wait for
+	// buffer space. Any goroutine may call it at any time.
 	Received() (n int64, last time.Time)
-	// CloseWrite says that no more will be written.
+	// CloseWrite ends the sending half.
 	CloseWrite() error
-	// Close ends the stream at once, in both directions; what was not yet
-	// delivered may be lost. It may be called at any time and more than once.
+	// Close ends both halves immediately; undelivered bytes may be lost. It may
+	// be called at any time and more than once.
 	Close() error
 }
 
-// UnreachedError is the error of a [Dialer] or a [Stream] where it is certain
-// that no process in the pod has seen any of the connection's bytes: it may be
-// tried again, elsewhere or later.
+// UnreachedError is the error of a [Dialer] or a [Stream] if no process in the
+// pod has received any byte of the connection. The connection may be retried,
+// with this pod or another.
 type UnreachedError struct {
-	Why Reason
-	Err error // the whole of it, in words
+	Reason Reason
+	Err    error // the complete description
 }
 
 func (e *UnreachedError) Error() string { return e.Err.Error() }
 
 func (e *UnreachedError) Unwrap() error { return e.Err }
 
-// Reason is why a pod was not reached.
+// Reason is the kind of an [UnreachedError].
 type Reason int
 
 const (
-	// PodGone: the pod, or what it runs in, is not there, or no more.
+	// PodGone means that the pod or its sandbox doesn't exist, or no longer.
 	PodGone Reason = iota + 1
-	// PortClosed: the pod is there, and nothing in it listens on the port.
+	// PortClosed means that nothing in the pod listens on the port.
 	PortClosed
-	// ClusterAway: the cluster's API server can't be reached, or the
+	// ClusterUnreachable means that the API server can't be reached, or that the
 	// connection to it was lost.
-	ClusterAway
-	// Denied: the API server, or what stands before it, doesn't let the user
-	// do that. It will say the same of every pod of the namespace.
+	ClusterUnreachable
+	// Denied means that the API server, or a proxy in front of it, denies the
+	// request. It would deny the same for every pod of the namespace.
 	Denied
 )
 
 // Ports accepts connections to a set of addresses and ports.
 type Ports interface {
-	// How says in words how ports are taken.
+	// How describes how ports are bound.
 	How() string
-	// Set makes want the whole set that is accepted for. It returns why for
-	// those that it could not have, and may be called again with the same set
-	// to try them anew. Connections already accepted are not touched.
+	// Set replaces the set of ports. It returns an error for each port that
+	// can't be bound; calling Set again with the same ports retries these.
+	// Accepted connections are not affected.
 	Set(ctx context.Context, want []netip.AddrPort) map[netip.AddrPort]error
-	// Accept returns the next connection; its LocalAddr tells what it is for.
-	// It returns net.ErrClosed after Close.
+	// Accept returns the next connection; its LocalAddr is the port that the
+	// client connected to. It returns net.ErrClosed after Close.
 	Accept() (net.Conn, error)
-	// Close stops accepting for good and returns when nothing of it runs.
+	// Close stops accepting, and returns when all goroutines have ended.
 	Close() error
 }
 
-// Names gives addresses their names on this machine.
+// Names maps names to addresses on this machine.
 type Names interface {
-	// Set makes table the whole of the names that are ours, but for those that
-	// can't be had, which it returns with the reason. An empty table leaves
-	// the machine as it was before the first call. On an error the table set
-	// before stays in force.
+	// Set replaces the names. It returns an error for each name that can't be
+	// set. An empty table restores the machine to its state before the first
+	// call. If Set fails, the previous table stays in force.
 	Set(ctx context.Context, table map[netip.Addr][]string) (refused map[string]error, err error)
-	// Changed receives when another program may have changed what Set did, or
-	// what it is refused: it is to be called again.
+	// Changed receives a value when another program may have changed what Set
+	// wrote, or what it refused: Set has to be called again.
 	Changed() <-chan struct{}
 }
 
-// Aliases makes addresses reachable on this machine, on operating systems that
-// don't answer on all of 127.0.0.0/8 by themselves.
+// Aliases adds loopback addresses, on operating systems that don't accept
+// connections on all of 127.0.0.0/8.
 type Aliases interface {
-	// Set makes addrs the whole set of the addresses that are ours.
+	// Set replaces the set of addresses.
 	Set(ctx context.Context, addrs []netip.Addr) error
 }
 
-// Addresses decides which address a host has.
+// Addresses assigns addresses to hosts.
 type Addresses interface {
-	// Assign returns an address for each key, different for different keys,
-	// and the same for a key as the last time: the one that it is given with, or,
-	// if that is the zero Addr, one of Assign's own choice; and why for those that
-	// can't have one. Addresses of keys that are not in keys are free again after
-	// a while.
-	Assign(keys map[string]netip.Addr) (addresses map[string]netip.Addr, faults map[string]error)
+	// Assign returns an address for each key: its value in keys or, if that is
+	// the zero Addr, one that Assign chooses. Different keys get different
+	// addresses, and a key keeps its address between calls. Addresses of keys
+	// that are no longer given are reused after a while. errs has an error for
+	// each key without an address.
+	Assign(keys map[string]netip.Addr) (addresses map[string]netip.Addr, errs map[string]error)
 }

@@ -6,105 +6,109 @@ import (
 )
 
 const (
-	// quietTime is how long nothing may come for an answer to be complete.
-	quietTime = 1500 * time.Millisecond
-	// holdBackTime is how long the client's end is held back at most if there is
-	// no answer.
-	holdBackTime = 30 * time.Second
-	// deliverTime is how long what a client said last may take to arrive once
-	// it has gone.
-	deliverTime = 2 * time.Second
-	// firstLook and lastLook are between two looks at whether the client has
-	// gone: its end comes before the system has taken its socket away.
-	firstLook = 10 * time.Millisecond
-	lastLook  = 500 * time.Millisecond
+	// quietWindow is how long the pod must send nothing for its response to count
+	// as complete.
+	quietWindow = 1500 * time.Millisecond
+	// halfCloseTimeout is how long the client's end is held back without a
+	// response.
+	halfCloseTimeout = 30 * time.Second
+	// deliveryGrace is how long the client's last bytes may take to arrive after
+	// the client has disconnected.
+	deliveryGrace = 2 * time.Second
+	// minGonePollInterval and maxGonePollInterval bound the interval between
+	// checks for a disconnected client. Its end arrives before the system has
+	// removed its socket.
+	minGonePollInterval = 10 * time.Millisecond
+	maxGonePollInterval = 500 * time.Millisecond
 )
 
-// end is what follows when the client says no more. The runtime may cut the
-// connection off a moment after that is passed on (containerd: one second), so
-// it is held back until the answer is complete, as far as one can tell. A
-// client that has gone altogether waits for nothing: its stream is closed, at
-// once if what it said last was answered.
+// end handles the end of the client's sending half. Once the end is passed on, the
+// container runtime may soon cut the connection off (containerd: after one second).
+// So it is held back until the response seems complete. If the client has disconnected completely, nobody waits for a
+// response, and the stream is closed: immediately if the client's last bytes
+// were answered, otherwise after deliveryGrace.
 func (u *upload) end(ctx context.Context) {
-	ended, left := time.Now(), false
-	for look := firstLook; ; look = min(2*look, lastLook) {
-		if !left && u.gone != nil && u.gone(u.client) {
-			if !u.said || u.answered() {
-				u.breakOff(errClientGone)
+	endedAt, gone := time.Now(), false
+	for interval := minGonePollInterval; ; interval = min(2*interval, maxGonePollInterval) {
+		if !gone && u.isClientGone != nil && u.isClientGone(u.client) {
+			if !u.sentAny || u.answered() {
+				u.abort(errClientGone)
 				return
 			}
-			left = true
-			close(u.left)
-			u.passEnd()
+			gone = true
+			close(u.clientGone)
+			u.closeUpstream()
 		}
-		came, quiet := u.received()
+		received, quiet := u.received()
+		answered := received > u.receivedBefore
 		switch {
-		case left && u.delivered():
-			u.breakOff(errClientGone)
+		case gone && u.delivered():
+			u.abort(errClientGone)
 			return
-		case came > u.before && quiet >= quietTime, came <= u.before && time.Since(ended) >= holdBackTime:
-			u.passEnd()
-		case came > u.before: // be there when the time is over
-			look = min(look, quietTime-quiet)
+		case answered && quiet >= quietWindow, !answered && time.Since(endedAt) >= halfCloseTimeout:
+			u.closeUpstream()
+		case answered: // check again when quietWindow is over
+			interval = min(interval, quietWindow-quiet)
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-u.over:
+		case <-u.podDone:
 			return
-		case <-time.After(look):
+		case <-time.After(interval):
 		}
 	}
 }
 
-// answered tells whether something came from the pod after what the client said
-// last.
+// answered reports whether the pod has sent anything since the client's last
+// bytes.
 func (u *upload) answered() bool {
-	came, _ := u.received()
-	return came > u.before
+	received, _ := u.received()
+	return received > u.receivedBefore
 }
 
-// received returns how many bytes have come from the pod, and for how long no
-// more have.
-func (u *upload) received() (came int64, quiet time.Duration) {
+// received returns how many bytes the pod has sent, and how long ago it sent the
+// last of them.
+func (u *upload) received() (n int64, quiet time.Duration) {
 	u.mu.Lock()
 	stream := u.stream
 	u.mu.Unlock()
 	if stream == nil {
 		return 0, 0
 	}
-	came, last := stream.Received()
-	return came, time.Since(last)
+	n, last := stream.Received()
+	return n, time.Since(last)
 }
 
-// passEnd passes on the client's end, once, to the stream that there is or to
-// the one that comes.
-func (u *upload) passEnd() {
+// closeUpstream passes on the client's end, once, to the current stream or to
+// the next one that is attached.
+func (u *upload) closeUpstream() {
 	u.mu.Lock()
-	stream, first := u.stream, !u.fin
+	stream, first := u.stream, !u.ended
 	if first {
-		u.fin, u.finAt = true, time.Now()
+		u.ended, u.endSentAt = true, time.Now()
 	}
 	u.mu.Unlock()
 	if stream != nil && first {
-		_ = stream.CloseWrite() // if it is broken, its Read says so
+		_ = stream.CloseWrite() // Read returns the error of a broken stream
 	}
 }
 
-// delivered tells whether what the client said last has had the time to arrive.
+// delivered reports whether the client's last bytes have had deliveryGrace to
+// arrive.
 func (u *upload) delivered() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return u.stream != nil && time.Since(u.finAt) >= deliverTime
+	return u.stream != nil && time.Since(u.endSentAt) >= deliveryGrace
 }
 
-// awaitDelivery waits, if the client has gone and has said something that was
-// not answered, until that has arrived or ctx ends: its client's socket refuses
-// the answer, which is no reason to close the stream.
+// awaitDelivery waits until ctx ends if the client has disconnected with
+// unanswered bytes on their way. The client's socket then rejects the response,
+// which is no reason to close the stream; end closes it.
 func (u *upload) awaitDelivery(ctx context.Context) {
 	select {
-	case <-u.left:
-		<-ctx.Done() // the uploader ends it
+	case <-u.clientGone:
+		<-ctx.Done()
 	default:
 	}
 }

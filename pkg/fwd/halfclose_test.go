@@ -13,51 +13,51 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/listen"
 )
 
-// halfClosing is a pod that notes when it learns that the client says no more,
-// and what it had heard by then.
+// halfClosing is a pod that records when it reads the client's end, and what it
+// has received by then.
 type halfClosing struct {
-	answer func(pod *memory)
-	began  time.Time
-	ended  chan time.Duration
-	heard  string
-	err    error
+	answer   func(pod *memConn)
+	began    time.Time
+	ended    chan time.Duration
+	received string
+	err      error
 }
 
-func newHalfClosing(answer func(pod *memory)) *halfClosing {
+func newHalfClosing(answer func(pod *memConn)) *halfClosing {
 	return &halfClosing{answer: answer, ended: make(chan time.Duration, 1)}
 }
 
-func (h *halfClosing) handle(pod *memory) {
+func (h *halfClosing) handle(pod *memConn) {
 	h.answer(pod)
 	rest, err := io.ReadAll(pod)
-	h.heard, h.err = h.heard+string(rest), err
+	h.received, h.err = h.received+string(rest), err
 	h.ended <- time.Since(h.began)
 }
 
-// endsAfter has a client say something, lets the time given pass, ends its
-// sending half by what end does, and returns when the pod has learned that.
-func (h *halfClosing) endsAfter(t *testing.T, wait time.Duration, end func(*memory)) (after time.Duration) {
+// endsAfter connects a client that writes something and calls end after the given
+// time. It returns how long after that the pod read the client's end.
+func (h *halfClosing) endsAfter(t *testing.T, wait time.Duration, end func(*memConn)) (after time.Duration) {
 	t.Helper()
 	inBubble(t, service("web", "a"), map[string]behaviour{"a": answers(h.handle)}, nil, func(b *bubble) {
 		h.ended = make(chan time.Duration, 1) // the bubble's
 		client := b.connect()
 		_, _ = io.WriteString(client, "hello")
-		b.after(wait)
+		b.sleep(wait)
 		h.began = time.Now()
 		end(client)
 		select {
 		case after = <-h.ended:
 		case <-time.After(2 * time.Minute):
-			t.Error("the pod never learns that")
+			t.Error("the pod never read the end")
 			_ = client.Close()
 		}
 	})
 	return after
 }
 
-func halfClose(c *memory) { _ = c.CloseWrite() }
+func halfClose(c *memConn) { _ = c.CloseWrite() }
 
-// about allows for the looks that are taken only now and then.
+// about reports whether got is want, or later by at most the polling interval.
 func about(got, want time.Duration) bool {
 	late := 500 * time.Millisecond
 	if want == 0 {
@@ -66,109 +66,109 @@ func about(got, want time.Duration) bool {
 	return got >= want && got <= want+late
 }
 
-func TestHalfCloseWaitsForTheAnswer(t *testing.T) {
-	greet := func(after time.Duration) func(*memory) {
-		return func(pod *memory) {
+func TestHalfCloseWaitsForAnswer(t *testing.T) {
+	greet := func(after time.Duration) func(*memConn) {
+		return func(pod *memConn) {
 			_, _ = io.ReadFull(pod, make([]byte, len("hello")))
 			<-time.After(after)
 			_, _ = io.WriteString(pod, "hello")
 		}
 	}
 	for name, c := range map[string]struct {
-		answer      func(*memory)
+		answer      func(*memConn)
 		wait, after time.Duration
 	}{
-		"an echo":             {greet(0), 0, 1500 * time.Millisecond},
-		"a late answer":       {greet(5 * time.Second), 0, 6500 * time.Millisecond},
-		"already answered":    {greet(0), 10 * time.Second, 0},
-		"answered just now":   {greet(time.Second), 1500 * time.Millisecond, time.Second},
-		"never answered":      {func(*memory) {}, 0, 30 * time.Second},
-		"nobody ever answers": {func(*memory) {}, time.Minute, 30 * time.Second},
+		"echo":                      {greet(0), 0, 1500 * time.Millisecond},
+		"late answer":               {greet(5 * time.Second), 0, 6500 * time.Millisecond},
+		"already answered":          {greet(0), 10 * time.Second, 0},
+		"answered just now":         {greet(time.Second), 1500 * time.Millisecond, time.Second},
+		"never answered":            {func(*memConn) {}, 0, 30 * time.Second},
+		"never answered, later end": {func(*memConn) {}, time.Minute, 30 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pod := newHalfClosing(c.answer)
 			if after := pod.endsAfter(t, c.wait, halfClose); !about(after, c.after) || pod.err != nil {
-				t.Errorf("the pod learns of the end after %v, %v; want it after %v", after, pod.err, c.after)
+				t.Errorf("the pod reads the end after %v, %v; want after %v", after, pod.err, c.after)
 			}
 		})
 	}
-	t.Run("what was answered before the last word", func(t *testing.T) {
-		pod := newHalfClosing(func(pod *memory) {
+	t.Run("answered before the last bytes", func(t *testing.T) {
+		pod := newHalfClosing(func(pod *memConn) {
 			_, _ = io.WriteString(pod, "welcome")
 			_, _ = io.ReadFull(pod, make([]byte, len("hellobye")))
 			<-time.After(4 * time.Second)
 			_, _ = io.WriteString(pod, "bye")
 		})
-		after := pod.endsAfter(t, 10*time.Second, func(c *memory) {
+		after := pod.endsAfter(t, 10*time.Second, func(c *memConn) {
 			_, _ = io.WriteString(c, "bye")
 			halfClose(c)
 		})
 		if !about(after, 5500*time.Millisecond) {
-			t.Errorf("the pod learns of the end after %v", after)
+			t.Errorf("the pod reads the end after %v, want 5.5s", after)
 		}
 	})
 }
 
-// An end that comes before there is a pod is passed on to the one that comes.
+// An end that comes before there is a pod is passed on to the next pod.
 func TestHalfCloseWhileHeld(t *testing.T) {
-	pods := map[string]behaviour{"a": speaks("a"), "b": answers(func(pod *memory) {
-		heard, err := io.ReadAll(pod)
+	pods := map[string]behaviour{"a": writes("a"), "b": answers(func(pod *memConn) {
+		received, err := io.ReadAll(pod)
 		if err != nil {
-			heard = []byte(err.Error())
+			received = []byte(err.Error())
 		}
-		_, _ = pod.Write(heard)
+		_, _ = pod.Write(received)
 	})}
-	inBubble(t, service("web"), pods, func(e *fwd.Engine) { e.Hold = time.Minute }, func(b *bubble) {
+	inBubble(t, service("web"), pods, func(e *fwd.Engine) { e.HoldTimeout = time.Minute }, func(b *bubble) {
 		client := b.connect()
 		_, _ = io.WriteString(client, "hello")
 		halfClose(client)
-		b.after(5 * time.Second)
+		b.sleep(5 * time.Second)
 		b.set(service("web", "a"))
 		if answer, err := io.ReadAll(client); string(answer) != "a" || err != nil {
-			t.Errorf("answer %q, %v", answer, err)
+			t.Errorf("got answer %q, %v", answer, err)
 		}
 		b.set(service("web"))
 		client = b.connect()
 		_, _ = io.WriteString(client, "hello")
 		halfClose(client)
-		b.after(40 * time.Second)
+		b.sleep(40 * time.Second)
 		b.set(service("web", "b"))
 		if answer, err := io.ReadAll(client); string(answer) != "hello" || err != nil {
-			t.Errorf("answer %q, %v", answer, err)
+			t.Errorf("got answer %q, %v", answer, err)
 		}
 	})
 }
 
-// A client that has gone waits for nothing.
-func TestHalfCloseOfAClientThatHasGone(t *testing.T) {
-	leave := func(c *memory) { _ = c.Close() }
+// For a client that has disconnected, the end is not held back.
+func TestHalfCloseOfDisconnectedClient(t *testing.T) {
+	disconnect := func(c *memConn) { _ = c.Close() }
 	t.Run("answered", func(t *testing.T) {
-		pod := newHalfClosing(func(pod *memory) { _, _ = io.WriteString(pod, "x") })
-		after := pod.endsAfter(t, time.Second, func(c *memory) {
+		pod := newHalfClosing(func(pod *memConn) { _, _ = io.WriteString(pod, "x") })
+		after := pod.endsAfter(t, time.Second, func(c *memConn) {
 			_, _ = c.Read(make([]byte, 1))
-			leave(c)
+			disconnect(c)
 		})
 		if !about(after, 0) {
-			t.Errorf("the pod learns of it after %v", after)
+			t.Errorf("the pod reads the end after %v, want immediately", after)
 		}
 	})
-	t.Run("with unanswered words", func(t *testing.T) {
-		pod := newHalfClosing(func(*memory) {})
-		if after := pod.endsAfter(t, 0, leave); after != 0 || pod.heard != "hello" || pod.err != nil {
-			t.Errorf("the pod heard %q, %v, after %v", pod.heard, pod.err, after)
+	t.Run("unanswered", func(t *testing.T) {
+		pod := newHalfClosing(func(*memConn) {})
+		if after := pod.endsAfter(t, 0, disconnect); after != 0 || pod.received != "hello" || pod.err != nil {
+			t.Errorf("the pod received %q, %v after %v; want \"hello\" immediately", pod.received, pod.err, after)
 		}
 	})
-	t.Run("with unanswered words, from a pod that doesn't mind", func(t *testing.T) {
-		for name, mind := range map[string]func(*memory){
-			"silent": func(*memory) {},
-			"talks":  func(pod *memory) { _, _ = io.WriteString(pod, "x") },
+	t.Run("unanswered, from a pod that ignores the end", func(t *testing.T) {
+		for name, act := range map[string]func(*memConn){
+			"silent": func(*memConn) {},
+			"writes": func(pod *memConn) { _, _ = io.WriteString(pod, "x") },
 		} {
 			var ended time.Duration
-			pods := map[string]behaviour{"a": answers(func(pod *memory) {
+			pods := map[string]behaviour{"a": answers(func(pod *memConn) {
 				began := time.Now()
 				_, _ = io.ReadAll(pod)
 				for {
-					mind(pod)
+					act(pod)
 					if _, err := pod.Write(nil); err != nil {
 						break // the stream is closed
 					}
@@ -180,59 +180,60 @@ func TestHalfCloseOfAClientThatHasGone(t *testing.T) {
 				client := b.connect()
 				_, _ = io.WriteString(client, "hello")
 				_ = client.Close()
-				b.after(10 * time.Second)
+				b.sleep(10 * time.Second)
 				if !about(ended, 2*time.Second) {
-					t.Errorf("%s: the stream is closed after %v", name, ended)
+					t.Errorf("%s: the stream is closed after %v, want 2s", name, ended)
 				}
 			})
 		}
 	})
 	t.Run("later", func(t *testing.T) {
-		pod := newHalfClosing(func(*memory) {})
-		after := pod.endsAfter(t, 0, func(c *memory) {
+		pod := newHalfClosing(func(*memConn) {})
+		after := pod.endsAfter(t, 0, func(c *memConn) {
 			halfClose(c)
 			time.AfterFunc(5*time.Second, func() { _ = c.Close() })
 		})
-		if after < 5*time.Second || after > 5500*time.Millisecond || pod.heard != "hello" {
-			t.Errorf("the pod heard %q after %v", pod.heard, after)
+		if after < 5*time.Second || after > 5500*time.Millisecond || pod.received != "hello" {
+			t.Errorf("the pod received %q after %v, want \"hello\" after 5s", pod.received, after)
 		}
 	})
 }
 
-// Where nobody knows whether a client has gone, it counts as there.
-func TestHalfCloseUnknown(t *testing.T) {
+// If it is unknown whether a client has disconnected, it counts as connected.
+func TestHalfCloseWithoutClientGone(t *testing.T) {
 	var took time.Duration
-	pods := map[string]behaviour{"a": answers(func(pod *memory) {
+	pods := map[string]behaviour{"a": answers(func(pod *memConn) {
 		began := time.Now()
 		_, _ = io.Copy(pod, pod)
 		took = time.Since(began)
 	})}
-	inBubble(t, service("web", "a"), pods, func(e *fwd.Engine) { e.Gone = nil }, func(b *bubble) {
-		if answer, _, err := b.halfClosed("hello"); answer != "hello" || err != nil || !about(took, 1500*time.Millisecond) {
-			t.Errorf("answer %q, %v; the pod learned of the end after %v", answer, err, took)
+	inBubble(t, service("web", "a"), pods, func(e *fwd.Engine) { e.ClientGone = nil }, func(b *bubble) {
+		if answer, _, err := b.halfCloseAndRead("hello"); answer != "hello" || err != nil || !about(took, 1500*time.Millisecond) {
+			t.Errorf("got answer %q, %v; the pod read the end after %v, want 1.5s", answer, err, took)
 		}
 	})
 }
 
-// halfClosed says something, ends its sending half and reads to the end.
-func (b *bubble) halfClosed(say string) (answer string, took time.Duration, err error) {
+// halfCloseAndRead connects, writes a text, ends its sending half and reads to
+// the end.
+func (b *bubble) halfCloseAndRead(text string) (answer string, took time.Duration, err error) {
 	client := b.connect()
-	_, _ = io.WriteString(client, say)
+	_, _ = io.WriteString(client, text)
 	halfClose(client)
-	return b.hear(client, "")
+	return b.exchange(client, "")
 }
 
-// The same through the sockets of the system, and with what it says of them.
+// The same with real sockets, and the state that the system reports for them.
 func TestHalfCloseOfSockets(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("here the system can't be asked whether a client has gone")
+		t.Skip("this system doesn't report whether a client has disconnected")
 	}
 	ended := make(chan error, 1)
 	echo := serve(t, func(conn *net.TCPConn) {
 		_, err := io.Copy(conn, conn)
 		ended <- err
 	})
-	at, _, _, _ := forwardingWith(t, &fwd.Engine{Dialer: pods{"a": echo}, Gone: listen.Orphaned}, service("web", "a"))
+	at, _, _, _ := forwardingWith(t, &fwd.Engine{Dialer: pods{"a": echo}, ClientGone: listen.Orphaned}, service("web", "a"))
 	open := func(t *testing.T) *net.TCPConn {
 		conn, err := net.Dial("tcp", at)
 		if err != nil {
@@ -242,38 +243,38 @@ func TestHalfCloseOfSockets(t *testing.T) {
 		_, _ = io.WriteString(conn, "hello")
 		return conn.(*net.TCPConn)
 	}
-	t.Run("a client that waits", func(t *testing.T) {
+	t.Run("client waits", func(t *testing.T) {
 		conn := open(t)
 		if err := conn.CloseWrite(); err != nil {
 			t.Fatal(err)
 		}
 		if answer, err := io.ReadAll(conn); string(answer) != "hello" || err != nil {
-			t.Errorf("answer %q, %v", answer, err)
+			t.Errorf("got answer %q, %v", answer, err)
 		}
 		<-ended
 	})
-	t.Run("a client that has gone", func(t *testing.T) {
+	t.Run("client disconnects", func(t *testing.T) {
 		conn := open(t)
 		_, _ = io.ReadFull(conn, make([]byte, 5))
 		began := time.Now()
 		_ = conn.Close()
 		<-ended
 		if took := time.Since(began); took > time.Second {
-			t.Errorf("the pod learns of it after %v", took)
+			t.Errorf("the pod reads the end after %v, want within 1s", took)
 		}
 	})
 }
 
-// A pod that breaks off while the client's end is held back resets the client.
-func TestHalfCloseThenAReset(t *testing.T) {
-	pods := map[string]behaviour{"a": answers(func(pod *memory) {
+// A pod's reset while the client's end is held back resets the client.
+func TestHalfCloseThenReset(t *testing.T) {
+	pods := map[string]behaviour{"a": answers(func(pod *memConn) {
 		_, _ = io.WriteString(pod, "x")
 		<-time.After(time.Second)
 		pod.breakOff(syscall.ECONNRESET)
 	})}
 	inBubble(t, service("web", "a"), pods, nil, func(b *bubble) {
-		if _, took, err := b.halfClosed("hello"); !errors.Is(err, syscall.ECONNRESET) || took != time.Second {
-			t.Errorf("%v after %v", err, took)
+		if _, took, err := b.halfCloseAndRead("hello"); !errors.Is(err, syscall.ECONNRESET) || took != time.Second {
+			t.Errorf("got %v after %v, want a reset after 1s", err, took)
 		}
 	})
 }

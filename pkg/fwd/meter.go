@@ -5,75 +5,80 @@ import (
 	"time"
 )
 
-// Meter is told what comes of connections. Its methods are called by many goroutines at
-// once, for each connection, and must not wait.
+// Meter receives measurements of connections. Many goroutines call its methods
+// concurrently, and for each connection, so they must not block.
 type Meter interface {
-	// Dialed: a stream to a pod was had, or not, after that long. A dial that is called off,
-	// as its client has gone, isn't told of.
+	// Dialed reports the duration and result of a dial. Dials that were canceled
+	// because the client disconnected are not reported.
 	Dialed(took time.Duration, err error)
-	// Answered: a pod's first byte was there that long after the connection was accepted.
-	Answered(took time.Duration)
-	// Retried: there is another try, as the one before has failed.
+	// FirstByte reports how long after a connection was accepted the pod's first
+	// byte arrived.
+	FirstByte(took time.Duration)
+	// Retried reports a retry of a failed attempt.
 	Retried()
-	// Held: the connection has waited that long for a pod that can take it.
+	// Held reports how long a connection waited for a pod.
 	Held(took time.Duration)
-	// Failed: the connection was reset.
-	Failed(kind Fault)
+	// Failed reports a connection that was reset.
+	Failed(kind FailureKind)
 }
 
-// Fault is a kind of reason for which a connection was reset.
-type Fault string
+// FailureKind is the kind of error that a connection was reset for.
+type FailureKind string
 
-// The kinds of faults.
+// The kinds of failures.
 const (
-	FaultNoPod       Fault = "no_pod"       // none was ready, nor became so in time
-	FaultPodGone     Fault = "pod_gone"     // see PodGone
-	FaultPortClosed  Fault = "port_closed"  // see PortClosed
-	FaultClusterAway Fault = "cluster_away" // see ClusterAway
-	FaultDenied      Fault = "denied"       // see Denied
-	FaultBrokenOff   Fault = "broken_off"   // a process had seen it
-	FaultServiceGone Fault = "service_gone"
-	FaultOther       Fault = "other"
+	FailureNoPod              FailureKind = "no_pod"       // no pod became ready within HoldTimeout
+	FailurePodGone            FailureKind = "pod_gone"     // see PodGone
+	FailurePortClosed         FailureKind = "port_closed"  // see PortClosed
+	FailureClusterUnreachable FailureKind = "cluster_away" // see ClusterUnreachable
+	FailureDenied             FailureKind = "denied"       // see Denied
+	FailureBrokenOff          FailureKind = "broken_off"   // it broke after it may have reached a process
+	FailureServiceGone        FailureKind = "service_gone" // its service was removed
+	FailureOther              FailureKind = "other"
 )
 
-// Faults returns all kinds.
-func Faults() []Fault {
-	return []Fault{FaultNoPod, FaultPodGone, FaultPortClosed, FaultClusterAway, FaultDenied, FaultBrokenOff, FaultServiceGone, FaultOther}
+// FailureKinds returns all kinds.
+func FailureKinds() []FailureKind {
+	return []FailureKind{
+		FailureNoPod, FailurePodGone, FailurePortClosed, FailureClusterUnreachable,
+		FailureDenied, FailureBrokenOff, FailureServiceGone, FailureOther,
+	}
 }
 
-// faultOf returns the kind of an error that a connection was reset for.
-func faultOf(met bool, err error) Fault {
+// failureKind returns the kind of a failure. reachedPod means that a process may
+// have received bytes of the connection.
+func failureKind(reachedPod bool, err error) FailureKind {
 	var unreached *UnreachedError
 	switch {
-	case met:
-		return FaultBrokenOff
+	case reachedPod:
+		return FailureBrokenOff
 	case errors.Is(err, errNoPod):
-		return FaultNoPod
+		return FailureNoPod
 	case errors.Is(err, errServiceGone):
-		return FaultServiceGone
+		return FailureServiceGone
 	case errors.As(err, &unreached):
-		switch unreached.Why {
+		switch unreached.Reason {
 		case PodGone:
-			return FaultPodGone
+			return FailurePodGone
 		case PortClosed:
-			return FaultPortClosed
-		case ClusterAway:
-			return FaultClusterAway
+			return FailurePortClosed
+		case ClusterUnreachable:
+			return FailureClusterUnreachable
 		case Denied:
-			return FaultDenied
+			return FailureDenied
 		}
 	}
-	return FaultOther
+	return FailureOther
 }
 
-// noMeter tells nobody.
+// noMeter discards all measurements.
 type noMeter struct{}
 
 func (noMeter) Dialed(time.Duration, error) {}
-func (noMeter) Answered(time.Duration)      {}
+func (noMeter) FirstByte(time.Duration)     {}
 func (noMeter) Retried()                    {}
 func (noMeter) Held(time.Duration)          {}
-func (noMeter) Failed(Fault)                {}
+func (noMeter) Failed(FailureKind)          {}
 
 func (e *Engine) meter() Meter {
 	if e.Meter == nil {

@@ -14,8 +14,8 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
-// many returns a snapshot of that many Services with two ports and two pods each.
-func many(n int) plan.Snapshot {
+// manyServices returns a snapshot of n Services with two ports and two pods each.
+func manyServices(n int) plan.Snapshot {
 	var s plan.Snapshot
 	for i := range n {
 		svc := service(fmt.Sprintf("svc-%05d", i), "a", "b")
@@ -28,11 +28,12 @@ func many(n int) plan.Snapshot {
 	return s
 }
 
-// What a plan costs; it should grow as the number of Services does.
+// BenchmarkPlan measures a plan. The time per Service should be independent of
+// their number.
 func BenchmarkPlan(b *testing.B) {
 	for _, n := range []int{100, 1000, 10000} {
 		b.Run(strconv.Itoa(n), func(b *testing.B) {
-			s, o := many(n), options()
+			s, o := manyServices(n), options()
 			for b.Loop() {
 				plan.Plan(s, o)
 			}
@@ -41,26 +42,26 @@ func BenchmarkPlan(b *testing.B) {
 	}
 }
 
-// These take whatever they are told, at no cost.
+// These accept everything and do nothing.
 type (
-	anything struct{}
-	anyName  struct{}
-	anyPort  struct{ fwd.Ports }
+	noAliases struct{}
+	noNames   struct{}
+	noPorts   struct{ fwd.Ports }
 )
 
-func (anything) Set(context.Context, []netip.Addr) error { return nil }
+func (noAliases) Set(context.Context, []netip.Addr) error { return nil }
 
-func (anyName) Changed() <-chan struct{} { return nil }
+func (noNames) Changed() <-chan struct{} { return nil }
 
-func (anyName) Set(context.Context, map[netip.Addr][]string) (map[string]error, error) {
+func (noNames) Set(context.Context, map[netip.Addr][]string) (map[string]error, error) {
 	return nil, nil
 }
 
-func (anyPort) How() string { return "any" }
+func (noPorts) How() string { return "none" }
 
-func (anyPort) Set(context.Context, []netip.AddrPort) map[netip.AddrPort]error { return nil }
+func (noPorts) Set(context.Context, []netip.AddrPort) map[netip.AddrPort]error { return nil }
 
-// What it costs to follow a change of one Service among many, to the host.
+// BenchmarkChange measures planning and applying a change of one Service.
 func BenchmarkChange(b *testing.B) {
 	for _, n := range []int{100, 1000, 10000} {
 		b.Run(strconv.Itoa(n), func(b *testing.B) {
@@ -70,9 +71,9 @@ func BenchmarkChange(b *testing.B) {
 				b.Fatal(err)
 			}
 			step := fwd.ApplyForTest(b, &fwd.Engine{
-				Options: options, Addresses: addresses, Aliases: anything{}, Names: anyName{}, Ports: anyPort{}, Log: log,
+				Options: options, Addresses: addresses, Aliases: noAliases{}, Names: noNames{}, Ports: noPorts{}, Log: log,
 			})
-			s := many(n)
+			s := manyServices(n)
 			step(s)
 			for i := 0; b.Loop(); i++ {
 				s.Services[i%n].Ports[0].Number ^= 1

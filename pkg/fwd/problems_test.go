@@ -16,16 +16,16 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
-// logged has the engine's log kept, but for what is for -v alone.
-func logged(e *fwd.Engine) *test.Hook {
+// recordLog makes the engine log to the returned hook, at the default level.
+func recordLog(e *fwd.Engine) *test.Hook {
 	log, lines := test.NewNullLogger()
 	log.SetLevel(logrus.InfoLevel)
 	e.Log = log
 	return lines
 }
 
-// with counts the lines that contain a text.
-func with(lines *test.Hook, text string) int {
+// countLines returns how many lines contain a text.
+func countLines(lines *test.Hook, text string) int {
 	n := 0
 	for _, entry := range lines.AllEntries() {
 		if strings.Contains(entry.Message, text) {
@@ -39,127 +39,127 @@ func (b *bubble) problems() string {
 	return strings.Join(b.engine.Status().Hosts[0].Problems, "; ")
 }
 
-const closed = "port 80: nothing listens on port 8080 of pod ns/a; if its process listens on the pod's address only, " +
-	"it can't be reached: let it listen on 0.0.0.0 or 127.0.0.1"
+const closedPort = "port 80: nothing listens on port 8080 of pod ns/a; " +
+	"a process that listens only on the pod's IP address isn't reachable, use 0.0.0.0 or 127.0.0.1"
 
-// What keeps connections from a process is in the Status and, once, in the log,
-// however many they are; it is gone with the first that works.
-func TestProblemComesOnceAndGoes(t *testing.T) {
+// The reason of failed connections is in the Status and, once, in the log, however
+// many there are. The first connection that succeeds resolves it.
+func TestProblemIsLoggedOnceAndResolved(t *testing.T) {
 	var up atomic.Bool
 	var lines *test.Hook
-	inBubble(t, service("web", "a"), map[string]behaviour{"a": listening(&up, "a")}, func(e *fwd.Engine) { lines = logged(e) }, func(b *bubble) {
+	inBubble(t, service("web", "a"), map[string]behaviour{"a": listening(&up, "a")}, func(e *fwd.Engine) { lines = recordLog(e) }, func(b *bubble) {
 		for range 1000 {
 			b.wantReset(0)
 		}
-		b.after(time.Second)
-		if got := b.problems(); got != closed {
-			t.Errorf("the problems are %q", got)
+		b.sleep(time.Second)
+		if got := b.problems(); got != closedPort {
+			t.Errorf("got problems %q, want %q", got, closedPort)
 		}
-		if n := with(lines, "nothing listens"); n != 1 {
-			t.Errorf("the log says so %d times", n)
+		if n := countLines(lines, "nothing listens"); n != 1 {
+			t.Errorf("logged %d times, want 1", n)
 		}
 		up.Store(true)
 		b.wantAnswer("xa")
-		b.after(time.Second)
+		b.sleep(time.Second)
 		if got := b.problems(); got != "" {
-			t.Errorf("after one has worked, the problems are %q", got)
+			t.Errorf("after a success: got problems %q, want none", got)
 		}
-		if n := len(lines.AllEntries()); n != 4 { // it came, ready, the problem, without it
-			t.Errorf("%d lines in the log", n)
+		if n := len(lines.AllEntries()); n != 4 { // added, ready, changed with the problem, changed without it
+			t.Errorf("got %d log lines, want 4", n)
 		}
 	})
 }
 
-// Pods that fail each in its own words aren't news each time.
-func TestProblemOfManyPods(t *testing.T) {
+// Pods that fail with different errors don't change the problem each time.
+func TestProblemOfManyPodsIsStable(t *testing.T) {
 	n := 0
-	words := func(int) (func(*memory), error) {
+	fail := func(int) (func(*memConn), error) {
 		n++
-		return nil, &fwd.UnreachedError{Why: fwd.PortClosed, Err: fmt.Errorf("from port %d", n)}
+		return nil, &fwd.UnreachedError{Reason: fwd.PortClosed, Err: fmt.Errorf("from port %d", n)}
 	}
 	var lines *test.Hook
-	inBubble(t, service("web", "a", "b"), map[string]behaviour{"a": words, "b": words}, func(e *fwd.Engine) { lines = logged(e) }, func(b *bubble) {
+	inBubble(t, service("web", "a", "b"), map[string]behaviour{"a": fail, "b": fail}, func(e *fwd.Engine) { lines = recordLog(e) }, func(b *bubble) {
 		for range 20 {
 			b.wantReset(0)
-			b.after(time.Second)
+			b.sleep(time.Second)
 		}
-		if n := with(lines, "nothing listens"); n != 1 {
-			t.Errorf("the log says so %d times", n)
+		if n := countLines(lines, "nothing listens"); n != 1 {
+			t.Errorf("logged %d times, want 1", n)
 		}
 		if !strings.Contains(b.problems(), "nothing listens") {
-			t.Errorf("the problems are %q", b.problems())
+			t.Errorf("got problems %q, want one about a closed port", b.problems())
 		}
 		b.set(service("web", "c"))
 		if got := b.problems(); got != "" {
-			t.Errorf("of pods that are no more, the problems say %q", got)
+			t.Errorf("got problems %q of removed pods, want none", got)
 		}
 	})
 }
 
-// What is denied is denied for all ports of the service, and said once.
-func TestProblemOfRights(t *testing.T) {
-	denied := func(int) (func(*memory), error) {
-		return nil, &fwd.UnreachedError{Why: fwd.Denied, Err: errors.New("may not create pods/portforward in namespace ns of context c")}
+// A denied request concerns all ports of the service, and is logged once.
+func TestProblemOfDeniedRequest(t *testing.T) {
+	denied := func(int) (func(*memConn), error) {
+		return nil, &fwd.UnreachedError{Reason: fwd.Denied, Err: errors.New("may not create pods/portforward in namespace ns of context c")}
 	}
 	svc := service("web", "a")
 	svc.Ports = append(svc.Ports, plan.ServicePort{Name: "other", Protocol: "TCP", Number: 81})
 	svc.Endpoints[0].Ports["other"] = 8081
 	var lines *test.Hook
-	inBubble(t, svc, map[string]behaviour{"a": denied}, func(e *fwd.Engine) { lines = logged(e) }, func(b *bubble) {
+	inBubble(t, svc, map[string]behaviour{"a": denied}, func(e *fwd.Engine) { lines = recordLog(e) }, func(b *bubble) {
 		for port := range 2 {
 			client := b.connectTo(port)
-			if _, _, err := b.hear(client, "x"); err == nil {
-				t.Error("it is answered")
+			if _, _, err := b.exchange(client, "x"); err == nil {
+				t.Error("got an answer, want an error")
 			}
-			b.after(time.Second)
+			b.sleep(time.Second)
 		}
 		if got := b.problems(); got != "may not create pods/portforward in namespace ns of context c" {
-			t.Errorf("the problems are %q", got)
+			t.Errorf("got problems %q", got)
 		}
-		if n := with(lines, "may not create"); n != 1 {
-			t.Errorf("the log says so %d times", n)
+		if n := countLines(lines, "may not create"); n != 1 {
+			t.Errorf("logged %d times, want 1", n)
 		}
 	})
 }
 
-// Faults that are no process's: a server that is no API server, say.
-func TestProblemOfADial(t *testing.T) {
-	html := func(int) (func(*memory), error) {
+// An error of a dial, e.g. from a server that isn't an API server, is a problem.
+func TestProblemOfDial(t *testing.T) {
+	html := func(int) (func(*memConn), error) {
 		return nil, errors.New("the API server answers with\n<html>")
 	}
 	inBubble(t, service("web", "a"), map[string]behaviour{"a": html}, nil, func(b *bubble) {
 		b.wantReset(0)
-		b.after(time.Second)
+		b.sleep(time.Second)
 		if got := b.problems(); got != "port 80: pod ns/a: the API server answers with <html>" {
-			t.Errorf("the problems are %q", got)
+			t.Errorf("got problems %q", got)
 		}
 	})
 }
 
-// A host that no connection gets through to, as far as is known, is said to be barred;
-// not one some of whose pods, or ports, work.
-func TestBarred(t *testing.T) {
+// A host is unreachable if the last connections to all its pods, on all its ports,
+// failed.
+func TestUnreachable(t *testing.T) {
 	var up atomic.Bool
-	html := func(int) (func(*memory), error) { return nil, errors.New("<html>") }
+	html := func(int) (func(*memConn), error) { return nil, errors.New("<html>") }
 	twoPorts := service("web", "a")
 	twoPorts.Ports = append(twoPorts.Ports, plan.ServicePort{Name: "other", Protocol: "TCP", Number: 81})
 	twoPorts.Endpoints[0].Ports["other"] = 8081
-	headless := service("web", "a") // answers on 80 and on 8080, and both lead there
+	headless := service("web", "a") // ports 80 and 8080 have the same target
 	headless.Headless = true
-	again := service("web", "a")
-	again.Endpoints = slices.Clone(again.Endpoints)
-	again.Endpoints[0].Ready = false
-	barred := func(b *bubble, what string, want bool) {
+	notReady := service("web", "a")
+	notReady.Endpoints = slices.Clone(notReady.Endpoints)
+	notReady.Endpoints[0].Ready = false
+	wantUnreachable := func(b *bubble, when string, want bool) {
 		b.Helper()
-		b.after(time.Second)
-		if web := b.engine.Status().Hosts[0]; web.Barred != want {
-			b.Errorf("%s: that it is barred is %v; problems %q", what, web.Barred, web.Problems)
+		b.sleep(time.Second)
+		if web := b.engine.Status().Hosts[0]; web.Unreachable != want {
+			b.Errorf("%s: got unreachable %t, want %t; problems %q", when, web.Unreachable, want, web.Problems)
 		}
 	}
 	fail := func(b *bubble, port int) {
 		b.Helper()
-		if _, _, err := b.hear(b.connectTo(port), "x"); err == nil {
-			b.Error("it is answered")
+		if _, _, err := b.exchange(b.connectTo(port), "x"); err == nil {
+			b.Error("got an answer, want an error")
 		}
 	}
 	for name, c := range map[string]struct {
@@ -168,103 +168,103 @@ func TestBarred(t *testing.T) {
 		test func(b *bubble)
 	}{
 		"one pod": {service("web", "a"), map[string]behaviour{"a": listening(&up, "a")}, func(b *bubble) {
-			barred(b, "at first", false)
+			wantUnreachable(b, "initially", false)
 			fail(b, 0)
-			barred(b, "it refuses", true)
+			wantUnreachable(b, "a refuses", true)
 			b.set(service("web", "a", "b"))
-			barred(b, "another pod comes", false)
+			wantUnreachable(b, "b added", false)
 			b.set(service("web", "a"))
-			barred(b, "and goes", true)
+			wantUnreachable(b, "b removed", true)
 			up.Store(true)
 			b.wantAnswer("xa")
-			barred(b, "it answers", false)
+			wantUnreachable(b, "a answers", false)
 		}},
-		"a pod becomes ready anew": {service("web", "a"), map[string]behaviour{"a": refuses(fwd.PortClosed)}, func(b *bubble) {
+		"a pod becomes ready again": {service("web", "a"), map[string]behaviour{"a": failsRead(fwd.PortClosed)}, func(b *bubble) {
 			fail(b, 0)
-			barred(b, "it refuses", true)
-			b.set(again)
+			wantUnreachable(b, "a refuses", true)
+			b.set(notReady)
 			b.set(service("web", "a"))
-			barred(b, "nobody knows", false)
+			wantUnreachable(b, "a is ready again", false)
 			if got := b.problems(); got != "" {
-				b.Errorf("the problems are %q", got)
+				b.Errorf("got problems %q, want none", got)
 			}
 		}},
-		"one pod of two": {service("web", "a", "b"), map[string]behaviour{"a": html, "b": speaks("b")}, func(b *bubble) {
+		"one pod of two": {service("web", "a", "b"), map[string]behaviour{"a": html, "b": writes("b")}, func(b *bubble) {
 			fail(b, 0)
-			barred(b, "a fails", false)
+			wantUnreachable(b, "a fails", false)
 			b.wantAnswer("b")
-			barred(b, "b works", false)
+			wantUnreachable(b, "b works", false)
 		}},
 		"both pods of two": {service("web", "a", "b"), map[string]behaviour{"a": html, "b": html}, func(b *bubble) {
 			fail(b, 0)
-			barred(b, "a fails", false)
+			wantUnreachable(b, "a fails", false)
 			fail(b, 0)
-			barred(b, "b fails", true)
+			wantUnreachable(b, "b fails", true)
 		}},
-		"both pods at once": {service("web", "a", "b"), map[string]behaviour{"a": refuses(fwd.PortClosed), "b": fails(fwd.PodGone)}, func(b *bubble) {
+		"both pods at once": {service("web", "a", "b"), map[string]behaviour{"a": failsRead(fwd.PortClosed), "b": failsDial(fwd.PodGone)}, func(b *bubble) {
 			fail(b, 0)
-			barred(b, "they fail", true)
+			wantUnreachable(b, "both fail", true)
 		}},
-		"one port of two": {twoPorts, map[string]behaviour{"a": refuses(fwd.PortClosed)}, func(b *bubble) {
+		"one port of two": {twoPorts, map[string]behaviour{"a": failsRead(fwd.PortClosed)}, func(b *bubble) {
 			fail(b, 0)
-			barred(b, "80 fails", false)
+			wantUnreachable(b, "80 fails", false)
 			fail(b, 1)
-			barred(b, "81 fails too", true)
+			wantUnreachable(b, "81 fails, too", true)
 		}},
-		"denied, of two ports": {twoPorts, map[string]behaviour{"a": fails(fwd.Denied)}, func(b *bubble) {
+		"denied, of two ports": {twoPorts, map[string]behaviour{"a": failsDial(fwd.Denied)}, func(b *bubble) {
 			fail(b, 0)
-			barred(b, "80 fails", true)
-			b.fleet.become("a", speaks("a"))
-			if _, _, err := b.hear(b.connectTo(1), "x"); err != nil {
+			wantUnreachable(b, "80 fails", true)
+			b.fleet.setBehaviour("a", writes("a"))
+			if _, _, err := b.exchange(b.connectTo(1), "x"); err != nil {
 				b.Error(err)
 			}
-			barred(b, "81 works", false)
+			wantUnreachable(b, "81 works", false)
 			if got := b.problems(); got != "" {
-				b.Errorf("the problems are %q", got)
+				b.Errorf("got problems %q, want none", got)
 			}
 		}},
-		"headless": {headless, map[string]behaviour{"a": refuses(fwd.PortClosed)}, func(b *bubble) {
+		"headless": {headless, map[string]behaviour{"a": failsRead(fwd.PortClosed)}, func(b *bubble) {
 			fail(b, 0)
-			barred(b, "80 fails", true)
+			wantUnreachable(b, "80 fails", true)
 		}},
 	} {
 		t.Run(name, func(t *testing.T) { inBubble(t, c.svc, c.pods, nil, c.test) })
 	}
 }
 
-// What is no host's fault is logged now and then, and is no problem of it.
-func TestProblemOfTheCluster(t *testing.T) {
+// Failures that aren't a problem of the host are logged, at most once per interval.
+func TestFailuresAreLoggedOncePerInterval(t *testing.T) {
 	for name, c := range map[string]struct {
 		svc  plan.Service
 		pod  behaviour
 		line string
 	}{
-		"it is away":   {service("web", "a"), fails(fwd.ClusterAway), "unreached"},
-		"no pod":       {service("web"), nil, "no pod is ready"},
-		"it broke off": {service("web", "a"), answers(func(pod *memory) { pod.breakOff(errors.New("it broke")) }), "it broke"},
+		"cluster unreachable": {service("web", "a"), failsDial(fwd.ClusterUnreachable), "unreached"},
+		"no pod":              {service("web"), nil, "no pod is ready"},
+		"connection lost":     {service("web", "a"), answers(func(pod *memConn) { pod.breakOff(errors.New("broken pipe")) }), "broken pipe"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var lines *test.Hook
 			prepare := func(e *fwd.Engine) {
-				lines = logged(e)
-				e.Hold = 0
+				lines = recordLog(e)
+				e.HoldTimeout = 0
 			}
 			inBubble(t, c.svc, map[string]behaviour{"a": c.pod}, prepare, func(b *bubble) {
 				for range 1000 {
 					b.wantReset(0)
 				}
-				b.after(time.Second)
+				b.sleep(time.Second)
 				if got := b.problems(); got != "" {
-					t.Errorf("the problems are %q", got)
+					t.Errorf("got problems %q", got)
 				}
-				if n := with(lines, c.line); n != 1 {
-					t.Errorf("the log says so %d times", n)
+				if n := countLines(lines, c.line); n != 1 {
+					t.Errorf("logged %d times, want 1", n)
 				}
-				b.after(time.Hour)
+				b.sleep(time.Hour)
 				b.wantReset(0)
-				b.after(time.Second)
-				if n := with(lines, c.line); n != 2 {
-					t.Errorf("an hour later the log has said so %d times", n)
+				b.sleep(time.Second)
+				if n := countLines(lines, c.line); n != 2 {
+					t.Errorf("an hour later: logged %d times, want 2", n)
 				}
 			})
 		})

@@ -11,8 +11,8 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
-// report logs a line for each host that came, changed or went between two
-// statuses, both sorted by ID, and for each problem of a cluster that did.
+// report logs the difference between two statuses: a line for each host that was
+// added, changed or removed, and for each new or resolved problem of a cluster.
 func report(log logrus.FieldLogger, before, after Status) {
 	reportClusters(log, before.Clusters, after.Clusters)
 	old := make(map[plan.HostID]HostStatus, len(before.Hosts))
@@ -23,40 +23,43 @@ func report(log logrus.FieldLogger, before, after Status) {
 	for _, h := range after.Hosts {
 		prev, known := old[h.ID]
 		delete(old, h.ID)
-		l := describe(h, after.Clusters)
-		l.problems, l.limits = without(h.Problems, prev.Problems), without(h.Limits, prev.Limits)
+		l := line{
+			mark: '~', columns: columns(h, after.Clusters),
+			problems: without(h.Problems, prev.Problems), limits: without(h.Limits, prev.Limits),
+		}
 		if !known {
 			l.mark = '+'
 		}
-		if !known || len(l.problems)+len(l.limits)+len(without(prev.Problems, h.Problems)) > 0 || !slices.Equal(l.columns, describe(prev, before.Clusters).columns) {
+		if !known || len(l.problems)+len(l.limits)+len(without(prev.Problems, h.Problems)) > 0 || !slices.Equal(l.columns, columns(prev, before.Clusters)) {
 			lines = append(lines, l)
 		}
 	}
 	logLines(log, lines)
 	for _, h := range before.Hosts {
-		if _, gone := old[h.ID]; gone {
+		if _, removed := old[h.ID]; removed {
 			log.Infof("- %s", h.ID.DisplayName(before.Clusters))
 		}
 	}
 }
 
-// line is what is said of a host that came or changed.
+// line is the log line of a host that was added or changed.
 type line struct {
-	mark    byte     // + came, ~ changed
-	columns []string // what it is called, where it is, and how many pods can answer
+	mark    byte     // + added, ~ changed
+	columns []string // its name, address and number of ready pods
 
-	problems, limits []string // those that are new
+	problems, limits []string // new ones
 }
 
-// maxColumn bounds how wide lines make a column for each other.
-const maxColumn = 40
+// maxColumnWidth is the width of a column beyond which a text doesn't widen the
+// column for the other lines.
+const maxColumnWidth = 40
 
-// logLines logs lines, with their columns below each other.
+// logLines logs lines with aligned columns.
 func logLines(log logrus.FieldLogger, lines []line) {
 	var widths [3]int
 	for _, l := range lines {
 		for i, text := range l.columns {
-			if len(text) <= maxColumn {
+			if len(text) <= maxColumnWidth {
 				widths[i] = max(widths[i], len(text))
 			}
 		}
@@ -81,40 +84,40 @@ func logLines(log logrus.FieldLogger, lines []line) {
 }
 
 func reportClusters(log logrus.FieldLogger, before, after []plan.Cluster) {
-	old, now := problems(before), problems(after)
-	for _, text := range without(now, old) {
+	old, current := clusterProblems(before), clusterProblems(after)
+	for _, text := range without(current, old) {
 		log.Warn(text)
 	}
-	for _, text := range without(old, now) {
-		log.Infof("no longer so: %s", text)
+	for _, text := range without(old, current) {
+		log.Infof("resolved: %s", text)
 	}
 }
 
-// without returns the texts that aren't among others.
-func without(texts, others []string) (rest []string) {
+// without returns the texts that are not in excluded.
+func without(texts, excluded []string) (rest []string) {
 	for _, text := range texts {
-		if !slices.Contains(others, text) {
+		if !slices.Contains(excluded, text) {
 			rest = append(rest, text)
 		}
 	}
 	return rest
 }
 
-func problems(clusters []plan.Cluster) (all []string) {
+func clusterProblems(clusters []plan.Cluster) (all []string) {
 	for _, c := range clusters {
 		all = append(all, c.Problems...)
 	}
 	return all
 }
 
-// describe returns the line of a host that is known and has nothing new that is wrong.
-func describe(h HostStatus, clusters []plan.Cluster) line {
-	columns := []string{h.ID.DisplayName(clusters)}
+// columns returns the columns of a host's line.
+func columns(h HostStatus, clusters []plan.Cluster) []string {
+	name := h.ID.DisplayName(clusters)
 	switch {
 	case h.Local:
-		columns = append(columns, "runs on this machine")
+		return []string{name, "runs on this machine"}
 	case h.AliasOf != (plan.HostID{}):
-		columns = append(columns, "alias of "+h.AliasOf.DisplayName(clusters))
+		return []string{name, "alias of " + h.AliasOf.DisplayName(clusters)}
 	case h.Address.IsValid():
 		where := h.Address.String()
 		var ports []string
@@ -126,14 +129,14 @@ func describe(h HostStatus, clusters []plan.Cluster) line {
 		if len(ports) > 0 {
 			where += ":" + strings.Join(ports, ",")
 		}
-		columns = append(columns, where, pods(h))
+		return []string{name, where, readiness(h)}
 	case len(h.Limits) > 0 && len(h.Problems) == 0:
-		columns = append(columns, "skipped")
+		return []string{name, "skipped"}
 	}
-	return line{mark: '~', columns: columns}
+	return []string{name}
 }
 
-func pods(h HostStatus) string {
+func readiness(h HostStatus) string {
 	switch {
 	case h.Pods == 0:
 		return "no pods"

@@ -11,18 +11,18 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
-// What is said of services that come and change together stands in columns, as wide as
-// they need; one that has a problem says so behind them.
-func TestReportHasColumns(t *testing.T) {
+// Lines about services that are added or changed together have aligned columns,
+// with problems after them.
+func TestReportAlignsColumns(t *testing.T) {
 	addresses, err := loopback.NewPool([]netip.Prefix{loopback.DefaultPrefix}, "me", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	engine := &fwd.Engine{Options: options, Addresses: addresses, Aliases: anything{}, Names: anyName{}, Ports: anyPort{}}
-	lines := logged(engine)
+	engine := &fwd.Engine{Options: options, Addresses: addresses, Aliases: noAliases{}, Names: noNames{}, Ports: noPorts{}}
+	lines := recordLog(engine)
 	apply := fwd.ApplyForTest(t, engine)
-	address := regexp.MustCompile(`127\.[0-9.]+:80 *`) // as wide as the hash has it
-	said := func() (texts []string) {
+	address := regexp.MustCompile(`127\.[0-9.]+:80 *`) // its length depends on a hash
+	logged := func() (texts []string) {
 		for _, entry := range lines.AllEntries() {
 			texts = append(texts, address.ReplaceAllString(entry.Message, "AT "))
 		}
@@ -38,11 +38,11 @@ func TestReportHasColumns(t *testing.T) {
 		"+ outside.ns          skipped; ExternalName example.com is outside the cluster",
 		"+ web-with-a-name.ns  AT no pods",
 	}
-	if got := said(); !slices.Equal(got, want) {
-		t.Errorf("it says\n%q\nwant\n%q", got, want)
+	if got := logged(); !slices.Equal(got, want) {
+		t.Errorf("got log\n%q\nwant\n%q", got, want)
 	}
 	apply(plan.Snapshot{Services: []plan.Service{service("db", "a"), service("web-with-a-name")}})
-	if got, want := said(), []string{"~ db.ns  AT 1/1 ready", "- outside.ns"}; !slices.Equal(got, want) {
-		t.Errorf("it says\n%q\nwant\n%q", got, want)
+	if got, want := logged(), []string{"~ db.ns  AT 1/1 ready", "- outside.ns"}; !slices.Equal(got, want) {
+		t.Errorf("got log\n%q\nwant\n%q", got, want)
 	}
 }

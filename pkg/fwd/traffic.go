@@ -6,30 +6,29 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
-// Traffic is what the connections to a host have come to so far.
+// Traffic counts the connections to a host and their bytes.
 type Traffic struct {
-	Open  int    // connections, now
-	Total uint64 // connections, those that are open too
-	Up    uint64 // bytes that clients have said
-	Down  uint64 // bytes that pods have said
+	Open      int    // connections that are open now
+	Total     uint64 // connections so far, including open ones
+	BytesUp   uint64 // bytes from clients
+	BytesDown uint64 // bytes from pods
 }
 
-// add adds what other has.
 func (t *Traffic) add(other Traffic) {
 	t.Open += other.Open
 	t.Total += other.Total
-	t.Up += other.Up
-	t.Down += other.Down
+	t.BytesUp += other.BytesUp
+	t.BytesDown += other.BytesDown
 }
 
 // counter counts the connections to a host.
 type counter struct {
 	mu    sync.Mutex
 	open  map[*connection]struct{}
-	ended Traffic
+	ended Traffic // of connections that are no longer open
 }
 
-// begin counts a connection, until end is called with it.
+// begin counts a connection as open until end is called with it.
 func (c *counter) begin(conn *connection) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -47,7 +46,7 @@ func (c *counter) end(conn *connection) {
 	c.ended.add(conn.bytes())
 }
 
-// traffic returns what there was so far.
+// traffic returns the traffic so far.
 func (c *counter) traffic() Traffic {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -60,27 +59,23 @@ func (c *counter) traffic() Traffic {
 	return all
 }
 
-// bytes returns what has gone over the connection so far.
+// bytes returns the bytes of the connection so far.
 func (c *connection) bytes() Traffic {
-	t := Traffic{Up: c.up.heard.Load()}
-	if stream := c.answering.Load(); stream != nil {
+	t := Traffic{BytesUp: c.upload.bytesIn.Load()}
+	if stream := c.stream.Load(); stream != nil {
 		n, _ := (*stream).Received()
-		t.Down = uint64(max(n, 0))
+		t.BytesDown = uint64(max(n, 0))
 	}
 	return t
 }
 
-// Traffic returns what connections have come to so far, by the host that they were
-// made to: since it has last come. Anyone may call it at any time.
+// Traffic returns the traffic of each host since the host last appeared. Any
+// goroutine may call it at any time.
 func (e *Engine) Traffic() map[plan.HostID]Traffic {
 	all := make(map[plan.HostID]Traffic)
-	now := e.table.load()
-	if now == nil {
-		return all
-	}
-	for _, r := range now.routes {
-		if _, counted := all[r.host]; !counted { // by another of its ports
-			all[r.host] = r.common.counter.traffic()
+	for _, r := range e.table.load() {
+		if _, counted := all[r.host]; !counted { // with another of its ports
+			all[r.host] = r.hostState.counter.traffic()
 		}
 	}
 	return all

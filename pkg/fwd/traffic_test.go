@@ -16,166 +16,166 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
-// noted is a Meter that notes what it is told.
-type noted struct {
-	mu   sync.Mutex
-	told []string
+// recordingMeter is a Meter that records its calls.
+type recordingMeter struct {
+	mu    sync.Mutex
+	calls []string
 }
 
-func (n *noted) note(format string, args ...any) {
+func (n *recordingMeter) record(format string, args ...any) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.told = append(n.told, fmt.Sprintf(format, args...))
+	n.calls = append(n.calls, fmt.Sprintf(format, args...))
 }
 
-func (n *noted) Dialed(took time.Duration, err error) { n.note("dialed %v %v", took, err) }
-func (n *noted) Answered(took time.Duration)          { n.note("answered %v", took) }
-func (n *noted) Retried()                             { n.note("retried") }
-func (n *noted) Held(took time.Duration)              { n.note("held %v", took) }
-func (n *noted) Failed(kind fwd.Fault)                { n.note("failed %s", kind) }
+func (n *recordingMeter) Dialed(took time.Duration, err error) { n.record("dialed %v %v", took, err) }
+func (n *recordingMeter) FirstByte(took time.Duration)         { n.record("first byte %v", took) }
+func (n *recordingMeter) Retried()                             { n.record("retried") }
+func (n *recordingMeter) Held(took time.Duration)              { n.record("held %v", took) }
+func (n *recordingMeter) Failed(kind fwd.FailureKind)          { n.record("failed %s", kind) }
 
-func (n *noted) String() string {
+func (n *recordingMeter) String() string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return strings.Join(n.told, ", ")
+	return strings.Join(n.calls, ", ")
 }
 
 func (b *bubble) traffic() fwd.Traffic {
 	b.Helper()
 	all := b.engine.Traffic()
 	if hosts := slices.Collect(maps.Keys(all)); len(hosts) != 1 {
-		b.Fatalf("there is traffic of %v", hosts)
+		b.Fatalf("got traffic of hosts %v, want one host", hosts)
 	}
 	return all[b.engine.Status().Hosts[0].ID]
 }
 
-// What goes over a connection counts while it is open, and after its end, once.
+// The bytes of a connection count once, while it is open and after its end.
 func TestTraffic(t *testing.T) {
 	inBubble(t, service("web", "a"), map[string]behaviour{"a": echoes()}, nil, func(b *bubble) {
 		if got := b.traffic(); got != (fwd.Traffic{}) {
-			t.Errorf("at first there is %+v", got)
+			t.Errorf("initially: got %+v, want none", got)
 		}
 		client := b.connect()
-		for _, said := range []string{"four", "fifth"} {
-			_, _ = io.WriteString(client, said)
-			if _, err := io.ReadFull(client, make([]byte, len(said))); err != nil {
+		for _, text := range []string{"four", "fifth"} {
+			_, _ = io.WriteString(client, text)
+			if _, err := io.ReadFull(client, make([]byte, len(text))); err != nil {
 				t.Fatal(err)
 			}
 		}
 		synctest.Wait()
-		if got, want := b.traffic(), (fwd.Traffic{Open: 1, Total: 1, Up: 9, Down: 9}); got != want {
-			t.Errorf("there is %+v, want %+v", got, want)
+		if got, want := b.traffic(), (fwd.Traffic{Open: 1, Total: 1, BytesUp: 9, BytesDown: 9}); got != want {
+			t.Errorf("got %+v, want %+v", got, want)
 		}
 		_ = client.Close()
-		b.after(time.Minute)
-		b.set(service("web", "a", "b")) // it outlives a plan
-		if got, want := b.traffic(), (fwd.Traffic{Total: 1, Up: 9, Down: 9}); got != want {
-			t.Errorf("then there is %+v, want %+v", got, want)
+		b.sleep(time.Minute)
+		b.set(service("web", "a", "b")) // a new plan
+		if got, want := b.traffic(), (fwd.Traffic{Total: 1, BytesUp: 9, BytesDown: 9}); got != want {
+			t.Errorf("after a new plan: got %+v, want %+v", got, want)
 		}
 	})
 }
 
 func TestMeter(t *testing.T) {
-	told := &noted{}
-	meter := func(e *fwd.Engine) { e.Meter = told }
-	inBubble(t, service("web", "a", "b"), map[string]behaviour{"a": fails(fwd.PodGone), "b": speaks("b")}, meter, func(b *bubble) {
+	meter := &recordingMeter{}
+	prepare := func(e *fwd.Engine) { e.Meter = meter }
+	inBubble(t, service("web", "a", "b"), map[string]behaviour{"a": failsDial(fwd.PodGone), "b": writes("b")}, prepare, func(b *bubble) {
 		b.wantAnswer("b")
 		empty := service("web")
 		b.set(empty)
 		b.wantReset(10 * time.Second)
 		held := b.connect()
-		b.after(2 * time.Second)
+		b.sleep(2 * time.Second)
 		svc := service("web", "b")
 		b.set(svc)
 		_, _ = io.ReadAll(held)
 		b.set(svc, service("other", "b"))
 	})
-	if got, want := told.String(), "dialed 0s unreached, retried, dialed 0s <nil>, answered 0s, "+
-		"held 10s, failed no_pod, dialed 0s <nil>, held 2.05s, answered 2.05s"; got != want {
-		t.Errorf("it was told\n%s, want\n%s", got, want)
+	if got, want := meter.String(), "dialed 0s unreached, retried, dialed 0s <nil>, first byte 0s, "+
+		"held 10s, failed no_pod, dialed 0s <nil>, held 2.05s, first byte 2.05s"; got != want {
+		t.Errorf("got\n%s, want\n%s", got, want)
 	}
 }
 
-// patient is a Dialer that dials as long as it may.
-type patient struct{}
+// slowDialer is a Dialer that blocks until ctx ends.
+type slowDialer struct{}
 
-func (patient) Dial(ctx context.Context, _ plan.PodRef, _ uint16) (fwd.Stream, error) {
+func (slowDialer) Dial(ctx context.Context, _ plan.PodRef, _ uint16) (fwd.Stream, error) {
 	<-ctx.Done()
 	return nil, ctx.Err()
 }
 
-// What didn't happen isn't told of.
-func TestMeterOfWhatIsNot(t *testing.T) {
+// The Meter isn't called for retries, first bytes and dials that didn't happen.
+func TestMeterIsNotCalled(t *testing.T) {
 	for name, c := range map[string]struct {
 		pod    behaviour
-		dialer fwd.Dialer // in place of the pod
+		dialer fwd.Dialer // instead of the pod
 		ask    func(*bubble)
 		want   string
 	}{
-		"a second try": {fails(fwd.PortClosed), nil, func(b *bubble) {
+		"no retry": {failsDial(fwd.PortClosed), nil, func(b *bubble) {
 			b.wantReset(0)
-			b.after(0)
+			b.sleep(0)
 		}, "dialed 0s unreached, failed port_closed"},
-		"a first byte": {answers(func(*memory) {}), nil, func(b *bubble) { b.wantAnswer("") }, "dialed 0s <nil>"},
-		"a failed dial": {nil, patient{}, func(b *bubble) {
+		"no first byte": {answers(func(*memConn) {}), nil, func(b *bubble) { b.wantAnswer("") }, "dialed 0s <nil>"},
+		"canceled dial": {nil, slowDialer{}, func(b *bubble) {
 			client := b.connect()
-			b.after(time.Second)
+			b.sleep(time.Second)
 			_ = client.Close()
-			b.after(time.Minute)
+			b.sleep(time.Minute)
 		}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			told := &noted{}
+			meter := &recordingMeter{}
 			inBubble(t, service("web", "a"), map[string]behaviour{"a": c.pod}, func(e *fwd.Engine) {
-				e.Meter = told
+				e.Meter = meter
 				if c.dialer != nil {
 					e.Dialer = c.dialer
 				}
 			}, c.ask)
-			if got := told.String(); got != c.want {
-				t.Errorf("it was told\n%s, want\n%s", got, c.want)
+			if got := meter.String(); got != c.want {
+				t.Errorf("got\n%s, want\n%s", got, c.want)
 			}
 		})
 	}
 }
 
-// A port that goes takes nothing of what its service has come to with it.
-func TestTrafficOutlivesAPort(t *testing.T) {
+// The traffic of a service is kept when one of its ports is removed.
+func TestTrafficSurvivesRemovedPort(t *testing.T) {
 	svc := service("web", "a")
 	svc.Ports = append(svc.Ports, plan.ServicePort{Name: "other", Protocol: "TCP", Number: 81})
 	svc.Endpoints[0].Ports["other"] = 8081
-	inBubble(t, svc, map[string]behaviour{"a": speaks("aa")}, nil, func(b *bubble) {
+	inBubble(t, svc, map[string]behaviour{"a": writes("aa")}, nil, func(b *bubble) {
 		for port := range 2 {
-			if _, _, err := b.hear(b.connectTo(port), "x"); err != nil {
+			if _, _, err := b.exchange(b.connectTo(port), "x"); err != nil {
 				t.Error(err)
 			}
 		}
-		b.after(time.Minute)
+		b.sleep(time.Minute)
 		for _, svc := range []plan.Service{service("web", "a"), svc} {
 			b.set(svc)
-			if got, want := b.traffic(), (fwd.Traffic{Total: 2, Up: 2, Down: 4}); got != want {
-				t.Errorf("with %d ports there is %+v, want %+v", len(svc.Ports), got, want)
+			if got, want := b.traffic(), (fwd.Traffic{Total: 2, BytesUp: 2, BytesDown: 4}); got != want {
+				t.Errorf("with %d ports: got %+v, want %+v", len(svc.Ports), got, want)
 			}
 		}
 	})
 }
 
-// Who waits for a change of the Status gets each.
+// Changed's channel is closed by each change of the Status, and by NotifyChanged.
 func TestChanged(t *testing.T) {
-	inBubble(t, service("web", "a"), named("a"), nil, func(b *bubble) {
+	inBubble(t, service("web", "a"), namedPods("a"), nil, func(b *bubble) {
 		changed := b.engine.Changed()
 		select {
 		case <-changed:
-			t.Error("it has changed by itself")
+			t.Error("the channel is closed without a change")
 		default:
 		}
 		b.set(service("web", "a", "b"))
 		<-changed
 		if pods := b.engine.Status().Hosts[0].Pods; pods != 2 {
-			t.Errorf("it has %d pods", pods)
+			t.Errorf("got %d pods, want 2", pods)
 		}
 		changed = b.engine.Changed()
-		b.engine.Announce()
+		b.engine.NotifyChanged()
 		<-changed
 	})
 }

@@ -9,82 +9,84 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/kubeshore/kubeshore/internal/wake"
 )
 
 const (
-	// keepSize is how much of what the client says is kept as long as it may
-	// have to be said again.
-	keepSize = 64 << 10
-	// keepAtFirst is what the first read may bring of that.
-	keepAtFirst = 4 << 10
-	// verdictTime is how long a stream that takes no more has to say how it
-	// ended.
-	verdictTime = 5 * time.Second
+	// replaySize is how many of the client's bytes are kept for a retry.
+	replaySize = 64 << 10
+	// initialReadSize is the size of the first read into the replay buffer.
+	initialReadSize = 4 << 10
+	// streamErrorTimeout is how long Read of a stream whose Write failed may take
+	// to return how the stream ended.
+	streamErrorTimeout = 5 * time.Second
 )
 
-// upload is the client's half of a connection: what the client says, to
-// whichever stream there is.
+// upload is the client's half of a connection. It copies from the client to the
+// current stream.
 //
-// Until a pod has answered, what was said is kept and said anew to each stream
-// that is attached. From then on nothing is kept, and bytes take the short way.
+// Until a pod has answered, the bytes are kept and sent again to each stream
+// that is attached. After that nothing is kept, and they are copied directly.
 type upload struct {
-	client   net.Conn
-	gone     func(net.Conn) bool // Engine.Gone
-	breakOff context.CancelCauseFunc
-	left     chan struct{} // closed when the client has gone; what it has said last is still on its way
-	over     chan struct{} // closed when the pod has ended the connection in good order
+	client       net.Conn
+	isClientGone func(net.Conn) bool // see Engine.ClientGone
+	abort        context.CancelCauseFunc
+	clientGone   chan struct{} // closed when the client has disconnected with bytes still on their way
+	podDone      chan struct{} // closed when the pod has ended the connection in an orderly way
 
-	heard atomic.Uint64 // how many bytes the client has said
+	bytesIn atomic.Uint64 // bytes read from the client
 
-	mu     sync.Mutex
-	moved  *sync.Cond // stream, final or closed are other than before
-	stream Stream     // where bytes go now; nil while there is none
-	kept   []byte     // what the client has said, as long as it is kept
-	final  bool       // no other stream will come: nothing is kept
-	fault  error      // of the final stream, if it is lost
-	fin    bool       // the client's end is to be passed on
-	finAt  time.Time  // when it was, to the stream that there is
-	closed bool
+	changed      wake.Broadcast // fires when stream, committed or closed change
+	mu           sync.Mutex
+	stream       Stream    // current stream; nil while there is none
+	replayBuffer []byte    // the client's bytes until committed
+	committed    bool      // there will be no other stream
+	writeErr     error     // of the last stream, if that was dropped
+	ended        bool      // the client's end is to be passed on
+	endSentAt    time.Time // when it was passed on to the current stream
+	closed       bool
 
-	// These are the uploader's own.
-	said   bool  // the client has said something
-	before int64 // how much had come from the pod when it last did
+	// Only used by the goroutine of run:
+	sentAny        bool  // the client has sent something
+	receivedBefore int64 // bytes received from the pod before the client's last bytes were sent
 }
 
-func newUpload(client net.Conn, gone func(net.Conn) bool, breakOff context.CancelCauseFunc) *upload {
-	u := &upload{client: client, gone: gone, breakOff: breakOff, left: make(chan struct{}), over: make(chan struct{})}
-	u.moved = sync.NewCond(&u.mu)
-	return u
-}
-
-// run passes on what the client says, and how it ends, until ctx ends or the
-// pod has ended the connection.
-func (u *upload) run(ctx context.Context) {
-	err := u.keep()
-	if err == nil {
-		err = u.pass()
+func newUpload(client net.Conn, isClientGone func(net.Conn) bool, abort context.CancelCauseFunc) *upload {
+	return &upload{
+		client: client, isClientGone: isClientGone, abort: abort,
+		clientGone: make(chan struct{}), podDone: make(chan struct{}),
 	}
-	if fault := err; !errors.Is(err, io.EOF) && !errors.Is(err, errClientGone) {
-		// The pod doesn't take it any more. How it ended, Read knows: perhaps
-		// with an answer and in good order.
-		late := time.AfterFunc(verdictTime, func() {
-			if !u.isOver() {
-				u.breakOff(fault)
+}
+
+// run copies the client's bytes and passes on its end, until ctx ends or the pod
+// has ended the connection.
+func (u *upload) run(ctx context.Context) {
+	err := u.copyReplayable()
+	if err == nil {
+		err = u.copyCommitted()
+	}
+	if writeErr := err; !errors.Is(err, io.EOF) && !errors.Is(err, errClientGone) {
+		// The pod no longer reads. The stream's Read returns how it ended, which
+		// may be in an orderly way, with a response.
+		timer := time.AfterFunc(streamErrorTimeout, func() {
+			if !u.isPodDone() {
+				u.abort(writeErr)
 			}
 		})
-		defer late.Stop()
+		defer timer.Stop()
 		err = u.discard()
 	}
 	switch {
-	case u.isOver():
+	case u.isPodDone():
 	case errors.Is(err, io.EOF):
 		u.end(ctx)
 	default:
-		u.breakOff(err)
+		u.abort(err)
 	}
 }
 
-// discard reads what the client says until it says no more, and returns why.
+// discard reads from the client to its end, and returns the error that ended it.
 func (u *upload) discard() error {
 	if _, err := io.Copy(io.Discard, u.client); err != nil {
 		return clientError(err)
@@ -92,30 +94,30 @@ func (u *upload) discard() error {
 	return io.EOF
 }
 
-// isOver tells whether the pod has ended the connection in good order.
-func (u *upload) isOver() bool {
+// isPodDone reports whether the pod has ended the connection in an orderly way.
+func (u *upload) isPodDone() bool {
 	select {
-	case <-u.over:
+	case <-u.podDone:
 		return true
 	default:
 		return false
 	}
 }
 
-// keep reads what the client says while it may have to be said again. It
-// returns nil when it needn't, or why the client says no more.
-func (u *upload) keep() error {
+// copyReplayable copies from the client and keeps the bytes for a retry. It
+// returns nil once the stream is committed, or the error that ended the copy.
+func (u *upload) copyReplayable() error {
 	for {
-		room, err := u.room()
+		buffer, err := u.readBuffer()
 		if err != nil {
 			return err
 		}
-		n, err := u.client.Read(room)
+		n, err := u.client.Read(buffer)
 		if n > 0 {
-			u.heard.Add(uint64(n))
-			final, fault := u.take(room[:n])
-			if fault != nil || final && err == nil {
-				return fault
+			u.bytesIn.Add(uint64(n))
+			committed, writeErr := u.send(buffer[:n])
+			if writeErr != nil || committed && err == nil {
+				return writeErr
 			}
 		}
 		if err != nil {
@@ -124,7 +126,8 @@ func (u *upload) keep() error {
 	}
 }
 
-// clientError returns an error of the client's connection as what it means.
+// clientError marks errors of the client's connection, except for its orderly
+// end, as errClientGone.
 func clientError(err error) error {
 	if err == nil || errors.Is(err, io.EOF) {
 		return err
@@ -132,26 +135,31 @@ func clientError(err error) error {
 	return fmt.Errorf("%w: %w", errClientGone, err)
 }
 
-// room returns where to read to: the end of what is kept, so that nothing is
-// copied. If as much is kept as may be, it waits for a stream.
-func (u *upload) room() ([]byte, error) {
+// readBuffer returns the buffer for the next read: the free part of the replay
+// buffer, so that nothing is copied. If the replay buffer is full, it waits for
+// a stream and returns another buffer.
+func (u *upload) readBuffer() ([]byte, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.final || len(u.kept) == keepSize {
-		return make([]byte, keepAtFirst), u.awaitStream()
+	if u.committed || len(u.replayBuffer) == replaySize {
+		return make([]byte, initialReadSize), u.awaitStreamLocked()
 	}
-	if len(u.kept) == cap(u.kept) {
-		larger := make([]byte, len(u.kept), min(max(2*cap(u.kept), keepAtFirst), keepSize))
-		copy(larger, u.kept)
-		u.kept = larger
+	if len(u.replayBuffer) == cap(u.replayBuffer) {
+		larger := make([]byte, len(u.replayBuffer), min(max(2*cap(u.replayBuffer), initialReadSize), replaySize))
+		copy(larger, u.replayBuffer)
+		u.replayBuffer = larger
 	}
-	return u.kept[len(u.kept):cap(u.kept)], nil
+	return u.replayBuffer[len(u.replayBuffer):cap(u.replayBuffer)], nil
 }
 
-// awaitStream returns when there is a stream. mu must be held.
-func (u *upload) awaitStream() error {
-	for u.stream == nil && !u.final && !u.closed {
-		u.moved.Wait()
+// awaitStreamLocked waits until there is a stream, or none will come. mu must be
+// held; it is released while waiting.
+func (u *upload) awaitStreamLocked() error {
+	for u.stream == nil && !u.committed && !u.closed {
+		changed := u.changed.C()
+		u.mu.Unlock()
+		<-changed
+		u.mu.Lock()
 	}
 	if u.closed {
 		return net.ErrClosed
@@ -159,82 +167,81 @@ func (u *upload) awaitStream() error {
 	return nil
 }
 
-// take keeps what was read to where room said, as long as there is to be kept,
-// and passes it on. It tells whether nothing is kept any more.
-func (u *upload) take(chunk []byte) (final bool, err error) {
-	u.said = true
+// send sends a chunk that was read into readBuffer, and keeps it unless the
+// stream is committed. It returns whether the stream is committed now.
+func (u *upload) send(chunk []byte) (committed bool, err error) {
+	u.sentAny = true
 	u.mu.Lock()
 	switch {
-	case u.final:
-	case len(u.kept) < keepSize:
-		u.kept = u.kept[:len(u.kept)+len(chunk)]
-	default: // it can't be said again as a whole: this stream or none
-		if err := u.awaitStream(); err != nil {
+	case u.committed:
+	case len(u.replayBuffer) < replaySize:
+		u.replayBuffer = u.replayBuffer[:len(u.replayBuffer)+len(chunk)]
+	default: // too much to send again: commit to this stream
+		if err := u.awaitStreamLocked(); err != nil {
 			u.mu.Unlock()
 			return false, err
 		}
-		u.final, u.kept = true, nil
+		u.committed, u.replayBuffer = true, nil
 	}
-	stream, final, fault := u.stream, u.final, u.fault
+	stream, committed, writeErr := u.stream, u.committed, u.writeErr
 	u.mu.Unlock()
 	switch {
-	case stream == nil && final:
-		return true, fault
+	case stream == nil && committed:
+		return true, writeErr
 	case stream == nil:
 		return false, nil
 	}
-	u.before, _ = stream.Received()
+	u.receivedBefore, _ = stream.Received()
 	if _, err := stream.Write(chunk); err != nil {
-		return final, u.lose(stream, err)
+		return committed, u.drop(stream, err)
 	}
-	return final, nil
+	return committed, nil
 }
 
-// pass copies what the client says to the final stream, and returns why it
-// says no more or the stream takes no more.
-func (u *upload) pass() error {
+// copyCommitted copies from the client to the committed stream. It returns the
+// error that ended the copy, io.EOF at the client's end.
+func (u *upload) copyCommitted() error {
 	u.mu.Lock()
-	stream, err := u.stream, u.fault
+	stream, err := u.stream, u.writeErr
 	u.mu.Unlock()
 	if stream == nil {
 		return err
 	}
-	if _, err := io.Copy(stream, &listener{u, stream}); err != nil {
+	if _, err := io.Copy(stream, &countingReader{u, stream}); err != nil {
 		return err
 	}
 	return io.EOF
 }
 
-// listener reads from the client and notes how much the pod had said by then.
-// It hides TCPConn's WriteTo, so that a stream may read by itself
-// (io.ReaderFrom).
-type listener struct {
-	up     *upload
+// countingReader reads from the client and updates the upload's counters. It
+// hides the WriteTo of a TCPConn, so that io.Copy uses the ReadFrom of a stream.
+type countingReader struct {
+	upload *upload
 	stream Stream
 }
 
-func (l *listener) Read(p []byte) (int, error) {
-	n, err := l.up.client.Read(p)
+func (r *countingReader) Read(p []byte) (int, error) {
+	n, err := r.upload.client.Read(p)
 	if n > 0 {
-		l.up.heard.Add(uint64(n))
-		l.up.said = true
-		l.up.before, _ = l.stream.Received()
+		r.upload.bytesIn.Add(uint64(n))
+		r.upload.sentAny = true
+		r.upload.receivedBefore, _ = r.stream.Received()
 	}
 	return n, clientError(err)
 }
 
-// attach makes stream the one that bytes go to, once it has all that was kept.
-// Faults are left to the stream's Read, which says more about them.
+// attach sends the kept bytes to stream and then makes it the current one. Its
+// write errors are ignored: the stream's Read returns better ones.
 func (u *upload) attach(stream Stream) {
 	for sent := 0; ; {
 		u.mu.Lock()
-		rest := u.kept[sent:]
+		rest := u.replayBuffer[sent:]
 		if len(rest) == 0 {
-			u.stream, u.finAt = stream, time.Now()
-			fin := u.fin
-			u.moved.Broadcast()
+			u.stream, u.endSentAt = stream, time.Now()
+			ended := u.ended
+			u.changed.Fire()
 			u.mu.Unlock()
-			if fin {
+			if ended {
 				_ = stream.CloseWrite()
 			}
 			return
@@ -242,7 +249,7 @@ func (u *upload) attach(stream Stream) {
 		u.mu.Unlock()
 		if _, err := stream.Write(rest); err != nil {
 			u.mu.Lock()
-			u.fault = err
+			u.writeErr = err
 			u.mu.Unlock()
 			return
 		}
@@ -250,42 +257,42 @@ func (u *upload) attach(stream Stream) {
 	}
 }
 
-// detach takes the stream away.
-func (u *upload) detach(stream Stream) { _ = u.lose(stream, nil) }
+// detach removes the current stream, if it is the given one.
+func (u *upload) detach(stream Stream) { _ = u.drop(stream, nil) }
 
-// lose takes a stream away that failed. It returns the error if there will be
-// no other; else that stream's Read says what to do.
-func (u *upload) lose(stream Stream, err error) error {
+// drop removes a stream whose Write failed with err. It returns err if there
+// will be no other stream; otherwise the stream's Read decides what happens.
+func (u *upload) drop(stream Stream, err error) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.final {
+	if u.committed {
 		return err
 	}
 	if u.stream == stream {
-		u.stream, u.fault = nil, err
+		u.stream, u.writeErr = nil, err
 	}
 	return nil
 }
 
-// settle ends the keeping: the stream was answered.
-func (u *upload) settle() {
+// commit makes the current stream the last one and discards the replay buffer.
+func (u *upload) commit() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.final, u.kept = true, nil
-	u.moved.Broadcast()
+	u.committed, u.replayBuffer = true, nil
+	u.changed.Fire()
 }
 
-// canRepeat tells whether all that the client said can be said again.
-func (u *upload) canRepeat() bool {
+// canReplay reports whether all of the client's bytes can be sent again.
+func (u *upload) canReplay() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return !u.final
+	return !u.committed
 }
 
-// close ends what waits for a stream.
+// close stops waiting for a stream.
 func (u *upload) close() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.closed = true
-	u.moved.Broadcast()
+	u.changed.Fire()
 }

@@ -15,15 +15,15 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
-// countedNames is a hosts file that counts how often it is written.
-type countedNames struct {
+// countingNames is a hosts file that counts its writes.
+type countingNames struct {
 	*hosts.File
 	path   string
 	writes atomic.Int32
 	set    chan struct{} // receives after each Set
 }
 
-func (c *countedNames) Set(ctx context.Context, table map[netip.Addr][]string) (map[string]error, error) {
+func (c *countingNames) Set(ctx context.Context, table map[netip.Addr][]string) (map[string]error, error) {
 	before, _ := os.Stat(c.path)
 	refused, err := c.File.Set(ctx, table)
 	if after, _ := os.Stat(c.path); !os.SameFile(before, after) {
@@ -36,8 +36,8 @@ func (c *countedNames) Set(ctx context.Context, table map[netip.Addr][]string) (
 	return refused, err
 }
 
-// A thousand Services that come one by one cost a handful of writes.
-func TestWritesAreGathered(t *testing.T) {
+// A thousand Services that are added one by one need only a few writes.
+func TestWritesAreBatched(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "hosts")
 	if err := os.WriteFile(path, []byte("127.0.0.1 localhost\n"), 0o644); err != nil {
 		t.Fatal(err)
@@ -48,7 +48,7 @@ func TestWritesAreGathered(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = file.Close() })
 	h, s := newHost(), newSource()
-	names := &countedNames{File: file, path: path, set: make(chan struct{}, 1)}
+	names := &countingNames{File: file, path: path, set: make(chan struct{}, 1)}
 	stop := start(t, &fwd.Engine{Source: s, Aliases: fakeAliases{h}, Names: names, Ports: fakePorts{h, make(chan struct{})}})
 	services := make([]plan.Service, 0, 1000)
 	for i := range cap(services) {
@@ -66,7 +66,7 @@ func TestWritesAreGathered(t *testing.T) {
 		<-names.set
 	}
 	if n := names.writes.Load(); n > 5 {
-		t.Errorf("the hosts file was written %d times", n)
+		t.Errorf("the hosts file was written %d times, want at most 5", n)
 	} else {
 		t.Logf("the hosts file was written %d times", n)
 	}
@@ -74,6 +74,6 @@ func TestWritesAreGathered(t *testing.T) {
 		t.Fatal(err)
 	}
 	if content, err := os.ReadFile(path); err != nil || string(content) != "127.0.0.1 localhost\n" {
-		t.Errorf("it has %q, %v", content, err)
+		t.Errorf("got hosts file %q, %v", content, err)
 	}
 }

@@ -121,7 +121,7 @@ func TestPluginFails(t *testing.T) {
 			runs, says := prepare(u, c)
 			for _, err := range many(t, c, 100) {
 				var denied *fwd.UnreachedError
-				if !errors.As(err, &denied) || denied.Why != fwd.Denied || strings.Contains(err.Error(), "\n") {
+				if !errors.As(err, &denied) || denied.Reason != fwd.Denied || strings.Contains(err.Error(), "\n") {
 					t.Errorf("got %v", err)
 				}
 			}

@@ -59,7 +59,7 @@ type clusters struct {
 func (c *clusters) get(context string) (upgrader, error) {
 	of, ok := c.find(context)
 	if !ok {
-		return nil, &fwd.UnreachedError{Why: fwd.ClusterAway, Err: fmt.Errorf("context %s is not known any more", context)}
+		return nil, &fwd.UnreachedError{Reason: fwd.ClusterUnreachable, Err: fmt.Errorf("context %s is not known any more", context)}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -68,7 +68,7 @@ func (c *clusters) get(context string) (upgrader, error) {
 	}
 	fresh, err := newCluster(of, c.with)
 	if err != nil {
-		return nil, &fwd.UnreachedError{Why: fwd.ClusterAway, Err: fmt.Errorf("context %s: %w", context, err)}
+		return nil, &fwd.UnreachedError{Reason: fwd.ClusterUnreachable, Err: fmt.Errorf("context %s: %w", context, err)}
 	}
 	c.byContext[context] = fresh
 	return fresh, nil

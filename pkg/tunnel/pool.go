@@ -182,7 +182,7 @@ func (p *pool) delayLocked(latest time.Time) (time.Duration, error) {
 		return 0, nil
 	}
 	var unreached *fwd.UnreachedError
-	if errors.As(p.dialErr, &unreached) && unreached.Why == fwd.ClusterAway {
+	if errors.As(p.dialErr, &unreached) && unreached.Reason == fwd.ClusterUnreachable {
 		return delay, nil
 	}
 	return delay, p.dialErr

@@ -215,7 +215,7 @@ func TestFastReadingEnds(t *testing.T) {
 func TestDenialIsSaidAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := poolOf(0)
-		denied := &fwd.UnreachedError{Why: fwd.Denied, Err: errors.New("may not")}
+		denied := &fwd.UnreachedError{Reason: fwd.Denied, Err: errors.New("may not")}
 		p.mu.Lock()
 		for range 10 {
 			p.failedLocked(denied)

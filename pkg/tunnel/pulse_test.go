@@ -41,7 +41,7 @@ func (n *network) dial(context.Context, plan.PodRef) (*upstream, error) {
 	defer n.mu.Unlock()
 	n.dials++
 	if n.down {
-		return nil, &fwd.UnreachedError{Why: fwd.ClusterAway, Err: errors.New("down")}
+		return nil, &fwd.UnreachedError{Reason: fwd.ClusterUnreachable, Err: errors.New("down")}
 	}
 	ours, theirs := net.Pipe()
 	n.conns = append(n.conns, theirs)

@@ -26,12 +26,12 @@ type refusal struct {
 
 // failed is the refusal of an attempt that got no answer.
 func (a *attempt) failed(err error) *refusal {
-	r := &refusal{with: a.with, why: fwd.ClusterAway}
+	r := &refusal{with: a.with, why: fwd.ClusterUnreachable}
 	var denied *fwd.UnreachedError
 	server := a.cluster.base.Redacted()
 	switch {
 	case errors.As(err, &denied): // by the gate, in one line
-		r.why, r.final, r.text = denied.Why, true, denied.Error()
+		r.why, r.final, r.text = denied.Reason, true, denied.Error()
 	case a.sent.Load() && errors.Is(err, errNoAnswer): // it does to others: this pod's node doesn't
 		r.why, r.text = fwd.PodGone, fmt.Sprintf("the API server %s doesn't answer the upgrade: %s", server, line(err.Error()))
 	case a.sent.Load():
@@ -85,7 +85,7 @@ func (a answer) refusal(pod plan.PodRef, with Transport) *refusal {
 	case a.code == http.StatusNotFound && isStatus:
 		r.why, r.final, r.text = fwd.PodGone, true, line(said)
 	case gone != nil:
-		r.why, r.final, r.text = gone.Why, true, gone.Error()
+		r.why, r.final, r.text = gone.Reason, true, gone.Error()
 	case said != "":
 		r.text += ": " + line(said)
 	}
@@ -94,7 +94,7 @@ func (a answer) refusal(pod plan.PodRef, with Transport) *refusal {
 	case runtimeAway.MatchString(said):
 		r.why = fwd.PodGone
 	case isPassing(a.code, a.kind):
-		r.why = fwd.ClusterAway
+		r.why = fwd.ClusterUnreachable
 	}
 	if r.verb != "" {
 		r.text = fmt.Sprintf("may not %s pods/portforward in namespace %s of context %s", r.verb, pod.Namespace, pod.Context)
@@ -130,7 +130,7 @@ func combined(refusals []*refusal) error {
 		}
 		why = max(first.why, last.why) // a denial is an answer, silence is none
 	}
-	return &fwd.UnreachedError{Why: why, Err: errors.New(text)}
+	return &fwd.UnreachedError{Reason: why, Err: errors.New(text)}
 }
 
 // maxText bounds what is quoted of another machine's words, in runes.

@@ -324,7 +324,7 @@ func (s *stream) verdict() error {
 		if err == nil || s.received > 0 {
 			return errors.New(inShort(text))
 		}
-		if err.Why == fwd.PodGone {
+		if err.Reason == fwd.PodGone {
 			// Soon the kubelet doesn't even answer on it.
 			s.up.retire()
 		}
@@ -347,9 +347,9 @@ func (s *stream) failure() error {
 	case s.sent || s.received > 0 || errors.Is(s.err, net.ErrClosed):
 		return s.err
 	case errors.Is(s.err, errReset):
-		return &fwd.UnreachedError{Why: fwd.PodGone, Err: s.err}
+		return &fwd.UnreachedError{Reason: fwd.PodGone, Err: s.err}
 	}
-	return &fwd.UnreachedError{Why: fwd.ClusterAway, Err: s.err}
+	return &fwd.UnreachedError{Reason: fwd.ClusterUnreachable, Err: s.err}
 }
 
 // Write sends bytes to the pod.

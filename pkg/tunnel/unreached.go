@@ -51,7 +51,7 @@ func unreached(fault string) *fwd.UnreachedError {
 	default:
 		return nil
 	}
-	return &fwd.UnreachedError{Why: why, Err: errors.New(line(text))}
+	return &fwd.UnreachedError{Reason: why, Err: errors.New(line(text))}
 }
 
 // inShort says what a kubelet or a runtime tells of a connection that broke off,

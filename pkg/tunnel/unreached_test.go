@@ -86,8 +86,8 @@ func TestUnreached(t *testing.T) {
 			switch {
 			case (got == nil) != (c.why == 0):
 				t.Errorf("got %v", got)
-			case got != nil && (got.Why != c.why || !strings.HasPrefix(got.Error(), c.want) || len([]rune(got.Error())) > maxText+1):
-				t.Errorf("got %d: %v", got.Why, got)
+			case got != nil && (got.Reason != c.why || !strings.HasPrefix(got.Error(), c.want) || len([]rune(got.Error())) > maxText+1):
+				t.Errorf("got %d: %v", got.Reason, got)
 			}
 		})
 	}

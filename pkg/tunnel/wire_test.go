@@ -87,7 +87,7 @@ func TestForcedTransportAlone(t *testing.T) {
 		c := newTestCluster(t, s.config(), with)
 		mustExchange(t, c, s, with)
 		s.answer(with, hangsUp)
-		_ = wantUnreached(t, c, fwd.ClusterAway, "doesn't answer the upgrade: ")
+		_ = wantUnreached(t, c, fwd.ClusterUnreachable, "doesn't answer the upgrade: ")
 		if got := s.requests(); !slices.Equal(got, []Transport{with}) {
 			t.Errorf("the server was asked for %v", got)
 		}
@@ -99,7 +99,7 @@ func wantUnreached(t *testing.T, c *cluster, why fwd.Reason, text string) string
 	t.Helper()
 	err := exchange(t.Context(), c)
 	var unreached *fwd.UnreachedError
-	if !errors.As(err, &unreached) || unreached.Why != why || !strings.Contains(err.Error(), text) || strings.Contains(err.Error(), "\n") {
+	if !errors.As(err, &unreached) || unreached.Reason != why || !strings.Contains(err.Error(), text) || strings.Contains(err.Error(), "\n") {
 		t.Errorf("got %v (%T), want reason %d, %q", err, err, why, text)
 	}
 	return fmt.Sprint(err)
@@ -124,7 +124,7 @@ func TestRefusals(t *testing.T) {
 		"an admission's no":      {SPDY, status(403, `pods "pod" is forbidden: not on Fridays`), nil, fwd.Denied, "403 Forbidden (application/json): pods \"pod\" is forbidden: not on Fridays", 1},
 		"a gateway, then no get": {Auto, says(403, "text/html", html), forbids("get"), fwd.Denied, "spdy: the API server, or what stands before it, answers the upgrade with 403 Forbidden (text/html); websocket: may not get", 2},
 		"HTML":                   {Auto, says(200, "text/html; charset=utf-8", html), says(200, "text/html", html), fwd.Denied, "the API server, or what stands before it, answers the upgrade with 200 OK (text/html)", 2},
-		"overloaded":             {Auto, says(503, "text/plain", "soon\nagain"), says(503, "text/plain", "soon\nagain"), fwd.ClusterAway, "503 Service Unavailable (text/plain): soon again", 2},
+		"overloaded":             {Auto, says(503, "text/plain", "soon\nagain"), says(503, "text/plain", "soon\nagain"), fwd.ClusterUnreachable, "503 Service Unavailable (text/plain): soon again", 2},
 		"no pod":                 {Auto, status(404, `pods "pod" not found`), nil, fwd.PodGone, `pods "pod" not found`, 1},
 		"a pod in no node":       {Auto, status(400, "pod x does not have a host assigned"), nil, fwd.PodGone, "the pod is gone", 1},
 		"a node away":            {Auto, status(500, "error dialing backend: dial tcp 10.0.0.9:10250: connect: connection refused"), nil, fwd.PodGone, "the pod's node can't be reached", 1},
@@ -135,9 +135,9 @@ func TestRefusals(t *testing.T) {
 			Auto, status(500, "rpc error: code = Unavailable desc = connection error"), status(500, "rpc error: code = Unavailable desc = connection error"),
 			fwd.PodGone, "rpc error: code = Unavailable", 2,
 		},
-		"etcd has no leader": {Auto, status(500, "etcdserver: leader changed"), status(500, "etcdserver: leader changed"), fwd.ClusterAway, "leader changed", 2},
+		"etcd has no leader": {Auto, status(500, "etcdserver: leader changed"), status(500, "etcdserver: leader changed"), fwd.ClusterUnreachable, "leader changed", 2},
 		"a proxy's fault":    {Auto, says(500, "text/html", html), says(500, "text/html", html), fwd.Denied, "500 Internal Server Error (text/html)", 2},
-		"hang-ups":           {Auto, hangsUp, hangsUp, fwd.ClusterAway, "doesn't answer the upgrade: ", 2},
+		"hang-ups":           {Auto, hangsUp, hangsUp, fwd.ClusterUnreachable, "doesn't answer the upgrade: ", 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newAPIServer(t, nil)
@@ -167,7 +167,7 @@ func TestServerAway(t *testing.T) {
 		"no TLS":            {Host: "https://" + plain(t)},
 	} {
 		for _, with := range []Transport{Auto, WebSocket} {
-			text := wantUnreached(t, newTestCluster(t, config, with), fwd.ClusterAway, "the API server "+config.Host)
+			text := wantUnreached(t, newTestCluster(t, config, with), fwd.ClusterUnreachable, "the API server "+config.Host)
 			if !strings.Contains(text, "can't be reached: ") || strings.Contains(text, "; websocket") {
 				t.Errorf("%s, %v: %s", name, with, text)
 			}
@@ -275,9 +275,9 @@ func TestProxy(t *testing.T) {
 		stranger := *proxy
 		stranger.User = nil
 		config.Proxy = http.ProxyURL(&stranger)
-		_ = wantUnreached(t, newTestCluster(t, config, with), fwd.ClusterAway, "Proxy Authentication Required")
+		_ = wantUnreached(t, newTestCluster(t, config, with), fwd.ClusterUnreachable, "Proxy Authentication Required")
 		config.Proxy = func(*http.Request) (*url.URL, error) { return nil, errors.New("invalid proxy address user:passwd@") }
-		if text := wantUnreached(t, newTestCluster(t, config, with), fwd.ClusterAway, "address of the proxy"); strings.Contains(text, "passwd") {
+		if text := wantUnreached(t, newTestCluster(t, config, with), fwd.ClusterUnreachable, "address of the proxy"); strings.Contains(text, "passwd") {
 			t.Errorf("a password is told: %s", text)
 		}
 	}
@@ -309,7 +309,7 @@ func TestProxyOfFewWords(t *testing.T) {
 	config := newAPIServer(t, nil).config()
 	config.Proxy = http.ProxyURL(&url.URL{Scheme: "http", Host: l.Addr().String()})
 	for _, with := range []Transport{SPDY, WebSocket} {
-		_ = wantUnreached(t, newTestCluster(t, config, with), fwd.ClusterAway, "can't be reached")
+		_ = wantUnreached(t, newTestCluster(t, config, with), fwd.ClusterUnreachable, "can't be reached")
 	}
 }
 
@@ -320,7 +320,7 @@ func TestServerName(t *testing.T) {
 		config.ServerName = "example.com" // httptest's certificate has it
 		mustExchange(t, newTestCluster(t, config, with), s, with)
 		config.ServerName = "other.test"
-		_ = wantUnreached(t, newTestCluster(t, config, with), fwd.ClusterAway, "other.test")
+		_ = wantUnreached(t, newTestCluster(t, config, with), fwd.ClusterUnreachable, "other.test")
 	}
 }
 
@@ -334,7 +334,7 @@ func TestClientCertificate(t *testing.T) {
 			s.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert}
 		})
 		config := s.config()
-		_ = wantUnreached(t, newTestCluster(t, config, with), fwd.ClusterAway, "certificate required")
+		_ = wantUnreached(t, newTestCluster(t, config, with), fwd.ClusterUnreachable, "certificate required")
 		config.CertData, config.KeyData = cert, key
 		mustExchange(t, newTestCluster(t, config, with), s, with)
 	}

@@ -62,7 +62,7 @@ func TestTwoContexts(t *testing.T) {
 	proxy.Resume()
 	proxy.Cut()
 	took := eventually(t, "the further cluster answers again", func() error {
-		if !strings.Contains(strings.Join(d.lines(from), "\n"), "no longer so: context me@far/away:443") {
+		if !strings.Contains(strings.Join(d.lines(from), "\n"), "resolved: context me@far/away:443") {
 			return fmt.Errorf("it says\n%s", strings.Join(d.lines(from), "\n"))
 		}
 		return answersFrom("http://web."+ns+alias, far.pod)()

@@ -33,7 +33,7 @@ func TestHold(t *testing.T) {
 				t.Errorf("that is not between %v and %v", between[0], between[1])
 			}
 			eventually(t, "it says why", func() error {
-				if said := strings.Join(d.lines(from), "\n"); !strings.Contains(said, "no pod is ready") {
+				if said := strings.Join(d.lines(from), "\n"); !strings.Contains(said, "connection reset: no pod ") {
 					return fmt.Errorf("it says %q", said)
 				}
 				return nil

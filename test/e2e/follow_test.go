@@ -89,7 +89,7 @@ func TestAccessIsGrantedLater(t *testing.T) {
 	d := up(t, "--kubeconfig", kubeconfig, "-n", ns)
 	d.says(t, "reading pods instead")
 	apply(t, roleOf(ns, mayReadServices, mayReadEndpoints, mayForward))
-	d.says(t, "no longer so: not allowed to list endpointslices in namespace "+ns)
+	d.says(t, "resolved: not allowed to list endpointslices in namespace "+ns)
 }
 
 // All namespaces, as they come and go.
@@ -173,7 +173,7 @@ func TestKubeconfigChanges(t *testing.T) {
 	setCurrent := strings.TrimSpace(kubectl(t, "", "--kubeconfig", good, "config", "view", "-o", "jsonpath={.contexts[0].context.cluster}"))
 	kubectl(t, "", "--kubeconfig", kubeconfig, "config", "set-cluster", setCurrent, "--server="+server)
 	took := eventually(t, "it is followed to its new address", func() error {
-		if !strings.Contains(d.log.String(), "no longer so: ") {
+		if !strings.Contains(d.log.String(), "resolved: ") {
 			return fmt.Errorf("it says\n%s", d.log.String())
 		}
 		return answers("http://web." + ns)()

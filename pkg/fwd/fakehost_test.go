@@ -20,30 +20,30 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
-// host is a machine that keeps its state as data. It notes every moment at
-// which a name points at an address and port that aren't ours.
+// host is a fake machine that keeps its state in memory. It records every moment
+// at which a name resolves to an address or port that isn't ours.
 type host struct {
 	mu      sync.Mutex
 	aliases []netip.Addr
 	ports   []netip.AddrPort
 	names   map[netip.Addr][]string
 	broken  []string
-	refuse  error  // what the next Names.Set says
-	taken   string // a name that can't be had
-	inUse   bool   // no port can be had
+	refuse  error  // of the next Names.Set
+	taken   string // a name that is refused
+	inUse   bool   // all ports are in use
 	changed chan struct{}
 }
 
 func newHost() *host { return &host{changed: make(chan struct{}, 1)} }
 
-// check must be called with mu held, after each change.
-func (h *host) check(after string) {
+// checkLocked checks the state after a change. mu must be held.
+func (h *host) checkLocked(after string) {
 	for addr := range h.names {
 		if !slices.Contains(h.aliases, addr) {
-			h.broken = append(h.broken, fmt.Sprintf("after %s: %v has a name and is no address of ours", after, addr))
+			h.broken = append(h.broken, fmt.Sprintf("after %s: %v has a name but isn't one of our addresses", after, addr))
 		}
 		if !slices.ContainsFunc(h.ports, func(p netip.AddrPort) bool { return p.Addr() == addr }) {
-			h.broken = append(h.broken, fmt.Sprintf("after %s: %v has a name and no port", after, addr))
+			h.broken = append(h.broken, fmt.Sprintf("after %s: %v has a name but no port", after, addr))
 		}
 	}
 	select {
@@ -58,7 +58,7 @@ func (h *host) addresses() []netip.Addr {
 	return slices.Clone(h.aliases)
 }
 
-// String renders the machine's state, a line for each address.
+// String returns the machine's state, one line per address.
 func (h *host) String() string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -81,7 +81,7 @@ func (f fakeAliases) Set(_ context.Context, addrs []netip.Addr) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.aliases = slices.Clone(addrs)
-	f.check("Aliases.Set")
+	f.checkLocked("Aliases.Set")
 	return nil
 }
 
@@ -97,9 +97,9 @@ func (f fakeNames) Set(_ context.Context, table map[netip.Addr][]string) (map[st
 		return nil, err
 	}
 	f.names = maps.Clone(table)
-	f.check("Names.Set")
+	f.checkLocked("Names.Set")
 	if f.taken != "" {
-		return map[string]error{f.taken: errors.New("it is taken")}, nil
+		return map[string]error{f.taken: errors.New("already in use")}, nil
 	}
 	return nil, nil
 }
@@ -115,14 +115,14 @@ func (f fakePorts) Set(_ context.Context, want []netip.AddrPort) map[netip.AddrP
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.inUse {
-		faults := make(map[netip.AddrPort]error)
+		errs := make(map[netip.AddrPort]error)
 		for _, at := range want {
-			faults[at] = errors.New("it is in use")
+			errs[at] = errors.New("in use")
 		}
-		return faults
+		return errs
 	}
 	f.ports = slices.Clone(want)
-	f.check("Ports.Set")
+	f.checkLocked("Ports.Set")
 	return nil
 }
 
@@ -137,7 +137,7 @@ func (f fakePorts) Close() error {
 	return nil
 }
 
-// source hands out what it was last given.
+// source is a Source whose snapshot the test sets.
 type source struct {
 	mu       sync.Mutex
 	snapshot plan.Snapshot
@@ -164,7 +164,7 @@ func (s *source) Snapshot() plan.Snapshot {
 	return s.snapshot
 }
 
-// service returns a Service with one port 80 and the pods given as ready.
+// service returns a Service with port 80 and the given pods, all ready.
 func service(name string, pods ...string) plan.Service {
 	svc := plan.Service{
 		ID:    plan.ServiceID{Context: "c", Namespace: "ns", Name: name},
@@ -180,13 +180,13 @@ func service(name string, pods ...string) plan.Service {
 	return svc
 }
 
-// options makes the Services of namespace ns answer to their bare names.
+// options gives the Services of namespace ns their bare names.
 func options() plan.Options {
 	return plan.Options{Contexts: []plan.ContextOptions{{Context: "c", Namespace: "ns"}}}
 }
 
-// start runs an engine on the host given until the test ends, or until stop is
-// called, which returns what Run said.
+// start runs an engine until stop is called, which returns the result of Run, or
+// until the test ends.
 func start(t *testing.T, e *fwd.Engine) (stop func() error) {
 	t.Helper()
 	if e.Log == nil {
@@ -210,8 +210,8 @@ func start(t *testing.T, e *fwd.Engine) (stop func() error) {
 	return stop
 }
 
-// eventually waits until the condition holds, looking again whenever the
-// host has changed.
+// eventually waits until the condition holds. It checks again whenever the host
+// has changed.
 func (h *host) eventually(t *testing.T, want func() bool) {
 	t.Helper()
 	deadline := time.After(10 * time.Second)
@@ -219,7 +219,7 @@ func (h *host) eventually(t *testing.T, want func() bool) {
 		select {
 		case <-h.changed:
 		case <-deadline:
-			t.Fatalf("not reached; the host has:\n%s", h)
+			t.Fatalf("state not reached; the machine has:\n%s", h)
 		}
 	}
 }

@@ -17,19 +17,19 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
-// pods is a Dialer whose pods are TCP servers of the test, by the pod's name.
+// pods is a Dialer whose pods are TCP servers: it maps their names to addresses.
 type pods map[string]string
 
 func (p pods) Dial(ctx context.Context, pod plan.PodRef, _ uint16) (fwd.Stream, error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "tcp", p[pod.Name])
 	if err != nil {
-		return nil, &fwd.UnreachedError{Why: fwd.PortClosed, Err: err}
+		return nil, &fwd.UnreachedError{Reason: fwd.PortClosed, Err: err}
 	}
 	return &tcpStream{TCPConn: conn.(*net.TCPConn)}, nil
 }
 
-// tcpStream is a stream that is a TCP connection.
+// tcpStream is a stream over a TCP connection.
 type tcpStream struct {
 	*net.TCPConn
 	received atomic.Int64
@@ -45,7 +45,7 @@ func (s *tcpStream) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// WriteTo hides TCPConn's, which doesn't count.
+// WriteTo hides that of TCPConn, which doesn't count.
 func (s *tcpStream) WriteTo(w io.Writer) (int64, error) {
 	return io.Copy(w, struct{ io.Reader }{s})
 }
@@ -57,8 +57,8 @@ func (s *tcpStream) Received() (n int64, last time.Time) {
 	return s.received.Load(), last
 }
 
-// serve runs a TCP server that gives each connection to handle, and returns
-// its address.
+// serve runs a TCP server that calls handle for each connection, and returns its
+// address.
 func serve(t *testing.T, handle func(*net.TCPConn)) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -85,20 +85,20 @@ func serve(t *testing.T, handle func(*net.TCPConn)) string {
 	return l.Addr().String()
 }
 
-// says returns a handler that sends a text and ends in good order.
-func says(text string) func(*net.TCPConn) {
+// sends returns a handler that writes a text and closes the connection.
+func sends(text string) func(*net.TCPConn) {
 	return func(conn *net.TCPConn) { _, _ = io.WriteString(conn, text) }
 }
 
-// forwarding starts an engine that really listens, for the service web with the
-// pods given. It returns where, and a function that stops the engine.
+// forwarding starts an engine with real sockets for the service, and returns the
+// address of its port and a function that stops the engine.
 func forwarding(t *testing.T, dialer fwd.Dialer, svc plan.Service) (at string, s *source, stop func() error) {
 	t.Helper()
-	at, _, s, stop = forwardingWith(t, &fwd.Engine{Dialer: dialer, Drain: time.Second}, svc)
+	at, _, s, stop = forwardingWith(t, &fwd.Engine{Dialer: dialer, DrainTimeout: time.Second}, svc)
 	return at, s, stop
 }
 
-// forwardingWith does so with an engine for the test to set up.
+// forwardingWith is like forwarding, with an engine that the test has set up.
 func forwardingWith(t *testing.T, e *fwd.Engine, svc plan.Service) (at string, h *host, s *source, stop func() error) {
 	t.Helper()
 	h, s = newHost(), newSource()
@@ -119,7 +119,7 @@ func forwardingWith(t *testing.T, e *fwd.Engine, svc plan.Service) (at string, h
 		case <-h.changed:
 		case <-time.After(10 * time.Millisecond):
 		case <-deadline:
-			t.Fatal("not ready")
+			t.Fatal("the engine has no hosts")
 		}
 	}
 	web := e.Status().Hosts[0]
@@ -136,15 +136,15 @@ func freePort(t *testing.T) uint16 {
 	return netip.MustParseAddrPort(l.Addr().String()).Port()
 }
 
-// resets breaks the connection off once the client has said something: before, the
-// dial could fail, and another pod would be taken.
+// resets resets the connection once the client has written something. Before
+// that, the dial could fail, and another pod would be tried.
 func resets(conn *net.TCPConn) {
 	_, _ = conn.Read(make([]byte, 1))
 	_ = conn.SetLinger(0)
 }
 
-// ask connects, says something, reads to the end, and returns what came.
-func ask(t *testing.T, at, say string) (string, error) {
+// ask connects, writes a text and returns what it reads to the end.
+func ask(t *testing.T, at, text string) (string, error) {
 	t.Helper()
 	conn, err := net.Dial("tcp", at)
 	if err != nil {
@@ -152,7 +152,7 @@ func ask(t *testing.T, at, say string) (string, error) {
 	}
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
-	_, _ = io.WriteString(conn, say)
+	_, _ = io.WriteString(conn, text)
 	answer, err := io.ReadAll(conn)
 	return string(answer), err
 }

@@ -19,8 +19,9 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
-// A port that can't be had is said, has no name, and is tried again.
-func TestEngineFaultOfAPort(t *testing.T) {
+// A host whose port can't be bound has a problem and no name. The port is
+// retried.
+func TestEnginePortError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, s := newHost(), newSource()
 		h.inUse = true
@@ -30,7 +31,7 @@ func TestEngineFaultOfAPort(t *testing.T) {
 		synctest.Wait()
 		web := e.Status().Hosts[0]
 		if len(web.Names) > 0 || web.Ports[0].Err == nil || len(web.Problems) != 1 || strings.Contains(h.String(), "web") {
-			t.Errorf("got %+v on\n%s", web, h)
+			t.Errorf("got status %+v on\n%s", web, h)
 		}
 		h.mu.Lock()
 		h.inUse = false
@@ -38,12 +39,12 @@ func TestEngineFaultOfAPort(t *testing.T) {
 		h.eventually(t, func() bool { return strings.Contains(h.String(), "web.ns ") })
 		synctest.Wait()
 		if web = e.Status().Hosts[0]; len(web.Problems) > 0 || web.Ports[0].Err != nil {
-			t.Errorf("got %+v", web)
+			t.Errorf("got status %+v", web)
 		}
 	})
 }
 
-// What can't be had of the names is said, the rest is in force.
+// A refused name is a problem. The other names are in force.
 func TestEngineRefusedName(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, s := newHost(), newSource()
@@ -54,32 +55,32 @@ func TestEngineRefusedName(t *testing.T) {
 		synctest.Wait()
 		web := e.Status().Hosts[0]
 		if slices.Contains(web.Names, "web.ns") || len(web.Names) != 3 || len(web.Problems) != 1 {
-			t.Errorf("got %+v", web)
+			t.Errorf("got status %+v", web)
 		}
 		h.mu.Lock()
 		h.taken = ""
 		h.mu.Unlock()
-		<-time.After(6 * time.Second) // of the bubble's time: the next try
+		<-time.After(6 * time.Second) // until the retry, in the bubble's time
 		synctest.Wait()
 		if web = e.Status().Hosts[0]; len(web.Names) != 4 || len(web.Problems) > 0 {
-			t.Errorf("got %+v", web)
+			t.Errorf("got status %+v", web)
 		}
 	})
 }
 
-// stuck is a Dialer that doesn't return until the test is over.
-type stuck struct{ called, over chan struct{} }
+// stuckDialer is a Dialer that doesn't return until the test is over.
+type stuckDialer struct{ called, over chan struct{} }
 
-func (s stuck) Dial(context.Context, plan.PodRef, uint16) (fwd.Stream, error) {
+func (s stuckDialer) Dial(context.Context, plan.PodRef, uint16) (fwd.Stream, error) {
 	close(s.called)
 	<-s.over
 	return nil, errors.New("too late")
 }
 
-// A connection that doesn't end doesn't keep the engine from ending, nor the
-// machine from being restored.
-func TestEngineEndsInSpiteOfAStuckDialer(t *testing.T) {
-	dialer := stuck{make(chan struct{}), make(chan struct{})}
+// A connection that doesn't end prevents neither the end of Run nor the
+// restoration of the machine.
+func TestEngineStopsDespiteStuckDialer(t *testing.T) {
+	dialer := stuckDialer{make(chan struct{}), make(chan struct{})}
 	defer close(dialer.over)
 	at, _, stop := forwarding(t, dialer, service("web", "a"))
 	conn, err := net.Dial("tcp", at)
@@ -88,12 +89,12 @@ func TestEngineEndsInSpiteOfAStuckDialer(t *testing.T) {
 	}
 	defer conn.Close()
 	<-dialer.called
-	if err := stop(); err == nil || !strings.Contains(err.Error(), "don't end") {
-		t.Errorf("Run says %v", err)
+	if err := stop(); err == nil || !strings.Contains(err.Error(), "still open") {
+		t.Errorf("Run: got %v, want an error about open connections", err)
 	}
 }
 
-// The end of abort cuts the draining short.
+// The end of abort ends draining early.
 func TestEngineAbort(t *testing.T) {
 	finish := make(chan struct{})
 	pod := serve(t, func(*net.TCPConn) { <-finish })
@@ -109,7 +110,7 @@ func TestEngineAbort(t *testing.T) {
 	svc.Ports[0].Number = freePort(t)
 	s.set(svc)
 	ctx, cancel := context.WithCancel(context.Background())
-	abort, cutShort := context.WithCancel(context.Background())
+	abort, abortDrain := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- e.Run(ctx, abort) }()
 	h.eventually(t, func() bool { return strings.Contains(h.String(), "web.ns") })
@@ -118,13 +119,13 @@ func TestEngineAbort(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	cutShort()
+	abortDrain()
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
 	close(finish)
 	if got := h.String(); got != "" {
-		t.Errorf("the host still has:\n%s", got)
+		t.Errorf("the machine still has:\n%s", got)
 	}
 }
