@@ -23,7 +23,7 @@ const lingerTimeout = 30 * time.Second
 type connection struct {
 	engine   *Engine
 	client   net.Conn
-	at       netip.AddrPort // what the client connected to
+	at       netip.AddrPort // local address, chosen by the client
 	accepted time.Time
 	log      *logrus.Entry
 	upload   *upload

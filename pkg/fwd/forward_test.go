@@ -15,7 +15,7 @@ func TestForwardRotatesReadyPods(t *testing.T) {
 	svc := service("web", "a", "b", "c", "d")
 	svc.Endpoints[1].Ready = false
 	svc.Endpoints[2].Ready, svc.Endpoints[2].Terminating = false, true
-	at, _, _ := forwarding(t, pods{
+	at, _, _ := forwarding(t, tcpPods{
 		"a": serve(t, sends("a")), "b": serve(t, sends("b")), "c": serve(t, sends("c")), "d": serve(t, sends("d")),
 	}, svc)
 	count := make(map[string]int)
@@ -35,10 +35,10 @@ func TestForwardFallsBackToTerminatingPods(t *testing.T) {
 	svc := service("web", "a", "b")
 	svc.Endpoints[0].Ready, svc.Endpoints[0].Terminating = false, true
 	svc.Endpoints[1].Ready, svc.Endpoints[1].Serving = false, false
-	at, _, _ := forwarding(t, pods{"a": serve(t, sends("a")), "b": serve(t, sends("b"))}, svc)
+	at, _, _ := forwarding(t, tcpPods{"a": serve(t, sends("a")), "b": serve(t, sends("b"))}, svc)
 	for range 4 {
 		if answer, err := ask(t, at, ""); answer != "a" || err != nil {
-			t.Errorf("got answer %q, %v", answer, err)
+			t.Errorf("got answer %q, %v; want a", answer, err)
 		}
 	}
 }
@@ -49,16 +49,16 @@ func TestForwardFailsOverToReachablePod(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = gone.Close()
-	at, _, _ := forwarding(t, pods{"a": gone.Addr().String(), "b": serve(t, sends("b"))}, service("web", "a", "b"))
+	at, _, _ := forwarding(t, tcpPods{"a": gone.Addr().String(), "b": serve(t, sends("b"))}, service("web", "a", "b"))
 	for range 4 {
 		if answer, err := ask(t, at, ""); answer != "b" || err != nil {
-			t.Errorf("got answer %q, %v", answer, err)
+			t.Errorf("got answer %q, %v; want b", answer, err)
 		}
 	}
 }
 
 func TestForwardResetsWithoutPods(t *testing.T) {
-	at, s, _ := forwarding(t, pods{"a": serve(t, sends("a"))}, service("web"))
+	at, s, _ := forwarding(t, tcpPods{"a": serve(t, sends("a"))}, service("web"))
 	if _, err := ask(t, at, ""); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("without pods: got %v, want a reset", err)
 	}
@@ -78,7 +78,7 @@ func TestForwardResetsWithoutPods(t *testing.T) {
 
 func TestForwardPropagatesResets(t *testing.T) {
 	t.Run("of the pod", func(t *testing.T) {
-		at, _, _ := forwarding(t, pods{"a": serve(t, resets)}, service("web", "a"))
+		at, _, _ := forwarding(t, tcpPods{"a": serve(t, resets)}, service("web", "a"))
 		if _, err := ask(t, at, "x"); !errors.Is(err, syscall.ECONNRESET) {
 			t.Errorf("client gets %v, want a reset", err)
 		}
@@ -89,7 +89,7 @@ func TestForwardPropagatesResets(t *testing.T) {
 			_, err := io.ReadAll(conn)
 			ended <- err // only that it ends matters: we close the TCP stream without a reset
 		})
-		at, _, _ := forwarding(t, pods{"a": pod}, service("web", "a"))
+		at, _, _ := forwarding(t, tcpPods{"a": pod}, service("web", "a"))
 		conn, err := net.Dial("tcp", at)
 		if err != nil {
 			t.Fatal(err)
@@ -106,7 +106,7 @@ func TestForwardPropagatesResets(t *testing.T) {
 
 func TestForwardResetAffectsOneConnection(t *testing.T) {
 	echo := serve(t, func(conn *net.TCPConn) { _, _ = io.Copy(conn, conn) })
-	at, _, _ := forwarding(t, pods{"a": echo, "b": serve(t, resets)}, service("web", "a", "b"))
+	at, _, _ := forwarding(t, tcpPods{"a": echo, "b": serve(t, resets)}, service("web", "a", "b"))
 	sibling, err := net.Dial("tcp", at) // goes to a
 	if err != nil {
 		t.Fatal(err)
@@ -135,7 +135,7 @@ func TestForwardDrains(t *testing.T) {
 		_, _ = io.WriteString(conn, "second")
 	})
 	open := func(t *testing.T) (net.Conn, func() error) {
-		at, _, stop := forwarding(t, pods{"a": pod}, service("web", "a"))
+		at, _, stop := forwarding(t, tcpPods{"a": pod}, service("web", "a"))
 		conn, err := net.Dial("tcp", at)
 		if err != nil {
 			t.Fatal(err)
@@ -162,7 +162,7 @@ func TestForwardDrains(t *testing.T) {
 		awaitRefused(t, conn.RemoteAddr().String())
 		close(finish)
 		if answer, err := io.ReadAll(conn); string(answer) != "second" || err != nil {
-			t.Errorf("got answer %q, %v", answer, err)
+			t.Errorf("got answer %q, %v; want second", answer, err)
 		}
 		_ = conn.Close()
 		if err := <-stopped; err != nil {
@@ -203,7 +203,7 @@ func TestForwardCarriesLargeData(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			at, _, _ := forwarding(t, pods{"a": serve(t, pod)}, service("web", "a"))
+			at, _, _ := forwarding(t, tcpPods{"a": serve(t, pod)}, service("web", "a"))
 			conn, err := net.Dial("tcp", at)
 			if err != nil {
 				t.Fatal(err)

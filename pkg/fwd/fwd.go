@@ -109,8 +109,8 @@ type Names interface {
 	// set. An empty table restores the machine to its state before the first
 	// call. If Set fails, the previous table stays in force.
 	Set(ctx context.Context, table map[netip.Addr][]string) (refused map[string]error, err error)
-	// Changed receives a value when another program may have changed what Set
-	// wrote, or what it refused: Set has to be called again.
+	// Changed receives a value when another program may have changed the names on
+	// this machine, and Set has to be called again.
 	Changed() <-chan struct{}
 }
 

@@ -125,7 +125,7 @@ func TestHalfCloseWhileHeld(t *testing.T) {
 		b.sleep(5 * time.Second)
 		b.set(service("web", "a"))
 		if answer, err := io.ReadAll(client); string(answer) != "a" || err != nil {
-			t.Errorf("got answer %q, %v", answer, err)
+			t.Errorf("got answer %q, %v; want a", answer, err)
 		}
 		b.set(service("web"))
 		client = b.connect()
@@ -134,7 +134,7 @@ func TestHalfCloseWhileHeld(t *testing.T) {
 		b.sleep(40 * time.Second)
 		b.set(service("web", "b"))
 		if answer, err := io.ReadAll(client); string(answer) != "hello" || err != nil {
-			t.Errorf("got answer %q, %v", answer, err)
+			t.Errorf("got answer %q, %v; want hello", answer, err)
 		}
 	})
 }
@@ -233,7 +233,7 @@ func TestHalfCloseOfSockets(t *testing.T) {
 		_, err := io.Copy(conn, conn)
 		ended <- err
 	})
-	at, _, _, _ := forwardingWith(t, &fwd.Engine{Dialer: pods{"a": echo}, ClientGone: listen.Orphaned}, service("web", "a"))
+	at, _, _, _ := forwardingWith(t, &fwd.Engine{Dialer: tcpPods{"a": echo}, ClientGone: listen.Orphaned}, service("web", "a"))
 	open := func(t *testing.T) *net.TCPConn {
 		conn, err := net.Dial("tcp", at)
 		if err != nil {
@@ -249,7 +249,7 @@ func TestHalfCloseOfSockets(t *testing.T) {
 			t.Fatal(err)
 		}
 		if answer, err := io.ReadAll(conn); string(answer) != "hello" || err != nil {
-			t.Errorf("got answer %q, %v", answer, err)
+			t.Errorf("got answer %q, %v; want hello", answer, err)
 		}
 		<-ended
 	})

@@ -105,7 +105,7 @@ func TestEngineAbort(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &fwd.Engine{Source: s, Dialer: pods{"a": pod}, Addresses: addresses, Aliases: fakeAliases{h}, Names: fakeNames{h}, Ports: ports, Log: log, Options: options}
+	e := &fwd.Engine{Source: s, Dialer: tcpPods{"a": pod}, Addresses: addresses, Aliases: fakeAliases{h}, Names: fakeNames{h}, Ports: ports, Log: log, Options: options}
 	svc := service("web", "a")
 	svc.Ports[0].Number = freePort(t)
 	s.set(svc)

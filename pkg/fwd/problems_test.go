@@ -113,8 +113,8 @@ func TestProblemOfDeniedRequest(t *testing.T) {
 			}
 			b.sleep(time.Second)
 		}
-		if got := b.problems(); got != "may not create pods/portforward in namespace ns of context c" {
-			t.Errorf("got problems %q", got)
+		if got, want := b.problems(), "may not create pods/portforward in namespace ns of context c"; got != want {
+			t.Errorf("got problems %q, want %q", got, want)
 		}
 		if n := countLines(lines, "may not create"); n != 1 {
 			t.Errorf("logged %d times, want 1", n)
@@ -130,8 +130,8 @@ func TestProblemOfDial(t *testing.T) {
 	inBubble(t, service("web", "a"), map[string]behaviour{"a": html}, nil, func(b *bubble) {
 		b.wantReset(0)
 		b.sleep(time.Second)
-		if got := b.problems(); got != "port 80: pod ns/a: the API server answers with <html>" {
-			t.Errorf("got problems %q", got)
+		if got, want := b.problems(), "port 80: pod ns/a: the API server answers with <html>"; got != want {
+			t.Errorf("got problems %q, want %q", got, want)
 		}
 	})
 }
@@ -255,7 +255,7 @@ func TestFailuresAreLoggedOncePerInterval(t *testing.T) {
 				}
 				b.sleep(time.Second)
 				if got := b.problems(); got != "" {
-					t.Errorf("got problems %q", got)
+					t.Errorf("got problems %q, want none", got)
 				}
 				if n := countLines(lines, c.line); n != 1 {
 					t.Errorf("logged %d times, want 1", n)

@@ -121,7 +121,7 @@ func readSome(r io.Reader, p []byte) (n int, err error) {
 }
 
 // awaitRound waits for the next round of attempts, or for new routes. It returns
-// the error to give up with if no further round is worthwhile.
+// the error to give up with if another round is not worthwhile.
 func (c *connection) awaitRound(ctx context.Context, s *search, replaced <-chan struct{}) error {
 	now := time.Now()
 	until, err := s.retryUntil(c.route, now)

@@ -36,7 +36,7 @@ func TestReachTriesAnotherPod(t *testing.T) {
 				inBubble(t, service("web", "a", "b"), map[string]behaviour{"a": broken, "b": writes("b")}, nil, func(b *bubble) {
 					for range 4 {
 						if took := b.wantAnswer("b"); took > 0 {
-							t.Errorf("took %v", took)
+							t.Errorf("took %v, want 0s", took)
 						}
 					}
 				})
@@ -79,7 +79,7 @@ func TestReachRetriesNewlyReadyPod(t *testing.T) {
 		b.set(service("web", "a"))
 		time.AfterFunc(4*time.Second, func() { up.Store(true) })
 		if took := b.wantAnswer("xa"); took < 4*time.Second || took > 5*time.Second {
-			t.Errorf("took %v", took)
+			t.Errorf("took %v, want 4s to 5s", took)
 		}
 		if attempts := b.fleet.attemptsOf("a"); attempts > 10 {
 			t.Errorf("got %d attempts in 4 s, want at most 10", attempts)
@@ -123,7 +123,7 @@ func TestReachRetriesPodThatWorked(t *testing.T) {
 		restarting(t, func(b *bubble) {
 			time.AfterFunc(2*time.Second, func() { up.Store(true) })
 			if took := b.wantAnswer("xa"); took < 2*time.Second || took > 3*time.Second {
-				b.Errorf("took %v", took)
+				b.Errorf("took %v, want 2s to 3s", took)
 			}
 		})
 	})
@@ -131,7 +131,7 @@ func TestReachRetriesPodThatWorked(t *testing.T) {
 		restarting(t, func(b *bubble) {
 			time.AfterFunc(2*time.Second, func() { b.source.set(service("web", "b")) })
 			if took := b.wantAnswer("b"); took > 2100*time.Millisecond {
-				b.Errorf("took %v", took)
+				b.Errorf("took %v, want at most 2.1s", took)
 			}
 		})
 	})

@@ -71,7 +71,7 @@ type destination struct {
 	state      *targetState // shared by all routes of the host, and carried over
 }
 
-// targetState is what previous connections found out about a target.
+// targetState is the state of a target, as observed by its connections.
 type targetState struct {
 	open        atomic.Int32 // number of open connections
 	answered    atomic.Bool  // a connection was answered

@@ -30,8 +30,8 @@ type HostStatus struct {
 	// Unreachable is set if the most recent connections to every pod failed;
 	// Problems has the reason.
 	Unreachable bool
-	// Problems lists what doesn't work, and why. Limits lists what port
-	// forwarding doesn't support.
+	// Problems and Limits are those of plan.Host, with problems that occurred on
+	// this machine added.
 	Problems, Limits []string
 }
 

@@ -17,10 +17,10 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
-// pods is a Dialer whose pods are TCP servers: it maps their names to addresses.
-type pods map[string]string
+// tcpPods is a Dialer whose pods are TCP servers: it maps their names to addresses.
+type tcpPods map[string]string
 
-func (p pods) Dial(ctx context.Context, pod plan.PodRef, _ uint16) (fwd.Stream, error) {
+func (p tcpPods) Dial(ctx context.Context, pod plan.PodRef, _ uint16) (fwd.Stream, error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "tcp", p[pod.Name])
 	if err != nil {

@@ -18,8 +18,8 @@ type Desired struct {
 	Clusters []Cluster
 }
 
-// Host is what gets an address on this machine: a Service, or one pod of a
-// headless Service.
+// Host is a Service, or one pod of a headless Service, that can get an address on
+// this machine.
 type Host struct {
 	ID      HostID
 	Address netip.Addr // fixed address; the zero Addr for an automatic one
@@ -37,10 +37,10 @@ type Host struct {
 	AffinityTimeout time.Duration
 	// Ready and Pods count the pods behind the host.
 	Ready, Pods int
-	// Problems lists what can't be forwarded, and why.
+	// Problems lists errors of the host, one line each.
 	Problems []string
-	// Limits lists what port forwarding doesn't support, such as UDP ports. There
-	// is nothing for the user to fix.
+	// Limits lists parts of the host that can't be forwarded by design, such as UDP
+	// ports. There is nothing for the user to fix.
 	Limits []string
 }
 
