@@ -15,7 +15,9 @@ import (
 const module = "github.com/kubeshore/kubeshore/"
 
 // leaves are small packages that any other may import.
-var leaves = []string{"internal/backoff", "internal/cleanup", "internal/dnsname", "internal/netaddr", "internal/printable", "internal/wake"}
+var leaves = []string{
+	"internal/backoff", "internal/cleanup", "internal/dnsname", "internal/logevent", "internal/netaddr", "internal/printable", "internal/wake",
+}
 
 // imports has the packages of ours that each package may import besides leaves. It is
 // the table of docs/architecture.md.

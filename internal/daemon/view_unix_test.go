@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/kubeshore/kubeshore/internal/controlserver/servertest"
+	"github.com/kubeshore/kubeshore/internal/logevent"
 	"github.com/kubeshore/kubeshore/internal/term"
 	"github.com/kubeshore/kubeshore/internal/term/termtest"
 	"github.com/kubeshore/kubeshore/pkg/control"
@@ -93,9 +94,9 @@ func showServices(t *testing.T, out *term.AsyncWriter, resize func(int), grid *t
 	status = manyServices(1000)
 	for i, s := range status.Services {
 		if i%10 == 9 {
-			at.Warnf("+ %s  %s  no pods; port 80: in use by process 4711 (nginx), retrying every 5s", s.Name, s.Address)
+			logevent.With(at, logevent.Added).Warnf("+ %s  %s  no pods; port 80: in use by process 4711 (nginx), retrying every 5s", s.Name, s.Address)
 		} else {
-			at.Infof("+ %s  %s:80  1/1 ready", s.Name, s.Address)
+			logevent.With(at, logevent.Added).Infof("+ %s  %s:80  1/1 ready", s.Name, s.Address)
 		}
 	}
 	at.Info("ready")
@@ -107,7 +108,7 @@ func showServices(t *testing.T, out *term.AsyncWriter, resize func(int), grid *t
 	for _, width := range []int{columns, columns - 17, columns + 20} {
 		resize(width)
 		grid.Await(t, cut(full, width))
-		at.Infof("~ svc-000.many  in %d columns", width)
+		logevent.With(at, logevent.Changed).Infof("~ svc-000.many  in %d columns", width)
 		screen = grid.Await(t, fmt.Sprintf("09:30:00 ~ svc-000.many  in %d columns\n%s", width, cut(full, width)))
 	}
 	close(done)

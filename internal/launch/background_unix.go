@@ -70,7 +70,7 @@ func runInBackground(ctx context.Context, o Options, d daemon.Options, file *ter
 	showStatus := func(string) {}
 	formatter := term.NewFormatter(d.Format, time.TimeOnly)
 	if format == formatReplay {
-		formatter = term.NewFormatter(term.JSON, "")
+		formatter = term.NewReplayFormatter()
 		showStatus = func(text string) { _ = term.SendStatus(starter, text) }
 	}
 	starter.SetFormatter(formatter)

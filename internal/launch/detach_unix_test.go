@@ -14,6 +14,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
 
+	"github.com/kubeshore/kubeshore/internal/logevent"
 	"github.com/kubeshore/kubeshore/internal/term"
 	"github.com/kubeshore/kubeshore/internal/term/termtest"
 )
@@ -38,8 +39,8 @@ func daemonOutput(t *testing.T) string {
 	var output bytes.Buffer
 	log := logrus.New()
 	log.SetOutput(&output)
-	log.SetFormatter(term.NewFormatter(term.JSON, ""))
-	log.WithTime(at).Info("+ web.shop")
+	log.SetFormatter(term.NewReplayFormatter())
+	logevent.With(log.WithTime(at), logevent.Added).Info("+ web.shop")
 	if err := term.SendStatus(&output, "0/1 services ready · waiting for web.shop"); err != nil {
 		t.Fatal(err)
 	}

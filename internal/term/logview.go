@@ -13,6 +13,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/sirupsen/logrus"
+
+	"github.com/kubeshore/kubeshore/internal/logevent"
 )
 
 const (
@@ -29,8 +31,8 @@ type LogView struct {
 	out *AsyncWriter
 
 	mu      sync.Mutex
-	kind    byte      // of the last line: + ~ - or 0
-	inRow   [2]int    // lines of that kind in a row, without and with problems
+	mark    byte      // of the last line: + ~ - or 0
+	inRow   [2]int    // lines with that mark in a row, without and with problems
 	hidden  [2]int    // those of them that were not shown
 	lastHid time.Time // of the last hidden entry
 }
@@ -42,12 +44,12 @@ func (*LogView) Levels() []logrus.Level { return logrus.AllLevels }
 func (v *LogView) Fire(entry *logrus.Entry) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	kind, problem := kindOf(entry)
-	if kind == 0 || kind != v.kind {
+	mark, problem := markOf(entry)
+	if mark == 0 || mark != v.mark {
 		v.showHiddenLocked()
-		v.kind, v.inRow = kind, [2]int{}
+		v.mark, v.inRow = mark, [2]int{}
 	}
-	if v.inRow[problem]++; kind != 0 && v.inRow[problem] > maxInRow {
+	if v.inRow[problem]++; mark != 0 && v.inRow[problem] > maxInRow {
 		v.hidden[problem]++
 		v.lastHid = entry.Time
 		return nil
@@ -57,17 +59,17 @@ func (v *LogView) Fire(entry *logrus.Entry) error {
 	return err
 }
 
-// kindOf returns the mark of an entry about a service that came, changed or
-// went, and 1 if it has problems, otherwise 0. The mark of other entries is 0.
-func kindOf(entry *logrus.Entry) (mark byte, problem int) {
-	m := entry.Message
-	if entry.Level < logrus.WarnLevel || entry.Level > logrus.InfoLevel || len(m) < 3 || m[1] != ' ' || strings.IndexByte("+~-", m[0]) < 0 {
+// markOf returns the mark of an entry about a service that was added, changed or
+// removed, and 1 if it has problems, otherwise 0. The mark of other entries is 0.
+func markOf(entry *logrus.Entry) (mark byte, problem int) {
+	kind, ok := logevent.Of(entry)
+	if !ok {
 		return 0, 0
 	}
 	if entry.Level == logrus.WarnLevel {
 		problem = 1
 	}
-	return m[0], problem
+	return kind.Mark(), problem
 }
 
 // showHiddenLocked shows how many lines were not shown. mu must be held.
@@ -80,7 +82,7 @@ func (v *LogView) showHiddenLocked() {
 	if n := v.hidden[1]; n > 0 {
 		problems = fmt.Sprintf(", %d with problems", n)
 	}
-	fmt.Fprintf(v.out, "%s %c %d more%s: kubeshore ps\n", v.lastHid.Format(time.TimeOnly), v.kind, all, problems)
+	fmt.Fprintf(v.out, "%s %c %d more%s: kubeshore ps\n", v.lastHid.Format(time.TimeOnly), v.mark, all, problems)
 	v.hidden, v.inRow = [2]int{}, [2]int{}
 }
 
@@ -182,8 +184,28 @@ func SendStatus(to io.Writer, text string) error {
 	return json.NewEncoder(to).Encode(statusLineMsg{&text})
 }
 
-// Replay shows a line of a daemon's output: a log entry as JSON, a status line of
-// [SendStatus], or anything else as it is.
+// eventField is the field of a JSON log entry with the entry's logevent.Kind.
+const eventField = "event"
+
+// replayFormatter adds the kind of an entry to its fields.
+type replayFormatter struct{ logrus.Formatter }
+
+// NewReplayFormatter returns a formatter for log entries that [LogView.Replay]
+// shows.
+func NewReplayFormatter() logrus.Formatter { return replayFormatter{NewFormatter(JSON, "")} }
+
+// Format implements logrus.Formatter.
+func (f replayFormatter) Format(entry *logrus.Entry) ([]byte, error) {
+	if kind, ok := logevent.Of(entry); ok {
+		withKind := entry.WithField(eventField, kind)
+		withKind.Level, withKind.Message = entry.Level, entry.Message
+		entry = withKind
+	}
+	return f.Formatter.Format(entry)
+}
+
+// Replay shows a line of a daemon's output: a log entry of [NewReplayFormatter], a
+// status line of [SendStatus], or anything else as it is.
 func (v *LogView) Replay(line []byte) {
 	var msg struct {
 		statusLineMsg
@@ -191,6 +213,8 @@ func (v *LogView) Replay(line []byte) {
 		Time    time.Time    `json:"time"`
 		Level   logrus.Level `json:"level"`
 		Message *string      `json:"msg"`
+
+		Event *logevent.Kind `json:"event"`
 	}
 	var data logrus.Fields
 	err := errors.Join(json.Unmarshal(line, &msg), json.Unmarshal(line, &data))
@@ -198,10 +222,15 @@ func (v *LogView) Replay(line []byte) {
 	case err == nil && msg.StatusLine != nil:
 		v.SetStatus(*msg.StatusLine)
 	case err == nil && msg.Message != nil:
-		for _, name := range []string{logrus.FieldKeyTime, logrus.FieldKeyLevel, logrus.FieldKeyMsg} {
+		for _, name := range []string{logrus.FieldKeyTime, logrus.FieldKeyLevel, logrus.FieldKeyMsg, eventField} {
 			delete(data, name)
 		}
-		_ = v.Fire(&logrus.Entry{Time: msg.Time, Level: msg.Level, Message: *msg.Message, Data: data})
+		entry := &logrus.Entry{Time: msg.Time, Data: data}
+		if msg.Event != nil {
+			entry = logevent.With(entry, *msg.Event)
+		}
+		entry.Level, entry.Message = msg.Level, *msg.Message
+		_ = v.Fire(entry)
 	default:
 		_, _ = v.out.Write(line)
 	}

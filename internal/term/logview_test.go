@@ -1,6 +1,7 @@
 package term
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"regexp"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/kubeshore/kubeshore/internal/logevent"
 	"github.com/kubeshore/kubeshore/internal/term/termtest"
 )
 
@@ -29,17 +31,18 @@ func newView(t *testing.T, width int) (*logrus.Logger, *LogView, func() string) 
 // Other warnings are always shown.
 func TestViewCountsLongRuns(t *testing.T) {
 	log, v, shown := newView(t, 80)
+	about := func(kind logevent.Kind) *logrus.Entry { return logevent.With(logrus.NewEntry(log), kind) }
 	for range maxInRow + 5 {
-		log.Info("+ web.shop  127.64.0.1:80")
+		about(logevent.Added).Info("+ web.shop  127.64.0.1:80")
 	}
-	log.Warn("+ db.data; port 80: in use")
+	about(logevent.Added).Warn("+ db.data; port 80: in use")
 	for range maxInRow + 7 {
-		log.Info("- web.shop")
+		about(logevent.Removed).Info("- web.shop")
 	}
 	v.SetStatus("the status line")
 	for range maxInRow + 9 {
-		log.Warn("+ db.data; port 80: in use")
-		log.Info("+ web.shop")
+		about(logevent.Added).Warn("+ db.data; port 80: in use")
+		about(logevent.Added).Info("+ web.shop")
 	}
 	for range maxInRow + 2 {
 		log.Warn("can't list services")
@@ -50,6 +53,23 @@ func TestViewCountsLongRuns(t *testing.T) {
 		strings.Repeat("+ db.data; port 80: in use\n+ web.shop\n", maxInRow) + "+ 18 more, 9 with problems: kubeshore ps\n" +
 		strings.Repeat("can't list services\n", maxInRow+2) + "failed error=why\nthe status line\n"
 	if got := shown(); got != want {
+		t.Errorf("screen: got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// The view of the process that started a daemon counts its lines, too.
+func TestReplayKeepsKind(t *testing.T) {
+	var line bytes.Buffer
+	log := logrus.New()
+	log.SetOutput(&line)
+	log.SetFormatter(NewReplayFormatter())
+	logevent.With(logrus.NewEntry(log), logevent.Removed).Info("- web.shop")
+	_, v, shown := newView(t, 80)
+	for range maxInRow + 2 {
+		v.Replay(line.Bytes())
+	}
+	v.SetStatus("")
+	if got, want := shown(), strings.Repeat("- web.shop\n", maxInRow)+"- 2 more: kubeshore ps\n"; got != want {
 		t.Errorf("screen: got\n%s\nwant\n%s", got, want)
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/kubeshore/kubeshore/internal/logevent"
 	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
@@ -24,11 +25,11 @@ func report(log logrus.FieldLogger, before, after Status) {
 		prev, known := old[h.ID]
 		delete(old, h.ID)
 		l := line{
-			mark: '~', columns: columns(h, after.Clusters),
+			kind: logevent.Changed, columns: columns(h, after.Clusters),
 			problems: without(h.Problems, prev.Problems), limits: without(h.Limits, prev.Limits),
 		}
 		if !known {
-			l.mark = '+'
+			l.kind = logevent.Added
 		}
 		if !known || len(l.problems)+len(l.limits)+len(without(prev.Problems, h.Problems)) > 0 || !slices.Equal(l.columns, columns(prev, before.Clusters)) {
 			lines = append(lines, l)
@@ -37,14 +38,14 @@ func report(log logrus.FieldLogger, before, after Status) {
 	logLines(log, lines)
 	for _, h := range before.Hosts {
 		if _, removed := old[h.ID]; removed {
-			log.Infof("- %s", h.ID.DisplayName(before.Clusters))
+			logEvent(log, logrus.InfoLevel, logevent.Removed, h.ID.DisplayName(before.Clusters))
 		}
 	}
 }
 
 // line is the log line of a host that was added or changed.
 type line struct {
-	mark    byte     // + added, ~ changed
+	kind    logevent.Kind
 	columns []string // its name, address and number of ready pods
 
 	problems, limits []string // new ones
@@ -66,7 +67,6 @@ func logLines(log logrus.FieldLogger, lines []line) {
 	}
 	for _, l := range lines {
 		var b strings.Builder
-		fmt.Fprintf(&b, "%c ", l.mark)
 		last := len(l.columns) - 1
 		for i, text := range l.columns[:last] {
 			fmt.Fprintf(&b, "%-*s  ", widths[i], text)
@@ -79,8 +79,13 @@ func logLines(log logrus.FieldLogger, lines []line) {
 		for _, text := range slices.Concat(l.problems, l.limits) {
 			b.WriteString("; " + text)
 		}
-		log.WithFields(nil).Log(level, b.String())
+		logEvent(log, level, l.kind, b.String())
 	}
+}
+
+// logEvent logs a change of a host.
+func logEvent(log logrus.FieldLogger, level logrus.Level, kind logevent.Kind, text string) {
+	logevent.With(log.WithFields(nil), kind).Log(level, string(kind.Mark())+" "+text)
 }
 
 func reportClusters(log logrus.FieldLogger, before, after []plan.Cluster) {

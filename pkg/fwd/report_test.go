@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/kubeshore/kubeshore/internal/logevent"
 	"github.com/kubeshore/kubeshore/pkg/fwd"
 	"github.com/kubeshore/kubeshore/pkg/loopback"
 	"github.com/kubeshore/kubeshore/pkg/plan"
@@ -24,6 +25,9 @@ func TestReportAlignsColumns(t *testing.T) {
 	address := regexp.MustCompile(`127\.[0-9.]+:80 *`) // its length depends on a hash
 	logged := func() (texts []string) {
 		for _, entry := range lines.AllEntries() {
+			if kind, ok := logevent.Of(entry); !ok || kind.Mark() != entry.Message[0] {
+				t.Errorf("%q: got kind %q", entry.Message, kind)
+			}
 			texts = append(texts, address.ReplaceAllString(entry.Message, "AT "))
 		}
 		lines.Reset()
