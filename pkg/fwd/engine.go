@@ -11,6 +11,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/kubeshore/kubeshore/internal/cleanup"
 	"github.com/kubeshore/kubeshore/internal/wake"
 	"github.com/kubeshore/kubeshore/pkg/plan"
 )
@@ -25,8 +26,6 @@ const (
 	// abortGrace is how long connections may take to end after they were
 	// aborted.
 	abortGrace = 5 * time.Second
-	// restoreStepTimeout bounds each step of restoring the machine.
-	restoreStepTimeout = 10 * time.Second
 )
 
 // Engine keeps this machine in the desired state and forwards connections. The
@@ -120,13 +119,8 @@ func (e *Engine) drain(abort context.Context, forwarded <-chan error, abortConne
 // restore restores the machine in the reverse order of apply: names, ports,
 // addresses.
 func (e *Engine) restore(ctx context.Context, drain func() error) error {
-	within := func(step func(context.Context) error) error {
-		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), restoreStepTimeout)
-		defer cancel()
-		return step(limited)
-	}
 	return errors.Join(
-		within(func(ctx context.Context) error {
+		cleanup.Run(ctx, func(ctx context.Context) error {
 			if _, err := e.setNames(ctx, nil); err != nil {
 				return fmt.Errorf("remove names (the next start will retry): %w", err)
 			}
@@ -134,7 +128,7 @@ func (e *Engine) restore(ctx context.Context, drain func() error) error {
 		}),
 		e.Ports.Close(),
 		drain(),
-		within(func(ctx context.Context) error { return e.Aliases.Set(ctx, nil) }),
+		cleanup.Run(ctx, func(ctx context.Context) error { return e.Aliases.Set(ctx, nil) }),
 	)
 }
 
