@@ -116,8 +116,3 @@ func errorLine(err error) string {
 	return printable.Line(err.Error(), maxErrorLength)
 }
 
-// Printable returns text from another machine as a line that is safe for a
-// terminal.
-//
-// Deprecated: use printable.Line.
-func Printable(text string) string { return printable.Line(text, maxErrorLength) }
