@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-func TestParse(t *testing.T) {
+func TestParseFlags(t *testing.T) {
 	t.Setenv("KUBECONFIG", "")
 	for _, args := range []string{"", "-kubeconfig x more", "-kubeconfig x -rounds 0", "-kubeconfig x -run (", "-what"} {
 		if _, err := parse(strings.Fields(args), io.Discard); !errors.Is(err, errUsage) {
@@ -25,18 +25,18 @@ func TestParse(t *testing.T) {
 	}
 }
 
-func TestTable(t *testing.T) {
-	tab := table{names: []string{"ours", "one", "two"}, lines: []line{
-		{row{"rate", "1/s", true}, []cell{{values: []float64{4671, 4500, 9000}}, {values: []float64{1000}}, {values: []float64{2000}}}},
-		{row{"time", "ms", false}, []cell{{values: []float64{0.5}}, {hangs: 2, fails: 1}, {values: []float64{1.25, 1.75}}}},
-		{row{"new", "ms", false}, []cell{{values: []float64{12.34, 12.36}, fails: 1}, {hangs: 1}, {fails: 3, hangs: 2}}},
-		{row{"none", "ms", false}, []cell{{fails: 1}, {values: []float64{1}}, {}}},
+func TestTableLayout(t *testing.T) {
+	tab := table{names: []string{"ours", "one", "two"}, rows: []tableRow{
+		{metric{"rate", "1/s", true}, []cell{{values: []float64{4671, 4500, 9000}}, {values: []float64{1000}}, {values: []float64{2000}}}},
+		{metric{"time", "ms", false}, []cell{{values: []float64{0.5}}, {timeouts: 2, failures: 1}, {values: []float64{1.25, 1.75}}}},
+		{metric{"new", "ms", false}, []cell{{values: []float64{12.34, 12.36}, failures: 1}, {timeouts: 1}, {failures: 3, timeouts: 2}}},
+		{metric{"none", "ms", false}, []cell{{failures: 1}, {values: []float64{1}}, {}}},
 	}}
 	var got strings.Builder
 	if err := tab.write(&got); err != nil {
 		t.Fatal(err)
 	}
-	if err := tab.writeSpans(&got); err != nil {
+	if err := tab.writeRanges(&got); err != nil {
 		t.Fatal(err)
 	}
 	const want = `
@@ -58,12 +58,12 @@ func TestTable(t *testing.T) {
 	}
 }
 
-func TestPage(t *testing.T) {
-	a := about{
+func TestPageIsComplete(t *testing.T) {
+	a := environment{
 		date: time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC), cpu: "A CPU", cores: 2, memory: gibibytes("25165824 kB"),
-		kernel: "6.1", goVersion: "go1.26", kubeshore: "v0.1", kubectl: "v1.36.3", server: "v1.36.3", rounds: 5, effort: full(),
+		kernel: "6.1", goVersion: "go1.26", kubeshore: "v0.1", kubectl: "v1.36.3", server: "v1.36.3", rounds: 5, effort: fullEffort(),
 	}
-	got := page(a, table{names: []string{"ours"}, lines: []line{{row{"rate", "1/s", true}, make([]cell, 1)}}})
+	got := benchmarkPage(a, table{names: []string{"ours"}, rows: []tableRow{{metric{"rate", "1/s", true}, make([]cell, 1)}}})
 	for _, want := range []string{"2 January 2026", "A CPU, 2 cores, 24 GiB, Linux 6.1, go1.26", "kubeshore v0.1", "| rate "} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in\n%s", want, got)
@@ -86,24 +86,24 @@ func TestParseStat(t *testing.T) {
 	}
 }
 
-func TestLookUp(t *testing.T) {
+func TestLookupHosts(t *testing.T) {
 	const hosts = "127.0.0.1 localhost # peer.ns\n# 127.0.0.2 peer.ns\n127.80.1.2 peer peer.ns\n127.80.1.3 peer.ns.other\n"
 	for name, want := range map[string]string{"peer.ns": "127.80.1.2", "peer.ns.other": "127.80.1.3", "127.80.1.2": "", "other": ""} {
-		if got := lookUp(hosts, name); got != want {
+		if got := lookupHosts(hosts, name); got != want {
 			t.Errorf("%s is %q, want %q", name, got, want)
 		}
 	}
 }
 
-func TestForwarded(t *testing.T) {
+func TestParseForwardings(t *testing.T) {
 	const log = "Forwarding from 127.0.0.1:40001 -> 7000\nForwarding from 127.0.0.1:40002 -> 7001\nHandling connection for 40001\nForwarding from 127.0.0.1:4"
-	got, want := forwarded(log), map[uint16]string{7000: "127.0.0.1:40001", 7001: "127.0.0.1:40002"}
+	got, want := parseForwardings(log), map[uint16]string{7000: "127.0.0.1:40001", 7001: "127.0.0.1:40002"}
 	if !maps.Equal(got, want) {
 		t.Errorf("got %v", got)
 	}
 }
 
-func TestRedirect(t *testing.T) {
+func TestRedirectKeepsServerName(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "config")
 	for name, text := range map[string]string{"ca": "certificate", "config": `
@@ -134,14 +134,14 @@ users: [{name: u, user: {token: t}}]
 	}
 }
 
-func TestProcess(t *testing.T) {
+func TestProcessLifecycle(t *testing.T) {
 	never := func(string) bool { return false }
 	t.Run("that is ready, and then told to end", func(t *testing.T) {
-		p, err := launch(t.Context(), t.TempDir(), []string{"SAY=ready"}, "sh", "-c", "echo $SAY; exec sleep 60")
+		p, err := startProcess(t.Context(), t.TempDir(), []string{"SAY=ready"}, "sh", "-c", "echo $SAY; exec sleep 60")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := p.await(t.Context(), func(log string) bool { return log == "ready\n" }); err != nil {
+		if err := p.waitForLog(t.Context(), func(log string) bool { return log == "ready\n" }); err != nil {
 			t.Error(err)
 		}
 		if err := p.stop(); err != nil {
@@ -149,25 +149,25 @@ func TestProcess(t *testing.T) {
 		}
 	})
 	t.Run("that ends by itself", func(t *testing.T) {
-		p, err := launch(t.Context(), t.TempDir(), nil, "sh", "-c", "echo it is wrong; exit 1")
+		p, err := startProcess(t.Context(), t.TempDir(), nil, "sh", "-c", "echo it is wrong; exit 1")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := p.await(t.Context(), never); !errors.Is(err, errEnded) || !strings.Contains(err.Error(), "it is wrong") {
+		if err := p.waitForLog(t.Context(), never); !errors.Is(err, errExited) || !strings.Contains(err.Error(), "it is wrong") {
 			t.Errorf("got %v", err)
 		}
-		if err := p.stop(); !errors.Is(err, errEnded) {
+		if err := p.stop(); !errors.Is(err, errExited) {
 			t.Errorf("got %v", err)
 		}
 	})
 	t.Run("that is never ready", func(t *testing.T) {
-		p, err := launch(t.Context(), t.TempDir(), nil, "sleep", "60")
+		p, err := startProcess(t.Context(), t.TempDir(), nil, "sleep", "60")
 		if err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		defer cancel()
-		if err := p.await(ctx, never); !hangs(err) {
+		if err := p.waitForLog(ctx, never); !timedOut(err) {
 			t.Errorf("got %v", err)
 		}
 		if err := p.stop(); err != nil {
@@ -175,7 +175,7 @@ func TestProcess(t *testing.T) {
 		}
 	})
 	t.Run("that there is none of", func(t *testing.T) {
-		p, err := launch(t.Context(), t.TempDir(), nil, "/nonexistent")
+		p, err := startProcess(t.Context(), t.TempDir(), nil, "/nonexistent")
 		if err == nil || p.stop() != nil {
 			t.Errorf("got %v", err)
 		}

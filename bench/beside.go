@@ -10,12 +10,12 @@ import (
 	"github.com/kubeshore/kubeshore/test/peer"
 )
 
-// offender opens a connection that holds up whatever it can, and returns it
+// stallFunc opens a connection that holds up whatever it can, and returns it
 // when it does.
-type offender func(ctx context.Context, f forwarder, e effort) (io.Closer, error)
+type stallFunc func(ctx context.Context, f forwarder, e effort) (io.Closer, error)
 
-// nobody disturbs nothing: for comparison.
-func nobody(context.Context, forwarder, effort) (io.Closer, error) {
+// noStall disturbs nothing: for comparison.
+func noStall(context.Context, forwarder, effort) (io.Closer, error) {
 	return io.NopCloser(nil), nil
 }
 
@@ -28,7 +28,7 @@ func stalledReader(ctx context.Context, f forwarder, e effort) (io.Closer, error
 	if _, err := fmt.Fprintf(conn, "%d\n", int64(math.MaxInt64)); err != nil {
 		return nil, errors.Join(fmt.Errorf("bench: stall: %w", err), conn.Close())
 	}
-	if err := wait(ctx, e.settle); err != nil {
+	if err := wait(ctx, e.settleDelay); err != nil {
 		return nil, errors.Join(fmt.Errorf("bench: stall: %w", err), conn.Close())
 	}
 	return conn, nil
@@ -40,41 +40,41 @@ func stalledPod(ctx context.Context, f forwarder, e effort) (io.Closer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("bench: stall: %w", err)
 	}
-	if err := conn.stalled(ctx, e.settle, 256<<20); err != nil {
+	if err := conn.fillUntilStalled(ctx, e.settleDelay, 256<<20); err != nil {
 		return nil, errors.Join(fmt.Errorf("bench: stall: %w", err), conn.Close())
 	}
 	return conn, nil
 }
 
-// beside has exchanges while another connection is stalled: on new
+// latencyDuringStall has exchanges while another connection is stalled: on new
 // connections, and on connections that were there before it stalled, each on
 // two ports, of which one is that of a stalled reader. The figures are the
 // medians; one exchange that hangs or fails is enough to say so.
-func beside(offend offender) procedure {
-	return func(ctx context.Context, f forwarder, e effort) []outcome {
-		there, err := establish(ctx, f, e)
+func latencyDuringStall(offend stallFunc) benchFunc {
+	return func(ctx context.Context, f forwarder, e effort) []result {
+		there, err := openConnections(ctx, f, e)
 		defer func() {
 			for _, conn := range there {
 				_ = conn.Close()
 			}
 		}()
 		if err != nil {
-			return []outcome{{err: err}}
+			return []result{{err: err}}
 		}
 		stalled, err := offend(ctx, f, e)
 		if err != nil {
-			return []outcome{{err: err}}
+			return []result{{err: err}}
 		}
 		defer stalled.Close()
-		old, err := established(ctx, there, e)
-		anew, errNew := newlyMade(ctx, f, e)
-		return []outcome{{anew, errNew}, {old, err}}
+		old, err := latencyOnOpen(ctx, there, e)
+		anew, errNew := latencyOnNew(ctx, f, e)
+		return []result{{anew, errNew}, {old, err}}
 	}
 }
 
-// establish makes connections that established uses: to Source all but the
+// openConnections makes connections that established uses: to Source all but the
 // last, which is to Echo.
-func establish(ctx context.Context, f forwarder, e effort) ([]*connection, error) {
+func openConnections(ctx context.Context, f forwarder, e effort) ([]*connection, error) {
 	var there []*connection
 	for i := range e.samples + 1 {
 		port := peer.Source
@@ -87,13 +87,13 @@ func establish(ctx context.Context, f forwarder, e effort) ([]*connection, error
 		}
 		there = append(there, conn)
 	}
-	_, err := clientFirst.on(there[e.samples])
-	return there, errors.Join(err, wait(ctx, e.gap))
+	_, err := clientFirst.do(there[e.samples])
+	return there, errors.Join(err, wait(ctx, e.sampleInterval))
 }
 
-// established has exchanges on connections that are open.
-func established(ctx context.Context, there []*connection, e effort) (float64, error) {
-	ctx, cancel := context.WithTimeout(ctx, e.answer)
+// latencyOnOpen has exchanges on connections that are open.
+func latencyOnOpen(ctx context.Context, there []*connection, e effort) (float64, error) {
+	ctx, cancel := context.WithTimeout(ctx, e.responseTimeout)
 	defer cancel()
 	var values []float64
 	for i := range e.samples {
@@ -101,7 +101,7 @@ func established(ctx context.Context, there []*connection, e effort) (float64, e
 			exchange
 			conn *connection
 		}{{clientFirst, there[e.samples]}, {oneByte, there[i]}} {
-			v, err := c.within(ctx, c.conn)
+			v, err := c.doContext(ctx, c.conn)
 			if err != nil {
 				return 0, err
 			}
@@ -111,12 +111,12 @@ func established(ctx context.Context, there []*connection, e effort) (float64, e
 	return median(values), nil
 }
 
-// newlyMade has exchanges on new connections.
-func newlyMade(ctx context.Context, f forwarder, e effort) (float64, error) {
+// latencyOnNew has exchanges on new connections.
+func latencyOnNew(ctx context.Context, f forwarder, e effort) (float64, error) {
 	var values []float64
 	for range e.samples {
 		for _, x := range []exchange{clientFirst, oneByte} {
-			v, err := x.anew(ctx, f, e)
+			v, err := x.doOnNewConnection(ctx, f, e)
 			if err != nil {
 				return 0, err
 			}

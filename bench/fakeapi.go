@@ -69,8 +69,8 @@ func newFakeAPI(path string, n int) (*fakeAPI, error) {
 	return f, writeKubeconfig(&config, path)
 }
 
-func (f *fakeAPI) crowd() crowd {
-	return crowd{kubeconfig: f.kubeconfig, namespace: fakeNamespace, services: f.n, ports: []uint16{80}}
+func (f *fakeAPI) serviceSet() serviceSet {
+	return serviceSet{kubeconfig: f.kubeconfig, namespace: fakeNamespace, services: f.n, ports: []uint16{80}}
 }
 
 func (f *fakeAPI) close() {

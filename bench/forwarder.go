@@ -55,10 +55,10 @@ func (c *connection) Close() error {
 	return c.Conn.Close()
 }
 
-// stalled waits until the connection takes no more for as long as the pause
+// fillUntilStalled waits until the connection takes no more for as long as the pause
 // given, a reset included, or has taken that many bytes. It returns an error
 // only if ctx ends.
-func (c *connection) stalled(ctx context.Context, pause time.Duration, most int) error {
+func (c *connection) fillUntilStalled(ctx context.Context, pause time.Duration, most int) error {
 	chunk := make([]byte, chunkSize)
 	for sent := 0; sent < most; {
 		if err := c.SetWriteDeadline(time.Now().Add(pause)); err != nil {

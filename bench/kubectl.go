@@ -14,7 +14,7 @@ type kubectl struct {
 	title, program, dir string
 	env                 []string
 	process             *process
-	at                  map[uint16]string // where each port is
+	addresses           map[uint16]string // where each port is
 }
 
 func (k *kubectl) name() string { return k.title }
@@ -28,26 +28,26 @@ func (k *kubectl) start(ctx context.Context, to target) error {
 		"port-forward", "--kubeconfig", to.kubeconfig, "--namespace", to.namespace,
 		"--address", "127.0.0.1", "service/" + to.service,
 	}, ports...)
-	env := append([]string{cacheIn(filepath.Dir(k.dir))}, k.env...)
+	env := append([]string{cacheEnv(filepath.Dir(k.dir))}, k.env...)
 	var err error
-	if k.process, err = launch(ctx, k.dir, env, k.program, args...); err != nil {
+	if k.process, err = startProcess(ctx, k.dir, env, k.program, args...); err != nil {
 		return err
 	}
-	return k.process.await(ctx, func(log string) bool {
-		k.at = forwarded(log)
-		return len(k.at) == len(to.ports)
+	return k.process.waitForLog(ctx, func(log string) bool {
+		k.addresses = parseForwardings(log)
+		return len(k.addresses) == len(to.ports)
 	})
 }
 
 func (k *kubectl) dial(ctx context.Context, port uint16) (net.Conn, error) {
-	return new(net.Dialer).DialContext(ctx, "tcp", k.at[port])
+	return new(net.Dialer).DialContext(ctx, "tcp", k.addresses[port])
 }
 
 func (k *kubectl) pid() int    { return k.process.cmd.Process.Pid }
 func (k *kubectl) stop() error { return k.process.stop() }
 
-// forwarded reads from what kubectl prints where each port is.
-func forwarded(log string) map[uint16]string {
+// parseForwardings reads from what kubectl prints where each port is.
+func parseForwardings(log string) map[uint16]string {
 	at := make(map[uint16]string)
 	line := regexp.MustCompile(`(?m)^Forwarding from (\S+:\d+) -> (\d+)$`)
 	for _, match := range line.FindAllStringSubmatch(log, -1) {
@@ -59,6 +59,6 @@ func forwarded(log string) map[uint16]string {
 	return at
 }
 
-// cacheIn is the setting by which kubectl keeps what it learns of the API in a
+// cacheEnv is the setting by which kubectl keeps what it learns of the API in a
 // folder, so that it starts fast, and not in the user's home.
-func cacheIn(dir string) string { return "KUBECACHEDIR=" + filepath.Join(dir, "cache") }
+func cacheEnv(dir string) string { return "KUBECACHEDIR=" + filepath.Join(dir, "cache") }

@@ -28,10 +28,10 @@ func (k *kubeshore) start(ctx context.Context, to target) error {
 		return fmt.Errorf("bench: write hosts: %w", err)
 	}
 	var err error
-	if k.process, err = launch(ctx, k.dir, nil, k.program, "up", "--kubeconfig", to.kubeconfig, "--namespace", to.namespace, "--hosts-file", hosts); err != nil {
+	if k.process, err = startProcess(ctx, k.dir, nil, k.program, "up", "--kubeconfig", to.kubeconfig, "--namespace", to.namespace, "--hosts-file", hosts); err != nil {
 		return err
 	}
-	if err := k.process.await(ctx, func(log string) bool { return strings.Contains(log, "msg=ready") }); err != nil {
+	if err := k.process.waitForLog(ctx, func(log string) bool { return strings.Contains(log, "msg=ready") }); err != nil {
 		return err
 	}
 	text, err := os.ReadFile(hosts)
@@ -39,7 +39,7 @@ func (k *kubeshore) start(ctx context.Context, to target) error {
 		return fmt.Errorf("bench: read hosts: %w", err)
 	}
 	name := to.service + "." + to.namespace
-	if k.address = lookUp(string(text), name); k.address == "" {
+	if k.address = lookupHosts(string(text), name); k.address == "" {
 		return fmt.Errorf("bench: read hosts: no %s in\n%s", name, text)
 	}
 	return nil
@@ -52,8 +52,8 @@ func (k *kubeshore) dial(ctx context.Context, port uint16) (net.Conn, error) {
 func (k *kubeshore) pid() int    { return k.process.cmd.Process.Pid }
 func (k *kubeshore) stop() error { return k.process.stop() }
 
-// lookUp returns the address that a hosts file has for a name, or "".
-func lookUp(hosts, name string) string {
+// lookupHosts returns the address that a hosts file has for a name, or "".
+func lookupHosts(hosts, name string) string {
 	for line := range strings.Lines(hosts) {
 		line, _, _ = strings.Cut(line, "#")
 		fields := strings.Fields(line)

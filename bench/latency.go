@@ -16,43 +16,43 @@ import (
 // exchange is the least that a new connection can do: what we say on it, if
 // anything, and what comes back.
 type exchange struct {
-	port      uint16
-	say, hear string
+	port       uint16
+	send, want string
 }
 
 // The two exchanges differ in who speaks first.
 var (
-	serverFirst = exchange{port: peer.Greet, hear: "hello\n"}
-	clientFirst = exchange{port: peer.Echo, say: "x", hear: "x"}
-	oneByte     = exchange{port: peer.Source, say: "1\n", hear: "\x00"}
+	serverFirst = exchange{port: peer.Greet, want: "hello\n"}
+	clientFirst = exchange{port: peer.Echo, send: "x", want: "x"}
+	oneByte     = exchange{port: peer.Source, send: "1\n", want: "\x00"}
 )
 
-// on has the exchange on a connection and returns how long it takes, in
+// do has the exchange on a connection and returns how long it takes, in
 // milliseconds.
-func (x exchange) on(conn io.ReadWriter) (float64, error) {
+func (x exchange) do(conn io.ReadWriter) (float64, error) {
 	begin := time.Now()
-	if x.say != "" {
-		if _, err := io.WriteString(conn, x.say); err != nil {
+	if x.send != "" {
+		if _, err := io.WriteString(conn, x.send); err != nil {
 			return 0, fmt.Errorf("bench: write question: %w", err)
 		}
 	}
-	if err := hear(conn, x.hear); err != nil {
+	if err := expect(conn, x.want); err != nil {
 		return 0, err
 	}
 	return milliseconds(time.Since(begin)), nil
 }
 
-// within is as on, and gives up when ctx ends.
-func (x exchange) within(ctx context.Context, conn net.Conn) (float64, error) {
+// doContext is as on, and gives up when ctx ends.
+func (x exchange) doContext(ctx context.Context, conn net.Conn) (float64, error) {
 	release := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer release()
-	return x.on(conn)
+	return x.do(conn)
 }
 
-// anew has the exchange on a connection of its own and returns how long that
+// doOnNewConnection has the exchange on a connection of its own and returns how long that
 // takes from before it is made, in milliseconds.
-func (x exchange) anew(ctx context.Context, f forwarder, e effort) (float64, error) {
-	ctx, cancel := context.WithTimeout(ctx, e.answer)
+func (x exchange) doOnNewConnection(ctx context.Context, f forwarder, e effort) (float64, error) {
+	ctx, cancel := context.WithTimeout(ctx, e.responseTimeout)
 	defer cancel()
 	begin := time.Now()
 	conn, err := connect(ctx, f, x.port)
@@ -60,32 +60,32 @@ func (x exchange) anew(ctx context.Context, f forwarder, e effort) (float64, err
 		return 0, fmt.Errorf("bench: connect: %w", err)
 	}
 	defer conn.Close()
-	_, err = x.on(conn)
+	_, err = x.do(conn)
 	return milliseconds(time.Since(begin)), err
 }
 
-// firstByte is the time from connect to the first answer, in use: one new
+// firstByteLatency is the time from connect to the first answer, in use: one new
 // connection after the other, and eight at once, of which the slowest counts;
 // with each speaking first.
-func firstByte(ctx context.Context, f forwarder, e effort) []outcome {
-	row := func(n, samples int, x exchange) outcome {
-		v, err := warm(ctx, f, e, samples, func() (float64, error) { return slowest(ctx, f, e, x, n) })
-		return outcome{v, err}
+func firstByteLatency(ctx context.Context, f forwarder, e effort) []result {
+	row := func(n, samples int, x exchange) result {
+		v, err := medianWarm(ctx, f, e, samples, func() (float64, error) { return slowestOf(ctx, f, e, x, n) })
+		return result{v, err}
 	}
-	return []outcome{
+	return []result{
 		row(1, e.samples, serverFirst), row(1, e.samples, clientFirst),
 		row(8, e.bursts, serverFirst), row(8, e.bursts, clientFirst),
 	}
 }
 
-// warm takes a sample that doesn't count, and the median of those that follow.
-func warm(ctx context.Context, f forwarder, e effort, samples int, sample func() (float64, error)) (float64, error) {
-	if _, err := clientFirst.anew(ctx, f, e); err != nil {
+// medianWarm takes a sample that doesn't count, and the median of those that follow.
+func medianWarm(ctx context.Context, f forwarder, e effort, samples int, sample func() (float64, error)) (float64, error) {
+	if _, err := clientFirst.doOnNewConnection(ctx, f, e); err != nil {
 		return 0, err
 	}
 	values := make([]float64, 0, samples)
 	for range samples {
-		if err := wait(ctx, e.gap); err != nil {
+		if err := wait(ctx, e.sampleInterval); err != nil {
 			return 0, err
 		}
 		v, err := sample()
@@ -97,13 +97,13 @@ func warm(ctx context.Context, f forwarder, e effort, samples int, sample func()
 	return median(values), nil
 }
 
-// slowest has an exchange on n new connections at once.
-func slowest(ctx context.Context, f forwarder, e effort, x exchange, n int) (float64, error) {
+// slowestOf has an exchange on n new connections at once.
+func slowestOf(ctx context.Context, f forwarder, e effort, x exchange, n int) (float64, error) {
 	values := make([]float64, n)
 	var exchanging errgroup.Group
 	for i := range values {
 		exchanging.Go(func() (err error) {
-			values[i], err = x.anew(ctx, f, e)
+			values[i], err = x.doOnNewConnection(ctx, f, e)
 			return err
 		})
 	}
@@ -111,12 +111,12 @@ func slowest(ctx context.Context, f forwarder, e effort, x exchange, n int) (flo
 	return slices.Max(values), err
 }
 
-// coldByte is the time from connect to the first answer of the very first
+// coldLatency is the time from connect to the first answer of the very first
 // connection after the start.
-func coldByte(x exchange) procedure {
-	return func(ctx context.Context, f forwarder, e effort) []outcome {
-		v, err := x.anew(ctx, f, e)
-		return []outcome{{v, err}}
+func coldLatency(x exchange) benchFunc {
+	return func(ctx context.Context, f forwarder, e effort) []result {
+		v, err := x.doOnNewConnection(ctx, f, e)
+		return []result{{v, err}}
 	}
 }
 

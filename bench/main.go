@@ -88,12 +88,12 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) (err error) 
 		return fmt.Errorf("bench: make folder: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	about, err := describe(ctx, o, dir)
+	about, err := describeEnvironment(ctx, o, dir)
 	if err != nil {
 		return err
 	}
 	if o.scale {
-		return withScale(ctx, o, dir, about, errOut)
+		return runScale(ctx, o, dir, about, errOut)
 	}
 	t, err := measureAll(ctx, o, dir, errOut)
 	if err != nil {
@@ -105,26 +105,26 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) (err error) 
 	if o.out == "" {
 		return nil
 	}
-	if err := os.WriteFile(o.out, []byte(page(about, t)), 0o644); err != nil {
+	if err := os.WriteFile(o.out, []byte(benchmarkPage(about, t)), 0o644); err != nil {
 		return fmt.Errorf("bench: write page: %w", err)
 	}
 	return nil
 }
 
-// measureAll sets the stage, takes every measure, and clears the stage.
+// runBenchmarks sets the stage, takes every measure, and clears the stage.
 func measureAll(ctx context.Context, o options, dir string, log io.Writer) (t table, err error) {
-	s, err := setUp(ctx, o, dir)
+	s, err := newTestbed(ctx, o, dir)
 	if err != nil {
 		return t, err
 	}
-	defer func() { err = errors.Join(err, s.tearDown(ctx)) }()
+	defer func() { err = errors.Join(err, s.cleanUp(ctx)) }()
 	ctx, cancel := context.WithCancel(ctx)
 	var running errgroup.Group
 	running.Go(func() error { return s.proxy.Serve(ctx, s.proxyListener) })
 	running.Go(func() error {
 		defer cancel()
 		var err error
-		t, err = s.measureAll(ctx, forwarders(o, dir), selected(o.only), o.rounds, log)
+		t, err = s.runBenchmarks(ctx, forwarders(o, dir), selectBenchmarks(o.only), o.rounds, log)
 		return err
 	})
 	if err := running.Wait(); err != nil {

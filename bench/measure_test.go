@@ -20,41 +20,41 @@ import (
 // direct is a forwarder that is none: its ports are the peer's own, or what
 // the test has in their place. Its process is the test.
 type direct struct {
-	title string
-	at    map[uint16]string
-	ended error    // what stop says
-	log   []string // which kubeconfigs it was started with
+	title       string
+	addresses   map[uint16]string
+	stopErr     error    // what stop says
+	kubeconfigs []string // which kubeconfigs it was started with
 }
 
 func (d *direct) name() string { return d.title }
 func (d *direct) start(_ context.Context, to target) error {
-	d.log = append(d.log, to.kubeconfig)
+	d.kubeconfigs = append(d.kubeconfigs, to.kubeconfig)
 	return nil
 }
 
 func (d *direct) dial(ctx context.Context, port uint16) (net.Conn, error) {
-	return new(net.Dialer).DialContext(ctx, "tcp", d.at[port])
+	return new(net.Dialer).DialContext(ctx, "tcp", d.addresses[port])
 }
 func (d *direct) pid() int    { return os.Getpid() }
-func (d *direct) stop() error { return d.ended }
+func (d *direct) stop() error { return d.stopErr }
 
 // listeners returns one for each port of the peer.
 func listeners(t *testing.T) (map[uint16]net.Listener, *direct) {
 	t.Helper()
-	all, f := make(map[uint16]net.Listener), &direct{title: "direct", at: make(map[uint16]string)}
+	all, f := make(map[uint16]net.Listener), &direct{title: "direct", addresses: make(map[uint16]string)}
 	for _, port := range peer.Ports() {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = l.Close() })
-		all[port], f.at[port] = l, l.Addr().String()
+		all[port], f.addresses[port] = l, l.Addr().String()
 	}
 	return all, f
 }
 
-// served is a forwarder to a peer that runs until the test ends.
-func served(t *testing.T) *direct {
+// startPeer is a forwarder to a peer that runs until the test ends.
+func startPeer(t *testing.T) *direct {
 	t.Helper()
 	all, f := listeners(t)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -69,35 +69,35 @@ func served(t *testing.T) *direct {
 	return f
 }
 
-// least is the least effort.
-func least() effort {
+// minimalEffort is the least effort.
+func minimalEffort() effort {
 	return effort{
-		bytes: 1e6, span: 20 * time.Millisecond, samples: 2, bursts: 2, idle: 8,
-		gap: time.Millisecond, settle: 50 * time.Millisecond, answer: 100 * time.Millisecond, limit: 5 * time.Second,
+		bytes: 1e6, rateWindow: 20 * time.Millisecond, samples: 2, bursts: 2, idleConns: 8,
+		sampleInterval: time.Millisecond, settleDelay: 50 * time.Millisecond, responseTimeout: 100 * time.Millisecond, benchTimeout: 5 * time.Second,
 	}
 }
 
-func needsProc(t *testing.T) {
+func requireProc(t *testing.T) {
 	t.Helper()
 	if runtime.GOOS != "linux" {
 		t.Skip("there is no /proc")
 	}
 }
 
-func TestMeasuresGiveFigures(t *testing.T) {
-	needsProc(t)
-	f := served(t)
-	e := least()
-	e.answer = 10 * time.Second // the machine may be busy
-	for _, m := range measures() {
+func TestBenchmarksReturnResults(t *testing.T) {
+	requireProc(t)
+	f := startPeer(t)
+	e := minimalEffort()
+	e.responseTimeout = 10 * time.Second // the machine may be busy
+	for _, m := range benchmarks() {
 		t.Run(m.name, func(t *testing.T) {
 			outcomes := m.run(t.Context(), f, e)
-			if len(outcomes) != len(m.rows) {
-				t.Fatalf("%d outcomes for %d rows", len(outcomes), len(m.rows))
+			if len(outcomes) != len(m.metrics) {
+				t.Fatalf("%d outcomes for %d rows", len(outcomes), len(m.metrics))
 			}
 			for i, o := range outcomes {
-				if o.err != nil || o.value < 0 || o.value == 0 && m.rows[i].unit != "s/GB" {
-					t.Errorf("%s: %v, %v", m.rows[i].title, o.value, o.err)
+				if o.err != nil || o.value < 0 || o.value == 0 && m.metrics[i].unit != "s/GB" {
+					t.Errorf("%s: %v, %v", m.metrics[i].title, o.value, o.err)
 				}
 			}
 		})
@@ -106,8 +106,8 @@ func TestMeasuresGiveFigures(t *testing.T) {
 
 // A forwarder that takes connections and answers nothing costs a measure its
 // limit at most.
-func TestMeasuresEndWhereNothingAnswers(t *testing.T) {
-	needsProc(t)
+func TestBenchmarksTimeOutWithoutResponse(t *testing.T) {
+	requireProc(t)
 	all, f := listeners(t)
 	var accepting sync.WaitGroup
 	for _, l := range all {
@@ -127,34 +127,34 @@ func TestMeasuresEndWhereNothingAnswers(t *testing.T) {
 		}
 		accepting.Wait()
 	}()
-	for _, m := range measures() {
+	for _, m := range benchmarks() {
 		t.Run(m.name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 			defer cancel()
-			last := m.run(ctx, f, least())
-			if o := last[len(last)-1]; !hangs(o.err) {
+			last := m.run(ctx, f, minimalEffort())
+			if o := last[len(last)-1]; !timedOut(o.err) {
 				t.Errorf("%v, %v; want that it hangs", o.value, o.err)
 			}
 		})
 	}
 }
 
-func TestMeasuresFailWhereNothingListens(t *testing.T) {
+func TestBenchmarksFailWhenConnectionsAreRefused(t *testing.T) {
 	all, f := listeners(t)
 	for _, l := range all {
 		_ = l.Close()
 	}
-	for _, m := range measures() {
-		last := m.run(t.Context(), f, least())
-		if o := last[len(last)-1]; o.err == nil || hangs(o.err) {
+	for _, m := range benchmarks() {
+		last := m.run(t.Context(), f, minimalEffort())
+		if o := last[len(last)-1]; o.err == nil || timedOut(o.err) {
 			t.Errorf("%s: %v, %v; want that it fails", m.name, o.value, o.err)
 		}
 	}
 }
 
-func TestSelected(t *testing.T) {
+func TestSelectBenchmarksByName(t *testing.T) {
 	var got strings.Builder
-	for _, m := range selected(regexp.MustCompile("^cold/|memory")) {
+	for _, m := range selectBenchmarks(regexp.MustCompile("^cold/|memory")) {
 		got.WriteString(m.name + " ")
 	}
 	if got := got.String(); got != "cold/near/server cold/near/client cold/far/server cold/far/client memory " {
@@ -164,21 +164,21 @@ func TestSelected(t *testing.T) {
 
 // The forwarders take turns, the slow way is taken where a round trip is
 // added, and what a forwarder can't do doesn't keep the others from it.
-func TestMeasureAll(t *testing.T) {
+func TestForwardersTakeTurns(t *testing.T) {
 	var order []string
-	a, b := &direct{title: "a"}, &direct{title: "b", ended: errEnded}
-	count := func(_ context.Context, f forwarder, _ effort) []outcome {
+	a, b := &direct{title: "a"}, &direct{title: "b", stopErr: errExited}
+	count := func(_ context.Context, f forwarder, _ effort) []result {
 		order = append(order, f.name())
 		if f.name() == "b" {
-			return []outcome{{err: io.ErrUnexpectedEOF}}
+			return []result{{err: io.ErrUnexpectedEOF}}
 		}
-		return figures(float64(len(order)), 1)
+		return measured(float64(len(order)), 1)
 	}
-	s := &stage{target: target{kubeconfig: "near"}, slow: "far", proxy: netem.New("", 0), effort: least()}
+	s := &testbed{target: target{kubeconfig: "near"}, slowKubeconfig: "far", proxy: netem.New("", 0), effort: minimalEffort()}
 	var log strings.Builder
-	got, err := s.measureAll(t.Context(), []forwarder{a, b}, []measure{
-		{name: "one", run: count, rows: []row{{"first", "ms", false}, {"second", "ms", false}}},
-		{name: "two", run: count, roundTrip: far, rows: []row{{"third", "1/s", true}, {"fourth", "1/s", true}}},
+	got, err := s.runBenchmarks(t.Context(), []forwarder{a, b}, []benchmark{
+		{name: "one", run: count, metrics: []metric{{"first", "ms", false}, {"second", "ms", false}}},
+		{name: "two", run: count, roundTrip: far, metrics: []metric{{"third", "1/s", true}, {"fourth", "1/s", true}}},
 	}, 3, &log)
 	if err != nil {
 		t.Fatal(err)
@@ -186,11 +186,11 @@ func TestMeasureAll(t *testing.T) {
 	if got := strings.Join(order, ""); got != "ababbabaabab" {
 		t.Errorf("the order is %s", got)
 	}
-	if got := strings.Join(a.log, " "); got != "near far near far near far" {
+	if got := strings.Join(a.kubeconfigs, " "); got != "near far near far near far" {
 		t.Errorf("a has %s", got)
 	}
 	for i, want := range []float64{6, 1, 8, 1} { // the median of 1, 6, 9; of 3, 8, 11
-		ours, theirs := got.lines[i].cells[0], got.lines[i].cells[1]
+		ours, theirs := got.rows[i].cells[0], got.rows[i].cells[1]
 		if m, ok := ours.median(); !ok || m != want {
 			t.Errorf("line %d is %v, want %v", i, m, want)
 		}
@@ -198,18 +198,18 @@ func TestMeasureAll(t *testing.T) {
 			t.Errorf("line %d of b is %s", i, theirs.text())
 		}
 	}
-	if !strings.Contains(log.String(), errEnded.Error()) {
+	if !strings.Contains(log.String(), errExited.Error()) {
 		t.Errorf("the log is\n%s", log.String())
 	}
 }
 
-func TestMeasureAllEndsWithItsContext(t *testing.T) {
+func TestRunBenchmarksStopsWithContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	s := &stage{proxy: netem.New("", 0), effort: least()}
-	_, err := s.measureAll(ctx, []forwarder{&direct{}}, []measure{{run: func(ctx context.Context, _ forwarder, _ effort) []outcome {
+	s := &testbed{proxy: netem.New("", 0), effort: minimalEffort()}
+	_, err := s.runBenchmarks(ctx, []forwarder{&direct{}}, []benchmark{{run: func(ctx context.Context, _ forwarder, _ effort) []result {
 		cancel()
-		return []outcome{{err: wait(ctx, time.Hour)}}
-	}, rows: make([]row, 1)}}, 2, io.Discard)
+		return []result{{err: wait(ctx, time.Hour)}}
+	}, metrics: make([]metric, 1)}}, 2, io.Discard)
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}

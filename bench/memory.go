@@ -7,20 +7,20 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// openers is how many connections are opened at once.
-const openers = 32
+// maxOpening is how many connections are opened at once.
+const maxOpening = 32
 
-// memory is the forwarder's resident memory before any connection, and while
+// memoryUse is the forwarder's resident memory before any connection, and while
 // many are open that each have had an answer and are idle, in MB.
-func memory(ctx context.Context, f forwarder, e effort) []outcome {
-	if err := wait(ctx, e.settle); err != nil {
-		return []outcome{{err: err}}
+func memoryUse(ctx context.Context, f forwarder, e effort) []result {
+	if err := wait(ctx, e.settleDelay); err != nil {
+		return []result{{err: err}}
 	}
 	before, err := residentMemory(f.pid())
 	if err != nil {
-		return []outcome{{err: err}}
+		return []result{{err: err}}
 	}
-	conns := make([]*connection, e.idle)
+	conns := make([]*connection, e.idleConns)
 	defer func() {
 		for _, conn := range conns {
 			if conn != nil {
@@ -29,7 +29,7 @@ func memory(ctx context.Context, f forwarder, e effort) []outcome {
 		}
 	}()
 	opening, openCtx := errgroup.WithContext(ctx)
-	opening.SetLimit(openers)
+	opening.SetLimit(maxOpening)
 	for i := range conns {
 		opening.Go(func() (err error) {
 			if openCtx.Err() != nil {
@@ -39,17 +39,17 @@ func memory(ctx context.Context, f forwarder, e effort) []outcome {
 			if conns[i], err = connect(ctx, f, clientFirst.port); err != nil {
 				return fmt.Errorf("bench: connect: %w", err)
 			}
-			_, err = clientFirst.on(conns[i])
+			_, err = clientFirst.do(conns[i])
 			return err
 		})
 	}
 	err = opening.Wait()
 	if err == nil {
-		err = wait(ctx, e.settle)
+		err = wait(ctx, e.settleDelay)
 	}
 	if err != nil {
-		return []outcome{{value: float64(before) / 1e6}, {err: err}}
+		return []result{{value: float64(before) / 1e6}, {err: err}}
 	}
 	after, err := residentMemory(f.pid())
-	return []outcome{{value: float64(before) / 1e6}, {float64(after) / 1e6, err}}
+	return []result{{value: float64(before) / 1e6}, {float64(after) / 1e6, err}}
 }

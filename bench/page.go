@@ -13,8 +13,8 @@ import (
 	"github.com/kubeshore/kubeshore/test/peer"
 )
 
-// about is where and with what was measured.
-type about struct {
+// environment is where and with what was measured.
+type environment struct {
 	date                       time.Time
 	cpu, kernel                string
 	cores                      int
@@ -25,10 +25,10 @@ type about struct {
 	effort                     effort
 }
 
-// describe finds out about the machine and asks the programs for their
+// describeEnvironment finds out about the machine and asks the programs for their
 // versions. The folder dir is for what they leave.
-func describe(ctx context.Context, o options, dir string) (about, error) {
-	a := about{date: time.Now(), cores: runtime.NumCPU(), goVersion: runtime.Version(), rounds: o.rounds, effort: full()}
+func describeEnvironment(ctx context.Context, o options, dir string) (environment, error) {
+	a := environment{date: time.Now(), cores: runtime.NumCPU(), goVersion: runtime.Version(), rounds: o.rounds, effort: fullEffort()}
 	cpu, err := os.ReadFile("/proc/cpuinfo")
 	if err != nil {
 		return a, fmt.Errorf("bench: describe machine: %w", err)
@@ -58,7 +58,7 @@ func describe(ctx context.Context, o options, dir string) (about, error) {
 // versions asks kubectl for its own version and the API server's.
 func versions(ctx context.Context, o options, dir string) (client, server string, err error) {
 	cmd := exec.CommandContext(ctx, o.kubectl, "--kubeconfig", o.kubeconfig, "version", "--output=json")
-	cmd.Env = append(os.Environ(), cacheIn(dir))
+	cmd.Env = append(os.Environ(), cacheEnv(dir))
 	out, err := cmd.Output()
 	if err != nil {
 		return "", "", fmt.Errorf("bench: run kubectl version: %w", err)
@@ -81,8 +81,8 @@ func gibibytes(size string) string {
 	return fmt.Sprintf("%.0f GiB", kib/(1<<20))
 }
 
-// page is docs/benchmarks.md.
-func page(a about, t table) string {
+// benchmarkPage is docs/benchmarks.md.
+func benchmarkPage(a environment, t table) string {
 	var b strings.Builder
 	e := a.effort
 	fmt.Fprintf(&b, `# Benchmarks
@@ -122,7 +122,7 @@ Every figure is of a forwarder that was started for it, with all %d ports of one
 
 ## Lowest and highest round
 
-`, e.answer.Seconds(), len(peer.Ports()), float64(e.bytes)/1e6, e.span.Seconds(), e.span.Seconds(), e.gap.Seconds(), e.samples, e.bursts)
-	_ = t.writeSpans(&b)
+`, e.responseTimeout.Seconds(), len(peer.Ports()), float64(e.bytes)/1e6, e.rateWindow.Seconds(), e.rateWindow.Seconds(), e.sampleInterval.Seconds(), e.samples, e.bursts)
+	_ = t.writeRanges(&b)
 	return b.String()
 }

@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// tick is the unit of CPU time in /proc (proc_pid_stat(5)): USER_HZ is 100 on
+// clockTick is the unit of CPU time in /proc (proc_pid_stat(5)): USER_HZ is 100 on
 // every Linux that Go runs on.
-const tick = 10 * time.Millisecond
+const clockTick = 10 * time.Millisecond
 
 var errFormat = errors.New("unknown format")
 
@@ -38,7 +38,7 @@ func parseStat(text string) (time.Duration, error) {
 	}
 	user, err1 := strconv.ParseInt(fields[11], 10, 64)
 	system, err2 := strconv.ParseInt(fields[12], 10, 64)
-	return time.Duration(user+system) * tick, errors.Join(err1, err2)
+	return time.Duration(user+system) * clockTick, errors.Join(err1, err2)
 }
 
 // residentMemory returns the bytes of a process that are in memory.

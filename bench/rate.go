@@ -25,8 +25,8 @@ type worker struct{ do, finish func() error }
 
 // rate counts how often something is done in the effort's span by some workers
 // at once, per second. They begin when all are prepared.
-func rate(workers int, prepare func(ctx context.Context, f forwarder, e effort) (worker, error)) procedure {
-	return func(ctx context.Context, f forwarder, e effort) []outcome {
+func rate(workers int, prepare func(ctx context.Context, f forwarder, e effort) (worker, error)) benchFunc {
+	return func(ctx context.Context, f forwarder, e effort) []result {
 		var done atomic.Int64
 		var preparing sync.WaitGroup
 		preparing.Add(workers)
@@ -39,7 +39,7 @@ func rate(workers int, prepare func(ctx context.Context, f forwarder, e effort) 
 					return err
 				}
 				preparing.Wait()
-				for begin := time.Now(); err == nil && time.Since(begin) < e.span; {
+				for begin := time.Now(); err == nil && time.Since(begin) < e.rateWindow; {
 					if err = w.do(); err == nil {
 						done.Add(1)
 					}
@@ -50,19 +50,19 @@ func rate(workers int, prepare func(ctx context.Context, f forwarder, e effort) 
 		preparing.Wait()
 		begin := time.Now()
 		if err := working.Wait(); err != nil {
-			return []outcome{{err: err}}
+			return []result{{err: err}}
 		}
-		return figures(float64(done.Load()) / time.Since(begin).Seconds())
+		return measured(float64(done.Load()) / time.Since(begin).Seconds())
 	}
 }
 
 // connectRate counts new connections: each is made, gets one answer, and is
 // closed.
-func connectRate(workers int) procedure {
+func connectRate(workers int) benchFunc {
 	return rate(workers, func(ctx context.Context, f forwarder, e effort) (worker, error) {
 		w := worker{
 			do: func() error {
-				_, err := clientFirst.anew(ctx, f, e)
+				_, err := clientFirst.doOnNewConnection(ctx, f, e)
 				return err
 			},
 			finish: func() error { return nil },
@@ -72,7 +72,7 @@ func connectRate(workers int) procedure {
 }
 
 // requestRate counts HTTP requests over connections that are kept.
-func requestRate(workers int) procedure {
+func requestRate(workers int) benchFunc {
 	return rate(workers, func(ctx context.Context, f forwarder, _ effort) (worker, error) {
 		conn, err := connect(ctx, f, peer.HTTP)
 		if err != nil {
@@ -83,12 +83,12 @@ func requestRate(workers int) procedure {
 			return worker{}, errors.Join(err, conn.Close())
 		}
 		response := make([]byte, size)
-		return worker{do: func() error { return get(conn, response) }, finish: conn.Close}, nil
+		return worker{do: func() error { return doRequest(conn, response) }, finish: conn.Close}, nil
 	})
 }
 
-// get has one request answered. The answer must be as long as the buffer.
-func get(conn io.ReadWriter, response []byte) error {
+// doRequest has one request answered. The answer must be as long as the buffer.
+func doRequest(conn io.ReadWriter, response []byte) error {
 	if _, err := io.WriteString(conn, request); err != nil {
 		return fmt.Errorf("bench: write request: %w", err)
 	}

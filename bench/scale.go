@@ -22,57 +22,57 @@ import (
 // kubectl forwards one, and what is known of others is in the page.
 
 const (
-	scalePods = 100              // each with a Service of two ports
-	idleTime  = 10 * time.Second // over which idle CPU time is counted
-	changes   = 5
-	lookUps   = 200
+	scalePods     = 100              // each with a Service of two ports
+	idleWindow    = 10 * time.Second // over which idle CPU time is counted
+	changeSamples = 5
+	lookups       = 200
 )
 
-// crowd is a namespace with many Services, which are called svc-0 and so on.
-type crowd struct {
+// serviceSet is a namespace with many Services, which are called svc-0 and so on.
+type serviceSet struct {
 	kubeconfig, namespace string
 	services              int
 	ports                 []uint16 // of each
-	answers               bool     // there are pods behind them
+	hasPods               bool     // there are pods behind them
 }
 
-func (c crowd) name(i int) string { return fmt.Sprintf("svc-%d.%s", i, c.namespace) }
+func (c serviceSet) name(i int) string { return fmt.Sprintf("svc-%d.%s", i, c.namespace) }
 
-// scaleFigures is what was measured of one crowd.
-type scaleFigures struct {
-	crowd    crowd
-	requests int           // to the API server until it was ready; 0 if they weren't counted
-	ready    time.Duration // from the start until all names were known and all ports answered
-	memory   int64         // resident, bytes, then
-	idleCPU  time.Duration // within idleTime
-	change   time.Duration // from a new Service until libc knows its name; the median
-	lookUp   time.Duration // of a name by libc
-	before   time.Duration // without kubeshore
+// scaleResult is what was measured of one crowd.
+type scaleResult struct {
+	set            serviceSet
+	requests       int           // to the API server until it was ready; 0 if they weren't counted
+	servedAfter    time.Duration // from the start until all names were known and all ports answered
+	memory         int64         // resident, bytes, then
+	idleCPU        time.Duration // within idleWindow
+	knownAfter     time.Duration // from a new Service until libc knows its name; the median
+	lookup         time.Duration // of a name by libc
+	baselineLookup time.Duration // without kubeshore
 }
 
 // measureScale measures each crowd with a kubeshore of its own, which writes this
 // machine's hosts file.
-func (s *stage) measureScale(ctx context.Context, o options, dir string, log io.Writer) ([]scaleFigures, error) {
+func (s *testbed) measureScale(ctx context.Context, o options, dir string, log io.Writer) ([]scaleResult, error) {
 	small, large := scalePods, 1000
 	fake := []int{scalePods, 1000, 5000}
 	if o.quick {
 		small, large, fake = 3, 10, []int{10, 20}
 	}
-	if err := s.run(ctx, scaleManifest(s.target.namespace, small, large), "apply", "-f", "-"); err != nil {
+	if err := s.runKubectl(ctx, scaleManifest(s.target.namespace, small, large), "apply", "-f", "-"); err != nil {
 		return nil, err
 	}
 	for _, app := range []string{"crowd", "large"} {
-		if err := s.run(ctx, "", "wait", "--namespace", s.target.namespace+"-"+app, "--timeout=5m", "--for=condition=Ready", "pod", "--all"); err != nil {
+		if err := s.runKubectl(ctx, "", "wait", "--namespace", s.target.namespace+"-"+app, "--timeout=5m", "--for=condition=Ready", "pod", "--all"); err != nil {
 			return nil, err
 		}
 	}
-	crowds := []crowd{
-		{kubeconfig: s.target.kubeconfig, namespace: s.target.namespace + "-crowd", services: small, ports: []uint16{peer.Echo, peer.Greet}, answers: true},
-		{kubeconfig: s.target.kubeconfig, namespace: s.target.namespace + "-large", services: large, ports: []uint16{peer.Echo}, answers: true},
+	crowds := []serviceSet{
+		{kubeconfig: s.target.kubeconfig, namespace: s.target.namespace + "-crowd", services: small, ports: []uint16{peer.Echo, peer.Greet}, hasPods: true},
+		{kubeconfig: s.target.kubeconfig, namespace: s.target.namespace + "-large", services: large, ports: []uint16{peer.Echo}, hasPods: true},
 	}
-	all := make([]scaleFigures, 0, len(crowds)+len(fake))
+	all := make([]scaleResult, 0, len(crowds)+len(fake))
 	for _, c := range crowds {
-		f, err := s.measureCrowd(ctx, o, c, dir, nil)
+		f, err := s.measureServiceSet(ctx, o, c, dir, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -84,7 +84,7 @@ func (s *stage) measureScale(ctx context.Context, o options, dir string, log io.
 		if err != nil {
 			return nil, err
 		}
-		f, err := s.measureCrowd(ctx, o, api.crowd(), dir, api)
+		f, err := s.measureServiceSet(ctx, o, api.serviceSet(), dir, api)
 		api.close()
 		if err != nil {
 			return nil, err
@@ -95,25 +95,25 @@ func (s *stage) measureScale(ctx context.Context, o options, dir string, log io.
 	return all, nil
 }
 
-// measureCrowd measures one crowd; api is what it is read from if that is ours.
-func (s *stage) measureCrowd(ctx context.Context, o options, c crowd, dir string, api *fakeAPI) (f scaleFigures, err error) {
-	f.crowd = c
-	if f.before, err = lookUpTime(ctx, "localhost"); err != nil {
+// measureServiceSet measures one crowd; api is what it is read from if that is ours.
+func (s *testbed) measureServiceSet(ctx context.Context, o options, c serviceSet, dir string, api *fakeAPI) (f scaleResult, err error) {
+	f.set = c
+	if f.baselineLookup, err = lookupTime(ctx, "localhost"); err != nil {
 		return f, err
 	}
 	began := time.Now()
-	p, err := launch(ctx, filepath.Join(dir, "scale"), nil, o.kubeshore, "up", "--kubeconfig", c.kubeconfig, "--namespace", c.namespace)
+	p, err := startProcess(ctx, filepath.Join(dir, "scale"), nil, o.kubeshore, "up", "--kubeconfig", c.kubeconfig, "--namespace", c.namespace)
 	if err != nil {
 		return f, err
 	}
 	defer func() { err = errors.Join(err, p.stop()) }()
-	if err := p.await(ctx, func(log string) bool { return strings.Contains(log, "msg=ready") }); err != nil {
+	if err := p.waitForLog(ctx, func(log string) bool { return strings.Contains(log, "msg=ready") }); err != nil {
 		return f, err
 	}
-	if err := c.allAnswer(ctx); err != nil {
+	if err := c.waitUntilServed(ctx); err != nil {
 		return f, err
 	}
-	f.ready = time.Since(began)
+	f.servedAfter = time.Since(began)
 	if api != nil {
 		f.requests = int(api.requests.Load())
 	}
@@ -121,21 +121,21 @@ func (s *stage) measureCrowd(ctx context.Context, o options, c crowd, dir string
 	if f.memory, err = residentMemory(pid); err != nil {
 		return f, err
 	}
-	if f.idleCPU, err = idle(ctx, pid); err != nil {
+	if f.idleCPU, err = idleCPUTime(ctx, pid); err != nil {
 		return f, err
 	}
-	if f.lookUp, err = lookUpTime(ctx, c.name(c.services-1)); err != nil {
+	if f.lookup, err = lookupTime(ctx, c.name(c.services-1)); err != nil {
 		return f, err
 	}
 	if api == nil {
-		f.change, err = s.changeTime(ctx, c)
+		f.knownAfter, err = s.measureChange(ctx, c)
 	}
 	return f, err
 }
 
-// allAnswer returns when libc knows every name and, if there are pods, every port
+// waitUntilServed returns when libc knows every name and, if there are pods, every port
 // has answered.
-func (c crowd) allAnswer(ctx context.Context) error {
+func (c serviceSet) waitUntilServed(ctx context.Context) error {
 	asking, ctx := errgroup.WithContext(ctx)
 	asking.SetLimit(8)
 	const batch = 10
@@ -149,12 +149,12 @@ func (c crowd) allAnswer(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if !c.answers {
+			if !c.hasPods {
 				return nil
 			}
 			for _, address := range addresses {
 				for _, port := range c.ports {
-					if err := c.answer(ctx, address, port); err != nil {
+					if err := c.checkPort(ctx, address, port); err != nil {
 						return err
 					}
 				}
@@ -165,8 +165,8 @@ func (c crowd) allAnswer(ctx context.Context) error {
 	return asking.Wait()
 }
 
-// answer connects to a port and gets an answer.
-func (c crowd) answer(ctx context.Context, address string, port uint16) error {
+// checkPort connects to a port and gets an answer.
+func (c serviceSet) checkPort(ctx context.Context, address string, port uint16) error {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", net.JoinHostPort(address, strconv.Itoa(int(port))))
 	if err != nil {
 		return err
@@ -200,28 +200,28 @@ func getent(ctx context.Context, names []string) ([]string, error) {
 	return addresses, nil
 }
 
-// lookUpTime returns how long libc takes for a name.
-func lookUpTime(ctx context.Context, name string) (time.Duration, error) {
-	names := make([]string, lookUps)
+// lookupTime returns how long libc takes for a name.
+func lookupTime(ctx context.Context, name string) (time.Duration, error) {
+	names := make([]string, lookups)
 	for i := range names {
 		names[i] = name
 	}
-	base, err := timeOf(ctx, names[:1])
+	base, err := getentTime(ctx, names[:1])
 	if err != nil {
 		return 0, err
 	}
-	all, err := timeOf(ctx, names)
-	return (all - base) / (lookUps - 1), err
+	all, err := getentTime(ctx, names)
+	return (all - base) / (lookups - 1), err
 }
 
-func timeOf(ctx context.Context, names []string) (time.Duration, error) {
+func getentTime(ctx context.Context, names []string) (time.Duration, error) {
 	began := time.Now()
 	err := exec.CommandContext(ctx, "getent", append([]string{"ahostsv4"}, names...)...).Run()
 	return time.Since(began), err
 }
 
-// idle returns the CPU time of a process that has nothing to do.
-func idle(ctx context.Context, pid int) (time.Duration, error) {
+// idleCPUTime returns the CPU time of a process that has nothing to do.
+func idleCPUTime(ctx context.Context, pid int) (time.Duration, error) {
 	if err := wait(ctx, 2*time.Second); err != nil { // what came with the connections ends
 		return 0, err
 	}
@@ -229,20 +229,20 @@ func idle(ctx context.Context, pid int) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := wait(ctx, idleTime); err != nil {
+	if err := wait(ctx, idleWindow); err != nil {
 		return 0, err
 	}
 	after, err := cpuTime(pid)
 	return after - before, err
 }
 
-// changeTime returns how long it takes until libc knows the name of a new
+// measureChange returns how long it takes until libc knows the name of a new
 // Service, from when the API server has it.
-func (s *stage) changeTime(ctx context.Context, c crowd) (time.Duration, error) {
-	times := make([]float64, 0, changes)
-	for i := range changes {
+func (s *testbed) measureChange(ctx context.Context, c serviceSet) (time.Duration, error) {
+	times := make([]float64, 0, changeSamples)
+	for i := range changeSamples {
 		name := fmt.Sprintf("new-%d", i)
-		if err := s.run(ctx, "", "--namespace", c.namespace, "create", "service", "clusterip", name, "--tcp=80"); err != nil {
+		if err := s.runKubectl(ctx, "", "--namespace", c.namespace, "create", "service", "clusterip", name, "--tcp=80"); err != nil {
 			return 0, err
 		}
 		began := time.Now()
@@ -300,7 +300,7 @@ spec:
 `
 
 // scalePage is docs/scale.md.
-func scalePage(a about, all []scaleFigures) string {
+func scalePage(a environment, all []scaleResult) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `# Many services
 
@@ -313,14 +313,14 @@ func scalePage(a about, all []scaleFigures) string {
 | --- | --- | --- | --- | --- | --- | --- | --- |
 `, a.date.Format("2 January 2006"), a.cpu, a.cores, a.memory, a.kubeshore, a.server)
 	for _, f := range all {
-		what, change, requests := fmt.Sprintf("%d services, %d ports", f.crowd.services, f.crowd.services*len(f.crowd.ports)), "–", "–"
+		what, change, requests := fmt.Sprintf("%d services, %d ports", f.set.services, f.set.services*len(f.set.ports)), "–", "–"
 		if f.requests > 0 {
 			what, requests = what+", no cluster", strconv.Itoa(f.requests)
 		} else {
-			change = fmt.Sprintf("%d ms", f.change.Milliseconds())
+			change = fmt.Sprintf("%d ms", f.knownAfter.Milliseconds())
 		}
-		fmt.Fprintf(&b, "| %s | %.1f s | %.0f MB | %.2f s in %.0f s | %s | %s | %.0f µs | %.0f µs |\n", what, f.ready.Seconds(), float64(f.memory)/1e6,
-			f.idleCPU.Seconds(), idleTime.Seconds(), change, requests, float64(f.before.Nanoseconds())/1e3, float64(f.lookUp.Nanoseconds())/1e3)
+		fmt.Fprintf(&b, "| %s | %.1f s | %.0f MB | %.2f s in %.0f s | %s | %s | %.0f µs | %.0f µs |\n", what, f.servedAfter.Seconds(), float64(f.memory)/1e6,
+			f.idleCPU.Seconds(), idleWindow.Seconds(), change, requests, float64(f.baselineLookup.Nanoseconds())/1e3, float64(f.lookup.Nanoseconds())/1e3)
 	}
 	b.WriteString(`
 Until all answer: from the start of the program until libc (getent) knows every name, and every port has given a
@@ -336,16 +336,16 @@ kubefwd 1.25.16, measured on a machine like this one: 100 services with 200 port
 	return b.String()
 }
 
-// withScale runs the measures of scale and writes their page.
-func withScale(ctx context.Context, o options, dir string, a about, log io.Writer) (err error) {
-	s, err := setUp(ctx, o, dir)
+// runScale runs the measures of scale and writes their page.
+func runScale(ctx context.Context, o options, dir string, a environment, log io.Writer) (err error) {
+	s, err := newTestbed(ctx, o, dir)
 	if err != nil {
 		return err
 	}
 	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), forwarderStopTimeout)
 		defer cancel()
-		err = errors.Join(err, s.run(ctx, "", "delete", "namespace", s.target.namespace+"-crowd", s.target.namespace+"-large", "--ignore-not-found", "--wait=false"), s.tearDown(ctx))
+		err = errors.Join(err, s.runKubectl(ctx, "", "delete", "namespace", s.target.namespace+"-crowd", s.target.namespace+"-large", "--ignore-not-found", "--wait=false"), s.cleanUp(ctx))
 	}()
 	all, err := s.measureScale(ctx, o, dir, log)
 	if err != nil {

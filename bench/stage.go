@@ -20,31 +20,31 @@ import (
 )
 
 const (
-	service = "peer"
-	podTime = 2 * time.Minute // for the pod to be ready
+	serviceName     = "peer"
+	podReadyTimeout = 2 * time.Minute // for the pod to be ready
 )
 
-// stage is what the measures take place on: a pod of package peer in a
+// testbed is what the measures take place on: a pod of package peer in a
 // namespace of its own, and a slow way to the API server.
-type stage struct {
-	kubectl       string
-	target        target // by the usual way
-	slow          string // the kubeconfig of the slow way
-	proxy         *netem.Proxy
-	proxyListener net.Listener
-	effort        effort
+type testbed struct {
+	kubectl        string
+	target         target // by the usual way
+	slowKubeconfig string // the kubeconfig of the slow way
+	proxy          *netem.Proxy
+	proxyListener  net.Listener
+	effort         effort
 }
 
-// setUp makes the stage; files go to the folder dir. The proxy doesn't run yet.
-func setUp(ctx context.Context, o options, dir string) (*stage, error) {
-	s := &stage{kubectl: o.kubectl, slow: filepath.Join(dir, "slow.kubeconfig"), effort: full()}
+// newTestbed makes the stage; files go to the folder dir. The proxy doesn't run yet.
+func newTestbed(ctx context.Context, o options, dir string) (*testbed, error) {
+	s := &testbed{kubectl: o.kubectl, slowKubeconfig: filepath.Join(dir, "slow.kubeconfig"), effort: fullEffort()}
 	if o.quick {
-		s.effort = quick()
+		s.effort = quickEffort()
 	}
 	s.target = target{
 		kubeconfig: filepath.Join(dir, "kubeconfig"),
 		namespace:  fmt.Sprintf("bench-%x", time.Now().UnixNano()&0xffffffff),
-		service:    service,
+		service:    serviceName,
 		ports:      peer.Ports(),
 	}
 	config, err := loadKubeconfig(o.kubeconfig)
@@ -61,39 +61,39 @@ func setUp(ctx context.Context, o options, dir string) (*stage, error) {
 	server, err := redirect(config, s.proxyListener.Addr().String())
 	if err == nil {
 		s.proxy = netem.New(server, 0)
-		err = writeKubeconfig(config, s.slow)
+		err = writeKubeconfig(config, s.slowKubeconfig)
 	}
 	if err == nil {
 		err = s.startPod(ctx)
 	}
 	if err != nil {
-		return nil, errors.Join(err, s.tearDown(ctx))
+		return nil, errors.Join(err, s.cleanUp(ctx))
 	}
 	return s, nil
 }
 
-// tearDown takes back what setUp has made, even if ctx has ended.
-func (s *stage) tearDown(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
+// cleanUp takes back what newTestbed has made, even if ctx has ended.
+func (s *testbed) cleanUp(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), forwarderStopTimeout)
 	defer cancel()
 	_ = s.proxyListener.Close() // the proxy may have done it
-	return s.run(ctx, "", "delete", "namespace", s.target.namespace, "--ignore-not-found", "--wait=false")
+	return s.runKubectl(ctx, "", "delete", "namespace", s.target.namespace, "--ignore-not-found", "--wait=false")
 }
 
 // startPod makes the pod and its Service and waits until both are ready.
-func (s *stage) startPod(ctx context.Context) error {
-	if err := s.run(ctx, manifest(s.target), "apply", "-f", "-"); err != nil {
+func (s *testbed) startPod(ctx context.Context) error {
+	if err := s.runKubectl(ctx, manifest(s.target), "apply", "-f", "-"); err != nil {
 		return err
 	}
-	return s.run(ctx, "", "wait", "--namespace", s.target.namespace, "--timeout="+podTime.String(),
-		"--for=jsonpath={.endpoints[0].conditions.ready}=true", "endpointslice", "-l", "kubernetes.io/service-name="+service)
+	return s.runKubectl(ctx, "", "wait", "--namespace", s.target.namespace, "--timeout="+podReadyTimeout.String(),
+		"--for=jsonpath={.endpoints[0].conditions.ready}=true", "endpointslice", "-l", "kubernetes.io/service-name="+serviceName)
 }
 
-// run runs kubectl with the input given.
-func (s *stage) run(ctx context.Context, input string, args ...string) error {
+// runKubectl runs kubectl with the input given.
+func (s *testbed) runKubectl(ctx context.Context, input string, args ...string) error {
 	cmd := exec.CommandContext(ctx, s.kubectl, append([]string{"--kubeconfig", s.target.kubeconfig}, args...)...)
 	cmd.Stdin = strings.NewReader(input)
-	cmd.Env = append(os.Environ(), cacheIn(filepath.Dir(s.slow)))
+	cmd.Env = append(os.Environ(), cacheEnv(filepath.Dir(s.slowKubeconfig)))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("bench: run kubectl %s: %w: %s", strings.Join(args, " "), err, out)
 	}

@@ -12,49 +12,49 @@ import (
 // forwarder, of which the first is ours.
 type table struct {
 	names []string
-	lines []line
+	rows  []tableRow
 }
 
-type line struct {
-	row   row
-	cells []cell
+type tableRow struct {
+	metric metric
+	cells  []cell
 }
 
 // cell is what the rounds gave for one row and one forwarder.
 type cell struct {
-	values       []float64
-	hangs, fails int
+	values             []float64
+	timeouts, failures int
 }
 
-func newTable(forwarders []forwarder, measures []measure) table {
+func newTable(forwarders []forwarder, measures []benchmark) table {
 	var t table
 	for _, f := range forwarders {
 		t.names = append(t.names, f.name())
 	}
 	for _, m := range measures {
-		for _, r := range m.rows {
-			t.lines = append(t.lines, line{row: r, cells: make([]cell, len(forwarders))})
+		for _, r := range m.metrics {
+			t.rows = append(t.rows, tableRow{metric: r, cells: make([]cell, len(forwarders))})
 		}
 	}
 	return t
 }
 
 // add takes the outcome of a further round.
-func (c *cell) add(o outcome) {
+func (c *cell) add(o result) {
 	switch {
 	case o.err == nil:
 		c.values = append(c.values, o.value)
-	case hangs(o.err):
-		c.hangs++
+	case timedOut(o.err):
+		c.timeouts++
 	default:
-		c.fails++
+		c.failures++
 	}
 }
 
 // median is that of the rounds that gave a figure, if at least half of them
 // did.
 func (c *cell) median() (float64, bool) {
-	if len(c.values) == 0 || len(c.values) < c.hangs+c.fails {
+	if len(c.values) == 0 || len(c.values) < c.timeouts+c.failures {
 		return 0, false
 	}
 	return median(c.values), true
@@ -63,31 +63,31 @@ func (c *cell) median() (float64, bool) {
 // text is the median, or what came of it instead; and how many rounds gave
 // none, if any did.
 func (c *cell) text() string {
-	without := c.hangs + c.fails
+	without := c.timeouts + c.failures
 	m, ok := c.median()
 	switch {
 	case !ok && without == 0:
 		return "–"
-	case !ok && c.hangs >= c.fails:
+	case !ok && c.timeouts >= c.failures:
 		return "hangs"
 	case !ok:
 		return "fails"
 	case without > 0:
-		return fmt.Sprintf("%s (%d of %d: none)", number(m), without, without+len(c.values))
+		return fmt.Sprintf("%s (%d of %d: none)", formatNumber(m), without, without+len(c.values))
 	}
-	return number(m)
+	return formatNumber(m)
 }
 
-// span is the lowest and the highest round.
-func (c *cell) span() string {
+// valueRange is the lowest and the highest round.
+func (c *cell) valueRange() string {
 	if _, ok := c.median(); !ok {
 		return c.text()
 	}
-	return number(slices.Min(c.values)) + "–" + number(slices.Max(c.values))
+	return formatNumber(slices.Min(c.values)) + "–" + formatNumber(slices.Max(c.values))
 }
 
 // ratio is our median by the best of the others', if both are.
-func (l *line) ratio() string {
+func (l *tableRow) ratio() string {
 	ours, ok := l.cells[0].median()
 	if !ok {
 		return "–"
@@ -102,7 +102,7 @@ func (l *line) ratio() string {
 		return "–"
 	}
 	best := slices.Min(others)
-	if l.row.more {
+	if l.metric.higherIsBetter {
 		best = slices.Max(others)
 	}
 	if best == 0 {
@@ -113,9 +113,9 @@ func (l *line) ratio() string {
 
 // fields is the line as text: its title, its unit, and what is to be said of
 // each cell.
-func (l *line) fields(unit string, say func(*cell) string) []string {
+func (l *tableRow) fields(unit string, say func(*cell) string) []string {
 	fields := make([]string, 0, len(l.cells)+3) // the caller may add one
-	fields = append(fields, l.row.title, unit)
+	fields = append(fields, l.metric.title, unit)
 	for i := range l.cells {
 		fields = append(fields, say(&l.cells[i]))
 	}
@@ -125,25 +125,25 @@ func (l *line) fields(unit string, say func(*cell) string) []string {
 // write prints the medians and the ratios as a table in Markdown.
 func (t *table) write(w io.Writer) error {
 	header := append(append([]string{"", ""}, t.names...), "ratio to the best other")
-	return writeRows(w, header, t.lines, func(l *line) []string {
+	return writeRows(w, header, t.rows, func(l *tableRow) []string {
 		better := " ↓"
-		if l.row.more {
+		if l.metric.higherIsBetter {
 			better = " ↑"
 		}
-		return append(l.fields(l.row.unit+better, (*cell).text), l.ratio())
+		return append(l.fields(l.metric.unit+better, (*cell).text), l.ratio())
 	})
 }
 
-// writeSpans prints the lowest and highest rounds as a table in Markdown.
-func (t *table) writeSpans(w io.Writer) error {
+// writeRanges prints the lowest and highest rounds as a table in Markdown.
+func (t *table) writeRanges(w io.Writer) error {
 	header := append([]string{"", ""}, t.names...)
-	return writeRows(w, header, t.lines, func(l *line) []string {
-		return l.fields(l.row.unit, (*cell).span)
+	return writeRows(w, header, t.rows, func(l *tableRow) []string {
+		return l.fields(l.metric.unit, (*cell).valueRange)
 	})
 }
 
 // writeRows prints a table in Markdown whose columns are aligned.
-func writeRows(w io.Writer, header []string, lines []line, fields func(*line) []string) error {
+func writeRows(w io.Writer, header []string, lines []tableRow, fields func(*tableRow) []string) error {
 	rows := make([][]string, 2, len(lines)+2)
 	rows[0] = header
 	for i := range lines {
@@ -172,8 +172,8 @@ func writeRows(w io.Writer, header []string, lines []line, fields func(*line) []
 	return nil
 }
 
-// number has three digits that matter.
-func number(v float64) string {
+// formatNumber has three digits that matter.
+func formatNumber(v float64) string {
 	switch {
 	case v >= 99.95:
 		return fmt.Sprintf("%.0f", v)

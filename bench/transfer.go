@@ -17,14 +17,14 @@ const chunkSize = 256 << 10 // bytes that we read or write at once
 // transfer moves the effort's bytes over some connections at once: MB/s, and
 // the forwarder's CPU seconds per GB. One connection was made before, so that
 // what is measured is the moving.
-func transfer(connections int, move func(ctx context.Context, f forwarder, n int64) error) procedure {
-	return func(ctx context.Context, f forwarder, e effort) []outcome {
+func transfer(connections int, move func(ctx context.Context, f forwarder, n int64) error) benchFunc {
+	return func(ctx context.Context, f forwarder, e effort) []result {
 		if err := move(ctx, f, 1); err != nil {
-			return []outcome{{err: err}}
+			return []result{{err: err}}
 		}
 		before, err := cpuTime(f.pid())
 		if err != nil {
-			return []outcome{{err: err}}
+			return []result{{err: err}}
 		}
 		begin := time.Now()
 		moving, ctx := errgroup.WithContext(ctx)
@@ -32,15 +32,15 @@ func transfer(connections int, move func(ctx context.Context, f forwarder, n int
 			moving.Go(func() error { return move(ctx, f, e.bytes/int64(connections)) })
 		}
 		if err := moving.Wait(); err != nil {
-			return []outcome{{err: err}}
+			return []result{{err: err}}
 		}
 		took := time.Since(begin)
 		after, err := cpuTime(f.pid())
 		if err != nil {
-			return []outcome{{err: err}}
+			return []result{{err: err}}
 		}
 		n := float64(e.bytes)
-		return figures(n/1e6/took.Seconds(), (after-before).Seconds()/(n/1e9))
+		return measured(n/1e6/took.Seconds(), (after-before).Seconds()/(n/1e9))
 	}
 }
 
@@ -82,11 +82,11 @@ func send(ctx context.Context, f forwarder, n int64) error {
 		}
 		n -= int64(sent)
 	}
-	return hear(conn, "done\n")
+	return expect(conn, "done\n")
 }
 
-// hear reads what must come next.
-func hear(r io.Reader, want string) error {
+// expect reads what must come next.
+func expect(r io.Reader, want string) error {
 	got := make([]byte, len(want))
 	if n, err := io.ReadFull(r, got); err != nil {
 		return fmt.Errorf("bench: read answer: %d of %d bytes: %w", n, len(want), err)
