@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	chunk     = 256 << 10 // bytes that are read or written at once
-	upperMost = 1 << 20   // bytes that Upper takes
-	stallTime = 10 * time.Minute
+	chunkSize        = 256 << 10 // bytes that are read or written at once
+	maxUpperBytes    = 1 << 20   // bytes that Upper takes
+	peerStallTimeout = 10 * time.Minute
 )
 
 var (
@@ -23,14 +23,14 @@ var (
 	errCount = errors.New("not a count")
 )
 
-// behaviour is what a port does with one connection. It returns when that is
+// handler is what a port does with one connection. It returns when that is
 // to be closed; with an error, when it is to be reset. The end of ctx closes
 // the connection under it.
-type behaviour func(ctx context.Context, conn *net.TCPConn) error
+type handler func(ctx context.Context, conn *net.TCPConn) error
 
-// behaviours returns what each port does; HTTP has a server of its own.
-func behaviours() map[uint16]behaviour {
-	return map[uint16]behaviour{
+// handlers returns what each port does; HTTP has a server of its own.
+func handlers() map[uint16]handler {
+	return map[uint16]handler{
 		Echo: echo, Source: source, Sink: sink, Greet: greet, Stall: stall,
 		Reset: reset, Late: late, Upper: upper, HTTP: nil,
 	}
@@ -53,7 +53,7 @@ func source(_ context.Context, conn *net.TCPConn) error {
 	if err != nil {
 		return err
 	}
-	pattern := make([]byte, chunk/251*251) // whole periods: each chunk begins where the last one ended
+	pattern := make([]byte, chunkSize/251*251) // whole periods: each chunk begins where the last one ended
 	for i := range pattern {
 		pattern[i] = byte(i % 251)
 	}
@@ -68,11 +68,11 @@ func source(_ context.Context, conn *net.TCPConn) error {
 }
 
 func sink(_ context.Context, conn *net.TCPConn) error {
-	r := bufio.NewReaderSize(conn, chunk)
+	r := bufio.NewReaderSize(conn, chunkSize)
 	n, err := readCount(r)
 	for n > 0 && err == nil {
 		var dropped int
-		dropped, err = r.Discard(int(min(n, chunk)))
+		dropped, err = r.Discard(int(min(n, chunkSize)))
 		n -= int64(dropped)
 	}
 	if err != nil {
@@ -83,7 +83,7 @@ func sink(_ context.Context, conn *net.TCPConn) error {
 }
 
 func stall(ctx context.Context, _ *net.TCPConn) error {
-	wait(ctx, stallTime)
+	wait(ctx, peerStallTimeout)
 	return errReset
 }
 
@@ -104,11 +104,11 @@ func late(ctx context.Context, conn *net.TCPConn) error {
 }
 
 func upper(_ context.Context, conn *net.TCPConn) error {
-	text, err := io.ReadAll(io.LimitReader(conn, upperMost+1))
+	text, err := io.ReadAll(io.LimitReader(conn, maxUpperBytes+1))
 	if err != nil {
 		return err
 	}
-	if len(text) > upperMost {
+	if len(text) > maxUpperBytes {
 		return errReset
 	}
 	_, err = conn.Write(bytes.ToUpper(text))

@@ -49,7 +49,7 @@ const (
 
 // Ports returns every port, in ascending order.
 func Ports() []uint16 {
-	return slices.Sorted(maps.Keys(behaviours()))
+	return slices.Sorted(maps.Keys(handlers()))
 }
 
 // Serve behaves on each listener as the port that it is given for, until ctx
@@ -76,18 +76,18 @@ type server struct {
 	open map[uint16]int
 }
 
-func (s *server) count(port uint16, change int) {
+func (s *server) addOpen(port uint16, change int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.open[port] += change
 }
 
-// counts returns the number of open connections by port, as JSON has it.
-func (s *server) counts() map[string]int {
+// openByPort returns the number of open connections by port, as JSON has it.
+func (s *server) openByPort() map[string]int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	result := make(map[string]int)
-	for port := range behaviours() {
+	for port := range handlers() {
 		result[strconv.Itoa(int(port))] = s.open[port]
 	}
 	return result
@@ -120,11 +120,11 @@ func (s *server) serve(ctx context.Context, port uint16, l net.Listener) error {
 // serveOne lets the port's behaviour have one connection, and ends it: in
 // order if the behaviour says nothing of an error, else by a reset.
 func (s *server) serveOne(ctx context.Context, port uint16, conn *net.TCPConn) {
-	s.count(port, 1)
-	defer s.count(port, -1)
+	s.addOpen(port, 1)
+	defer s.addOpen(port, -1)
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
-	if err := behaviours()[port](ctx, conn); err != nil {
+	if err := handlers()[port](ctx, conn); err != nil {
 		_ = conn.SetLinger(0)
 	}
 	_ = conn.Close() // there is nobody to tell
@@ -139,7 +139,7 @@ func (s *server) serveHTTP(ctx context.Context, l net.Listener) error {
 	})
 	mux.HandleFunc("GET /connections", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(s.counts())
+		_ = json.NewEncoder(w).Encode(s.openByPort())
 	})
 	httpServer := &http.Server{
 		Handler:           mux,
@@ -147,9 +147,9 @@ func (s *server) serveHTTP(ctx context.Context, l net.Listener) error {
 		ConnState: func(_ net.Conn, state http.ConnState) {
 			switch state {
 			case http.StateNew:
-				s.count(HTTP, 1)
+				s.addOpen(HTTP, 1)
 			case http.StateClosed, http.StateHijacked:
-				s.count(HTTP, -1)
+				s.addOpen(HTTP, -1)
 			case http.StateActive, http.StateIdle:
 			}
 		},

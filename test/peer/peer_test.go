@@ -19,10 +19,10 @@ import (
 	"github.com/kubeshore/kubeshore/test/peer"
 )
 
-const patience = 10 * time.Second
+const peerTestTimeout = 10 * time.Second
 
-// serve runs a peer for the test and returns where each of its ports is.
-func serve(t *testing.T) map[uint16]string {
+// startPeer runs a peer for the test and returns where each of its ports is.
+func startPeer(t *testing.T) map[uint16]string {
 	t.Helper()
 	listeners, at := make(map[uint16]net.Listener), make(map[uint16]string)
 	for _, port := range peer.Ports() {
@@ -51,21 +51,21 @@ func dial(t *testing.T, address string) *net.TCPConn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(peerTestTimeout)); err != nil {
 		t.Fatal(err)
 	}
 	return conn.(*net.TCPConn)
 }
 
-func say(t *testing.T, conn net.Conn, text string) {
+func send(t *testing.T, conn net.Conn, text string) {
 	t.Helper()
 	if _, err := io.WriteString(conn, text); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// hear checks what comes next.
-func hear(t *testing.T, conn net.Conn, want string) {
+// expect checks what comes next.
+func expect(t *testing.T, conn net.Conn, want string) {
 	t.Helper()
 	got := make([]byte, len(want))
 	if n, err := io.ReadFull(conn, got); err != nil || string(got) != want {
@@ -73,31 +73,31 @@ func hear(t *testing.T, conn net.Conn, want string) {
 	}
 }
 
-// ends checks that nothing but an end comes: nil for one in order.
-func ends(t *testing.T, conn net.Conn, want error) {
+// expectEnd checks that nothing but an end comes: nil for one in order.
+func expectEnd(t *testing.T, conn net.Conn, want error) {
 	t.Helper()
 	if rest, err := io.ReadAll(conn); len(rest) > 0 || !errors.Is(err, want) {
 		t.Errorf("it ends with %d more bytes and %v, want %v", len(rest), err, want)
 	}
 }
 
-func TestEcho(t *testing.T) {
-	conn := dial(t, serve(t)[peer.Echo])
-	say(t, conn, "one")
-	hear(t, conn, "one")
-	say(t, conn, "two")
+func TestEchoReturnsInput(t *testing.T) {
+	conn := dial(t, startPeer(t)[peer.Echo])
+	send(t, conn, "one")
+	expect(t, conn, "one")
+	send(t, conn, "two")
 	if err := conn.CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
-	hear(t, conn, "two")
-	ends(t, conn, nil)
+	expect(t, conn, "two")
+	expectEnd(t, conn, nil)
 }
 
-func TestSource(t *testing.T) {
-	at := serve(t)[peer.Source]
+func TestSourceSendsPattern(t *testing.T) {
+	at := startPeer(t)[peer.Source]
 	for _, n := range []int{0, 1, 1_000_000} {
 		conn := dial(t, at)
-		say(t, conn, strconv.Itoa(n)+"\n")
+		send(t, conn, strconv.Itoa(n)+"\n")
 		got, err := io.ReadAll(conn)
 		if err != nil || len(got) != n {
 			t.Fatalf("got %d bytes, %v; want %d", len(got), err, n)
@@ -110,25 +110,25 @@ func TestSource(t *testing.T) {
 	}
 }
 
-func TestSink(t *testing.T) {
-	at := serve(t)[peer.Sink]
+func TestSinkConfirmsReceipt(t *testing.T) {
+	at := startPeer(t)[peer.Sink]
 	for _, n := range []int{0, 1, 1_000_000} {
 		conn := dial(t, at)
-		say(t, conn, fmt.Sprintf("%d\n%s", n, bytes.Repeat([]byte("x"), n)))
-		hear(t, conn, "done\n")
-		ends(t, conn, nil)
+		send(t, conn, fmt.Sprintf("%d\n%s", n, bytes.Repeat([]byte("x"), n)))
+		expect(t, conn, "done\n")
+		expectEnd(t, conn, nil)
 	}
 }
 
-func TestGreet(t *testing.T) {
-	conn := dial(t, serve(t)[peer.Greet])
-	hear(t, conn, "hello\n")
-	say(t, conn, "hi")
-	hear(t, conn, "hi")
+func TestGreetSpeaksFirst(t *testing.T) {
+	conn := dial(t, startPeer(t)[peer.Greet])
+	expect(t, conn, "hello\n")
+	send(t, conn, "hi")
+	expect(t, conn, "hi")
 }
 
-func TestStall(t *testing.T) {
-	conn := dial(t, serve(t)[peer.Stall])
+func TestStallNeitherReadsNorWrites(t *testing.T) {
+	conn := dial(t, startPeer(t)[peer.Stall])
 	chunk := make([]byte, 1<<20)
 	for {
 		if err := conn.SetWriteDeadline(time.Now().Add(300 * time.Millisecond)); err != nil {
@@ -151,8 +151,8 @@ func TestStall(t *testing.T) {
 	}
 }
 
-func TestReset(t *testing.T) {
-	conn, err := net.Dial("tcp", serve(t)[peer.Reset])
+func TestResetResetsAtOnce(t *testing.T) {
+	conn, err := net.Dial("tcp", startPeer(t)[peer.Reset])
 	if err == nil {
 		defer conn.Close()
 		_, err = conn.Read(make([]byte, 1))
@@ -162,38 +162,38 @@ func TestReset(t *testing.T) {
 	}
 }
 
-func TestLate(t *testing.T) {
-	at := serve(t)[peer.Late]
+func TestLateAnswersAfterDelay(t *testing.T) {
+	at := startPeer(t)[peer.Late]
 	for _, half := range []bool{false, true} {
 		conn := dial(t, at)
 		begin := time.Now()
-		say(t, conn, "200ms\n")
+		send(t, conn, "200ms\n")
 		if half {
 			if err := conn.CloseWrite(); err != nil {
 				t.Fatal(err)
 			}
 		}
-		hear(t, conn, "late\n")
+		expect(t, conn, "late\n")
 		if took := time.Since(begin); took < 200*time.Millisecond {
 			t.Errorf("it answers after %v", took)
 		}
-		ends(t, conn, nil)
+		expectEnd(t, conn, nil)
 	}
 }
 
-func TestUpper(t *testing.T) {
-	at := serve(t)[peer.Upper]
+func TestUpperAnswersAfterHalfClose(t *testing.T) {
+	at := startPeer(t)[peer.Upper]
 	conn := dial(t, at)
-	say(t, conn, "what it was")
+	send(t, conn, "what it was")
 	if err := conn.CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
-	hear(t, conn, "WHAT IT WAS")
-	ends(t, conn, nil)
+	expect(t, conn, "WHAT IT WAS")
+	expectEnd(t, conn, nil)
 }
 
-func TestWrongInputIsReset(t *testing.T) {
-	at := serve(t)
+func TestInvalidInputIsReset(t *testing.T) {
+	at := startPeer(t)
 	for _, c := range []struct {
 		port uint16
 		text string
@@ -206,21 +206,21 @@ func TestWrongInputIsReset(t *testing.T) {
 	} {
 		t.Run(fmt.Sprintf("%d %.8q", c.port, c.text), func(t *testing.T) {
 			conn := dial(t, at[c.port])
-			say(t, conn, c.text)
-			ends(t, conn, syscall.ECONNRESET)
+			send(t, conn, c.text)
+			expectEnd(t, conn, syscall.ECONNRESET)
 		})
 	}
 	t.Run("too much for Upper", func(t *testing.T) {
 		conn := dial(t, at[peer.Upper])
-		say(t, conn, strings.Repeat("x", 1<<20+1))
-		ends(t, conn, syscall.ECONNRESET)
+		send(t, conn, strings.Repeat("x", 1<<20+1))
+		expectEnd(t, conn, syscall.ECONNRESET)
 	})
 }
 
-func TestHTTP(t *testing.T) {
-	at := serve(t)
+func TestHTTPKeepsConnectionAndCountsOpen(t *testing.T) {
+	at := startPeer(t)
 	connections := make(map[string]bool)
-	client := &http.Client{Timeout: patience, Transport: &http.Transport{
+	client := &http.Client{Timeout: peerTestTimeout, Transport: &http.Transport{
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 			conn, err := new(net.Dialer).DialContext(ctx, network, address)
 			if err == nil {
@@ -256,14 +256,14 @@ func TestHTTP(t *testing.T) {
 	}
 	one, two := dial(t, at[peer.Echo]), dial(t, at[peer.Echo])
 	for _, conn := range []net.Conn{one, two} {
-		say(t, conn, "x")
-		hear(t, conn, "x")
+		send(t, conn, "x")
+		expect(t, conn, "x")
 	}
 	if echo, own := open(peer.Echo), open(peer.HTTP); echo != 2 || own != 1 {
 		t.Errorf("%d and %d connections, want 2 and 1", echo, own)
 	}
 	_ = one.Close()
-	for deadline := time.Now().Add(patience); open(peer.Echo) != 1; {
+	for deadline := time.Now().Add(peerTestTimeout); open(peer.Echo) != 1; {
 		if time.Now().After(deadline) {
 			t.Fatal("a closed connection is still counted")
 		}
@@ -274,7 +274,7 @@ func TestHTTP(t *testing.T) {
 }
 
 // What is open when the peer ends is broken off, and Serve waits for it.
-func TestServeEnds(t *testing.T) {
+func TestServeStopsWithContext(t *testing.T) {
 	listeners, at := make(map[uint16]net.Listener), make(map[uint16]string)
 	for _, port := range []uint16{peer.Echo, peer.Stall, peer.Late, peer.HTTP} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -287,9 +287,9 @@ func TestServeEnds(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- peer.Serve(ctx, listeners) }()
 	conn := dial(t, at[peer.Echo])
-	say(t, conn, "x")
-	hear(t, conn, "x")
-	say(t, dial(t, at[peer.Late]), "1h\n")
+	send(t, conn, "x")
+	expect(t, conn, "x")
+	send(t, dial(t, at[peer.Late]), "1h\n")
 	stalled := dial(t, at[peer.Stall])
 	cancel()
 	select {
@@ -297,7 +297,7 @@ func TestServeEnds(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(patience):
+	case <-time.After(peerTestTimeout):
 		t.Fatal("Serve doesn't end")
 	}
 	for _, conn := range []net.Conn{conn, stalled} {
