@@ -21,9 +21,9 @@ import (
 	"github.com/kubeshore/kubeshore/test/peer"
 )
 
-// ourCluster returns the program that starts the test cluster, if that is
+// ownCluster returns the program that starts the test cluster, if that is
 // what the tests run against.
-func ourCluster() (program string, ours bool) {
+func ownCluster() (program string, ours bool) {
 	program, err := filepath.Abs("../../bin/cluster")
 	if err != nil {
 		return "", false
@@ -33,20 +33,20 @@ func ourCluster() (program string, ours bool) {
 }
 
 // The API server is killed and comes back.
-func TestAPIServerRestart(t *testing.T) {
-	cluster, ours := ourCluster()
+func TestForwardingRecoversFromAPIServerRestart(t *testing.T) {
+	cluster, ours := ownCluster()
 	if !ours {
 		t.Skip("this cluster isn't ours: its API server is not to be killed")
 	}
-	ns, host := withPeer(t)
+	ns, host := namespaceWithPeer(t)
 	apply(t, deployment(ns, "web", 1), service(ns, "web", 80, ""))
-	readyPods(t, ns, "web", 1)
+	waitForReadyPods(t, ns, "web", 1)
 	d := up(t, "-n", ns)
-	established := open(t, host, peer.Echo, "")
+	established := openConn(t, host, peer.Echo, "")
 	if _, err := exchange(established, "x", "x"); err != nil {
 		t.Fatal(err)
 	}
-	from := d.said()
+	from := d.logLen()
 	var away, works, appears time.Duration
 	attempts := underLoad("http://web."+ns, 50*time.Millisecond, func() {
 		pause(t, time.Second)
@@ -66,7 +66,7 @@ func TestAPIServerRestart(t *testing.T) {
 		pause(t, time.Second)
 	})
 	t.Logf("the API server was away for %v; then connections worked after %v, and a new service appeared after %v; %s",
-		away, works, appears, inWords(attempts))
+		away, works, appears, summarize(attempts))
 	if works > 10*time.Second {
 		t.Error("that is late")
 	}
@@ -76,13 +76,13 @@ func TestAPIServerRestart(t *testing.T) {
 			t.Errorf("afterwards, too, one fails: %v", a.err)
 		}
 	}
-	if err := established.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := established.SetDeadline(time.Now().Add(conditionTimeout)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := exchange(established, "", "an end"); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("a connection from before the restart gets %v, want its end", err)
 	}
-	d.toldOf(t, from, "API server", 6)
+	d.checkBriefLog(t, from, "API server", 6)
 	if d.ProcessState != nil {
 		t.Error("kubeshore has ended")
 	}
@@ -100,13 +100,13 @@ func apiReady() error {
 	return nil
 }
 
-// toldOf checks that the log has got a line with the text, and not many lines
+// checkBriefLog checks that the log has got a line with the text, and not many lines
 // in all; those of services that come, change or go don't count.
-func (d *daemon) toldOf(t *testing.T, from int, text string, most int) {
+func (d *daemon) checkBriefLog(t *testing.T, from int, text string, most int) {
 	t.Helper()
 	var lines []string
 	has := false
-	for _, line := range d.lines(from) {
+	for _, line := range d.linesSince(from) {
 		_, msg, _ := strings.Cut(line, `msg="`)
 		if strings.HasPrefix(msg, "+ ") || strings.HasPrefix(msg, "~ ") || strings.HasPrefix(msg, "- ") {
 			continue
@@ -121,14 +121,14 @@ func (d *daemon) toldOf(t *testing.T, from int, text string, most int) {
 
 // The network between us and the API server is slow, and then silent for a
 // while; no connection that lost something there is ever of use again.
-func TestNetworkGoesSilent(t *testing.T) {
-	ns, host := withPeer(t)
-	proxy, kubeconfig := slowWay(t, 50*time.Millisecond)
+func TestForwardingRecoversFromNetworkOutage(t *testing.T) {
+	ns, host := namespaceWithPeer(t)
+	proxy, kubeconfig := slowKubeconfig(t, 50*time.Millisecond)
 	d := up(t, "--kubeconfig", kubeconfig, "-n", ns)
-	from := d.said()
+	from := d.logLen()
 	t.Run("slow", func(t *testing.T) {
 		for range 5 {
-			took, err := ask(host, peer.Echo, "x", "x")
+			took, err := request(host, peer.Echo, "x", "x")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -137,15 +137,15 @@ func TestNetworkGoesSilent(t *testing.T) {
 			}
 		}
 	})
-	t.Run("for a moment", func(t *testing.T) { testSilence(t, proxy, host, 2*time.Second) })
+	t.Run("for a moment", func(t *testing.T) { testOutage(t, proxy, host, 2*time.Second) })
 	t.Run("for longer", func(t *testing.T) {
 		apply(t, strings.Replace(service(ns, "peer", 80, ""), "name: peer, namespace", "name: before, namespace", 1))
 		eventually(t, "a service appears", resolves("before."+ns))
-		testSilence(t, proxy, host, 12*time.Second, service(ns, "meanwhile", 80, ""))
+		testOutage(t, proxy, host, 12*time.Second, service(ns, "meanwhile", 80, ""))
 		appears := eventually(t, "a service that came meanwhile appears", resolves("meanwhile."+ns))
 		t.Logf("a service that came meanwhile appeared %v later", appears)
 	})
-	d.toldOf(t, from, "API server", 10)
+	d.checkBriefLog(t, from, "API server", 10)
 }
 
 func resolves(name string) func() error {
@@ -155,21 +155,21 @@ func resolves(name string) func() error {
 	}
 }
 
-// testSilence lets the network be silent while the manifests are applied and
+// testOutage lets the network be silent while the manifests are applied and
 // connections are in use.
-func testSilence(t *testing.T, proxy *netem.Proxy, host string, silence time.Duration, manifests ...string) {
+func testOutage(t *testing.T, proxy *netem.Proxy, host string, silence time.Duration, manifests ...string) {
 	t.Helper()
 	before := map[string]*net.TCPConn{
-		"in use":                open(t, host, peer.Echo, ""),
-		"waiting for an answer": open(t, host, peer.Late, "1h\n"),
+		"in use":                openConn(t, host, peer.Echo, ""),
+		"waiting for an answer": openConn(t, host, peer.Late, "1h\n"),
 	}
 	if _, err := exchange(before["in use"], "x", "x"); err != nil {
 		t.Fatal(err)
 	}
 	meanwhile := make(chan error, 1)
-	proxy.Silence()
+	proxy.Blackhole()
 	go func() {
-		_, err := ask(host, peer.Echo, "x", "x")
+		_, err := request(host, peer.Echo, "x", "x")
 		meanwhile <- err
 	}()
 	for _, conn := range before {
@@ -183,7 +183,7 @@ func testSilence(t *testing.T, proxy *netem.Proxy, host string, silence time.Dur
 	pause(t, silence)
 	proxy.Resume()
 	works := eventually(t, "a new connection has its answer", func() error {
-		_, err := ask(host, peer.Echo, "x", "x")
+		_, err := request(host, peer.Echo, "x", "x")
 		return err
 	})
 	if t.Logf("new connections worked %v after the network was back", works); works > 5*time.Second {
@@ -191,7 +191,7 @@ func testSilence(t *testing.T, proxy *netem.Proxy, host string, silence time.Dur
 	}
 	t.Logf("one that was made in the silence ended with %v", <-meanwhile)
 	for doing, conn := range before {
-		if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		if err := conn.SetDeadline(time.Now().Add(conditionTimeout)); err != nil {
 			t.Fatal(err)
 		}
 		begin := time.Now()
@@ -202,16 +202,16 @@ func testSilence(t *testing.T, proxy *netem.Proxy, host string, silence time.Dur
 	}
 }
 
-// slowWay returns a proxy to the API server, and a kubeconfig that leads there.
-func slowWay(t *testing.T, roundTrip time.Duration) (proxy *netem.Proxy, kubeconfig string) {
+// slowKubeconfig returns a proxy to the API server, and a kubeconfig that leads there.
+func slowKubeconfig(t *testing.T, roundTrip time.Duration) (proxy *netem.Proxy, kubeconfig string) {
 	t.Helper()
 	kubeconfig = copyKubeconfig(t)
-	return slowWayOf(t, kubeconfig, roundTrip), kubeconfig
+	return proxyAPIServer(t, kubeconfig, roundTrip), kubeconfig
 }
 
-// slowWayOf returns a proxy to the API server of a kubeconfig with one
+// proxyAPIServer returns a proxy to the API server of a kubeconfig with one
 // cluster, which then leads there.
-func slowWayOf(t *testing.T, kubeconfig string, roundTrip time.Duration) *netem.Proxy {
+func proxyAPIServer(t *testing.T, kubeconfig string, roundTrip time.Duration) *netem.Proxy {
 	t.Helper()
 	server, err := url.Parse(kubectl(t, "", "--kubeconfig", kubeconfig, "config", "view", "-o", "jsonpath={.clusters[0].cluster.server}"))
 	if err != nil {
@@ -256,9 +256,9 @@ func setCluster(t *testing.T, kubeconfig string, settings ...string) {
 	kubectl(t, "", append([]string{"--kubeconfig", kubeconfig, "config", "set-cluster", cluster}, settings...)...)
 }
 
-// userMay returns a ServiceAccount's kubeconfig and its token; it may do in
+// limitedUser returns a ServiceAccount's kubeconfig and its token; it may do in
 // its namespace what the rules say.
-func userMay(t *testing.T, ns string, rules ...string) (kubeconfig, token string) {
+func limitedUser(t *testing.T, ns string, rules ...string) (kubeconfig, token string) {
 	t.Helper()
 	apply(t, fmt.Sprintf("{apiVersion: v1, kind: ServiceAccount, metadata: {name: dev, namespace: %s}}", ns),
 		roleOf(ns, rules...), fmt.Sprintf(`
@@ -290,13 +290,13 @@ const (
 
 // A user who may not forward is told once what is missing; once it isn't, all
 // is well.
-func TestNoRightToForward(t *testing.T) {
-	ns, host := withPeer(t)
-	kubeconfig, _ := userMay(t, ns, mayReadServices, mayReadEndpoints)
+func TestMissingForwardPermissionIsLoggedOnce(t *testing.T) {
+	ns, host := namespaceWithPeer(t)
+	kubeconfig, _ := limitedUser(t, ns, mayReadServices, mayReadEndpoints)
 	d := up(t, "--kubeconfig", kubeconfig, "-n", ns)
-	from := d.said()
-	slowest, err := atOnce(20, func(int) (time.Duration, error) {
-		took, err := ending(host, peer.Echo, "x")
+	from := d.logLen()
+	slowest, err := concurrently(20, func(int) (time.Duration, error) {
+		took, err := connectionEnd(host, peer.Echo, "x")
 		if !errors.Is(err, syscall.ECONNRESET) {
 			return 0, fmt.Errorf("the client gets %w, want a reset", err)
 		}
@@ -308,16 +308,16 @@ func TestNoRightToForward(t *testing.T) {
 	if t.Logf("they were reset after %v at most", slowest); slowest > 5*time.Second {
 		t.Error("that is late")
 	}
-	if _, err := ask(host, peer.Greet, "", "hello\n"); err == nil {
+	if _, err := request(host, peer.Greet, "", "hello\n"); err == nil {
 		t.Error("the other ports have an answer")
 	}
-	said := d.saysOnce(t, from, "pods/portforward")
+	said := d.waitForLogOnce(t, from, "pods/portforward")
 	if !strings.Contains(said, "create") {
 		t.Errorf("it says %q, which has no verb", said)
 	}
 	apply(t, roleOf(ns, mayReadServices, mayReadEndpoints, mayForward))
 	took := eventually(t, "a connection has its answer", func() error {
-		_, err := ask(host, peer.Echo, "x", "x")
+		_, err := request(host, peer.Echo, "x", "x")
 		return err
 	})
 	t.Logf("connections worked %v after the right was granted", took)

@@ -20,10 +20,10 @@ import (
 	"time"
 )
 
-// says runs a command line as the person, and returns its status and what it says.
-func (p person) says(t *testing.T, line string) (status int, out string) {
+// run runs a command line as the person, and returns its status and what it says.
+func (p testUser) run(t *testing.T, line string) (status int, out string) {
 	t.Helper()
-	said, err := p.does(line).CombinedOutput()
+	said, err := p.command(line).CombinedOutput()
 	if exit := new(exec.ExitError); errors.As(err, &exit) {
 		return exit.ExitCode(), string(said)
 	} else if err != nil {
@@ -32,18 +32,18 @@ func (p person) says(t *testing.T, line string) (status int, out string) {
 	return 0, string(said)
 }
 
-// wants runs a command line that is to end with a status and to say a text.
-func (p person) wants(t *testing.T, line string, status int, text string) string {
+// expect runs a command line that is to end with a status and to say a text.
+func (p testUser) expect(t *testing.T, line string, status int, text string) string {
 	t.Helper()
-	got, out := p.says(t, line)
+	got, out := p.run(t, line)
 	if got != status || !strings.Contains(out, text) {
 		t.Errorf("%s: status %d, want %d and %q: %s", line, got, status, text, out)
 	}
 	return out
 }
 
-// hostsNow returns what the hosts file has.
-func hostsNow(t *testing.T) string {
+// readHosts returns what the hosts file has.
+func readHosts(t *testing.T) string {
 	t.Helper()
 	content, err := os.ReadFile(hostsFile)
 	if err != nil {
@@ -52,11 +52,11 @@ func hostsNow(t *testing.T) string {
 	return string(content)
 }
 
-// clean checks that nothing of a person's kubeshore is left.
-func (p person) clean(t *testing.T, before string) {
+// checkCleanedUp checks that nothing of a person's kubeshore is left.
+func (p testUser) checkCleanedUp(t *testing.T, before string) {
 	t.Helper()
 	eventually(t, "nothing is left", func() error {
-		if h := p.find(t); h != (halves{}) {
+		if h := p.processes(t); h != (processIDs{}) {
 			return fmt.Errorf("there are %+v", h)
 		}
 		after, err := os.ReadFile(hostsFile)
@@ -64,38 +64,38 @@ func (p person) clean(t *testing.T, before string) {
 			err = fmt.Errorf("the hosts file was\n%s\nand is\n%s", before, after)
 		}
 		if err == nil {
-			err = p.leftBehind("kubeshore-[0-9]*", ".local/state/kubeshore/*.sock")
+			err = p.leftovers("kubeshore-[0-9]*", ".local/state/kubeshore/*.sock")
 		}
 		return err
 	})
 }
 
 // In the background: every command that speaks to it.
-func TestBackground(t *testing.T) {
-	if !inside(t) {
+func TestBackgroundCommands(t *testing.T) {
+	if !inOwnMounts(t) {
 		return
 	}
-	ns, more := namespace(t), namespace(t)
+	ns, more := newNamespace(t), newNamespace(t)
 	apply(t, deployment(ns, "web", 1), service(ns, "web", 80, ""), service(more, "db", 5432, ""))
-	readyPods(t, ns, "web", 1)
-	ann, bob := newPerson(t, "ann", "NOPASSWD: ALL"), newPerson(t, "bob", "NOPASSWD: ALL")
-	before := hostsNow(t)
+	waitForReadyPods(t, ns, "web", 1)
+	ann, bob := newTestUser(t, "ann", "NOPASSWD: ALL"), newTestUser(t, "bob", "NOPASSWD: ALL")
+	before := readHosts(t)
 	for _, command := range []string{"ps", "wait", "logs", "down", "add -n x", "remove -n x"} {
-		ann.wants(t, "./kubeshore "+command, 1, "kubeshore: not running\nhint: start it with kubeshore up\n")
+		ann.expect(t, "./kubeshore "+command, 1, "kubeshore isn't running: start it with kubeshore up\n")
 	}
 
-	ann.wants(t, "./kubeshore up -d -n "+ns, 0, ": 1 of 1 services can answer. See kubeshore ps, logs, down.\n")
-	t.Cleanup(func() { ann.says(t, "./kubeshore down") })
+	ann.expect(t, "./kubeshore up -d -n "+ns, 0, ": 1 of 1 services can answer. See kubeshore ps, logs, down.\n")
+	t.Cleanup(func() { ann.run(t, "./kubeshore down") })
 	mustGet(t, "http://web."+ns)
-	daemon := ann.find(t).daemon
+	daemon := ann.processes(t).daemon
 	if session, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", daemon)); err != nil || strings.Fields(string(session))[5] != strconv.Itoa(daemon) {
 		t.Errorf("it has no session of its own: %s, %v", session, err)
 	}
-	ann.wants(t, "./kubeshore wait", 0, "")
-	ann.wants(t, "./kubeshore wait web web."+ns, 0, "")
-	ann.wants(t, "./kubeshore wait nope --timeout 100ms", 1, "not ready after 100ms: no service is called nope\n")
-	ann.wants(t, "./kubeshore ps", 0, "web."+ns)
-	ann.wants(t, "./kubeshore ps -o name", 0, "web."+ns+"\n")
+	ann.expect(t, "./kubeshore wait", 0, "")
+	ann.expect(t, "./kubeshore wait web web."+ns, 0, "")
+	ann.expect(t, "./kubeshore wait nope --timeout 100ms", 1, "not ready after 100ms: no service is called nope\n")
+	ann.expect(t, "./kubeshore ps", 0, "web."+ns)
+	ann.expect(t, "./kubeshore ps -o name", 0, "web."+ns+"\n")
 	var status struct {
 		PID      int
 		LogFile  string
@@ -104,32 +104,32 @@ func TestBackground(t *testing.T) {
 			TotalConnections, BytesDown int
 		}
 	}
-	if err := json.Unmarshal([]byte(ann.wants(t, "./kubeshore ps -o json", 0, "")), &status); err != nil {
+	if err := json.Unmarshal([]byte(ann.expect(t, "./kubeshore ps -o json", 0, "")), &status); err != nil {
 		t.Fatal(err)
 	}
 	if status.PID != daemon || len(status.Services) != 1 || status.Services[0].State != "ready" || status.Services[0].TotalConnections != 1 || status.Services[0].BytesDown == 0 {
 		t.Errorf("its status is %+v", status)
 	}
 	for _, line := range []string{"./kubeshore up -n " + ns, "./kubeshore up -d -n " + ns, "sudo ./kubeshore up -n " + ns, "./kubeshore up --rootless -n " + ns} {
-		ann.wants(t, line, 1, fmt.Sprintf("kubeshore: already running (pid %d, since ", daemon))
+		ann.expect(t, line, 1, fmt.Sprintf("kubeshore runs already: process %d, since ", daemon))
 	}
-	ann.wants(t, "./kubeshore add -n "+more, 0, "forwarding namespaces "+ns+", "+more+" of context ")
-	ann.wants(t, "./kubeshore wait --timeout 3s", 1, "db."+more+": no pods\n") // it doesn't end before that is known
+	ann.expect(t, "./kubeshore add -n "+more, 0, "forwarding namespaces "+ns+", "+more+" of context ")
+	ann.expect(t, "./kubeshore wait --timeout 3s", 1, "db."+more+": it has no pods\n") // it doesn't end before that is known
 	eventually(t, "the further namespace's name is there", func() error {
 		_, err := resolve("db." + more)
 		return err
 	})
-	ann.wants(t, "./kubeshore wait --timeout 100ms", 1, "db."+more+": no pods\n")
-	ann.wants(t, "./kubeshore remove -n "+more, 0, "forwarding namespace "+ns+" of context ")
-	eventually(t, "it is gone", unknown("db."+more))
-	ann.wants(t, "./kubeshore remove -n "+ns, 1, "it is the last namespace: end kubeshore with kubeshore down instead\n")
-	ann.wants(t, "./kubeshore add -n "+ns, 1, "is forwarded already\n")
-	ann.wants(t, "./kubeshore logs --tail 1", 0, "- db."+more)
-	ann.wants(t, "sudo ./kubeshore ps -o name", 0, "web."+ns+"\n")
-	ann.wants(t, "./kubeshore __complete wait ''", 0, "web."+ns+"\tready\n")
-	ann.wants(t, "./kubeshore __complete remove -n ''", 0, ns+"\n")
-	ann.wants(t, "./kubeshore __complete up -n ''", 0, more+"\n")
-	ann.wants(t, "./kubeshore __complete up -n "+ns+","+more+" --include web."+ns+",", 0, "web."+ns+",db."+more+"\n")
+	ann.expect(t, "./kubeshore wait --timeout 100ms", 1, "db."+more+": it has no pods\n")
+	ann.expect(t, "./kubeshore remove -n "+more, 0, "forwarding namespace "+ns+" of context ")
+	eventually(t, "it is gone", unresolvable("db."+more))
+	ann.expect(t, "./kubeshore remove -n "+ns, 1, "it is the last namespace: end kubeshore with kubeshore down instead\n")
+	ann.expect(t, "./kubeshore add -n "+ns, 1, "is forwarded already\n")
+	ann.expect(t, "./kubeshore logs --tail 1", 0, "- db."+more)
+	ann.expect(t, "sudo ./kubeshore ps -o name", 0, "web."+ns+"\n")
+	ann.expect(t, "./kubeshore __complete wait ''", 0, "web."+ns+"\tready\n")
+	ann.expect(t, "./kubeshore __complete remove -n ''", 0, ns+"\n")
+	ann.expect(t, "./kubeshore __complete up -n ''", 0, more+"\n")
+	ann.expect(t, "./kubeshore __complete up -n "+ns+","+more+" --include web."+ns+",", 0, "web."+ns+",db."+more+"\n")
 
 	t.Run("its socket is removed", func(t *testing.T) {
 		socket := filepath.Join(ann.home, ".local/state/kubeshore/kubeshore.sock")
@@ -140,151 +140,151 @@ func TestBackground(t *testing.T) {
 			_, err := os.Stat(socket)
 			return err
 		})
-		ann.wants(t, "./kubeshore ps", 0, "web."+ns)
+		ann.expect(t, "./kubeshore ps", 0, "web."+ns)
 	})
 	t.Run("another user", func(t *testing.T) {
-		bob.wants(t, "./kubeshore ps", 1, "kubeshore: not running")
+		bob.expect(t, "./kubeshore ps", 1, "kubeshore isn't running")
 		socket := filepath.Join(ann.home, ".local/state/kubeshore/kubeshore.sock")
 		if _, err := os.Stat(socket); err != nil {
 			t.Fatal(err)
 		}
 		for _, open := range []string{"", ".local/state/kubeshore", ".local/state/kubeshore/kubeshore.sock"} { // the peer is looked at too
 			if open != "" {
-				run(t, "chmod", "-R", "a+rwX", filepath.Join(ann.home, open))
+				runCommand(t, "chmod", "-R", "a+rwX", filepath.Join(ann.home, open))
 			}
-			run(t, "chmod", "a+x", ann.home)
-			if status, out := bob.says(t, "curl -sS -m 5 --unix-socket "+socket+" http://x/v1/status"); status == 0 {
+			runCommand(t, "chmod", "a+x", ann.home)
+			if status, out := bob.run(t, "curl -sS -m 5 --unix-socket "+socket+" http://x/v1/status"); status == 0 {
 				t.Errorf("opened %q: bob gets %s", open, out)
 			}
 		}
 	})
 	t.Run("two users", func(t *testing.T) {
-		bob.wants(t, "./kubeshore up -d --domain bobs.test -n "+ns, 0, "kubeshore runs in the background")
+		bob.expect(t, "./kubeshore up -d --domain bobs.test -n "+ns, 0, "kubeshore runs in the background")
 		mustGet(t, "http://web."+ns+".bobs.test")
-		bob.wants(t, "./kubeshore down", 0, "has ended; everything is taken back\n")
+		bob.expect(t, "./kubeshore down", 0, "has ended; everything is taken back\n")
 		mustGet(t, "http://web."+ns)
 	})
-	ann.wants(t, "./kubeshore down", 0, fmt.Sprintf("kubeshore (process %d) has ended; everything is taken back\n", daemon))
-	ann.clean(t, before)
-	ann.wants(t, "./kubeshore logs", 1, "the log of the last one in the background is "+status.LogFile)
+	ann.expect(t, "./kubeshore down", 0, fmt.Sprintf("kubeshore (process %d) has ended; everything is taken back\n", daemon))
+	ann.checkCleanedUp(t, before)
+	ann.expect(t, "./kubeshore logs", 1, "the log of the last one in the background is "+status.LogFile)
 	if log, err := os.ReadFile(status.LogFile); err != nil || !strings.Contains(string(log), "everything is taken back") {
 		t.Errorf("its log is %s, %v", log, err)
 	}
-	if strange := run(t, "find", ann.home, "!", "-user", "ann"); strange != "" {
+	if strange := runCommand(t, "find", ann.home, "!", "-user", "ann"); strange != "" {
 		t.Errorf("not the user's in the home: %s", strange)
 	}
 }
 
 // Up and down, twenty times: nothing is left, whichever way it was started.
-func TestBackgroundTwentyTimes(t *testing.T) {
-	if !inside(t) {
+func TestRepeatedBackgroundRunsLeaveNothing(t *testing.T) {
+	if !inOwnMounts(t) {
 		return
 	}
-	ns := withWeb(t)
-	ann := newPerson(t, "ann", "NOPASSWD: ALL")
-	before := hostsNow(t)
+	ns := namespaceWithWeb(t)
+	ann := newTestUser(t, "ann", "NOPASSWD: ALL")
+	before := readHosts(t)
 	for i := range 20 {
 		line := []string{"./kubeshore up", "sudo ./kubeshore up"}[i%2]
-		ann.wants(t, line+" -d -n "+ns, 0, "1 of 1 services can answer")
+		ann.expect(t, line+" -d -n "+ns, 0, "1 of 1 services can answer")
 		mustGet(t, "http://web."+ns)
-		ann.wants(t, "./kubeshore down", 0, "everything is taken back")
-		ann.clean(t, before)
+		ann.expect(t, "./kubeshore down", 0, "everything is taken back")
+		ann.checkCleanedUp(t, before)
 	}
-	if files := run(t, "find", ann.home, "-newer", filepath.Join(ann.home, "kubeshore"), "-type", "f"); strings.Count(files, "\n") > 4 {
+	if files := runCommand(t, "find", ann.home, "-newer", filepath.Join(ann.home, "kubeshore"), "-type", "f"); strings.Count(files, "\n") > 4 {
 		t.Errorf("there are files: %s", files)
 	}
 }
 
 // Whenever it is told to end on its way to the background: it says that it runs if it does,
 // and else leaves nothing.
-func TestBackgroundIsToldToEnd(t *testing.T) {
-	if !inside(t) {
+func TestSignalDuringDetachIsConsistent(t *testing.T) {
+	if !inOwnMounts(t) {
 		return
 	}
-	ns := withWeb(t)
-	ann := newPerson(t, "ann", "NOPASSWD: ALL")
-	before := hostsNow(t)
+	ns := namespaceWithWeb(t)
+	ann := newTestUser(t, "ann", "NOPASSWD: ALL")
+	before := readHosts(t)
 	ended := 0
 	for i := range 60 {
 		delay := time.Duration(i/2) * 5 * time.Millisecond
 		line := []string{"./kubeshore up", "sudo ./kubeshore up"}[i%2] + " -d -n " + ns
-		status, out := ann.says(t, fmt.Sprintf("bash -c '%s & sleep %.3f; kill -TERM $!; wait $!'", line, delay.Seconds()))
-		runs, _ := ann.says(t, "./kubeshore ps -o name")
+		status, out := ann.run(t, fmt.Sprintf("bash -c '%s & sleep %.3f; kill -TERM $!; wait $!'", line, delay.Seconds()))
+		runs, _ := ann.run(t, "./kubeshore ps -o name")
 		if (status == 0) != (runs == 0) {
 			t.Errorf("%s, told to end after %v: status %d, and that of ps is %d: %s", line, delay, status, runs, out)
 		}
 		if runs == 0 {
-			ann.wants(t, "./kubeshore down", 0, "everything is taken back")
+			ann.expect(t, "./kubeshore down", 0, "everything is taken back")
 		} else {
 			ended++
 		}
-		ann.clean(t, before)
+		ann.checkCleanedUp(t, before)
 	}
 	t.Logf("%d of 60 had ended", ended)
 }
 
 // What ends before it is ready says why, and leaves nothing.
-func TestBackgroundFaults(t *testing.T) {
-	if !inside(t) {
+func TestFailedBackgroundRunsLeaveNothing(t *testing.T) {
+	if !inOwnMounts(t) {
 		return
 	}
-	ns := namespace(t)
+	ns := newNamespace(t)
 	apply(t, service(ns, "web", 80, ""))
-	ann := newPerson(t, "ann", "NOPASSWD: ALL")
-	before := hostsNow(t)
-	ann.wants(t, "./kubeshore up -d --kubeconfig nothing", 1, "nothing")
-	ann.wants(t, "./kubeshore up -d --hosts-file /nothing", 1, "/nothing: no such file or directory")
-	ann.wants(t, "sudo ./kubeshore up -d --hosts-file /nothing", 1, "/nothing: no such file or directory")
+	ann := newTestUser(t, "ann", "NOPASSWD: ALL")
+	before := readHosts(t)
+	ann.expect(t, "./kubeshore up -d --kubeconfig nothing", 1, "nothing")
+	ann.expect(t, "./kubeshore up -d --hosts-file /nothing", 1, "/nothing: no such file or directory")
+	ann.expect(t, "sudo ./kubeshore up -d --hosts-file /nothing", 1, "/nothing: no such file or directory")
 	log := filepath.Join(ann.home, ".local/state/kubeshore/kubeshore.log")
 	if said, err := os.ReadFile(log); err != nil || !regexp.MustCompile(`time="\d{4}-\d\d-\d\d \d\d:\d\d:\d\d" level=error msg=".*/nothing: no such file or directory`).Match(said) {
 		t.Errorf("its log is %s, %v", said, err)
 	}
-	ann.wants(t, "./kubeshore up -d --metrics 192.0.2.1:1 -n "+ns, 1, "--metrics 192.0.2.1:1: ")
-	ann.wants(t, "./kubeshore up -d --wait 300ms -n "+ns, 0, "not all of it is ready after 300ms (--wait): web."+ns+": no pods")
+	ann.expect(t, "./kubeshore up -d --metrics 192.0.2.1:1 -n "+ns, 1, "--metrics 192.0.2.1:1: ")
+	ann.expect(t, "./kubeshore up -d --wait 300ms -n "+ns, 0, "not all of it is ready after 300ms (--wait): web."+ns+": it has no pods")
 
-	ann.wants(t, "./kubeshore down", 0, "everything is taken back")
-	ann.clean(t, before)
+	ann.expect(t, "./kubeshore down", 0, "everything is taken back")
+	ann.checkCleanedUp(t, before)
 
 	// Told to end while it waits, it does.
 	for _, line := range []string{"./kubeshore up", "sudo ./kubeshore up"} {
-		d := begin(t, ann.does(line+" -d --wait 1m -n "+ns))
-		d.says(t, "ready")
-		first := ann.find(t).keeper // under sudo the one that sudo has started
+		d := startDaemon(t, ann.command(line+" -d --wait 1m -n "+ns))
+		d.waitForLog(t, "ready")
+		first := ann.processes(t).keeper // under sudo the one that sudo has started
 		if !strings.HasPrefix(line, "sudo") {
-			first = ann.find(t).daemon
+			first = ann.processes(t).daemon
 		}
 		if err := syscall.Kill(first, syscall.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
-		<-d.ended
+		<-d.exited
 		if d.err == nil {
 			t.Errorf("%s: it ends as if it ran: %s", line, d.log.String())
 		}
-		ann.clean(t, before)
+		ann.checkCleanedUp(t, before)
 	}
 
-	ann.wants(t, "./kubeshore up -d --wait 0s -n "+ns, 0, "kubeshore runs in the background")
+	ann.expect(t, "./kubeshore up -d --wait 0s -n "+ns, 0, "kubeshore runs in the background")
 	ann.killAll(t) // a killed run leaves its socket
-	ann.wants(t, "./kubeshore ps", 1, "kubeshore: not running")
-	ann.wants(t, "./kubeshore up -d --wait 0s -n "+ns, 0, "kubeshore runs in the background")
-	ann.wants(t, "./kubeshore down", 0, "everything is taken back")
-	ann.clean(t, before)
+	ann.expect(t, "./kubeshore ps", 1, "kubeshore isn't running")
+	ann.expect(t, "./kubeshore up -d --wait 0s -n "+ns, 0, "kubeshore runs in the background")
+	ann.expect(t, "./kubeshore down", 0, "everything is taken back")
+	ann.checkCleanedUp(t, before)
 
 	t.Run("one that hangs", func(t *testing.T) { // its log is its own
-		ann.wants(t, "./kubeshore up -d --wait 0s -n "+ns, 0, "kubeshore runs in the background")
-		daemon := ann.find(t).daemon
+		ann.expect(t, "./kubeshore up -d --wait 0s -n "+ns, 0, "kubeshore runs in the background")
+		daemon := ann.processes(t).daemon
 		if err := syscall.Kill(daemon, syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
-		ann.wants(t, "./kubeshore up -d --wait 0s -n "+ns, 1, "kubeshore: already running")
-		if said, err := os.ReadFile(log); err != nil || strings.Contains(string(said), "already running") {
+		ann.expect(t, "./kubeshore up -d --wait 0s -n "+ns, 1, "kubeshore runs already")
+		if said, err := os.ReadFile(log); err != nil || strings.Contains(string(said), "runs already") {
 			t.Errorf("its log is %s, %v", said, err)
 		}
 		if err := syscall.Kill(daemon, syscall.SIGCONT); err != nil {
 			t.Fatal(err)
 		}
-		ann.wants(t, "./kubeshore down", 0, "everything is taken back")
-		ann.clean(t, before)
+		ann.expect(t, "./kubeshore down", 0, "everything is taken back")
+		ann.checkCleanedUp(t, before)
 	})
 
 	t.Run("full disk", func(t *testing.T) {
@@ -301,17 +301,17 @@ func TestBackgroundFaults(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = filler.Close()
-		ann.wants(t, "./kubeshore up -d --wait 0s -n "+ns, 0, "kubeshore runs in the background")
+		ann.expect(t, "./kubeshore up -d --wait 0s -n "+ns, 0, "kubeshore runs in the background")
 		eventually(t, "it shows the service", func() error {
-			if _, out := ann.says(t, "./kubeshore ps"); !strings.Contains(out, "web."+ns) {
+			if _, out := ann.run(t, "./kubeshore ps"); !strings.Contains(out, "web."+ns) {
 				return errors.New(out)
 			}
 			return nil
 		})
-		ann.wants(t, "./kubeshore logs", 0, "ready")
-		ann.wants(t, "./kubeshore down", 0, "everything is taken back")
+		ann.expect(t, "./kubeshore logs", 0, "ready")
+		ann.expect(t, "./kubeshore down", 0, "everything is taken back")
 	})
-	ann.clean(t, before)
+	ann.checkCleanedUp(t, before)
 }
 
 // zeroes is an endless file.
@@ -323,51 +323,51 @@ func (zeroes) Read(p []byte) (int, error) {
 }
 
 // A closed terminal ends what runs in it, and not what it has sent to the background.
-func TestBackgroundOutlivesItsTerminal(t *testing.T) {
-	if !inside(t) {
+func TestBackgroundOutlivesTerminal(t *testing.T) {
+	if !inOwnMounts(t) {
 		return
 	}
-	ns := withWeb(t)
-	ann := newPerson(t, "ann", "NOPASSWD: ALL")
-	before := hostsNow(t)
+	ns := namespaceWithWeb(t)
+	ann := newTestUser(t, "ann", "NOPASSWD: ALL")
+	before := readHosts(t)
 	for _, line := range []string{"./kubeshore up", "sudo ./kubeshore up"} {
 		term := ann.inTerminal(t, "bash -c '"+line+" -d -n "+ns+"; read'", 80)
-		term.says(t, "kubeshore runs in the background")
-		daemon := ann.find(t).daemon
+		term.waitForLog(t, "kubeshore runs in the background")
+		daemon := ann.processes(t).daemon
 		if err := term.keys.Close(); err != nil {
 			t.Fatal(err)
 		}
-		<-term.ended
+		<-term.exited
 		mustGet(t, "http://web."+ns)
 		if err := syscall.Kill(daemon, syscall.SIGHUP); err != nil {
 			t.Error(err)
 		}
 		mustGet(t, "http://web."+ns)
-		ann.wants(t, "./kubeshore down", 0, "everything is taken back")
-		ann.clean(t, before)
+		ann.expect(t, "./kubeshore down", 0, "everything is taken back")
+		ann.checkCleanedUp(t, before)
 	}
 }
 
 // What the caller has open stays the caller's: its lock is free once it has gone.
-func TestBackgroundHoldsNothing(t *testing.T) {
-	if !inside(t) {
+func TestBackgroundHoldsNoInheritedFiles(t *testing.T) {
+	if !inOwnMounts(t) {
 		return
 	}
-	ns := namespace(t)
+	ns := newNamespace(t)
 	apply(t, service(ns, "web", 80, ""))
-	ann := newPerson(t, "ann", "NOPASSWD: ALL")
-	before := hostsNow(t)
+	ann := newTestUser(t, "ann", "NOPASSWD: ALL")
+	before := readHosts(t)
 	for _, line := range []string{"./kubeshore up", "sudo ./kubeshore up"} {
-		ann.wants(t, "bash -c '( flock 9; "+line+" -d --wait 0s --metrics 127.0.0.1:0 -n "+ns+" ) 9>lock && flock -n lock echo it is free'", 0, "it is free")
-		ann.wants(t, "./kubeshore logs", 0, "metrics at http://127.0.0.1:")
-		ann.wants(t, "./kubeshore down", 0, "everything is taken back")
-		ann.clean(t, before)
+		ann.expect(t, "bash -c '( flock 9; "+line+" -d --wait 0s --metrics 127.0.0.1:0 -n "+ns+" ) 9>lock && flock -n lock echo it is free'", 0, "it is free")
+		ann.expect(t, "./kubeshore logs", 0, "metrics at http://127.0.0.1:")
+		ann.expect(t, "./kubeshore down", 0, "everything is taken back")
+		ann.checkCleanedUp(t, before)
 	}
 }
 
 // Metrics say what was done, on the socket and by TCP.
-func TestMetrics(t *testing.T) {
-	ns := withWeb(t)
+func TestMetricsCountConnections(t *testing.T) {
+	ns := namespaceWithWeb(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

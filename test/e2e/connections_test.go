@@ -20,23 +20,23 @@ import (
 )
 
 // What becomes of single connections, and that it is nothing to others.
-func TestConnections(t *testing.T) {
-	ns, host := withPeer(t)
+func TestConnectionsDoNotDisturbEachOther(t *testing.T) {
+	ns, host := namespaceWithPeer(t)
 	d := up(t, "-n", ns)
 	t.Run("the pod resets", func(t *testing.T) { testPodResets(t, host) })
 	t.Run("an answer after the client's half-close", func(t *testing.T) { testHalfClose(t, host) })
 	t.Run("a killed client", func(t *testing.T) { testKilledClient(t, host) })
-	t.Run("a stalled reader", func(t *testing.T) { testBeside(t, host, stalledReader) })
-	t.Run("a stalled pod", func(t *testing.T) { testBeside(t, host, stalledPod) })
-	t.Run("both stalled", func(t *testing.T) { testBeside(t, host, bothStalled) })
+	t.Run("a stalled reader", func(t *testing.T) { testDuringStall(t, host, stalledReader) })
+	t.Run("a stalled pod", func(t *testing.T) { testDuringStall(t, host, stalledPod) })
+	t.Run("both stalled", func(t *testing.T) { testDuringStall(t, host, bothStalled) })
 	t.Run("nothing listens", func(t *testing.T) { testNothingListens(t, d, host) })
 }
 
 func testPodResets(t *testing.T, host string) {
-	sibling := open(t, host, peer.Echo, "")
+	sibling := openConn(t, host, peer.Echo, "")
 	for range 8 {
 		for _, say := range []string{"", "x"} {
-			if _, err := ending(host, peer.Reset, say); !errors.Is(err, syscall.ECONNRESET) {
+			if _, err := connectionEnd(host, peer.Reset, say); !errors.Is(err, syscall.ECONNRESET) {
 				t.Errorf("the client gets %v, want a reset", err)
 			}
 		}
@@ -44,7 +44,7 @@ func testPodResets(t *testing.T, host string) {
 			t.Fatalf("another connection: %v", err)
 		}
 	}
-	if _, err := ask(host, peer.Echo, "x", "x"); err != nil {
+	if _, err := request(host, peer.Echo, "x", "x"); err != nil {
 		t.Errorf("a new connection: %v", err)
 	}
 }
@@ -53,7 +53,7 @@ func testPodResets(t *testing.T, host string) {
 // then wait for the answer and the end.
 func testHalfClose(t *testing.T, host string) {
 	t.Run("late", func(t *testing.T) {
-		conn := open(t, host, peer.Late, "3s\n")
+		conn := openConn(t, host, peer.Late, "3s\n")
 		if err := conn.CloseWrite(); err != nil {
 			t.Fatal(err)
 		}
@@ -62,7 +62,7 @@ func testHalfClose(t *testing.T, host string) {
 		}
 	})
 	t.Run("large and slow", func(t *testing.T) {
-		conn := open(t, host, peer.Source, fmt.Sprintf("%d\n", download))
+		conn := openConn(t, host, peer.Source, fmt.Sprintf("%d\n", download))
 		if err := conn.CloseWrite(); err != nil {
 			t.Fatal(err)
 		}
@@ -78,7 +78,7 @@ func testHalfClose(t *testing.T, host string) {
 	for name, size := range map[string]int{"echo": len("hello"), "large echo": 4 << 20} {
 		t.Run(name, func(t *testing.T) {
 			text := bytes.Repeat([]byte("hello"), size/len("hello"))
-			conn := open(t, host, peer.Echo, "")
+			conn := openConn(t, host, peer.Echo, "")
 			sent := make(chan error, 1)
 			go func() {
 				_, err := conn.Write(text)
@@ -121,7 +121,7 @@ func testKilledClient(t *testing.T, host string) {
 		{"downloading", peer.Source, strconv.Itoa(endless)},
 	} {
 		t.Run(c.doing, func(t *testing.T) {
-			eventually(t, "no connection is open", func() error { return areOpenInPod(host, c.port, 0) })
+			eventually(t, "no connection is open", func() error { return checkOpenInPod(host, c.port, 0) })
 			client := exec.Command("bash", "-c", `exec 3<>"/dev/tcp/$0/$1"; echo "$2" >&3; echo connected; exec cat <&3 >/dev/null`,
 				address, strconv.Itoa(int(c.port)), c.say)
 			out, err := client.StdoutPipe()
@@ -136,12 +136,12 @@ func testKilledClient(t *testing.T, host string) {
 			if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "connected\n" {
 				t.Fatalf("the client says %q, %v", line, err)
 			}
-			eventually(t, "its connection is open", func() error { return areOpenInPod(host, c.port, 1) })
+			eventually(t, "its connection is open", func() error { return checkOpenInPod(host, c.port, 1) })
 			pause(t, 500*time.Millisecond) // so that what has been said is over
 			if err := client.Process.Kill(); err != nil {
 				t.Fatal(err)
 			}
-			took := eventually(t, "its connection is gone", func() error { return areOpenInPod(host, c.port, 0) })
+			took := eventually(t, "its connection is gone", func() error { return checkOpenInPod(host, c.port, 0) })
 			if t.Logf("its connection was gone after %v", took); took > 4*time.Second {
 				t.Error("that is late")
 			}
@@ -149,29 +149,29 @@ func testKilledClient(t *testing.T, host string) {
 	}
 }
 
-// testBeside has more connections to one pod than connections to the API server
+// testDuringStall has more connections to one pod than connections to the API server
 // are made for it, and one more that stalls: the others don't notice.
-func testBeside(t *testing.T, host string, stall func(t *testing.T, host string)) {
+func testDuringStall(t *testing.T, host string, stall func(t *testing.T, host string)) {
 	const established, anew, rounds = 40, 12, 3
 	conns := make([]net.Conn, established)
 	for i := range conns {
-		conns[i] = open(t, host, peer.Echo, "")
+		conns[i] = openConn(t, host, peer.Echo, "")
 	}
 	old := func(i int) (time.Duration, error) { return exchange(conns[i], "x", "x") }
 	fresh := func(i int) (time.Duration, error) {
 		switch i % 3 {
 		case 0:
-			return ask(host, peer.Echo, "x", "x")
+			return request(host, peer.Echo, "x", "x")
 		case 1:
-			return ask(host, peer.Source, "1\n", "\x00")
+			return request(host, peer.Source, "1\n", "\x00")
 		}
-		return ask(host, peer.Greet, "", "hello\n")
+		return request(host, peer.Greet, "", "hello\n")
 	}
 	ask := func(when string) {
 		t.Helper()
 		for range rounds {
-			oldTook, oldErr := atOnce(established, old)
-			freshTook, freshErr := atOnce(anew, fresh)
+			oldTook, oldErr := concurrently(established, old)
+			freshTook, freshErr := concurrently(anew, fresh)
 			if err := errors.Join(oldErr, freshErr); err != nil {
 				t.Fatalf("%s: %v", when, err)
 			}
@@ -189,14 +189,14 @@ func testBeside(t *testing.T, host string, stall func(t *testing.T, host string)
 // stalledReader asks for bytes without end and reads none.
 func stalledReader(t *testing.T, host string) {
 	t.Helper()
-	open(t, host, peer.Source, fmt.Sprintf("%d\n", endless))
+	openConn(t, host, peer.Source, fmt.Sprintf("%d\n", endless))
 	pause(t, time.Second) // all that is between us and the pod fills
 }
 
 // stalledPod sends to a pod that reads nothing.
 func stalledPod(t *testing.T, host string) {
 	t.Helper()
-	if err := sendAll(open(t, host, peer.Stall, "")); !errors.Is(err, os.ErrDeadlineExceeded) {
+	if err := sendAll(openConn(t, host, peer.Stall, "")); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Fatalf("sending to a pod that doesn't read ends with %v", err)
 	}
 }
@@ -205,7 +205,7 @@ func stalledPod(t *testing.T, host string) {
 // a client may be reset for the sake of the others.
 func bothStalled(t *testing.T, host string) {
 	t.Helper()
-	t.Logf("sending ends with %v", sendAll(open(t, host, peer.Echo, "")))
+	t.Logf("sending ends with %v", sendAll(openConn(t, host, peer.Echo, "")))
 }
 
 // sendAll sends until nothing was taken for a second, which is an
@@ -226,16 +226,16 @@ func sendAll(conn net.Conn) error {
 // testNothingListens checks that clients are told soon, and the user once.
 func testNothingListens(t *testing.T, d *daemon, host string) {
 	const connections = 100
-	from := d.said()
+	from := d.logLen()
 	once := func(int) (time.Duration, error) {
-		took, err := ending(host, closedPort, "x")
+		took, err := connectionEnd(host, closedPort, "x")
 		if !errors.Is(err, syscall.ECONNRESET) {
 			return 0, fmt.Errorf("the client gets %w, want a reset", err)
 		}
 		return took, nil
 	}
 	first, err1 := once(0)
-	slowest, err2 := atOnce(connections-1, once)
+	slowest, err2 := concurrently(connections-1, once)
 	if err := errors.Join(err1, err2); err != nil {
 		t.Fatal(err)
 	}
@@ -243,5 +243,5 @@ func testNothingListens(t *testing.T, d *daemon, host string) {
 	if max(first, slowest) > 5*time.Second {
 		t.Error("that is late")
 	}
-	d.saysOnce(t, from, fmt.Sprintf("nothing listens on port %d", closedPort))
+	d.waitForLogOnce(t, from, fmt.Sprintf("nothing listens on port %d", closedPort))
 }

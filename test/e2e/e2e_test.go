@@ -26,8 +26,8 @@ import (
 )
 
 const (
-	hostsFile = "/etc/hosts"
-	patience  = 60 * time.Second // for a pod to come or go; a condition that holds ends it at once
+	hostsFile        = "/etc/hosts"
+	conditionTimeout = 60 * time.Second // for a pod to come or go; a condition that holds ends it at once
 )
 
 // program is the program under test, kubectl what speaks to the cluster.
@@ -89,8 +89,8 @@ func apply(t *testing.T, manifests ...string) {
 	kubectl(t, strings.Join(manifests, "\n---\n"), "apply", "-f", "-")
 }
 
-// namespace makes a namespace for the test alone.
-func namespace(t *testing.T) string {
+// newNamespace makes a namespace for the test alone.
+func newNamespace(t *testing.T) string {
 	t.Helper()
 	name := fmt.Sprintf("e2e-%x", time.Now().UnixNano()&0xffffffff)
 	kubectl(t, "", "create", "namespace", name)
@@ -145,17 +145,17 @@ metadata: {name: %[2]s, namespace: %[1]s}
 spec: {clusterIP: %[4]q, selector: {app: %[2]s}, ports: [{name: http, port: %[3]d, targetPort: http}]}`, namespace, name, port, clusterIP)
 }
 
-// withWeb returns a namespace of the test's own, with a Service web whose pod is ready.
-func withWeb(t *testing.T) (ns string) {
+// namespaceWithWeb returns a namespace of the test's own, with a Service web whose pod is ready.
+func namespaceWithWeb(t *testing.T) (ns string) {
 	t.Helper()
-	ns = namespace(t)
+	ns = newNamespace(t)
 	apply(t, deployment(ns, "web", 1), service(ns, "web", 80, ""))
-	readyPods(t, ns, "web", 1)
+	waitForReadyPods(t, ns, "web", 1)
 	return ns
 }
 
-// readyPods waits until that many pods of the app are ready.
-func readyPods(t *testing.T, namespace, app string, n int) {
+// waitForReadyPods waits until that many pods of the app are ready.
+func waitForReadyPods(t *testing.T, namespace, app string, n int) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("%d ready pods of %s", n, app), func() error {
 		out := kubectl(t, "", "-n", namespace, "get", "endpointslices", "-l", "kubernetes.io/service-name="+app,
@@ -177,8 +177,8 @@ func eventually(t *testing.T, what string, ask func() error) time.Duration {
 		if err == nil {
 			return time.Since(begin)
 		}
-		if time.Since(begin) > patience {
-			t.Fatalf("%s: not after %v: %v", what, patience, err)
+		if time.Since(begin) > conditionTimeout {
+			t.Fatalf("%s: not after %v: %v", what, conditionTimeout, err)
 		}
 		pause(t, 20*time.Millisecond) // between questions, not a wait for anything
 	}
@@ -203,11 +203,11 @@ func resolve(name string) (string, error) {
 	return addresses[0], nil
 }
 
-// answer is what go-ok says.
-type answer struct{ Message, Pod, Port string }
+// response is what go-ok says.
+type response struct{ Message, Pod, Port string }
 
 // get asks a URL over a connection of its own.
-func get(address string) (answer, error) {
+func get(address string) (response, error) {
 	client := &http.Client{
 		Timeout: 15 * time.Second,
 		Transport: &http.Transport{
@@ -227,12 +227,12 @@ func get(address string) (answer, error) {
 	}
 	resp, err := client.Get(address)
 	if err != nil {
-		return answer{}, err
+		return response{}, err
 	}
 	defer resp.Body.Close()
-	var a answer
+	var a response
 	if err := json.NewDecoder(resp.Body).Decode(&a); err != nil {
-		return answer{}, err
+		return response{}, err
 	}
 	if a.Message != "ok" {
 		return a, fmt.Errorf("%s says %+v", address, a)
@@ -240,7 +240,7 @@ func get(address string) (answer, error) {
 	return a, nil
 }
 
-func mustGet(t *testing.T, address string) answer {
+func mustGet(t *testing.T, address string) response {
 	t.Helper()
 	a, err := get(address)
 	if err != nil {
@@ -266,10 +266,10 @@ func refused(address string) error {
 // daemon is a running `kubeshore up`.
 type daemon struct {
 	*exec.Cmd
-	log    logFile
-	ended  chan struct{}
-	err    error // once ended
-	before []byte
+	log         logFile
+	exited      chan struct{}
+	err         error // once ended
+	hostsBefore []byte
 }
 
 // logFile is what a daemon has said so far.
@@ -294,7 +294,7 @@ func (l *logFile) String() string {
 // the test, and must then leave the hosts file as it was.
 func launch(t *testing.T, args ...string) *daemon {
 	t.Helper()
-	d := begin(t, exec.Command(program, append([]string{"up"}, args...)...))
+	d := startDaemon(t, exec.Command(program, append([]string{"up"}, args...)...))
 	t.Cleanup(func() {
 		d.stop(t, syscall.SIGTERM)
 		if t.Failed() {
@@ -304,21 +304,21 @@ func launch(t *testing.T, args ...string) *daemon {
 	return d
 }
 
-// begin starts a daemon by a command. The caller ends it.
-func begin(t *testing.T, command *exec.Cmd) *daemon {
+// startDaemon starts a daemon by a command. The caller ends it.
+func startDaemon(t *testing.T, command *exec.Cmd) *daemon {
 	t.Helper()
 	before, err := os.ReadFile(hostsFile)
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &daemon{Cmd: command, ended: make(chan struct{}), before: before}
+	d := &daemon{Cmd: command, exited: make(chan struct{}), hostsBefore: before}
 	d.Stderr = &d.log
 	if err := d.Start(); err != nil {
 		t.Fatal(err)
 	}
 	go func() {
 		d.err = d.Wait()
-		close(d.ended)
+		close(d.exited)
 	}()
 	return d
 }
@@ -327,19 +327,19 @@ func begin(t *testing.T, command *exec.Cmd) *daemon {
 func up(t *testing.T, args ...string) *daemon {
 	t.Helper()
 	d := launch(t, args...)
-	d.says(t, "msg=ready")
+	d.waitForLog(t, "msg=ready")
 	return d
 }
 
-// says waits until the log has the text.
-func (d *daemon) says(t *testing.T, text string) {
+// waitForLog waits until the log has the text.
+func (d *daemon) waitForLog(t *testing.T, text string) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("the log says %q", text), func() error {
 		if strings.Contains(d.log.String(), text) {
 			return nil
 		}
 		select {
-		case <-d.ended:
+		case <-d.exited:
 			t.Fatalf("the daemon ended: %v\n%s", d.err, d.log.String())
 		default:
 		}
@@ -352,43 +352,43 @@ func (d *daemon) says(t *testing.T, text string) {
 func (d *daemon) stop(t *testing.T, signal os.Signal) {
 	t.Helper()
 	select {
-	case <-d.ended:
+	case <-d.exited:
 		return
 	default:
 	}
 	if err := d.Process.Signal(signal); err != nil {
 		t.Error(err)
 	}
-	d.ends(t)
+	d.waitForExit(t)
 }
 
-// ends checks that the daemon, which has been told to, ends in good order and
+// waitForExit checks that the daemon, which has been told to, ends in good order and
 // that the machine is as it was.
-func (d *daemon) ends(t *testing.T) {
+func (d *daemon) waitForExit(t *testing.T) {
 	t.Helper()
 	select {
-	case <-d.ended:
-	case <-time.After(patience):
+	case <-d.exited:
+	case <-time.After(conditionTimeout):
 		_ = d.Process.Kill()
 		t.Fatalf("it doesn't end; it says\n%s", d.log.String())
 	}
 	if d.err != nil {
 		t.Errorf("it ends with %v", d.err)
 	}
-	d.cleaned(t)
+	d.checkRestored(t)
 }
 
-// lines returns what the log has got since it was that long.
-func (d *daemon) lines(from int) []string {
+// linesSince returns what the log has got since it was that long.
+func (d *daemon) linesSince(from int) []string {
 	return strings.Split(strings.TrimSuffix(d.log.String()[from:], "\n"), "\n")
 }
 
-// saysOnce waits until the log, since it was that long, has a line with the
+// waitForLogOnce waits until the log, since it was that long, has a line with the
 // text, checks that a moment later it has no other, and returns it.
-func (d *daemon) saysOnce(t *testing.T, from int, text string) string {
+func (d *daemon) waitForLogOnce(t *testing.T, from int, text string) string {
 	t.Helper()
 	find := func() (found []string) {
-		for _, line := range d.lines(from) {
+		for _, line := range d.linesSince(from) {
 			if strings.Contains(line, text) {
 				found = append(found, line)
 			}
@@ -397,7 +397,7 @@ func (d *daemon) saysOnce(t *testing.T, from int, text string) string {
 	}
 	eventually(t, fmt.Sprintf("the log says %q", text), func() error {
 		if len(find()) == 0 {
-			return fmt.Errorf("it says\n%s", strings.Join(d.lines(from), "\n"))
+			return fmt.Errorf("it says\n%s", strings.Join(d.linesSince(from), "\n"))
 		}
 		return nil
 	})
@@ -409,22 +409,22 @@ func (d *daemon) saysOnce(t *testing.T, from int, text string) string {
 	return found[0]
 }
 
-// said returns how long the log is.
-func (d *daemon) said() int { return len(d.log.String()) }
+// logLen returns how long the log is.
+func (d *daemon) logLen() int { return len(d.log.String()) }
 
-// restored tells whether the hosts file is as it was before the daemon.
-func (d *daemon) restored() error {
+// hostsRestored tells whether the hosts file is as it was before the daemon.
+func (d *daemon) hostsRestored() error {
 	after, err := os.ReadFile(hostsFile)
-	if err == nil && !bytes.Equal(after, d.before) {
-		err = fmt.Errorf("%s was\n%s\nand is\n%s", hostsFile, d.before, after)
+	if err == nil && !bytes.Equal(after, d.hostsBefore) {
+		err = fmt.Errorf("%s was\n%s\nand is\n%s", hostsFile, d.hostsBefore, after)
 	}
 	return err
 }
 
-// cleaned checks that the hosts file is as it was before the daemon.
-func (d *daemon) cleaned(t *testing.T) {
+// checkRestored checks that the hosts file is as it was before the daemon.
+func (d *daemon) checkRestored(t *testing.T) {
 	t.Helper()
-	if err := d.restored(); err != nil {
+	if err := d.hostsRestored(); err != nil {
 		t.Error(err)
 	}
 	if left, _ := filepath.Glob("/etc/.hosts*"); len(left) > 0 {

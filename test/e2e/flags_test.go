@@ -15,8 +15,8 @@ import (
 )
 
 // How long a connection waits for a pod.
-func TestHold(t *testing.T) {
-	ns := namespace(t)
+func TestHoldLimitsWaitForPod(t *testing.T) {
+	ns := newNamespace(t)
 	apply(t, service(ns, "web", 80, ""))
 	for hold, between := range map[string][2]time.Duration{
 		"0":  {0, 1500 * time.Millisecond},
@@ -24,8 +24,8 @@ func TestHold(t *testing.T) {
 	} {
 		t.Run(hold, func(t *testing.T) {
 			d := up(t, "-n", ns, "--hold", hold)
-			from := d.said()
-			took, err := ending("web."+ns, 80, "x")
+			from := d.logLen()
+			took, err := connectionEnd("web."+ns, 80, "x")
 			if !errors.Is(err, syscall.ECONNRESET) {
 				t.Errorf("the client gets %v, want a reset", err)
 			}
@@ -33,7 +33,7 @@ func TestHold(t *testing.T) {
 				t.Errorf("that is not between %v and %v", between[0], between[1])
 			}
 			eventually(t, "it says why", func() error {
-				if said := strings.Join(d.lines(from), "\n"); !strings.Contains(said, "connection reset: no pod ") {
+				if said := strings.Join(d.linesSince(from), "\n"); !strings.Contains(said, "no pod is ready") {
 					return fmt.Errorf("it says %q", said)
 				}
 				return nil
@@ -43,13 +43,13 @@ func TestHold(t *testing.T) {
 }
 
 // Which of its pods a service's connections go to.
-func TestBalance(t *testing.T) {
-	ns := namespace(t)
+func TestBalanceChoosesPod(t *testing.T) {
+	ns := newNamespace(t)
 	sticky := strings.NewReplacer("name: web, namespace", "name: sticky, namespace", "spec: {", "spec: {sessionAffinity: ClientIP, ")
 	web := service(ns, "web", 80, "")
 	apply(t, deployment(ns, "web", 3), web, sticky.Replace(web))
-	readyPods(t, ns, "web", 3)
-	readyPods(t, ns, "sticky", 3)
+	waitForReadyPods(t, ns, "web", 3)
+	waitForReadyPods(t, ns, "sticky", 3)
 	for _, c := range []struct {
 		args []string
 		want map[string]int // pods that answer, by service
@@ -73,8 +73,8 @@ func TestBalance(t *testing.T) {
 }
 
 // What a signal leaves open connections.
-func TestDrain(t *testing.T) {
-	ns, host := withPeer(t)
+func TestDrainLetsOpenConnectionsFinish(t *testing.T) {
+	ns, host := namespaceWithPeer(t)
 	t.Run("none", func(t *testing.T) {
 		d := up(t, "-n", ns, "--drain", "0")
 		conn := openDownload(t, host, endless)
@@ -89,11 +89,11 @@ func TestDrain(t *testing.T) {
 		if t.Logf("the download was reset after %v", took); took > 5*time.Second {
 			t.Error("that is late")
 		}
-		d.ends(t)
+		d.waitForExit(t)
 	})
 	t.Run("some", func(t *testing.T) {
 		d := up(t, "-n", ns, "--drain", "30s")
-		idle := open(t, host, peer.Echo, "")
+		idle := openConn(t, host, peer.Echo, "")
 		conn := openDownload(t, host, download)
 		if err := d.Process.Signal(syscall.SIGTERM); err != nil {
 			t.Fatal(err)
@@ -112,7 +112,7 @@ func TestDrain(t *testing.T) {
 		}
 		_, _ = idle.Close(), conn.Close()
 		begin := time.Now()
-		d.ends(t)
+		d.waitForExit(t)
 		took := time.Since(begin)
 		if t.Logf("it ended %v after the last connection", took); took > 15*time.Second {
 			t.Error("that is late")
@@ -120,7 +120,7 @@ func TestDrain(t *testing.T) {
 	})
 	t.Run("not enough", func(t *testing.T) {
 		d := up(t, "-n", ns, "--drain", "2s")
-		idle := open(t, host, peer.Echo, "")
+		idle := openConn(t, host, peer.Echo, "")
 		if _, err := exchange(idle, "x", "x"); err != nil { // it is carried, and doesn't just wait to be accepted
 			t.Fatal(err)
 		}
@@ -133,7 +133,7 @@ func TestDrain(t *testing.T) {
 		if !errors.Is(err, syscall.ECONNRESET) || took < 1500*time.Millisecond {
 			t.Errorf("after %v it ends with %v, want a reset after 2s", took, err)
 		}
-		d.ends(t)
+		d.waitForExit(t)
 	})
 }
 

@@ -10,16 +10,16 @@ import (
 	"testing"
 )
 
-// answers tells whether a URL is answered.
-func answers(url string) func() error {
+// answered tells whether a URL is answered.
+func answered(url string) func() error {
 	return func() error {
 		_, err := get(url)
 		return err
 	}
 }
 
-// unknown tells whether a name leads nowhere.
-func unknown(name string) func() error {
+// unresolvable tells whether a name leads nowhere.
+func unresolvable(name string) func() error {
 	return func() error {
 		if address, err := resolve(name); err == nil {
 			return fmt.Errorf("%s is %s", name, address)
@@ -29,7 +29,7 @@ func unknown(name string) func() error {
 }
 
 // What a user may do decides how it is read; what can be served is served.
-func TestLeastAccess(t *testing.T) {
+func TestLimitedPermissionsSuffice(t *testing.T) {
 	const (
 		mayListServices = `{apiGroups: [""], resources: [services], verbs: [list]}`
 		mayListSlices   = `{apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [list]}`
@@ -43,32 +43,32 @@ func TestLeastAccess(t *testing.T) {
 	}{
 		"no EndpointSlices": {
 			rules: []string{mayReadServices, mayReadPods},
-			says:  []string{"not allowed to list endpointslices in namespace NS (context CTX); reading pods instead"},
+			says:  []string{"may not list endpointslices in namespace NS of context CTX; reading pods instead"},
 		},
 		"no watch": {
 			rules: []string{mayListServices, mayListSlices},
 			says: []string{
-				"not allowed to watch services in namespace NS (context CTX); listing them every 10s",
-				"not allowed to watch endpointslices in namespace NS (context CTX); listing them every 10s",
+				"may not watch services in namespace NS of context CTX; listing them every 10s",
+				"may not watch endpointslices in namespace NS of context CTX; listing them every 10s",
 			},
 		},
 		"one service alone": {
 			rules: []string{mayGetWeb, mayReadEndpoints}, args: "--include web.NS",
-			says: []string{"not allowed to list services in namespace NS (context CTX); getting 1 by name every 10s"},
+			says: []string{"may not list services in namespace NS of context CTX; asking for 1 by name every 10s"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			ns := namespace(t)
+			ns := newNamespace(t)
 			apply(t, deployment(ns, "web", 1), service(ns, "web", 80, ""))
-			kubeconfig, _ := userMay(t, ns, append(c.rules, mayForward)...)
+			kubeconfig, _ := limitedUser(t, ns, append(c.rules, mayForward)...)
 			context := strings.TrimSpace(kubectl(t, "", "--kubeconfig", kubeconfig, "config", "current-context"))
 			in := strings.NewReplacer("NS", ns, "CTX", context)
 			args := strings.Fields("--kubeconfig " + kubeconfig + " -n " + ns + " " + in.Replace(c.args))
 			d := up(t, args...)
 			for _, text := range c.says {
-				d.saysOnce(t, 0, in.Replace(text))
+				d.waitForLogOnce(t, 0, in.Replace(text))
 			}
-			eventually(t, "the service answers", answers("http://web."+ns))
+			eventually(t, "the service answers", answered("http://web."+ns))
 			kubectl(t, "", "-n", ns, "scale", "deployment", "web", "--replicas=2")
 			eventually(t, "a change is followed", func() error {
 				if text := "~ web." + ns; !strings.Contains(d.log.String(), text) || !strings.Contains(d.log.String(), "2/2 ready") {
@@ -81,39 +81,39 @@ func TestLeastAccess(t *testing.T) {
 }
 
 // A right that is missing at first is used once it is granted.
-func TestAccessIsGrantedLater(t *testing.T) {
-	ns := namespace(t)
+func TestPermissionGrantedLaterIsUsed(t *testing.T) {
+	ns := newNamespace(t)
 	apply(t, service(ns, "web", 80, ""))
 	const mayReadPods = `{apiGroups: [""], resources: [pods], verbs: [list, watch]}`
-	kubeconfig, _ := userMay(t, ns, mayReadServices, mayReadPods, mayForward)
+	kubeconfig, _ := limitedUser(t, ns, mayReadServices, mayReadPods, mayForward)
 	d := up(t, "--kubeconfig", kubeconfig, "-n", ns)
-	d.says(t, "reading pods instead")
+	d.waitForLog(t, "reading pods instead")
 	apply(t, roleOf(ns, mayReadServices, mayReadEndpoints, mayForward))
-	d.says(t, "resolved: not allowed to list endpointslices in namespace "+ns)
+	d.waitForLog(t, "no longer so: may not list endpointslices in namespace "+ns)
 }
 
 // All namespaces, as they come and go.
-func TestAllNamespaces(t *testing.T) {
-	first := namespace(t)
+func TestAllNamespacesAreFollowed(t *testing.T) {
+	first := newNamespace(t)
 	apply(t, service(first, "web", 80, ""))
 	d := up(t, "-A", "--include", "web")
-	d.says(t, "all namespaces")
-	d.says(t, "+ web."+first)
-	second := namespace(t)
+	d.waitForLog(t, "all namespaces")
+	d.waitForLog(t, "+ web."+first)
+	second := newNamespace(t)
 	apply(t, deployment(second, "web", 1), service(second, "web", 80, ""))
-	eventually(t, "a new namespace's service answers", answers("http://web."+second))
+	eventually(t, "a new namespace's service answers", answered("http://web."+second))
 	kubectl(t, "", "delete", "namespace", second)
-	eventually(t, "its name is gone", unknown("web."+second))
-	if err := unknown("web")(); err != nil {
+	eventually(t, "its name is gone", unresolvable("web."+second))
+	if err := unresolvable("web")(); err != nil {
 		t.Errorf("only the context's own namespace has bare names: %v", err)
 	}
 }
 
 // Whatever a Service is made into is followed.
-func TestServiceChanges(t *testing.T) {
-	ns := namespace(t)
+func TestServiceChangesAreFollowed(t *testing.T) {
+	ns := newNamespace(t)
 	apply(t, deployment(ns, "web", 1), deployment(ns, "other", 1), service(ns, "web", 80, ""), service(ns, "other", 80, ""))
-	readyPods(t, ns, "web", 1)
+	waitForReadyPods(t, ns, "web", 1)
 	d := up(t, "-n", ns)
 	pod := func(prefix string) func() error {
 		return func() error {
@@ -131,13 +131,13 @@ func TestServiceChanges(t *testing.T) {
 	patch(`{"selector": {"app": "other"}}`)
 	eventually(t, "its selector's new pods answer", pod("other-"))
 	patch(`{"ports": [{"name": "http", "port": 80, "targetPort": "nosuch"}]}`)
-	d.says(t, `port 80: targetPort "nosuch" matches no container port`)
+	d.waitForLog(t, "port 80: no container of its pods has a port with the name nosuch, which is its targetPort")
 	patch(`{"ports": [{"name": "http", "port": 80, "targetPort": 8080}]}`)
 	eventually(t, "its new target port answers", pod("other-"))
 
 	kubectl(t, "", "-n", ns, "delete", "service", "web")
 	apply(t, service(ns, "web", 80, "None"))
-	eventually(t, "headless, it answers on the target port", answers("http://web."+ns+":8080"))
+	eventually(t, "headless, it answers on the target port", answered("http://web."+ns+":8080"))
 	kubectl(t, "", "-n", ns, "delete", "service", "web")
 	apply(t, service(ns, "web", 80, ""))
 	eventually(t, "with an address again, it doesn't", func() error { return refused("http://web." + ns + ":8080") })
@@ -146,41 +146,41 @@ func TestServiceChanges(t *testing.T) {
 	kubectl(t, "", "-n", ns, "delete", "service", "web")
 	apply(t, fmt.Sprintf(`{apiVersion: v1, kind: Service, metadata: {name: web, namespace: %[1]s}, spec: {type: ExternalName, externalName: other.%[1]s.svc.cluster.local}}`, ns))
 	eventually(t, "as an ExternalName it is another name of a service", pod("other-"))
-	d.says(t, "alias of other."+ns)
+	d.waitForLog(t, "another name of other."+ns)
 	kubectl(t, "", "-n", ns, "patch", "service", "web", "--patch", `{"spec": {"externalName": "example.com"}}`)
-	eventually(t, "which goes when it stands for something else", unknown("web."+ns))
+	eventually(t, "which goes when it stands for something else", unresolvable("web."+ns))
 }
 
 // A cluster that gets another address is followed there; which context is the
 // current one is what it was at the start.
-func TestKubeconfigChanges(t *testing.T) {
-	ns := withWeb(t)
-	_, kubeconfig := slowWay(t, 0)
-	_, elsewhere := slowWay(t, 0)
+func TestKubeconfigChangesAreFollowed(t *testing.T) {
+	ns := namespaceWithWeb(t)
+	_, kubeconfig := slowKubeconfig(t, 0)
+	_, elsewhere := slowKubeconfig(t, 0)
 	server := strings.TrimSpace(kubectl(t, "", "--kubeconfig", elsewhere, "config", "view", "-o", "jsonpath={.clusters[0].cluster.server}"))
 	setCluster(t, kubeconfig, "--server=https://127.0.0.1:1")
 	good := copyOf(t, kubeconfig)
 	setCluster(t, good, "--server="+server)
-	fault(t, "cannot reach API server", "up", "--kubeconfig", kubeconfig, "-n", ns)
+	expectFailure(t, "can't be reached", "up", "--kubeconfig", kubeconfig, "-n", ns)
 
 	replace(t, kubeconfig, good)
 	d := up(t, "--kubeconfig", kubeconfig, "-n", ns)
-	eventually(t, "it answers", answers("http://web."+ns))
+	eventually(t, "it answers", answered("http://web."+ns))
 	setCluster(t, kubeconfig, "--server=https://127.0.0.1:1")
-	d.says(t, "cannot reach API server https://127.0.0.1:1")
+	d.waitForLog(t, "the API server https://127.0.0.1:1 can't be reached")
 	kubectl(t, "", "--kubeconfig", kubeconfig, "config", "set-context", "other", "--cluster=none", "--user=none")
 	kubectl(t, "", "--kubeconfig", kubeconfig, "config", "use-context", "other")
 	setCurrent := strings.TrimSpace(kubectl(t, "", "--kubeconfig", good, "config", "view", "-o", "jsonpath={.contexts[0].context.cluster}"))
 	kubectl(t, "", "--kubeconfig", kubeconfig, "config", "set-cluster", setCurrent, "--server="+server)
 	took := eventually(t, "it is followed to its new address", func() error {
-		if !strings.Contains(d.log.String(), "resolved: ") {
+		if !strings.Contains(d.log.String(), "no longer so: ") {
 			return fmt.Errorf("it says\n%s", d.log.String())
 		}
-		return answers("http://web." + ns)()
+		return answered("http://web." + ns)()
 	})
 	t.Logf("that took %v", took)
 	apply(t, service(ns, "other", 80, ""))
-	d.says(t, "+ other."+ns)
+	d.waitForLog(t, "+ other."+ns)
 }
 
 func copyOf(t *testing.T, path string) string {
@@ -214,8 +214,8 @@ func replace(t *testing.T, path, by string) {
 }
 
 // What the project's file says, and what it says later.
-func TestProject(t *testing.T) {
-	first, second := namespace(t), namespace(t)
+func TestProjectFileChangesAreFollowed(t *testing.T) {
+	first, second := newNamespace(t), newNamespace(t)
 	apply(t, deployment(first, "web", 1), service(first, "web", 80, ""), service(first, "mine", 80, ""), service(second, "db", 80, ""))
 	path := filepath.Join(t.TempDir(), "kubeshore.yaml")
 	write := func(text string) {
@@ -237,15 +237,15 @@ services:
 `, first)
 	write(base)
 	d := up(t, "--config", path)
-	eventually(t, "it answers by another name and port", answers("http://shop.example.test:8088"))
+	eventually(t, "it answers by another name and port", answered("http://shop.example.test:8088"))
 	for name, want := range map[string]string{"web." + first: "127.64.13.37", "mine": "127.0.0.1"} {
 		if address, err := resolve(name); address != want {
 			t.Errorf("%s is %s, %v, want %s", name, address, err, want)
 		}
 	}
-	from := d.said()
+	from := d.logLen()
 	write(base + "nmaespaces: []\n")
-	said := d.saysOnce(t, from, "unknown field nmaespaces")
+	said := d.waitForLogOnce(t, from, "unknown field nmaespaces")
 	if !strings.Contains(said, path+":9") {
 		t.Errorf("it says %q, want the line", said)
 	}
@@ -258,19 +258,19 @@ services:
 		return err
 	})
 	write(strings.Replace(base, "127.64.13.37", "127.64.13.38", 1))
-	eventually(t, "one that goes isn't any more", unknown("db."+second))
+	eventually(t, "one that goes isn't any more", unresolvable("db."+second))
 	eventually(t, "it has its new address", func() error {
 		if address, _ := resolve("shop.example.test"); address != "127.64.13.38" {
 			return fmt.Errorf("it is %q", address)
 		}
 		return nil
 	})
-	eventually(t, "and answers there", answers("http://shop.example.test:8088"))
+	eventually(t, "and answers there", answered("http://shop.example.test:8088"))
 }
 
 // A host of an Ingress leads to its controller.
-func TestIngress(t *testing.T) {
-	ns, controllers := namespace(t), namespace(t)
+func TestIngressHostResolvesToController(t *testing.T) {
+	ns, controllers := newNamespace(t), newNamespace(t)
 	const status = `{"status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}}`
 	ingress := fmt.Sprintf(`
 apiVersion: networking.k8s.io/v1
@@ -280,27 +280,27 @@ spec: {rules: [{host: local.example.test, http: {paths: [{path: /, pathType: Pre
 	apply(t, deployment(controllers, "nginx", 1), service(controllers, "db", 5432, ""),
 		strings.Replace(service(controllers, "nginx", 80, ""), "spec: {", "spec: {type: LoadBalancer, ", 1), ingress)
 	d := up(t, "-n", ns+","+controllers, "--ingress")
-	d.says(t, "host local.example.test: no readable service matches the ingress's load-balancer status")
+	d.waitForLog(t, "host local.example.test: its status leads to no service that can be read")
 	for namespace, object := range map[string]string{controllers: "service/nginx", ns: "ingress/web"} {
 		kubectl(t, "", "-n", namespace, "patch", object, "--subresource=status", "--patch", status)
 	}
-	eventually(t, "the host answers", answers("http://local.example.test"))
+	eventually(t, "the host answers", answered("http://local.example.test"))
 	kubectl(t, "", "-n", ns, "delete", "ingress", "web")
-	eventually(t, "its name is gone", unknown("local.example.test"))
+	eventually(t, "its name is gone", unresolvable("local.example.test"))
 	d.stop(t, os.Interrupt)
 
 	apply(t, ingress)
 	kubectl(t, "", "-n", ns, "patch", "ingress/web", "--subresource=status", "--patch", status)
 	up(t, "-n", ns, "--ingress", "--include", "none")
-	eventually(t, "it answers where its controller's namespace isn't named too", answers("http://local.example.test"))
-	if err := unknown("db." + controllers)(); err != nil {
+	eventually(t, "it answers where its controller's namespace isn't named too", answered("http://local.example.test"))
+	if err := unresolvable("db." + controllers)(); err != nil {
 		t.Errorf("the rest of that namespace isn't forwarded: %v", err)
 	}
 }
 
 // Addresses are the same on the next run.
-func TestAddressesLast(t *testing.T) {
-	ns := namespace(t)
+func TestAddressesPersistAcrossRuns(t *testing.T) {
+	ns := newNamespace(t)
 	apply(t, service(ns, "web", 80, ""), service(ns, "db", 5432, ""))
 	addresses := func() (found []string) {
 		t.Helper()

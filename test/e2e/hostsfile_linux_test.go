@@ -22,8 +22,8 @@ import (
 )
 
 // In a container the hosts file is a bind mount, which can't be renamed over.
-func TestHostsFileIsABindMount(t *testing.T) {
-	ns := namespace(t)
+func TestBindMountedHostsFileIsWrittenInPlace(t *testing.T) {
+	ns := newNamespace(t)
 	apply(t, service(ns, "web", 80, ""))
 	source, target := filepath.Join(t.TempDir(), "source"), filepath.Join(t.TempDir(), "hosts")
 	const before = "127.0.0.1 localhost # no line end"
@@ -47,7 +47,7 @@ func TestHostsFileIsABindMount(t *testing.T) {
 }
 
 // A hosts file that can't be written is a fault at the start.
-func TestHostsFileIsReadOnly(t *testing.T) {
+func TestReadOnlyHostsFileFailsAtStart(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "hosts")
 	if err := os.WriteFile(path, []byte("127.0.0.1 localhost\n"), 0o644); err != nil {
@@ -60,12 +60,12 @@ func TestHostsFileIsReadOnly(t *testing.T) {
 	if err := syscall.Mount("", dir, "", syscall.MS_BIND|syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
 		t.Fatal(err)
 	}
-	fault(t, "read-only file system; it must be a file that can be written", "up", "--hosts-file", path)
+	expectFailure(t, "read-only file system; it must be a file that can be written", "up", "--hosts-file", path)
 }
 
 // A full disk keeps the names from being added, not from being taken back.
-func TestHostsFileOnAFullDisk(t *testing.T) {
-	ns := namespace(t)
+func TestFullDiskKeepsExistingHostsEntries(t *testing.T) {
+	ns := newNamespace(t)
 	apply(t, service(ns, "web", 80, ""))
 	dir := t.TempDir()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"); err != nil {
@@ -82,7 +82,7 @@ func TestHostsFileOnAFullDisk(t *testing.T) {
 		t.Fatalf("the disk isn't full: %v", err)
 	}
 	apply(t, service(ns, "more", 80, ""))
-	d.says(t, "no space left on device")
+	d.waitForLog(t, "no space left on device")
 	if has, _ := os.ReadFile(path); !strings.Contains(string(has), " web."+ns+" ") {
 		t.Errorf("it has lost what it had:\n%s", has)
 	}
@@ -94,15 +94,15 @@ func TestHostsFileOnAFullDisk(t *testing.T) {
 
 // What a killed run has left is taken away by the guard; where that was killed too, by
 // the next start.
-func TestKilledRun(t *testing.T) {
-	ns := namespace(t)
+func TestKilledRunIsCleanedUp(t *testing.T) {
+	ns := newNamespace(t)
 	apply(t, service(ns, "web", 80, ""))
 	d := up(t, "-n", ns)
 	if err := d.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	<-d.ended
-	eventually(t, "the guard puts it right", d.restored)
+	<-d.exited
+	eventually(t, "the guard puts it right", d.hostsRestored)
 	d = up(t, "-n", ns)
 	all := append(childrenOf(t, d.Process.Pid), d.Process.Pid)
 	for _, signal := range []syscall.Signal{syscall.SIGSTOP, syscall.SIGKILL} { // none sees another's end
@@ -112,12 +112,12 @@ func TestKilledRun(t *testing.T) {
 			}
 		}
 	}
-	<-d.ended
+	<-d.exited
 	if _, err := resolve("web." + ns); err != nil {
 		t.Fatalf("the kill left nothing to put right: %v", err)
 	}
 	again := up(t, "-n", ns)
-	again.before = d.before
+	again.hostsBefore = d.hostsBefore
 	again.stop(t, syscall.SIGTERM)
 }
 
@@ -141,7 +141,7 @@ func childrenOf(t *testing.T, pid int) []int {
 }
 
 // Without root it says so, and what to do.
-func TestNotRoot(t *testing.T) {
+func TestUpWithoutRootFailsWithHint(t *testing.T) {
 	copied := filepath.Join(t.TempDir(), "kubeshore") // where nobody may run it
 	content, err := os.ReadFile(program)
 	if err != nil {
@@ -172,11 +172,11 @@ func TestNotRoot(t *testing.T) {
 
 // A block that another program drops comes back, and a name that the user's own line
 // has is taken up when that line goes.
-func TestHostsFileIsRewritten(t *testing.T) {
-	ns := namespace(t)
+func TestHostsBlockIsRestoredAfterForeignWrite(t *testing.T) {
+	ns := newNamespace(t)
 	apply(t, service(ns, "web", 80, ""), service(ns, "db", 5432, ""))
 	d := up(t, "-n", ns)
-	if err := os.WriteFile(hostsFile, append(bytes.Clone(d.before), "192.0.2.7 db."+ns+"\n"...), 0o644); err != nil {
+	if err := os.WriteFile(hostsFile, append(bytes.Clone(d.hostsBefore), "192.0.2.7 db."+ns+"\n"...), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	took := eventually(t, "the block is back", func() error {
@@ -184,7 +184,7 @@ func TestHostsFileIsRewritten(t *testing.T) {
 		return err
 	})
 	t.Logf("the block was back after %v", took)
-	d.says(t, hostsFile+" already maps db."+ns+" to 192.0.2.7")
+	d.waitForLog(t, "the hosts file has the name db."+ns+" already, for 192.0.2.7")
 	if at, err := resolve("db." + ns); at != "192.0.2.7" {
 		t.Errorf("the user's own name is at %s, %v", at, err)
 	}
@@ -208,11 +208,11 @@ func TestHostsFileIsRewritten(t *testing.T) {
 
 // Another program writes the hosts file 200 times, in each way that programs have, while
 // Services come and go: none of its lines is lost, and in the end none of ours is left.
-func TestHostsFileWhileServicesChurn(t *testing.T) {
-	ns := namespace(t)
+func TestConcurrentHostsWritesAreKept(t *testing.T) {
+	ns := newNamespace(t)
 	apply(t, service(ns, "web", 80, ""))
 	d := up(t, "-n", ns)
-	churn(t, ns)
+	churnServices(t, ns)
 
 	ways := []func(line string) error{
 		func(line string) error { // echo >>
@@ -267,12 +267,12 @@ func TestHostsFileWhileServicesChurn(t *testing.T) {
 	if err := d.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	<-d.ended
+	<-d.exited
 	after, err := os.ReadFile(hostsFile)
 	if err != nil || !slices.Equal(mine(after), want) || strings.Contains(string(after), "kubeshore") {
 		t.Errorf("it is left as\n%s, %v", after, err)
 	}
-	if err := os.WriteFile(hostsFile, d.before, 0o644); err != nil {
+	if err := os.WriteFile(hostsFile, d.hostsBefore, 0o644); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -280,10 +280,10 @@ func TestHostsFileWhileServicesChurn(t *testing.T) {
 // A user's server listens on all addresses on a port that a service has, from before and
 // from later, and neither is in the other's way. With a socket for each port the fault
 // is said, with the server's name, and the port is taken over when it is free.
-func TestUsersServerOnAllAddresses(t *testing.T) {
-	ns := namespace(t)
+func TestWildcardListenerOnSamePortIsUndisturbed(t *testing.T) {
+	ns := newNamespace(t)
 	apply(t, deployment(ns, "web", 1), service(ns, "web", 8099, ""))
-	readyPods(t, ns, "web", 1)
+	waitForReadyPods(t, ns, "web", 1)
 	serve := func() net.Listener {
 		l, err := net.Listen("tcp", ":8099")
 		if err != nil {
@@ -307,7 +307,7 @@ func TestUsersServerOnAllAddresses(t *testing.T) {
 	}
 	before := serve()
 	d := up(t, "-n", ns)
-	d.says(t, "ports: one socket for all ports (sk_lookup)")
+	d.waitForLog(t, "ports: one socket for all ports (sk_lookup)")
 	mustGet(t, "http://web."+ns+":8099")
 	if err := mine(); err != nil {
 		t.Error(err)
@@ -335,10 +335,10 @@ func TestUsersServerOnAllAddresses(t *testing.T) {
 	d.stop(t, syscall.SIGTERM)
 
 	d = up(t, "-n", ns, "--listen", "each")
-	d.says(t, "ports: one socket per port (as requested)")
-	d.says(t, fmt.Sprintf("port 8099 on %s is in use by e2e.test (pid %d)", at, os.Getpid()))
+	d.waitForLog(t, "ports: a socket for each port (as asked for)")
+	d.waitForLog(t, fmt.Sprintf("port 8099 of %s is in use by e2e.test (process %d)", at, os.Getpid()))
 	if err := later.Close(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the port is taken over", answers("http://web."+ns+":8099"))
+	eventually(t, "the port is taken over", answered("http://web."+ns+":8099"))
 }

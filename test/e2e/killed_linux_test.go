@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// churn has Services of a namespace come and go until the test is over.
-func churn(t *testing.T, ns string) {
+// churnServices has Services of a namespace come and go until the test is over.
+func churnServices(t *testing.T, ns string) {
 	t.Helper()
 	const services = 20
 	manifests := make([]string, services)
@@ -50,19 +50,19 @@ func churn(t *testing.T, ns string) {
 
 // Whichever of the processes is killed, and when, while names come and go: the machine
 // is as it was two seconds later.
-func TestKilledHalves(t *testing.T) {
-	if !inside(t) {
+func TestAnyKilledProcessIsCleanedUp(t *testing.T) {
+	if !inOwnMounts(t) {
 		return
 	}
-	ns := namespace(t)
+	ns := newNamespace(t)
 	apply(t, service(ns, "web", 80, ""))
-	ann := newPerson(t, "ann", "NOPASSWD: ALL")
-	churn(t, ns)
+	ann := newTestUser(t, "ann", "NOPASSWD: ALL")
+	churnServices(t, ns)
 	var worst time.Duration
 	for i := range 21 {
 		line := []string{"./kubeshore up", "sudo ./kubeshore up"}[i%2]
-		d := ann.ready(t, line+" -n "+ns)
-		h := ann.find(t)
+		d := ann.startReady(t, line+" -n "+ns)
+		h := ann.processes(t)
 		victim := []int{h.daemon, h.keeper, h.guard}[i%3]
 		pause(t, rand.N(500*time.Millisecond))
 		at, err := resolve("web." + ns)
@@ -72,7 +72,7 @@ func TestKilledHalves(t *testing.T) {
 		if err := syscall.Kill(victim, syscall.SIGKILL); err != nil {
 			t.Fatalf("%s: %+v: %v", line, h, err)
 		}
-		took := ann.nothingLeft(t, d)
+		took := ann.waitForCleanup(t, d)
 		worst = max(worst, took)
 		if took > 2*time.Second {
 			t.Errorf("%s, %s killed: it took %v", line, []string{"daemon", "keeper", "guard"}[i%3], took)
@@ -80,7 +80,7 @@ func TestKilledHalves(t *testing.T) {
 		if _, err := net.Dial("tcp", at+":80"); !errors.Is(err, syscall.ECONNREFUSED) {
 			t.Errorf("the port says %v", err)
 		}
-		<-d.ended
+		<-d.exited
 		if d.err == nil {
 			t.Errorf("%s: it ends as if nothing had happened: %s", line, d.log.String())
 		}
@@ -90,25 +90,25 @@ func TestKilledHalves(t *testing.T) {
 	}
 	t.Logf("nothing was left after %v at most", worst)
 
-	ann.killedInBackground(t, ns)
+	ann.killInBackground(t, ns)
 
-	d := ann.ready(t, "./kubeshore up -n "+ns)
+	d := ann.startReady(t, "./kubeshore up -n "+ns)
 	ann.killAll(t)
-	<-d.ended
+	<-d.exited
 	eventually(t, "clean takes the names away", func() error { // a dead process may have its lock for a moment more
-		if said := run(t, program, "clean"); !strings.Contains(said, fmt.Sprintf("took away the names of user %d", ann.uid)) {
+		if said := runCommand(t, program, "clean"); !strings.Contains(said, fmt.Sprintf("took away the names of user %d", ann.uid)) {
 			return fmt.Errorf("it says %s", said)
 		}
 		return nil
 	})
-	ann.nothingLeft(t, d)
-	if said := run(t, program, "clean"); said != "nothing to clean" {
+	ann.waitForCleanup(t, d)
+	if said := runCommand(t, program, "clean"); said != "nothing to clean" {
 		t.Errorf("clean says %s", said)
 	}
 
 	// Both of root's at once: the daemon can't put the machine right, and says who can.
-	d = ann.ready(t, "./kubeshore up -n "+ns)
-	h := ann.find(t)
+	d = ann.startReady(t, "./kubeshore up -n "+ns)
+	h := ann.processes(t)
 	for _, signal := range []syscall.Signal{syscall.SIGSTOP, syscall.SIGKILL} {
 		for _, pid := range []int{h.guard, h.keeper} {
 			if err := syscall.Kill(pid, signal); err != nil {
@@ -116,17 +116,17 @@ func TestKilledHalves(t *testing.T) {
 			}
 		}
 	}
-	<-d.ended
+	<-d.exited
 	if !strings.Contains(d.log.String(), "its names are left in /etc/hosts") {
 		t.Errorf("it says %s", d.log.String())
 	}
-	ann.wants(t, "sudo ./kubeshore clean", 0, "took away the names of user")
-	ann.nothingLeft(t, d)
+	ann.expect(t, "sudo ./kubeshore clean", 0, "took away the names of user")
+	ann.waitForCleanup(t, d)
 }
 
-// killedInBackground kills one process of what goes to the background, before it is ready:
+// killInBackground kills one process of what goes to the background, before it is ready:
 // the daemon, the keeper or the guard, as soon as it is there or a moment later.
-func (p person) killedInBackground(t *testing.T, ns string) {
+func (p testUser) killInBackground(t *testing.T, ns string) {
 	t.Helper()
 	victims := []struct {
 		name  string
@@ -138,17 +138,17 @@ func (p person) killedInBackground(t *testing.T, ns string) {
 	}
 	for i := range 12 {
 		line, victim := []string{"./kubeshore up", "sudo ./kubeshore up"}[i%2], victims[i%3]
-		d := begin(t, p.does(line+" -d --wait 1m -n "+ns))
+		d := startDaemon(t, p.command(line+" -d --wait 1m -n "+ns))
 		var killed int
 		eventually(t, "the "+victim.name+" is there", func() error {
-			for text := range strings.Lines(run(t, "ps", "-eo", "pid=,ruid=,args=", "e")) {
-				if m := victim.match.FindStringSubmatch(text); m != nil && ours(m[1]) && !strings.Contains(text, " --socket ") { // that one has yet to start the keeper
+			for text := range strings.Lines(runCommand(t, "ps", "-eo", "pid=,ruid=,args=", "e")) {
+				if m := victim.match.FindStringSubmatch(text); m != nil && inOurMounts(m[1]) && !strings.Contains(text, " --socket ") { // that one has yet to start the keeper
 					killed, _ = strconv.Atoi(m[1])
 					return nil
 				}
 			}
 			select {
-			case <-d.ended:
+			case <-d.exited:
 				t.Fatalf("%s -d: it ended: %v: %s", line, d.err, d.log.String())
 			default:
 			}
@@ -160,8 +160,8 @@ func (p person) killedInBackground(t *testing.T, ns string) {
 		if err := syscall.Kill(killed, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		<-d.ended
-		took := p.nothingLeft(t, d)
+		<-d.exited
+		took := p.waitForCleanup(t, d)
 		if d.err == nil || took > 2*time.Second {
 			t.Errorf("%s -d, %s killed: %v after %v: %s", line, victim.name, d.err, took, d.log.String())
 		}

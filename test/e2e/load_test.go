@@ -30,7 +30,7 @@ func underLoad(address string, interval time.Duration, happens func()) []attempt
 	begin := time.Now()
 	one := func() {
 		a := attempt{at: time.Since(begin)}
-		var got answer
+		var got response
 		got, a.err = get(address)
 		a.took, a.pod = time.Since(begin)-a.at, got.Pod
 		mu.Lock()
@@ -68,30 +68,30 @@ func failed(attempts []attempt) []attempt {
 // noneFailed checks that all were answered, and says how long they took.
 func noneFailed(t *testing.T, attempts []attempt) {
 	t.Helper()
-	t.Log(inWords(attempts))
+	t.Log(summarize(attempts))
 	if len(attempts) == 0 {
 		t.Error("there was no load")
 	}
-	complain(t, attempts, failed(attempts))
+	reportFailures(t, attempts, failed(attempts))
 }
 
-// noneFailedButBy is noneFailed, but for as many as ended early: a process that
+// noneFailedExcept is noneFailed, but for as many as ended early: a process that
 // ends loses the connections that it has just taken, also without us between,
 // and what it was told can't be told to another one.
-func noneFailedButBy(t *testing.T, ended int, attempts []attempt) {
+func noneFailedExcept(t *testing.T, ended int, attempts []attempt) {
 	t.Helper()
 	lost := failed(attempts)
 	early := slices.DeleteFunc(slices.Clone(lost), func(a attempt) bool {
 		return !errors.Is(a.err, io.EOF) && !errors.Is(a.err, syscall.ECONNRESET)
 	})
 	if len(early) == len(lost) && len(early) <= ended && len(attempts) > 0 {
-		t.Log(inWords(attempts))
+		t.Log(summarize(attempts))
 		return
 	}
 	noneFailed(t, attempts)
 }
 
-func complain(t *testing.T, attempts, lost []attempt) {
+func reportFailures(t *testing.T, attempts, lost []attempt) {
 	t.Helper()
 	if len(lost) == 0 {
 		return
@@ -103,8 +103,8 @@ func complain(t *testing.T, attempts, lost []attempt) {
 	t.Errorf("%d of %d connections failed:%s", len(lost), len(attempts), lines.String())
 }
 
-// inWords sums up how it went.
-func inWords(attempts []attempt) string {
+// summarize sums up how it went.
+func summarize(attempts []attempt) string {
 	if len(attempts) == 0 {
 		return "no connections"
 	}
@@ -119,15 +119,15 @@ func inWords(attempts []attempt) string {
 }
 
 // No connection is lost while pods are replaced.
-func TestPodsAreReplaced(t *testing.T) {
-	ns := namespace(t)
+func TestConnectionsSurvivePodReplacement(t *testing.T) {
+	ns := newNamespace(t)
 	apply(t,
-		lasting(deployment(ns, "web", 2)), service(ns, "web", 80, ""),
+		withPreStopSleep(deployment(ns, "web", 2)), service(ns, "web", 80, ""),
 		deployment(ns, "solo", 1), service(ns, "solo", 80, ""),
 		strings.Replace(service(ns, "empty", 80, ""), "app: empty", "app: nobody", 1),
 	)
-	readyPods(t, ns, "web", 2)
-	readyPods(t, ns, "solo", 1)
+	waitForReadyPods(t, ns, "web", 2)
+	waitForReadyPods(t, ns, "solo", 1)
 	d := up(t, "-n", ns)
 	t.Run("a rolling restart", func(t *testing.T) { testRollingRestart(t, ns) })
 	t.Run("the only pod is deleted", func(t *testing.T) { testOnlyPodDeleted(t, ns) })
@@ -135,19 +135,19 @@ func TestPodsAreReplaced(t *testing.T) {
 	t.Run("a port opens late", func(t *testing.T) { testPortOpensLate(t, d, ns) })
 }
 
-// lasting has the pods of a deployment go on for a moment when they terminate,
+// withPreStopSleep has the pods of a deployment go on for a moment when they terminate,
 // as Kubernetes advises for those that must lose no connection.
-func lasting(deployment string) string {
+func withPreStopSleep(deployment string) string {
 	return strings.NewReplacer("terminationGracePeriodSeconds: 1,", "terminationGracePeriodSeconds: 3,",
 		`name: go-ok, image:`, `name: go-ok, lifecycle: {preStop: {sleep: {seconds: 1}}}, image:`).Replace(deployment)
 }
 
-const often = 20 * time.Millisecond // 50 new connections a second
+const loadInterval = 20 * time.Millisecond // 50 new connections a second
 
 func testRollingRestart(t *testing.T, ns string) {
 	pods := podNames(t, ns, "web")
 	first := len(pods)
-	attempts := underLoad("http://web."+ns, often, func() {
+	attempts := underLoad("http://web."+ns, loadInterval, func() {
 		for range 3 {
 			kubectl(t, "", "-n", ns, "rollout", "restart", "deployment/web")
 			kubectl(t, "", "-n", ns, "rollout", "status", "deployment/web", "--timeout=2m")
@@ -179,26 +179,26 @@ func podNames(t *testing.T, ns, app string) []string {
 	return strings.Fields(kubectl(t, "", "-n", ns, "get", "pods", "-l", "app="+app, "-o", "jsonpath={.items[*].metadata.name}"))
 }
 
-// defaultHold is how long a connection waits for a pod if nothing is said of it.
-const defaultHold = 10 * time.Second
+// defaultHoldTimeout is how long a connection waits for a pod if nothing is said of it.
+const defaultHoldTimeout = 10 * time.Second
 
 func testOnlyPodDeleted(t *testing.T, ns string) {
 	for range 5 {
 		var away time.Duration // at most
-		attempts := underLoad("http://solo."+ns, often, func() {
+		attempts := underLoad("http://solo."+ns, loadInterval, func() {
 			pause(t, time.Second)
 			begin := time.Now()
 			kubectl(t, "", "-n", ns, "delete", "pod", "-l", "app=solo") // waits until it is gone
-			readyPods(t, ns, "solo", 1)
+			waitForReadyPods(t, ns, "solo", 1)
 			away = time.Since(begin)
 			pause(t, time.Second)
 		})
-		if away < defaultHold*8/10 {
+		if away < defaultHoldTimeout*8/10 {
 			t.Logf("the next pod was ready after %v at most", away)
-			noneFailedButBy(t, 1, attempts)
+			noneFailedExcept(t, 1, attempts)
 			return
 		}
-		t.Logf("the next pod was ready after %v, so that proves nothing: %s", away, inWords(attempts))
+		t.Logf("the next pod was ready after %v, so that proves nothing: %s", away, summarize(attempts))
 	}
 	t.Fatal("this cluster is too slow: it has no pod again within the time that connections are held")
 }
@@ -226,20 +226,20 @@ func testFirstPodComes(t *testing.T, ns string) {
 func testPortOpensLate(t *testing.T, d *daemon, ns string) {
 	const late = 4 * time.Second
 	apply(t, peerPod(ns, "late", fmt.Sprintf("args: [-after=%v]", late)))
-	d.says(t, "late."+ns)
+	d.waitForLog(t, "late."+ns)
 	eventually(t, "kubeshore knows of the pod", func() error {
-		for _, line := range d.lines(0) {
+		for _, line := range d.linesSince(0) {
 			if strings.Contains(line, " late."+ns) && strings.Contains(line, "1/1 ready") {
 				return nil
 			}
 		}
 		return errors.New("it doesn't say so")
 	})
-	slowest, err := atOnce(6, func(i int) (time.Duration, error) {
+	slowest, err := concurrently(6, func(i int) (time.Duration, error) {
 		if i%2 == 0 { // the client speaks first
-			return ask("late."+ns, 7000, "hello", "hello")
+			return request("late."+ns, 7000, "hello", "hello")
 		}
-		return ask("late."+ns, 7003, "", "hello\n")
+		return request("late."+ns, 7003, "", "hello\n")
 	})
 	if err != nil {
 		t.Error(err)

@@ -22,14 +22,14 @@ import (
 )
 
 const (
-	closedPort = 7999             // in a peer's Service, and nobody listens there
-	answerTime = 30 * time.Second // for all that is asked over one connection
-	endless    = 1 << 62
-	download   = 64 << 20 // more than all that is between a pod and its client holds
+	closedPort      = 7999             // in a peer's Service, and nobody listens there
+	exchangeTimeout = 30 * time.Second // for all that is asked over one connection
+	endless         = 1 << 62
+	download        = 64 << 20 // more than all that is between a pod and its client holds
 )
 
-// probed is what a peer's container has besides: it is ready when it listens.
-var probed = fmt.Sprintf("readinessProbe: {tcpSocket: {port: %d}, periodSeconds: 1}", peer.HTTP)
+// readyWhenListening is what a peer's container has besides: it is ready when it listens.
+var readyWhenListening = fmt.Sprintf("readinessProbe: {tcpSocket: {port: %d}, periodSeconds: 1}", peer.HTTP)
 
 // peerPod returns a pod of package peer with a Service of the same name, which
 // has all of its ports and closedPort. The container has further fields.
@@ -51,13 +51,13 @@ metadata: {name: %[2]s, namespace: %[1]s}
 spec: {selector: {app: %[2]s}, ports: [%[4]s]}`, namespace, name, further, ports.String())
 }
 
-// withPeer makes a namespace with a peer that is ready, and returns it and the
+// namespaceWithPeer makes a namespace with a peer that is ready, and returns it and the
 // peer's name.
-func withPeer(t *testing.T) (ns, host string) {
+func namespaceWithPeer(t *testing.T) (ns, host string) {
 	t.Helper()
-	ns = namespace(t)
-	apply(t, peerPod(ns, "peer", probed))
-	readyPods(t, ns, "peer", 1)
+	ns = newNamespace(t)
+	apply(t, peerPod(ns, "peer", readyWhenListening))
+	waitForReadyPods(t, ns, "peer", 1)
 	return ns, "peer." + ns
 }
 
@@ -67,16 +67,16 @@ func connect(host string, port uint16) (*net.TCPConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, err := net.DialTimeout("tcp", net.JoinHostPort(address, strconv.Itoa(int(port))), patience)
+	conn, err := net.DialTimeout("tcp", net.JoinHostPort(address, strconv.Itoa(int(port))), conditionTimeout)
 	if err != nil {
 		return nil, err
 	}
-	return conn.(*net.TCPConn), conn.SetDeadline(time.Now().Add(answerTime))
+	return conn.(*net.TCPConn), conn.SetDeadline(time.Now().Add(exchangeTimeout))
 }
 
-// open connects to a port of a service for the rest of the test, and says
+// openConn connects to a port of a service for the rest of the test, and says
 // something there.
-func open(t *testing.T, host string, port uint16, say string) *net.TCPConn {
+func openConn(t *testing.T, host string, port uint16, say string) *net.TCPConn {
 	t.Helper()
 	conn, err := connect(host, port)
 	if err != nil {
@@ -92,7 +92,7 @@ func open(t *testing.T, host string, port uint16, say string) *net.TCPConn {
 // openDownload asks for n bytes and waits for the first.
 func openDownload(t *testing.T, host string, n int64) *net.TCPConn {
 	t.Helper()
-	conn := open(t, host, peer.Source, fmt.Sprintf("%d\n", n))
+	conn := openConn(t, host, peer.Source, fmt.Sprintf("%d\n", n))
 	if _, err := exchange(conn, "", "\x00"); err != nil {
 		t.Fatal(err)
 	}
@@ -116,8 +116,8 @@ func exchange(conn net.Conn, say, want string) (time.Duration, error) {
 	return time.Since(begin), nil
 }
 
-// ask has one exchange over a connection of its own.
-func ask(host string, port uint16, say, want string) (time.Duration, error) {
+// request has one exchange over a connection of its own.
+func request(host string, port uint16, say, want string) (time.Duration, error) {
 	begin := time.Now()
 	conn, err := connect(host, port)
 	if err != nil {
@@ -130,9 +130,9 @@ func ask(host string, port uint16, say, want string) (time.Duration, error) {
 	return time.Since(begin), nil
 }
 
-// atOnce does something n times at the same time. It returns how long the
+// concurrently does something n times at the same time. It returns how long the
 // slowest took, and what went wrong.
-func atOnce(n int, do func(i int) (time.Duration, error)) (slowest time.Duration, err error) {
+func concurrently(n int, do func(i int) (time.Duration, error)) (slowest time.Duration, err error) {
 	took, errs := make([]time.Duration, n), make([]error, n)
 	var running sync.WaitGroup
 	for i := range n {
@@ -180,8 +180,8 @@ func receive(r io.Reader, before, n int64) error {
 	return nil
 }
 
-// openInPod returns how many connections a port of a peer has open.
-func openInPod(host string, port uint16) (int, error) {
+// countOpenInPod returns how many connections a port of a peer has open.
+func countOpenInPod(host string, port uint16) (int, error) {
 	conn, err := connect(host, peer.HTTP)
 	if err != nil {
 		return 0, err
@@ -203,9 +203,9 @@ func openInPod(host string, port uint16) (int, error) {
 	return count[strconv.Itoa(int(port))], nil
 }
 
-// ending connects to a port, says something, and returns what the connection
+// connectionEnd connects to a port, says something, and returns what the connection
 // ends with and how long that took. Nothing must be answered.
-func ending(host string, port uint16, say string) (time.Duration, error) {
+func connectionEnd(host string, port uint16, say string) (time.Duration, error) {
 	begin := time.Now()
 	conn, err := connect(host, port)
 	if err == nil {
@@ -215,9 +215,9 @@ func ending(host string, port uint16, say string) (time.Duration, error) {
 	return time.Since(begin), err
 }
 
-// areOpenInPod says what is wrong if that many are not open.
-func areOpenInPod(host string, port uint16, want int) error {
-	got, err := openInPod(host, port)
+// checkOpenInPod says what is wrong if that many are not open.
+func checkOpenInPod(host string, port uint16, want int) error {
+	got, err := countOpenInPod(host, port)
 	if err == nil && got != want {
 		err = fmt.Errorf("%d connections are open, not %d", got, want)
 	}

@@ -23,7 +23,7 @@ type terminal struct {
 }
 
 // inTerminal runs a command line as the person, in a terminal of that size.
-func (p person) inTerminal(t *testing.T, line string, columns uint16) *terminal {
+func (p testUser) inTerminal(t *testing.T, line string, columns uint16) *terminal {
 	t.Helper()
 	cmd := exec.Command("setpriv", "--reuid", p.name, "--regid", p.name, "--init-groups", "env", "-i", "TERM=xterm-256color",
 		"HOME="+p.home, "TMPDIR="+p.home, "USER="+p.name, "LOGNAME="+p.name, "SHELL=/bin/bash", "PATH=/usr/local/bin:/usr/bin:/bin", "bash", "-c", "cd; exec "+line)
@@ -45,15 +45,15 @@ func (p person) inTerminal(t *testing.T, line string, columns uint16) *terminal 
 	}
 	syscall.CloseOnExec(fd)
 	keys := os.NewFile(uintptr(fd), blocking.Name())
-	term := &terminal{daemon: &daemon{Cmd: cmd, ended: make(chan struct{}), before: before}, keys: keys}
+	term := &terminal{daemon: &daemon{Cmd: cmd, exited: make(chan struct{}), hostsBefore: before}, keys: keys}
 	go func() {
 		_, _ = keys.WriteTo(&term.log) // until no process has the terminal, or it is closed
 		term.err = cmd.Wait()
-		close(term.ended)
+		close(term.exited)
 	}()
 	t.Cleanup(func() {
 		_ = keys.Close()
-		<-term.ended
+		<-term.exited
 		if t.Failed() {
 			t.Logf("the terminal shows\n%s", term.log.String())
 		}
@@ -71,12 +71,12 @@ func (term *terminal) press(t *testing.T, keys string) {
 
 // In a terminal sudo asks for the password, Ctrl-C takes everything back, and so does
 // closing the terminal; also while it asks.
-func TestTerminal(t *testing.T) {
-	if !inside(t) {
+func TestTerminalEndsRunCleanly(t *testing.T) {
+	if !inOwnMounts(t) {
 		return
 	}
-	ns := withWeb(t)
-	bob := newPerson(t, "bob", "ALL")
+	ns := namespaceWithWeb(t)
+	bob := newTestUser(t, "bob", "ALL")
 	const password = "correct horse"
 	setPassword := exec.Command("chpasswd")
 	setPassword.Stdin = strings.NewReader("bob:" + password + "\n")
@@ -112,31 +112,31 @@ func TestTerminal(t *testing.T) {
 		{"closed at the prompt", "./kubeshore up", "", closed, -1, ""},
 		{"down at the prompt", "./kubeshore up", "", func(t *testing.T, _ *terminal) {
 			t.Helper()
-			bob.wants(t, "./kubeshore ps", 0, "it is just starting: namespace "+ns)
-			bob.wants(t, "./kubeshore down", 0, "has ended")
+			bob.expect(t, "./kubeshore ps", 0, "it is just starting: namespace "+ns)
+			bob.expect(t, "./kubeshore down", 0, "has ended")
 		}, 0, "kubeshore down: taking everything back"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			term := bob.inTerminal(t, c.line+" -n "+ns, 120)
-			term.says(t, "assword")
+			term.waitForLog(t, "assword")
 			if c.password != "" {
 				term.press(t, c.password+"\n")
-				term.says(t, "ready")
+				term.waitForLog(t, "ready")
 				mustGet(t, "http://web."+ns)
 				if strings.Contains(term.log.String(), c.password) {
 					t.Error("the password is shown")
 				}
 			}
 			c.end(t, term)
-			<-term.ended
+			<-term.exited
 			if c.status >= 0 && term.ProcessState.ExitCode() != c.status {
 				t.Errorf("it ends with %v, want status %d", term.err, c.status)
 			}
 			if !strings.Contains(term.log.String(), c.says) {
 				t.Errorf("it says %q", term.log.String())
 			}
-			bob.nothingLeft(t, term.daemon)
-			run(t, "rm", "-rf", "/run/sudo/ts/bob") // sudo forgets the password
+			bob.waitForCleanup(t, term.daemon)
+			runCommand(t, "rm", "-rf", "/run/sudo/ts/bob") // sudo forgets the password
 		})
 	}
 	t.Run("wrong password", func(t *testing.T) {
@@ -150,18 +150,18 @@ func TestTerminal(t *testing.T) {
 			})
 			term.press(t, "wrong\n")
 		}
-		<-term.ended
+		<-term.exited
 		if exit := new(exec.ExitError); !errors.As(term.err, &exit) || exit.ExitCode() != 1 || !strings.Contains(term.log.String(), "sudo has not started kubeshore's keeper") {
 			t.Errorf("it ends with %v", term.err)
 		}
-		bob.nothingLeft(t, term.daemon)
+		bob.waitForCleanup(t, term.daemon)
 	})
 	t.Run("stopped and continued", func(t *testing.T) {
 		term := bob.inTerminal(t, "./kubeshore up -n "+ns, 120)
-		term.says(t, "assword")
+		term.waitForLog(t, "assword")
 		term.press(t, password+"\n")
-		term.says(t, "ready")
-		daemon := bob.find(t).daemon
+		term.waitForLog(t, "ready")
+		daemon := bob.processes(t).daemon
 		if err := syscall.Kill(daemon, syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
@@ -173,27 +173,27 @@ func TestTerminal(t *testing.T) {
 		}
 		mustGet(t, "http://web."+ns)
 		term.press(t, ctrlC)
-		<-term.ended
-		bob.nothingLeft(t, term.daemon)
+		<-term.exited
+		bob.waitForCleanup(t, term.daemon)
 	})
 }
 
 // A credential plugin that asks has the terminal, also before what goes to the background.
-func TestPluginAsks(t *testing.T) {
-	if !inside(t) {
+func TestPluginPromptHasTerminal(t *testing.T) {
+	if !inOwnMounts(t) {
 		return
 	}
-	ns := withWeb(t)
-	ann := newPerson(t, "ann", "NOPASSWD: ALL")
-	_, token := userMay(t, ns, mayReadServices, mayReadEndpoints)
-	ann.plugin(t, `if ! [ -e "$HOME/code" ]; then
+	ns := namespaceWithWeb(t)
+	ann := newTestUser(t, "ann", "NOPASSWD: ALL")
+	_, token := limitedUser(t, ns, mayReadServices, mayReadEndpoints)
+	ann.usePlugin(t, `if ! [ -e "$HOME/code" ]; then
 	[ -t 0 ] || { echo "no terminal to ask for the code" >&2; exit 1; }
 	printf 'Code, please: ' >&2
 	read -r code
 	[ "$code" = 1234 ] || exit 1
 	echo "$code" > "$HOME/code"
 fi`, token)
-	before := hostsNow(t)
+	before := readHosts(t)
 	for _, c := range []struct{ line, says string }{
 		{"./kubeshore up -d", "1 of 1 services can answer"},
 		{"sudo ./kubeshore up -d", "1 of 1 services can answer"},
@@ -202,32 +202,32 @@ fi`, token)
 	} {
 		t.Run(c.line, func(t *testing.T) {
 			term := ann.inTerminal(t, c.line+" -n "+ns, 120)
-			term.says(t, "Code, please: ")
+			term.waitForLog(t, "Code, please: ")
 			term.press(t, "1234\n")
-			term.says(t, c.says)
+			term.waitForLog(t, c.says)
 			if _, err := resolve("web." + ns); err != nil {
 				t.Error(err)
 			}
-			ann.wants(t, "./kubeshore down", 0, "everything is taken back")
-			<-term.ended
+			ann.expect(t, "./kubeshore down", 0, "everything is taken back")
+			<-term.exited
 			if term.err != nil {
 				t.Error(term.err)
 			}
-			ann.clean(t, before)
-			run(t, "rm", filepath.Join(ann.home, "code"))
+			ann.checkCleanedUp(t, before)
+			runCommand(t, "rm", filepath.Join(ann.home, "code"))
 		})
 	}
 	t.Run("nobody to ask", func(t *testing.T) {
-		ann.wants(t, "./kubeshore up -d -n "+ns, 1, "no terminal to ask for the code")
-		ann.clean(t, before)
+		ann.expect(t, "./kubeshore up -d -n "+ns, 1, "no terminal to ask for the code")
+		ann.checkCleanedUp(t, before)
 	})
 }
 
-// endsSoon checks that it ends within a few seconds.
-func (d *daemon) endsSoon(t *testing.T) {
+// checkExitsSoon checks that it ends within a few seconds.
+func (d *daemon) checkExitsSoon(t *testing.T) {
 	t.Helper()
 	select {
-	case <-d.ended:
+	case <-d.exited:
 	case <-time.After(5 * time.Second):
 		t.Error("it doesn't end soon")
 	}
@@ -235,22 +235,22 @@ func (d *daemon) endsSoon(t *testing.T) {
 
 // A terminal that takes no more, or a pipe that nobody reads, holds nothing up: services
 // come and go, and the end is the end.
-func TestTerminalTakesNoMore(t *testing.T) {
-	if !inside(t) {
+func TestBlockedOutputDoesNotBlockRun(t *testing.T) {
+	if !inOwnMounts(t) {
 		return
 	}
-	ns := withWeb(t)
-	bob := newPerson(t, "bob", "NOPASSWD: ALL")
+	ns := namespaceWithWeb(t)
+	bob := newTestUser(t, "bob", "NOPASSWD: ALL")
 	const ctrlS = "\x13"
 	terminate := func(t *testing.T) {
 		t.Helper()
-		if err := syscall.Kill(bob.find(t).daemon, syscall.SIGTERM); err != nil {
+		if err := syscall.Kill(bob.processes(t).daemon, syscall.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
 	}
 	down := func(t *testing.T) {
 		t.Helper()
-		bob.wants(t, "./kubeshore down --timeout 5s", 0, "everything is taken back")
+		bob.expect(t, "./kubeshore down --timeout 5s", 0, "everything is taken back")
 	}
 	for _, c := range []struct {
 		name, line string
@@ -263,7 +263,7 @@ func TestTerminalTakesNoMore(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			term := bob.inTerminal(t, c.line+" -n "+ns, 80)
-			term.says(t, "1/1 services ready")
+			term.waitForLog(t, "1/1 services ready")
 			term.press(t, ctrlS)
 			apply(t, service(ns, "more", 80, ""))
 			eventually(t, "the further service has its name", func() error {
@@ -271,33 +271,33 @@ func TestTerminalTakesNoMore(t *testing.T) {
 				return err
 			})
 			kubectl(t, "", "-n", ns, "delete", "service", "more")
-			eventually(t, "it is gone", unknown("more."+ns))
+			eventually(t, "it is gone", unresolvable("more."+ns))
 			c.end(t)
-			term.endsSoon(t)
-			bob.nothingLeft(t, term.daemon)
+			term.checkExitsSoon(t)
+			bob.waitForCleanup(t, term.daemon)
 		})
 	}
 	t.Run("to the background", func(t *testing.T) {
 		apply(t, service(ns, "none", 80, ""))
 		term := bob.inTerminal(t, "./kubeshore up -d --wait 1m -n "+ns, 80)
-		term.says(t, "1/2 services ready · waiting for none."+ns)
+		term.waitForLog(t, "1/2 services ready · waiting for none."+ns)
 		term.press(t, ctrlS)
 		down(t)
-		term.endsSoon(t)
-		bob.nothingLeft(t, term.daemon)
+		term.checkExitsSoon(t)
+		bob.waitForCleanup(t, term.daemon)
 	})
 	// into starts a run whose stderr is a pipe.
 	into := func(t *testing.T, line string, pipe *os.File) *daemon {
 		t.Helper()
-		cmd := bob.does(line)
+		cmd := bob.command(line)
 		cmd.Stderr = pipe
-		d := &daemon{Cmd: cmd, ended: make(chan struct{}), before: []byte(hostsNow(t))}
+		d := &daemon{Cmd: cmd, exited: make(chan struct{}), hostsBefore: []byte(readHosts(t))}
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
 		go func() {
 			d.err = cmd.Wait()
-			close(d.ended)
+			close(d.exited)
 		}()
 		return d
 	}
@@ -314,9 +314,9 @@ func TestTerminalTakesNoMore(t *testing.T) {
 			}
 			_ = reader.Close() // as head does; what is said next finds nobody
 			apply(t, service(ns, "news", 80, ""))
-			d.endsSoon(t)
+			d.checkExitsSoon(t)
 			kubectl(t, "", "-n", ns, "delete", "service", "news")
-			bob.nothingLeft(t, d)
+			bob.waitForCleanup(t, d)
 		}
 	})
 	t.Run("pipe", func(t *testing.T) {
@@ -336,7 +336,7 @@ func TestTerminalTakesNoMore(t *testing.T) {
 			return err
 		})
 		terminate(t)
-		d.endsSoon(t)
-		bob.nothingLeft(t, d)
+		d.checkExitsSoon(t)
+		bob.waitForCleanup(t, d)
 	})
 }

@@ -23,14 +23,14 @@ import (
 )
 
 // Either of the ways that the API server has for port-forwards.
-func TestTransport(t *testing.T) {
-	ns, host := withPeer(t)
+func TestTransportsUseTheirProtocol(t *testing.T) {
+	ns, host := namespaceWithPeer(t)
 	g := newGateway(t)
 	for transport, upgrade := range map[string]string{"spdy": "SPDY/3.1", "websocket": "websocket"} {
 		t.Run(transport, func(t *testing.T) {
-			g.forget()
+			g.reset()
 			up(t, "--kubeconfig", g.kubeconfig, "-n", ns, "--transport", transport)
-			if _, err := ask(host, peer.Echo, "hello", "hello"); err != nil {
+			if _, err := request(host, peer.Echo, "hello", "hello"); err != nil {
 				t.Error(err)
 			}
 			const size = 20_000_000
@@ -77,7 +77,7 @@ func newGateway(t *testing.T) *gateway {
 	}
 	g := &gateway{kubeconfig: filepath.Join(t.TempDir(), "kubeconfig")}
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		g.note(r.Header.Get("Upgrade"))
+		g.record(r.Header.Get("Upgrade"))
 		proxy.ServeHTTP(w, r)
 	}))
 	t.Cleanup(server.Close)
@@ -95,8 +95,8 @@ func newGateway(t *testing.T) *gateway {
 	return g
 }
 
-// note takes what a connection is upgraded to; "" if it isn't.
-func (g *gateway) note(upgrade string) {
+// record takes what a connection is upgraded to; "" if it isn't.
+func (g *gateway) record(upgrade string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if upgrade != "" && !slices.Contains(g.upgrades, upgrade) {
@@ -104,7 +104,7 @@ func (g *gateway) note(upgrade string) {
 	}
 }
 
-func (g *gateway) forget() {
+func (g *gateway) reset() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.upgrades = nil

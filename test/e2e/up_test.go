@@ -19,14 +19,14 @@ import (
 // A Deployment behind a Service whose target port is named, in the first
 // namespace, and a StatefulSet behind a headless one in the second: all the
 // names, and all the pods.
-func TestNamesAndPods(t *testing.T) {
-	shop, data := namespace(t), namespace(t)
+func TestNamesResolveToAllPods(t *testing.T) {
+	shop, data := newNamespace(t), newNamespace(t)
 	apply(t,
 		deployment(shop, "web", 3), service(shop, "web", 80, ""),
 		statefulSet(data, "db", 2), service(data, "db", 6543, "None"),
 	)
-	readyPods(t, shop, "web", 3)
-	readyPods(t, data, "db", 2)
+	waitForReadyPods(t, shop, "web", 3)
+	waitForReadyPods(t, data, "db", 2)
 	up(t, "-n", shop+","+data)
 
 	t.Run("all four names", func(t *testing.T) {
@@ -92,17 +92,17 @@ func TestNamesAndPods(t *testing.T) {
 }
 
 // The port of a Service outlives its pods.
-func TestPodsComeAndGo(t *testing.T) {
-	ns := namespace(t)
+func TestPortOutlivesPods(t *testing.T) {
+	ns := newNamespace(t)
 	apply(t, deployment(ns, "web", 0), service(ns, "web", 80, ""))
 	d := up(t, "-n", ns, "--hold", "0")
-	d.says(t, "no pods")
+	d.waitForLog(t, "no pods")
 	if _, err := get("http://web"); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("without pods: %v, want a reset", err)
 	}
 	scale := func(n int) {
 		kubectl(t, "", "-n", ns, "scale", "deployment/web", fmt.Sprintf("--replicas=%d", n))
-		readyPods(t, ns, "web", n)
+		waitForReadyPods(t, ns, "web", n)
 	}
 	scale(1)
 	eventually(t, "the first pod answers", func() error {
@@ -127,17 +127,17 @@ func TestPodsComeAndGo(t *testing.T) {
 	})
 }
 
-func TestServicesComeChangeAndGo(t *testing.T) {
-	ns := namespace(t)
+func TestServicesAreAddedChangedAndRemoved(t *testing.T) {
+	ns := newNamespace(t)
 	d := up(t, "-n", ns)
-	d.says(t, "namespace "+ns+" not found or empty")
+	d.waitForLog(t, "no services in namespace "+ns)
 
 	apply(t, deployment(ns, "web", 1), service(ns, "web", 80, ""))
 	eventually(t, "a new service answers", func() error {
 		_, err := get("http://web." + ns)
 		return err
 	})
-	d.says(t, "+ web."+ns)
+	d.waitForLog(t, "+ web."+ns)
 	address, err := resolve("web")
 	if err != nil {
 		t.Fatal(err)
@@ -149,7 +149,7 @@ func TestServicesComeChangeAndGo(t *testing.T) {
 		return err
 	})
 	eventually(t, "its old port is closed", func() error { return refused("http://" + address + ":80") })
-	d.says(t, "~ web."+ns)
+	d.waitForLog(t, "~ web."+ns)
 	if now, err := resolve("web"); now != address {
 		t.Errorf("its address was %s and is %s, %v", address, now, err)
 	}
@@ -162,12 +162,12 @@ func TestServicesComeChangeAndGo(t *testing.T) {
 		return nil
 	})
 	eventually(t, "its port is closed", func() error { return refused("http://" + address + ":81") })
-	d.says(t, "- web."+ns)
+	d.waitForLog(t, "- web."+ns)
 }
 
 // Each of the signals ends it in good order, an open connection or not.
-func TestSignals(t *testing.T) {
-	ns := withWeb(t)
+func TestSignalsShutDownCleanly(t *testing.T) {
+	ns := namespaceWithWeb(t)
 	// A signal that is ignored here would be ignored by what we run, too.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT} {
@@ -184,7 +184,7 @@ func TestSignals(t *testing.T) {
 			}
 			defer open.Close()
 			d.stop(t, sig)
-			d.says(t, "everything is taken back")
+			d.waitForLog(t, "everything is taken back")
 			if _, err := io.ReadAll(open); !errors.Is(err, syscall.ECONNRESET) {
 				t.Errorf("the open connection ends with %v, want a reset", err)
 			}
@@ -199,40 +199,40 @@ func TestSignals(t *testing.T) {
 }
 
 func TestSecondUpIsRefused(t *testing.T) {
-	ns := namespace(t)
+	ns := newNamespace(t)
 	d := up(t, "-n", ns)
-	fault(t, fmt.Sprintf("kubeshore: already running (pid %d, since ", d.Process.Pid), "up", "-n", ns)
+	expectFailure(t, fmt.Sprintf("kubeshore runs already: process %d, since ", d.Process.Pid), "up", "-n", ns)
 }
 
 // The kubeconfig names an API server that is not there, or not the one that it
 // vouches for.
-func TestWrongAPIServer(t *testing.T) {
+func TestWrongAPIServerFailsAtStart(t *testing.T) {
 	config := filepath.Join(t.TempDir(), "kubeconfig")
 	raw := kubectl(t, "", "config", "view", "--raw", "--minify", "--flatten")
 	for setting, want := range map[string]string{
-		"--server=https://127.0.0.1:1":        "cannot reach API server",
-		"--tls-server-name=elsewhere.example": "isn't trusted by the kubeconfig's certificate-authority",
+		"--server=https://127.0.0.1:1":        "can't be reached",
+		"--tls-server-name=elsewhere.example": "is not the one that the kubeconfig's certificate-authority vouches for",
 	} {
 		if err := os.WriteFile(config, []byte(raw), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		cluster := kubectl(t, "", "--kubeconfig", config, "config", "view", "-o", "jsonpath={.clusters[0].name}")
 		kubectl(t, "", "--kubeconfig", config, "config", "set-cluster", cluster, setting)
-		fault(t, want, "up", "--kubeconfig", config)
+		expectFailure(t, want, "up", "--kubeconfig", config)
 	}
 }
 
 // A pod that is there and not ready gets no connections until it is.
-func TestPodsThatAreNotReady(t *testing.T) {
-	ns := namespace(t)
+func TestUnreadyPodsGetNoConnections(t *testing.T) {
+	ns := newNamespace(t)
 	unready := strings.Replace(deployment(ns, "web", 1), "tcpSocket: {port: http}", "tcpSocket: {port: 1}", 1)
 	apply(t, unready, service(ns, "web", 80, ""))
 	d := up(t, "-n", ns, "--hold", "0")
-	d.says(t, "0/1 ready")
+	d.waitForLog(t, "0/1 ready")
 	if _, err := get("http://web"); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("without a ready pod: %v, want a reset", err)
 	}
-	d.says(t, "no pod is ready")
+	d.waitForLog(t, "no pod is ready")
 	apply(t, deployment(ns, "web", 1))
 	eventually(t, "a ready pod answers", func() error {
 		_, err := get("http://web")
@@ -241,14 +241,14 @@ func TestPodsThatAreNotReady(t *testing.T) {
 }
 
 // A user who may read one namespace is served that one, and told of the other.
-func TestRights(t *testing.T) {
-	may, maynot := namespace(t), namespace(t)
+func TestOnlyReadableNamespacesAreForwarded(t *testing.T) {
+	may, maynot := newNamespace(t), newNamespace(t)
 	apply(t, service(may, "web", 80, ""))
-	config, token := userMay(t, may, mayReadServices, mayReadEndpoints)
+	config, token := limitedUser(t, may, mayReadServices, mayReadEndpoints)
 
-	fault(t, "not allowed to list services in namespace "+maynot, "up", "--kubeconfig", config, "-n", maynot)
+	expectFailure(t, "may not list services in namespace "+maynot, "up", "--kubeconfig", config, "-n", maynot)
 	d := up(t, "--kubeconfig", config, "-n", maynot+","+may)
-	d.says(t, "not allowed to list services in namespace "+maynot)
+	d.waitForLog(t, "may not list services in namespace "+maynot)
 	if _, err := resolve("web." + may); err != nil {
 		t.Error(err)
 	}
@@ -257,9 +257,9 @@ func TestRights(t *testing.T) {
 	}
 }
 
-// fault runs kubeshore, which must end with status 1 and one line that has the
+// expectFailure runs kubeshore, which must end with status 1 and one line that has the
 // text, and leave the machine untouched.
-func fault(t *testing.T, text string, args ...string) {
+func expectFailure(t *testing.T, text string, args ...string) {
 	t.Helper()
 	before, err := os.ReadFile(hostsFile)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 // link is one connection through a proxy.
 type link struct {
 	proxy          *Proxy
-	cut            context.CancelFunc // resets both sides
+	reset          context.CancelFunc // resets both sides
 	client, server net.Conn
 	lost           atomic.Bool // something was swallowed: nothing passes any more
 }
@@ -21,7 +21,7 @@ type link struct {
 // run carries the connection until both sides have ended, one of them has
 // failed, or ctx ends; in the last two cases both are reset.
 func (l *link) run(ctx context.Context) {
-	if !l.takeUp(ctx) {
+	if !l.dialTarget(ctx) {
 		if l.lost.Load() {
 			<-ctx.Done()
 		}
@@ -35,10 +35,10 @@ func (l *link) run(ctx context.Context) {
 	stop := context.AfterFunc(ctx, breakOff)
 	var up, down queue
 	var passing sync.WaitGroup
-	passing.Go(func() { l.take(ctx, l.client, &up) })
-	passing.Go(func() { l.give(ctx, l.server, &up) })
-	passing.Go(func() { l.take(ctx, l.server, &down) })
-	passing.Go(func() { l.give(ctx, l.client, &down) })
+	passing.Go(func() { l.receive(ctx, l.client, &up) })
+	passing.Go(func() { l.deliver(ctx, l.server, &up) })
+	passing.Go(func() { l.receive(ctx, l.server, &down) })
+	passing.Go(func() { l.deliver(ctx, l.client, &down) })
 	passing.Wait()
 	if stop() { // both ended in order
 		_ = l.client.Close()
@@ -48,12 +48,12 @@ func (l *link) run(ctx context.Context) {
 	breakOff() // it may not be through yet
 }
 
-// takeUp connects to the target, unless the proxy is silent or the target
+// dialTarget connects to the target, unless the proxy is silent or the target
 // can't be reached.
-func (l *link) takeUp(ctx context.Context) bool {
-	roundTrip, _ := l.proxy.now()
+func (l *link) dialTarget(ctx context.Context) bool {
+	roundTrip, _ := l.proxy.state()
 	wait(ctx, roundTrip)
-	if l.swallow() {
+	if l.dropIfBlackholed() {
 		return false
 	}
 	var err error
@@ -61,26 +61,26 @@ func (l *link) takeUp(ctx context.Context) bool {
 	return err == nil
 }
 
-// swallow tells whether what would pass now is lost, and keeps in mind if so.
-func (l *link) swallow() bool {
-	if _, silent := l.proxy.now(); silent {
+// dropIfBlackholed tells whether what would pass now is lost, and keeps in mind if so.
+func (l *link) dropIfBlackholed() bool {
+	if _, silent := l.proxy.state(); silent {
 		l.lost.Store(true)
 	}
 	return l.lost.Load()
 }
 
-// take puts what comes from one side on its way, until that ends.
-func (l *link) take(ctx context.Context, from net.Conn, q *queue) {
+// receive puts what comes from one side on its way, until that ends.
+func (l *link) receive(ctx context.Context, from net.Conn, q *queue) {
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := from.Read(buf)
-		roundTrip, _ := l.proxy.now()
+		roundTrip, _ := l.proxy.state()
 		due := time.Now().Add(roundTrip / 2)
-		if n > 0 && !l.swallow() && !q.push(ctx, segment{due: due, data: append([]byte(nil), buf[:n]...)}) {
+		if n > 0 && !l.dropIfBlackholed() && !q.push(ctx, segment{due: due, data: append([]byte(nil), buf[:n]...)}) {
 			return
 		}
 		if err != nil {
-			if !l.swallow() {
+			if !l.dropIfBlackholed() {
 				q.push(ctx, segment{due: due, end: err})
 			}
 			return
@@ -88,9 +88,9 @@ func (l *link) take(ctx context.Context, from net.Conn, q *queue) {
 	}
 }
 
-// give passes on to one side what is due, until the end that the other has
+// deliver passes on to one side what is due, until the end that the other has
 // made has passed too.
-func (l *link) give(ctx context.Context, to net.Conn, q *queue) {
+func (l *link) deliver(ctx context.Context, to net.Conn, q *queue) {
 	for {
 		s, ok := q.pop(ctx)
 		if !ok {
@@ -102,18 +102,18 @@ func (l *link) give(ctx context.Context, to net.Conn, q *queue) {
 		switch {
 		case ctx.Err() != nil:
 			return
-		case l.swallow():
+		case l.dropIfBlackholed():
 		case errors.Is(s.end, io.EOF):
 			if half, ok := to.(interface{ CloseWrite() error }); ok {
 				_ = half.CloseWrite() // if it is closed, the other direction sees that
 			}
 			return
 		case s.end != nil:
-			l.cut()
+			l.reset()
 			return
 		default:
 			if _, err := to.Write(s.data); err != nil {
-				l.cut()
+				l.reset()
 				return
 			}
 		}

@@ -24,7 +24,7 @@ type Proxy struct {
 
 	mu        sync.Mutex
 	roundTrip time.Duration
-	silent    bool
+	blackhole bool
 	links     map[*link]struct{}
 }
 
@@ -54,7 +54,7 @@ func (p *Proxy) Serve(ctx context.Context, l net.Listener) error {
 			wait(ctx, 50*time.Millisecond)
 			continue
 		}
-		links.Go(func() { p.carry(ctx, conn) })
+		links.Go(func() { p.forward(ctx, conn) })
 	}
 }
 
@@ -65,42 +65,42 @@ func (p *Proxy) SetRoundTrip(d time.Duration) {
 	p.roundTrip = d
 }
 
-// Silence swallows whatever is sent, what is on its way included, and answers
+// Blackhole swallows whatever is sent, what is on its way included, and answers
 // nothing; connections stay open on both sides, and new ones are accepted. A
 // connection that has lost something never carries anything again, as none of
 // TCP would that has a gap; one that was idle all the time does after Resume.
-func (p *Proxy) Silence() { p.setSilent(true) }
+func (p *Proxy) Blackhole() { p.setBlackhole(true) }
 
 // Resume ends the silence.
-func (p *Proxy) Resume() { p.setSilent(false) }
+func (p *Proxy) Resume() { p.setBlackhole(false) }
 
-func (p *Proxy) setSilent(silent bool) {
+func (p *Proxy) setBlackhole(silent bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.silent = silent
+	p.blackhole = silent
 }
 
-// Cut resets every connection, on both sides and at once. New ones are taken.
-func (p *Proxy) Cut() {
+// ResetAll resets every connection, on both sides and at once. New ones are taken.
+func (p *Proxy) ResetAll() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for l := range p.links {
-		l.cut()
+		l.reset()
 	}
 }
 
-// now returns the round trip, and whether what passes now is lost.
-func (p *Proxy) now() (roundTrip time.Duration, silent bool) {
+// state returns the round trip, and whether what passes now is lost.
+func (p *Proxy) state() (roundTrip time.Duration, silent bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.roundTrip, p.silent
+	return p.roundTrip, p.blackhole
 }
 
-// carry takes one connection from its first byte to its end.
-func (p *Proxy) carry(ctx context.Context, client net.Conn) {
+// forward takes one connection from its first byte to its end.
+func (p *Proxy) forward(ctx context.Context, client net.Conn) {
 	ctx, cut := context.WithCancel(ctx)
 	defer cut()
-	l := &link{proxy: p, cut: cut, client: client}
+	l := &link{proxy: p, reset: cut, client: client}
 	p.mu.Lock()
 	p.links[l] = struct{}{}
 	p.mu.Unlock()

@@ -17,7 +17,7 @@ import (
 	"github.com/kubeshore/kubeshore/test/peer"
 )
 
-const patience = 10 * time.Second
+const proxyTestTimeout = 10 * time.Second
 
 // listen returns a listener of this machine that runs until the test ends.
 func listen(t *testing.T) net.Listener {
@@ -30,8 +30,8 @@ func listen(t *testing.T) net.Listener {
 	return l
 }
 
-// background runs something that ends with its context until the test ends.
-func background(t *testing.T, run func(ctx context.Context) error) {
+// runUntilTestEnds runs something that ends with its context until the test ends.
+func runUntilTestEnds(t *testing.T, run func(ctx context.Context) error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
@@ -44,19 +44,19 @@ func background(t *testing.T, run func(ctx context.Context) error) {
 	})
 }
 
-// through runs a proxy to a target and returns where it is.
-func through(t *testing.T, target string, roundTrip time.Duration) (*netem.Proxy, string) {
+// startProxy runs a proxy to a target and returns where it is.
+func startProxy(t *testing.T, target string, roundTrip time.Duration) (*netem.Proxy, string) {
 	t.Helper()
 	p, l := netem.New(target, roundTrip), listen(t)
-	background(t, func(ctx context.Context) error { return p.Serve(ctx, l) })
+	runUntilTestEnds(t, func(ctx context.Context) error { return p.Serve(ctx, l) })
 	return p, l.Addr().String()
 }
 
-// serve runs one port of a peer and returns where it is.
-func serve(t *testing.T, port uint16) string {
+// startPeer runs one port of a peer and returns where it is.
+func startPeer(t *testing.T, port uint16) string {
 	t.Helper()
 	l := listen(t)
-	background(t, func(ctx context.Context) error {
+	runUntilTestEnds(t, func(ctx context.Context) error {
 		return peer.Serve(ctx, map[uint16]net.Listener{port: l})
 	})
 	return l.Addr().String()
@@ -69,17 +69,17 @@ func dial(t *testing.T, address string) *net.TCPConn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(proxyTestTimeout)); err != nil {
 		t.Fatal(err)
 	}
 	return conn.(*net.TCPConn)
 }
 
-// pair returns both ends of a connection through a proxy.
-func pair(t *testing.T, roundTrip time.Duration) (p *netem.Proxy, client, server *net.TCPConn) {
+// connectedPair returns both ends of a connection through a proxy.
+func connectedPair(t *testing.T, roundTrip time.Duration) (p *netem.Proxy, client, server *net.TCPConn) {
 	t.Helper()
 	l := listen(t)
-	p, at := through(t, l.Addr().String(), roundTrip)
+	p, at := startProxy(t, l.Addr().String(), roundTrip)
 	client = dial(t, at)
 	conn, err := l.Accept()
 	if err != nil {
@@ -89,8 +89,8 @@ func pair(t *testing.T, roundTrip time.Duration) (p *netem.Proxy, client, server
 	return p, client, conn.(*net.TCPConn)
 }
 
-// ask sends a byte that is to come back.
-func ask(conn net.Conn) error {
+// echoByte sends a byte that is to come back.
+func echoByte(conn net.Conn) error {
 	if _, err := conn.Write([]byte("x")); err != nil {
 		return err
 	}
@@ -98,25 +98,25 @@ func ask(conn net.Conn) error {
 	return err
 }
 
-// unanswered checks that a byte that is sent doesn't come back, and that the
+// expectNoAnswer checks that a byte that is sent doesn't come back, and that the
 // connection is open all the same.
-func unanswered(t *testing.T, conn net.Conn) {
+func expectNoAnswer(t *testing.T, conn net.Conn) {
 	t.Helper()
 	if err := conn.SetDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
 		t.Fatal(err)
 	}
-	if err := ask(conn); !errors.Is(err, os.ErrDeadlineExceeded) {
+	if err := echoByte(conn); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("the answer is %v, want none", err)
 	}
-	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(proxyTestTimeout)); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func TestProxyPassesEveryByte(t *testing.T) {
+func TestProxyForwardsEveryByte(t *testing.T) {
 	for _, roundTrip := range []time.Duration{0, 20 * time.Millisecond} {
 		t.Run(roundTrip.String(), func(t *testing.T) {
-			_, at := through(t, serve(t, peer.Echo), roundTrip)
+			_, at := startProxy(t, startPeer(t, peer.Echo), roundTrip)
 			conn := dial(t, at)
 			sent := bytes.Repeat([]byte("all that was sent "), 200_000)
 			var sending sync.WaitGroup
@@ -135,9 +135,9 @@ func TestProxyPassesEveryByte(t *testing.T) {
 	}
 }
 
-func TestProxyDelays(t *testing.T) {
+func TestProxyAddsRoundTrip(t *testing.T) {
 	const roundTrip = 200 * time.Millisecond
-	p, at := through(t, serve(t, peer.Echo), roundTrip)
+	p, at := startProxy(t, startPeer(t, peer.Echo), roundTrip)
 	took := func(do func() error) time.Duration {
 		begin := time.Now()
 		if err := do(); err != nil {
@@ -147,14 +147,14 @@ func TestProxyDelays(t *testing.T) {
 	}
 	conn := dial(t, at)
 	// The upper limits only tell one round trip more from none.
-	if d := took(func() error { return ask(conn) }); d < 2*roundTrip || d >= 3*roundTrip {
+	if d := took(func() error { return echoByte(conn) }); d < 2*roundTrip || d >= 3*roundTrip {
 		t.Errorf("the first answer takes %v, want two round trips", d)
 	}
-	if d := took(func() error { return ask(conn) }); d < roundTrip || d >= 2*roundTrip {
+	if d := took(func() error { return echoByte(conn) }); d < roundTrip || d >= 2*roundTrip {
 		t.Errorf("the second answer takes %v, want a round trip", d)
 	}
 	p.SetRoundTrip(0)
-	if d := took(func() error { return ask(conn) }); d >= roundTrip {
+	if d := took(func() error { return echoByte(conn) }); d >= roundTrip {
 		t.Errorf("without a delay an answer takes %v", d)
 	}
 }
@@ -162,9 +162,9 @@ func TestProxyDelays(t *testing.T) {
 // Many segments are on their way at a time: one at a time would take minutes.
 func TestProxyDoesNotLimitThroughput(t *testing.T) {
 	const n = 64 << 20
-	_, at := through(t, serve(t, peer.Source), 200*time.Millisecond)
+	_, at := startProxy(t, startPeer(t, peer.Source), 200*time.Millisecond)
 	conn := dial(t, at)
-	if err := conn.SetDeadline(time.Now().Add(3 * patience)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(3 * proxyTestTimeout)); err != nil {
 		t.Fatal(err)
 	}
 	fmt.Fprintf(conn, "%d\n", n)
@@ -174,8 +174,8 @@ func TestProxyDoesNotLimitThroughput(t *testing.T) {
 }
 
 // What is not read is not kept either: the sender is held up.
-func TestProxyMemoryIsBounded(t *testing.T) {
-	_, client, server := pair(t, 0)
+func TestProxyHoldsUpSenderOfUnreadData(t *testing.T) {
+	_, client, server := connectedPair(t, 0)
 	chunk := make([]byte, 1<<20)
 	sent := 0
 	for {
@@ -199,9 +199,9 @@ func TestProxyMemoryIsBounded(t *testing.T) {
 	}
 }
 
-func TestProxyPassesEndsOn(t *testing.T) {
+func TestProxyForwardsCloseAndReset(t *testing.T) {
 	t.Run("in order, one way after the other", func(t *testing.T) {
-		_, client, server := pair(t, 10*time.Millisecond)
+		_, client, server := connectedPair(t, 10*time.Millisecond)
 		for _, way := range [][2]*net.TCPConn{{client, server}, {server, client}} {
 			if _, err := io.WriteString(way[0], "last"); err != nil {
 				t.Fatal(err)
@@ -216,7 +216,7 @@ func TestProxyPassesEndsOn(t *testing.T) {
 	})
 	t.Run("a reset of either side", func(t *testing.T) {
 		for _, swap := range []bool{false, true} {
-			_, a, b := pair(t, 10*time.Millisecond)
+			_, a, b := connectedPair(t, 10*time.Millisecond)
 			if swap {
 				a, b = b, a
 			}
@@ -232,7 +232,7 @@ func TestProxyPassesEndsOn(t *testing.T) {
 	t.Run("a target that refuses", func(t *testing.T) {
 		l := listen(t)
 		_ = l.Close()
-		_, at := through(t, l.Addr().String(), 0)
+		_, at := startProxy(t, l.Addr().String(), 0)
 		conn, err := net.Dial("tcp", at)
 		if err == nil {
 			defer conn.Close()
@@ -244,60 +244,60 @@ func TestProxyPassesEndsOn(t *testing.T) {
 	})
 }
 
-func TestProxySilence(t *testing.T) {
-	p, at := through(t, serve(t, peer.Echo), 0)
+func TestBlackholeDropsDataAndKeepsConnections(t *testing.T) {
+	p, at := startProxy(t, startPeer(t, peer.Echo), 0)
 	busy, idle := dial(t, at), dial(t, at)
 	for _, conn := range []net.Conn{busy, idle} {
-		if err := ask(conn); err != nil {
+		if err := echoByte(conn); err != nil {
 			t.Fatal(err)
 		}
 	}
-	p.Silence()
-	unanswered(t, busy)
+	p.Blackhole()
+	expectNoAnswer(t, busy)
 	begun := dial(t, at)
-	unanswered(t, begun)
+	expectNoAnswer(t, begun)
 	p.Resume()
 	for what, conn := range map[string]net.Conn{"a new connection": dial(t, at), "one that was idle": idle} {
-		if err := ask(conn); err != nil {
+		if err := echoByte(conn); err != nil {
 			t.Errorf("%s after the silence: %v", what, err)
 		}
 	}
-	unanswered(t, busy)
-	unanswered(t, begun)
+	expectNoAnswer(t, busy)
+	expectNoAnswer(t, begun)
 }
 
 // In silence the end of one side is kept from the other.
-func TestProxySilenceHidesEnds(t *testing.T) {
-	p, client, server := pair(t, 0)
-	p.Silence()
+func TestBlackholeHidesClose(t *testing.T) {
+	p, client, server := connectedPair(t, 0)
+	p.Blackhole()
 	_ = server.Close()
-	unanswered(t, client)
+	expectNoAnswer(t, client)
 }
 
-func TestProxyCut(t *testing.T) {
-	p, client, server := pair(t, 0)
+func TestResetAllResetsBothSides(t *testing.T) {
+	p, client, server := connectedPair(t, 0)
 	if _, err := io.WriteString(client, "x"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := server.Read(make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
-	p.Cut()
+	p.ResetAll()
 	for _, conn := range []net.Conn{client, server} {
 		if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 			t.Errorf("got %v", err)
 		}
 	}
-	p, at := through(t, serve(t, peer.Echo), 0)
-	p.Silence()
+	p, at := startProxy(t, startPeer(t, peer.Echo), 0)
+	p.Blackhole()
 	lost := dial(t, at)
-	unanswered(t, lost)
-	p.Cut()
+	expectNoAnswer(t, lost)
+	p.ResetAll()
 	if _, err := lost.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("a lost one: %v", err)
 	}
 	p.Resume()
-	if err := ask(dial(t, at)); err != nil {
+	if err := echoByte(dial(t, at)); err != nil {
 		t.Errorf("a new one: %v", err)
 	}
 }

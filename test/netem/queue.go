@@ -7,8 +7,8 @@ import (
 )
 
 const (
-	mostBytes = 16 << 20 // on their way in one direction of a connection
-	overhead  = 64       // what a segment costs besides its bytes
+	maxQueuedBytes  = 16 << 20 // on their way in one direction of a connection
+	segmentOverhead = 64       // what a segment costs besides its bytes
 )
 
 // segment is what was read at once, or how one side has ended.
@@ -30,12 +30,12 @@ type queue struct {
 // push appends a segment, as soon as there is room. It returns false if ctx
 // ended before.
 func (q *queue) push(ctx context.Context, s segment) bool {
-	return q.try(ctx, func() bool {
-		if q.size >= mostBytes {
+	return q.update(ctx, func() bool {
+		if q.size >= maxQueuedBytes {
 			return false
 		}
 		q.segments = append(q.segments, s)
-		q.size += len(s.data) + overhead
+		q.size += len(s.data) + segmentOverhead
 		return true
 	})
 }
@@ -43,22 +43,22 @@ func (q *queue) push(ctx context.Context, s segment) bool {
 // pop takes the first segment, as soon as there is one. It returns false if
 // ctx ended before.
 func (q *queue) pop(ctx context.Context) (s segment, ok bool) {
-	ok = q.try(ctx, func() bool {
+	ok = q.update(ctx, func() bool {
 		if len(q.segments) == 0 {
 			return false
 		}
 		s = q.segments[0]
 		q.segments[0] = segment{} // its bytes are not ours any more
 		q.segments = q.segments[1:]
-		q.size -= len(s.data) + overhead
+		q.size -= len(s.data) + segmentOverhead
 		return true
 	})
 	return s, ok
 }
 
-// try changes the queue, again after each change by the other side until it
+// update changes the queue, again after each change by the other side until it
 // can be done.
-func (q *queue) try(ctx context.Context, change func() bool) bool {
+func (q *queue) update(ctx context.Context, change func() bool) bool {
 	for {
 		q.mu.Lock()
 		done := change()
