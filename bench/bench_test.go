@@ -16,12 +16,12 @@ func TestParseFlags(t *testing.T) {
 	t.Setenv("KUBECONFIG", "")
 	for _, args := range []string{"", "-kubeconfig x more", "-kubeconfig x -rounds 0", "-kubeconfig x -run (", "-what"} {
 		if _, err := parse(strings.Fields(args), io.Discard); !errors.Is(err, errUsage) {
-			t.Errorf("%q: %v", args, err)
+			t.Errorf("%q: got %v, want a usage error", args, err)
 		}
 	}
 	o, err := parse([]string{"-kubeconfig", "x", "-rounds", "7", "-quick", "-run", "^up/"}, io.Discard)
 	if err != nil || o.rounds != 1 || o.only.MatchString("down/1") || !o.only.MatchString("up/1") {
-		t.Errorf("%+v, %v", o, err)
+		t.Errorf("got %+v, %v; want 1 round of the benchmarks up/", o, err)
 	}
 }
 
@@ -40,12 +40,12 @@ func TestTableLayout(t *testing.T) {
 		t.Fatal(err)
 	}
 	const want = `
-|      |       | ours                | one   | two   | ratio to the best other |
-| ---- | ----- | ------------------- | ----- | ----- | ----------------------- |
-| rate | 1/s ↑ | 4671                | 1000  | 2000  | 2.34                    |
-| time | ms ↓  | 0.50                | hangs | 1.50  | 0.33                    |
-| new  | ms ↓  | 12.3 (1 of 3: none) | hangs | fails | –                       |
-| none | ms ↓  | fails               | 1.00  | –     | –                       |
+|      |       | ours                       | one   | two   | ratio to the best other |
+| ---- | ----- | -------------------------- | ----- | ----- | ----------------------- |
+| rate | 1/s ↑ | 4671                       | 1000  | 2000  | 2.34                    |
+| time | ms ↓  | 0.50                       | hangs | 1.50  | 0.33                    |
+| new  | ms ↓  | 12.3 (no result in 1 of 3) | hangs | fails | –                       |
+| none | ms ↓  | fails                      | 1.00  | –     | –                       |
 |      |     | ours      | one       | two       |
 | ---- | --- | --------- | --------- | --------- |
 | rate | 1/s | 4500–9000 | 1000–1000 | 2000–2000 |
@@ -54,23 +54,23 @@ func TestTableLayout(t *testing.T) {
 | none | ms  | fails     | 1.00–1.00 | –         |
 `
 	if got.String() != want[1:] {
-		t.Errorf("got\n%s", got.String())
+		t.Errorf("got\n%s\nwant\n%s", got.String(), want[1:])
 	}
 }
 
 func TestPageIsComplete(t *testing.T) {
-	a := environment{
+	env := environment{
 		date: time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC), cpu: "A CPU", cores: 2, memory: gibibytes("25165824 kB"),
 		kernel: "6.1", goVersion: "go1.26", kubeshore: "v0.1", kubectl: "v1.36.3", server: "v1.36.3", rounds: 5, effort: fullEffort(),
 	}
-	got := benchmarkPage(a, table{names: []string{"ours"}, rows: []tableRow{{metric{"rate", "1/s", true}, make([]cell, 1)}}})
+	got := benchmarkPage(env, table{names: []string{"ours"}, rows: []tableRow{{metric{"rate", "1/s", true}, make([]cell, 1)}}})
 	for _, want := range []string{"2 January 2026", "A CPU, 2 cores, 24 GiB, Linux 6.1, go1.26", "kubeshore v0.1", "| rate "} {
 		if !strings.Contains(got, want) {
-			t.Errorf("no %q in\n%s", want, got)
+			t.Errorf("got\n%s\nwant it to contain %q", got, want)
 		}
 	}
 	if strings.Contains(got, "%!") {
-		t.Errorf("a wrong format in\n%s", got)
+		t.Errorf("got a wrong format verb in\n%s", got)
 	}
 }
 
@@ -81,7 +81,7 @@ func TestParseStat(t *testing.T) {
 	}
 	for _, text := range []string{"", "42 (x) S 1", "42 (x) S 1 42 42 0 -1 4194560 100 0 0 0 x 25 0"} {
 		if got, err := parseStat(text); err == nil {
-			t.Errorf("%q is %v", text, got)
+			t.Errorf("%q: got %v, want an error", text, got)
 		}
 	}
 }
@@ -90,7 +90,7 @@ func TestLookupHosts(t *testing.T) {
 	const hosts = "127.0.0.1 localhost # peer.ns\n# 127.0.0.2 peer.ns\n127.80.1.2 peer peer.ns\n127.80.1.3 peer.ns.other\n"
 	for name, want := range map[string]string{"peer.ns": "127.80.1.2", "peer.ns.other": "127.80.1.3", "127.80.1.2": "", "other": ""} {
 		if got := lookupHosts(hosts, name); got != want {
-			t.Errorf("%s is %q, want %q", name, got, want)
+			t.Errorf("%s: got %q, want %q", name, got, want)
 		}
 	}
 }
@@ -99,7 +99,7 @@ func TestParseForwardings(t *testing.T) {
 	const log = "Forwarding from 127.0.0.1:40001 -> 7000\nForwarding from 127.0.0.1:40002 -> 7001\nHandling connection for 40001\nForwarding from 127.0.0.1:4"
 	got, want := parseForwardings(log), map[uint16]string{7000: "127.0.0.1:40001", 7001: "127.0.0.1:40002"}
 	if !maps.Equal(got, want) {
-		t.Errorf("got %v", got)
+		t.Errorf("got %v, want %v", got, want)
 	}
 }
 
@@ -126,18 +126,18 @@ users: [{name: u, user: {token: t}}]
 	}
 	server, err := redirect(config, "127.0.0.1:1234")
 	if err != nil || server != "api.test:443" {
-		t.Errorf("the server is %s, %v", server, err)
+		t.Errorf("got server %s, %v; want api.test:443", server, err)
 	}
 	c := config.Clusters["c"]
 	if len(config.Clusters) != 1 || c.Server != "https://127.0.0.1:1234/base" || c.TLSServerName != "api.test" || string(c.CertificateAuthorityData) != "certificate" {
-		t.Errorf("it has %+v", config.Clusters)
+		t.Errorf("got clusters %+v, want c alone, at 127.0.0.1:1234, with api.test as the TLS server name", config.Clusters)
 	}
 }
 
 func TestProcessLifecycle(t *testing.T) {
 	never := func(string) bool { return false }
-	t.Run("that is ready, and then told to end", func(t *testing.T) {
-		p, err := startProcess(t.Context(), t.TempDir(), []string{"SAY=ready"}, "sh", "-c", "echo $SAY; exec sleep 60")
+	t.Run("ready, then stopped", func(t *testing.T) {
+		p, err := startProcess(t.Context(), t.TempDir(), []string{"TEXT=ready"}, "sh", "-c", "echo $TEXT; exec sleep 60")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -148,19 +148,19 @@ func TestProcessLifecycle(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	t.Run("that ends by itself", func(t *testing.T) {
-		p, err := startProcess(t.Context(), t.TempDir(), nil, "sh", "-c", "echo it is wrong; exit 1")
+	t.Run("exits unexpectedly", func(t *testing.T) {
+		p, err := startProcess(t.Context(), t.TempDir(), nil, "sh", "-c", "echo the reason; exit 1")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := p.waitForLog(t.Context(), never); !errors.Is(err, errExited) || !strings.Contains(err.Error(), "it is wrong") {
-			t.Errorf("got %v", err)
+		if err := p.waitForLog(t.Context(), never); !errors.Is(err, errExited) || !strings.Contains(err.Error(), "the reason") {
+			t.Errorf("got %v, want %v and the program's output", err, errExited)
 		}
 		if err := p.stop(); !errors.Is(err, errExited) {
-			t.Errorf("got %v", err)
+			t.Errorf("got %v, want %v", err, errExited)
 		}
 	})
-	t.Run("that is never ready", func(t *testing.T) {
+	t.Run("never ready", func(t *testing.T) {
 		p, err := startProcess(t.Context(), t.TempDir(), nil, "sleep", "60")
 		if err != nil {
 			t.Fatal(err)
@@ -168,16 +168,16 @@ func TestProcessLifecycle(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		defer cancel()
 		if err := p.waitForLog(ctx, never); !timedOut(err) {
-			t.Errorf("got %v", err)
+			t.Errorf("got %v, want a timeout", err)
 		}
 		if err := p.stop(); err != nil {
 			t.Error(err)
 		}
 	})
-	t.Run("that there is none of", func(t *testing.T) {
+	t.Run("not found", func(t *testing.T) {
 		p, err := startProcess(t.Context(), t.TempDir(), nil, "/nonexistent")
 		if err == nil || p.stop() != nil {
-			t.Errorf("got %v", err)
+			t.Errorf("got %v, want an error, and stop to do nothing", err)
 		}
 	})
 }

@@ -16,8 +16,8 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
-// fakeAPI is an API server that has many Services with an EndpointSlice each,
-// which never change, and counts what it is asked.
+// fakeAPI is an API server with many Services and one EndpointSlice for each.
+// They never change. It counts the requests.
 type fakeAPI struct {
 	server     *httptest.Server
 	kubeconfig string
@@ -28,11 +28,12 @@ type fakeAPI struct {
 
 const fakeNamespace = "many"
 
-// newFakeAPI starts one that has n Services; its kubeconfig goes to the path.
+// newFakeAPI starts a fakeAPI with n Services and writes its kubeconfig to
+// path.
 func newFakeAPI(path string, n int) (*fakeAPI, error) {
 	f := &fakeAPI{kubeconfig: path, n: n, lists: make(map[string][]byte)}
 	services := corev1.ServiceList{TypeMeta: metav1.TypeMeta{Kind: "ServiceList", APIVersion: "v1"}, ListMeta: metav1.ListMeta{ResourceVersion: "1"}}
-	slices := discoveryv1.EndpointSliceList{
+	endpointSlices := discoveryv1.EndpointSliceList{
 		TypeMeta: metav1.TypeMeta{Kind: "EndpointSliceList", APIVersion: "discovery.k8s.io/v1"}, ListMeta: metav1.ListMeta{ResourceVersion: "1"},
 	}
 	port, name, ready := int32(8080), "http", true
@@ -49,12 +50,12 @@ func newFakeAPI(path string, n int) (*fakeAPI, error) {
 				TargetRef: &corev1.ObjectReference{Kind: "Pod", Namespace: fakeNamespace, Name: fmt.Sprintf("%s-%d", meta.Name, k), UID: types.UID(fmt.Sprintf("pod-%d-%d", i, k))},
 			})
 		}
-		slices.Items = append(slices.Items, slice)
+		endpointSlices.Items = append(endpointSlices.Items, slice)
 	}
-	for resource, list := range map[string]any{"services": services, "endpointslices": slices} {
+	for resource, list := range map[string]any{"services": services, "endpointslices": endpointSlices} {
 		var err error
 		if f.lists[resource], err = json.Marshal(list); err != nil {
-			return nil, fmt.Errorf("bench: make services: %w", err)
+			return nil, fmt.Errorf("bench: encode services: %w", err)
 		}
 	}
 	f.server = httptest.NewUnstartedServer(f)
@@ -74,7 +75,7 @@ func (f *fakeAPI) serviceSet() serviceSet {
 }
 
 func (f *fakeAPI) close() {
-	f.server.CloseClientConnections() // its watches don't end by themselves
+	f.server.CloseClientConnections() // watches never end on their own
 	f.server.Close()
 	_ = os.Remove(f.kubeconfig)
 }
@@ -87,7 +88,7 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case !ok:
 		http.NotFound(w, r)
-	case query.Get("sendInitialEvents") != "": // as servers before 1.32 do
+	case query.Get("sendInitialEvents") != "": // like servers before 1.32
 		http.Error(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Invalid","code":422,"message":"no"}`, http.StatusUnprocessableEntity)
 	case query.Get("watch") != "":
 		w.Header().Set("Content-Type", "application/json")

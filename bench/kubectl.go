@@ -9,12 +9,12 @@ import (
 	"strconv"
 )
 
-// kubectl is `kubectl port-forward` of all the ports, each to a free one.
+// kubectl is `kubectl port-forward` of all ports, each to a free local port.
 type kubectl struct {
 	title, program, dir string
 	env                 []string
 	process             *process
-	addresses           map[uint16]string // where each port is
+	addresses           map[uint16]string // by remote port
 }
 
 func (k *kubectl) name() string { return k.title }
@@ -46,19 +46,21 @@ func (k *kubectl) dial(ctx context.Context, port uint16) (net.Conn, error) {
 func (k *kubectl) pid() int    { return k.process.cmd.Process.Pid }
 func (k *kubectl) stop() error { return k.process.stop() }
 
-// parseForwardings reads from what kubectl prints where each port is.
-func parseForwardings(log string) map[uint16]string {
-	at := make(map[uint16]string)
-	line := regexp.MustCompile(`(?m)^Forwarding from (\S+:\d+) -> (\d+)$`)
-	for _, match := range line.FindAllStringSubmatch(log, -1) {
+// parseForwardings returns the local address of each forwarded port from
+// kubectl's output.
+func parseForwardings(output string) map[uint16]string {
+	addresses := make(map[uint16]string)
+	pattern := regexp.MustCompile(`(?m)^Forwarding from (\S+:\d+) -> (\d+)$`)
+	for _, match := range pattern.FindAllStringSubmatch(output, -1) {
 		port, err := strconv.ParseUint(match[2], 10, 16)
 		if err == nil {
-			at[uint16(port)] = match[1]
+			addresses[uint16(port)] = match[1]
 		}
 	}
-	return at
+	return addresses
 }
 
-// cacheEnv is the setting by which kubectl keeps what it learns of the API in a
-// folder, so that it starts fast, and not in the user's home.
+// cacheEnv returns the environment variable that makes kubectl cache API
+// discovery below dir instead of in the home directory, so that it starts
+// fast.
 func cacheEnv(dir string) string { return "KUBECACHEDIR=" + filepath.Join(dir, "cache") }

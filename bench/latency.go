@@ -10,30 +10,31 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/kubeshore/kubeshore/internal/backoff"
 	"github.com/kubeshore/kubeshore/test/peer"
 )
 
-// exchange is the least that a new connection can do: what we say on it, if
-// anything, and what comes back.
+// exchange is one request and response on a connection: the bytes to send, if
+// any, and the bytes expected in return.
 type exchange struct {
 	port       uint16
 	send, want string
 }
 
-// The two exchanges differ in who speaks first.
+// The exchanges of the benchmarks. With serverFirst the server speaks first.
 var (
 	serverFirst = exchange{port: peer.Greet, want: "hello\n"}
 	clientFirst = exchange{port: peer.Echo, send: "x", want: "x"}
 	oneByte     = exchange{port: peer.Source, send: "1\n", want: "\x00"}
 )
 
-// do has the exchange on a connection and returns how long it takes, in
+// do runs the exchange on a connection and returns its duration in
 // milliseconds.
 func (x exchange) do(conn io.ReadWriter) (float64, error) {
 	begin := time.Now()
 	if x.send != "" {
 		if _, err := io.WriteString(conn, x.send); err != nil {
-			return 0, fmt.Errorf("bench: write question: %w", err)
+			return 0, fmt.Errorf("bench: write request: %w", err)
 		}
 	}
 	if err := expect(conn, x.want); err != nil {
@@ -42,15 +43,15 @@ func (x exchange) do(conn io.ReadWriter) (float64, error) {
 	return milliseconds(time.Since(begin)), nil
 }
 
-// doContext is as on, and gives up when ctx ends.
+// doContext is like do, and fails when ctx ends.
 func (x exchange) doContext(ctx context.Context, conn net.Conn) (float64, error) {
 	release := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer release()
 	return x.do(conn)
 }
 
-// doOnNewConnection has the exchange on a connection of its own and returns how long that
-// takes from before it is made, in milliseconds.
+// doOnNewConnection runs the exchange on a new connection and returns the
+// duration from before the connect, in milliseconds.
 func (x exchange) doOnNewConnection(ctx context.Context, f forwarder, e effort) (float64, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.responseTimeout)
 	defer cancel()
@@ -64,28 +65,29 @@ func (x exchange) doOnNewConnection(ctx context.Context, f forwarder, e effort) 
 	return milliseconds(time.Since(begin)), err
 }
 
-// firstByteLatency is the time from connect to the first answer, in use: one new
-// connection after the other, and eight at once, of which the slowest counts;
-// with each speaking first.
+// firstByteLatency measures the time from connect to the first response of a
+// forwarder in use: for one new connection at a time, and for the slowest of
+// eight at once, each with the server and with the client speaking first.
 func firstByteLatency(ctx context.Context, f forwarder, e effort) []result {
-	row := func(n, samples int, x exchange) result {
+	sampled := func(n, samples int, x exchange) result {
 		v, err := medianWarm(ctx, f, e, samples, func() (float64, error) { return slowestOf(ctx, f, e, x, n) })
 		return result{v, err}
 	}
 	return []result{
-		row(1, e.samples, serverFirst), row(1, e.samples, clientFirst),
-		row(8, e.bursts, serverFirst), row(8, e.bursts, clientFirst),
+		sampled(1, e.samples, serverFirst), sampled(1, e.samples, clientFirst),
+		sampled(8, e.bursts, serverFirst), sampled(8, e.bursts, clientFirst),
 	}
 }
 
-// medianWarm takes a sample that doesn't count, and the median of those that follow.
+// medianWarm returns the median of the samples. It makes one connection before
+// them that does not count.
 func medianWarm(ctx context.Context, f forwarder, e effort, samples int, sample func() (float64, error)) (float64, error) {
 	if _, err := clientFirst.doOnNewConnection(ctx, f, e); err != nil {
 		return 0, err
 	}
 	values := make([]float64, 0, samples)
 	for range samples {
-		if err := wait(ctx, e.sampleInterval); err != nil {
+		if err := backoff.Sleep(ctx, e.sampleInterval); err != nil {
 			return 0, err
 		}
 		v, err := sample()
@@ -97,7 +99,8 @@ func medianWarm(ctx context.Context, f forwarder, e effort, samples int, sample 
 	return median(values), nil
 }
 
-// slowestOf has an exchange on n new connections at once.
+// slowestOf runs the exchange on n new connections at once and returns the
+// longest duration.
 func slowestOf(ctx context.Context, f forwarder, e effort, x exchange, n int) (float64, error) {
 	values := make([]float64, n)
 	var exchanging errgroup.Group
@@ -111,8 +114,8 @@ func slowestOf(ctx context.Context, f forwarder, e effort, x exchange, n int) (f
 	return slices.Max(values), err
 }
 
-// coldLatency is the time from connect to the first answer of the very first
-// connection after the start.
+// coldLatency measures the time from connect to the first response of the
+// first connection after the start.
 func coldLatency(x exchange) benchFunc {
 	return func(ctx context.Context, f forwarder, e effort) []result {
 		v, err := x.doOnNewConnection(ctx, f, e)
@@ -122,8 +125,8 @@ func coldLatency(x exchange) benchFunc {
 
 func milliseconds(d time.Duration) float64 { return d.Seconds() * 1e3 }
 
-// median returns the middle value, or the mean of the two in the middle. There
-// must be one at least.
+// median returns the middle value, or the mean of the two middle values. It
+// panics if there are no values.
 func median(values []float64) float64 {
 	sorted := slices.Sorted(slices.Values(values))
 	n := len(sorted)

@@ -1,14 +1,14 @@
-// Command bench measures kubeshore and kubectl port-forward side by side on a
-// real cluster, and prints the ratios. The forwarders take turns within each
-// round of each measure, so that whatever else the machine does meets all of
-// them; what is shown is the median of the rounds.
+// Command bench benchmarks kubeshore and kubectl port-forward side by side on
+// a real cluster and prints the ratios. The forwarders take turns within each
+// round of each benchmark, so that other load on the machine affects all of
+// them equally. The table shows the median of the rounds.
 //
-// A measure is a function from a running forwarder to figures (measures), and
-// a forwarder is what implements the interface of that name (forwarders): to
-// add one of either, write it and name it there.
+// A benchmark is a function that measures a running forwarder (see
+// benchmarks). A forwarder is an implementation of the interface of that name
+// (see forwarders). To add either, write it and add it to that list.
 //
-// It needs Linux, root, a kubeconfig, and the image kubeshore.test/peer:1 in
-// the cluster (bin/images/peer.tar).
+// Bench needs Linux, root, a kubeconfig, and the image kubeshore.test/peer:1
+// in the cluster (bin/images/peer.tar).
 package main
 
 import (
@@ -34,14 +34,14 @@ func main() {
 	stop()
 	switch {
 	case errors.Is(err, errUsage):
-		os.Exit(2) // the flags have said what is wrong
+		os.Exit(2) // the flag package has printed the error
 	case err != nil:
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-// options is what the command line says.
+// options holds the command line.
 type options struct {
 	kubeconfig, kubectl, kubeshore string
 	out                            string
@@ -54,22 +54,29 @@ func parse(args []string, errOut io.Writer) (options, error) {
 	o := options{only: regexp.MustCompile("")}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(errOut)
-	flags.StringVar(&o.kubeconfig, "kubeconfig", os.Getenv("KUBECONFIG"), "kubeconfig of the cluster, one `file`")
-	flags.StringVar(&o.kubectl, "kubectl", "bin/kubectl", "the kubectl `program`")
-	flags.StringVar(&o.kubeshore, "kubeshore", "bin/kubeshore", "the kubeshore `program`")
-	flags.StringVar(&o.out, "out", "", "`file` to write the page to (default: none)")
-	flags.IntVar(&o.rounds, "rounds", 5, "how often each measure is taken")
-	flags.BoolVar(&o.quick, "quick", false, "one short round, to see that everything works; the figures mean nothing")
-	flags.BoolVar(&o.scale, "scale", false, "measure kubeshore with many services instead, and write scale.md beside -out; it writes this machine's hosts file")
-	flags.Func("run", "only the measures whose name matches this `regexp`", func(text string) (err error) {
+	flags.StringVar(&o.kubeconfig, "kubeconfig", os.Getenv("KUBECONFIG"), "kubeconfig `file` of the cluster")
+	flags.StringVar(&o.kubectl, "kubectl", "bin/kubectl", "kubectl `program` to run")
+	flags.StringVar(&o.kubeshore, "kubeshore", "bin/kubeshore", "kubeshore `program` to run")
+	flags.StringVar(&o.out, "out", "", "`file` to write the page to (default none)")
+	flags.IntVar(&o.rounds, "rounds", 5, "number of times to run each benchmark")
+	flags.BoolVar(&o.quick, "quick", false, "run one short round, to check that everything works; its figures are meaningless")
+	flags.BoolVar(&o.scale, "scale", false, "measure kubeshore with many services instead, and write scale.md next to -out; changes this machine's hosts file")
+	flags.Func("run", "only run benchmarks whose name matches this `regexp`", func(text string) (err error) {
 		o.only, err = regexp.Compile(text)
 		return err
 	})
 	if err := flags.Parse(args); err != nil {
 		return o, errUsage
 	}
-	if flags.NArg() > 0 || o.rounds < 1 || o.kubeconfig == "" {
-		fmt.Fprintln(errOut, "bench: -kubeconfig, or KUBECONFIG, must name a file, -rounds is 1 at least, and there are no arguments")
+	switch {
+	case flags.NArg() > 0:
+		fmt.Fprintf(errOut, "bench: unexpected argument %q\n", flags.Arg(0))
+		return o, errUsage
+	case o.rounds < 1:
+		fmt.Fprintf(errOut, "bench: invalid -rounds %d: must be at least 1\n", o.rounds)
+		return o, errUsage
+	case o.kubeconfig == "":
+		fmt.Fprintln(errOut, "bench: no kubeconfig: set -kubeconfig or KUBECONFIG")
 		return o, errUsage
 	}
 	if o.quick {
@@ -85,15 +92,15 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) (err error) 
 	}
 	dir, err := os.MkdirTemp("", "kubeshore-bench")
 	if err != nil {
-		return fmt.Errorf("bench: make folder: %w", err)
+		return fmt.Errorf("bench: create directory: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	about, err := describeEnvironment(ctx, o, dir)
+	env, err := describeEnvironment(ctx, o, dir)
 	if err != nil {
 		return err
 	}
 	if o.scale {
-		return runScale(ctx, o, dir, about, errOut)
+		return runScale(ctx, o, dir, env, errOut)
 	}
 	t, err := measureAll(ctx, o, dir, errOut)
 	if err != nil {
@@ -105,13 +112,13 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) (err error) 
 	if o.out == "" {
 		return nil
 	}
-	if err := os.WriteFile(o.out, []byte(benchmarkPage(about, t)), 0o644); err != nil {
+	if err := os.WriteFile(o.out, []byte(benchmarkPage(env, t)), 0o644); err != nil {
 		return fmt.Errorf("bench: write page: %w", err)
 	}
 	return nil
 }
 
-// runBenchmarks sets the stage, takes every measure, and clears the stage.
+// measureAll creates the testbed, runs all benchmarks and removes the testbed.
 func measureAll(ctx context.Context, o options, dir string, log io.Writer) (t table, err error) {
 	s, err := newTestbed(ctx, o, dir)
 	if err != nil {
@@ -133,7 +140,7 @@ func measureAll(ctx context.Context, o options, dir string, log io.Writer) (t ta
 	return t, nil
 }
 
-// forwarders returns ours, and then those it is measured beside.
+// forwarders returns kubeshore, followed by the forwarders to compare it with.
 func forwarders(o options, dir string) []forwarder {
 	return []forwarder{
 		&kubeshore{program: o.kubeshore, dir: filepath.Join(dir, "kubeshore")},

@@ -5,15 +5,17 @@ import (
 	"fmt"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/kubeshore/kubeshore/internal/backoff"
 )
 
-// maxOpening is how many connections are opened at once.
+// maxOpening limits how many connections are opened at once.
 const maxOpening = 32
 
-// memoryUse is the forwarder's resident memory before any connection, and while
-// many are open that each have had an answer and are idle, in MB.
+// memoryUse measures the forwarder's resident memory in MB: before the first
+// connection, and with many open idle connections that each had one exchange.
 func memoryUse(ctx context.Context, f forwarder, e effort) []result {
-	if err := wait(ctx, e.settleDelay); err != nil {
+	if err := backoff.Sleep(ctx, e.settleDelay); err != nil {
 		return []result{{err: err}}
 	}
 	before, err := residentMemory(f.pid())
@@ -35,7 +37,7 @@ func memoryUse(ctx context.Context, f forwarder, e effort) []result {
 			if openCtx.Err() != nil {
 				return openCtx.Err()
 			}
-			// Its life is the measure's, not the opening's.
+			// Not openCtx: the connection stays open for the rest of the benchmark.
 			if conns[i], err = connect(ctx, f, clientFirst.port); err != nil {
 				return fmt.Errorf("bench: connect: %w", err)
 			}
@@ -43,11 +45,10 @@ func memoryUse(ctx context.Context, f forwarder, e effort) []result {
 			return err
 		})
 	}
-	err = opening.Wait()
-	if err == nil {
-		err = wait(ctx, e.settleDelay)
+	if err := opening.Wait(); err != nil {
+		return []result{{value: float64(before) / 1e6}, {err: err}}
 	}
-	if err != nil {
+	if err := backoff.Sleep(ctx, e.settleDelay); err != nil {
 		return []result{{value: float64(before) / 1e6}, {err: err}}
 	}
 	after, err := residentMemory(f.pid())

@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-// clockTick is the unit of CPU time in /proc (proc_pid_stat(5)): USER_HZ is 100 on
-// every Linux that Go runs on.
+// clockTick is the unit of CPU time in /proc (proc_pid_stat(5)). USER_HZ is
+// 100 on every Linux that Go supports.
 const clockTick = 10 * time.Millisecond
 
 var errFormat = errors.New("unknown format")
 
-// cpuTime returns the CPU time that a process has used so far, in user mode
-// and in the kernel.
+// cpuTime returns the CPU time that a process has used so far, in user and
+// kernel mode.
 func cpuTime(pid int) (time.Duration, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -29,8 +29,9 @@ func cpuTime(pid int) (time.Duration, error) {
 	return d, nil
 }
 
-// parseStat reads utime and stime, the 14th and 15th field of a stat file. The
-// second is the program's name in brackets, which may have anything in it.
+// parseStat returns the sum of utime and stime, fields 14 and 15 of a stat
+// file. Field 2 is the program's name in parentheses, which may contain any
+// character.
 func parseStat(text string) (time.Duration, error) {
 	fields := strings.Fields(text[strings.LastIndex(text, ")")+1:])
 	if len(fields) < 13 {
@@ -41,7 +42,7 @@ func parseStat(text string) (time.Duration, error) {
 	return time.Duration(user+system) * clockTick, errors.Join(err1, err2)
 }
 
-// residentMemory returns the bytes of a process that are in memory.
+// residentMemory returns the resident memory of a process in bytes.
 func residentMemory(pid int) (int64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
@@ -56,9 +57,9 @@ func residentMemory(pid int) (int64, error) {
 }
 
 // procField returns the value of the first line "key: value", or "".
-func procField(text, key string) string {
-	for line := range strings.Lines(text) {
-		if k, v, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(k) == key {
+func procField(content, key string) string {
+	for text := range strings.Lines(content) {
+		if k, v, ok := strings.Cut(text, ":"); ok && strings.TrimSpace(k) == key {
 			return strings.TrimSpace(v)
 		}
 	}

@@ -12,31 +12,32 @@ import (
 )
 
 const (
-	forwarderStopTimeout = 10 * time.Second // for a forwarder to end when it is told to
-	logTailSize          = 2000             // bytes of what it said that an error shows
+	forwarderStopTimeout = 10 * time.Second // after SIGTERM
+	logTailSize          = 2000             // bytes of output in an error
 )
 
-// process is a running program, with what it prints in a file: that costs it
-// the same as a terminal would, and us nothing.
+// process is a running program. Its output goes to a file, which costs the
+// program the same as a terminal would, and costs bench nothing.
 type process struct {
 	cmd     *exec.Cmd
 	logPath string
 	cancel  context.CancelFunc
 	exited  chan struct{}
-	err     error // once ended
+	err     error // valid once exited is closed
 }
 
-// startProcess runs a program with a log in the folder dir, which is made if need
-// be. It is told to end, and then killed, when ctx ends.
+// startProcess runs a program with a log in dir, which it creates if
+// necessary. When ctx ends, the program gets SIGTERM, and SIGKILL if it does
+// not exit in time.
 func startProcess(ctx context.Context, dir string, env []string, program string, args ...string) (*process, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("bench: make folder: %w", err)
+		return nil, fmt.Errorf("bench: create directory: %w", err)
 	}
 	log, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {
-		return nil, fmt.Errorf("bench: make log: %w", err)
+		return nil, fmt.Errorf("bench: create log: %w", err)
 	}
-	defer log.Close() // the process has its own
+	defer log.Close() // the process has a copy
 	ctx, cancel := context.WithCancel(ctx)
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
@@ -52,13 +53,13 @@ func startProcess(ctx context.Context, dir string, env []string, program string,
 	return p, nil
 }
 
-// wait closes ended; stop waits for it.
+// wait closes exited when the process has exited; stop waits for that.
 func (p *process) wait() {
 	p.err = p.cmd.Wait()
 	close(p.exited)
 }
 
-// waitForLog returns when ready says so of what the process has printed so far.
+// waitForLog returns when ready reports true for the output so far.
 func (p *process) waitForLog(ctx context.Context, ready func(log string) bool) error {
 	for {
 		text, err := os.ReadFile(p.logPath)
@@ -70,7 +71,7 @@ func (p *process) waitForLog(ctx context.Context, ready func(log string) bool) e
 		}
 		select {
 		case <-p.exited:
-			return fmt.Errorf("bench: start forwarder: it ended: %w: %s", errors.Join(p.err, errExited), p.logTail())
+			return fmt.Errorf("bench: start forwarder: %w: %s", errors.Join(p.err, errExited), p.logTail())
 		case <-ctx.Done():
 			return fmt.Errorf("bench: start forwarder: %w: %s", ctx.Err(), p.logTail())
 		case <-time.After(2 * time.Millisecond):
@@ -78,10 +79,10 @@ func (p *process) waitForLog(ctx context.Context, ready func(log string) bool) e
 	}
 }
 
-// errExited says that a forwarder ended before it was told to.
-var errExited = errors.New("ended by itself")
+// errExited reports that a forwarder exited before it was stopped.
+var errExited = errors.New("exited unexpectedly")
 
-// stop ends the process, if there is one, and returns when it has ended.
+// stop ends the process, if any, and returns when it has exited.
 func (p *process) stop() error {
 	if p == nil {
 		return nil
@@ -97,7 +98,7 @@ func (p *process) stop() error {
 	return nil
 }
 
-// logTail is the last of what the process has printed.
+// logTail returns the end of the output.
 func (p *process) logTail() string {
 	text, err := os.ReadFile(p.logPath)
 	if err != nil {

@@ -19,12 +19,11 @@ import (
 
 const request = "GET / HTTP/1.1\r\nHost: peer\r\n\r\n"
 
-// worker is what one of those does who work at once: do, again and again, and
-// then finish.
+// worker repeats do, and calls finish at the end.
 type worker struct{ do, finish func() error }
 
-// rate counts how often something is done in the effort's span by some workers
-// at once, per second. They begin when all are prepared.
+// rate measures how many operations per second concurrent workers complete
+// within rateWindow. They start when all of them are prepared.
 func rate(workers int, prepare func(ctx context.Context, f forwarder, e effort) (worker, error)) benchFunc {
 	return func(ctx context.Context, f forwarder, e effort) []result {
 		var done atomic.Int64
@@ -56,8 +55,8 @@ func rate(workers int, prepare func(ctx context.Context, f forwarder, e effort) 
 	}
 }
 
-// connectRate counts new connections: each is made, gets one answer, and is
-// closed.
+// connectRate measures new connections per second. Each has one exchange and
+// is closed.
 func connectRate(workers int) benchFunc {
 	return rate(workers, func(ctx context.Context, f forwarder, e effort) (worker, error) {
 		w := worker{
@@ -67,11 +66,11 @@ func connectRate(workers int) benchFunc {
 			},
 			finish: func() error { return nil },
 		}
-		return w, w.do() // the first one is not counted
+		return w, w.do() // the first one doesn't count
 	})
 }
 
-// requestRate counts HTTP requests over connections that are kept.
+// requestRate measures HTTP requests per second over keep-alive connections.
 func requestRate(workers int) benchFunc {
 	return rate(workers, func(ctx context.Context, f forwarder, _ effort) (worker, error) {
 		conn, err := connect(ctx, f, peer.HTTP)
@@ -87,7 +86,8 @@ func requestRate(workers int) benchFunc {
 	})
 }
 
-// doRequest has one request answered. The answer must be as long as the buffer.
+// doRequest sends one request and reads a response of exactly the buffer's
+// length.
 func doRequest(conn io.ReadWriter, response []byte) error {
 	if _, err := io.WriteString(conn, request); err != nil {
 		return fmt.Errorf("bench: write request: %w", err)
@@ -101,15 +101,15 @@ func doRequest(conn io.ReadWriter, response []byte) error {
 	return nil
 }
 
-// responseSize has one request answered and returns the bytes of the answer,
-// which all others have too. So they need not be parsed, which would cost the
-// CPUs that the forwarder runs on.
+// responseSize sends one request and returns the length of the response in
+// bytes. All other responses have the same length, so they need not be parsed,
+// which would take CPU time from the forwarder.
 func responseSize(conn io.ReadWriter) (int, error) {
 	if _, err := io.WriteString(conn, request); err != nil {
 		return 0, fmt.Errorf("bench: write request: %w", err)
 	}
-	var whole bytes.Buffer
-	resp, err := http.ReadResponse(bufio.NewReader(io.TeeReader(conn, &whole)), nil)
+	var raw bytes.Buffer
+	resp, err := http.ReadResponse(bufio.NewReader(io.TeeReader(conn, &raw)), nil)
 	if err != nil {
 		return 0, fmt.Errorf("bench: read response: %w", err)
 	}
@@ -117,5 +117,5 @@ func responseSize(conn io.ReadWriter) (int, error) {
 	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
 		return 0, fmt.Errorf("bench: read response: %w", err)
 	}
-	return whole.Len(), nil
+	return raw.Len(), nil
 }

@@ -15,43 +15,42 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/kubeshore/kubeshore/internal/backoff"
 	"github.com/kubeshore/kubeshore/test/peer"
 )
 
-// How kubeshore does with many services. There is no peer to measure beside:
-// kubectl forwards one, and what is known of others is in the page.
-
 const (
-	scalePods     = 100              // each with a Service of two ports
-	idleWindow    = 10 * time.Second // over which idle CPU time is counted
+	scalePods     = 100              // with a Service of two ports each
+	idleWindow    = 10 * time.Second // to measure idle CPU time in
 	changeSamples = 5
 	lookups       = 200
 )
 
-// serviceSet is a namespace with many Services, which are called svc-0 and so on.
+// serviceSet is a namespace with many Services, named svc-0, svc-1 and so on.
 type serviceSet struct {
 	kubeconfig, namespace string
 	services              int
 	ports                 []uint16 // of each
-	hasPods               bool     // there are pods behind them
+	hasPods               bool     // the Services have pods
 }
 
 func (c serviceSet) name(i int) string { return fmt.Sprintf("svc-%d.%s", i, c.namespace) }
 
-// scaleResult is what was measured of one crowd.
+// scaleResult holds the measurements of one serviceSet.
 type scaleResult struct {
 	set            serviceSet
-	requests       int           // to the API server until it was ready; 0 if they weren't counted
-	servedAfter    time.Duration // from the start until all names were known and all ports answered
-	memory         int64         // resident, bytes, then
+	requests       int           // to the API server until kubeshore was ready; 0 if not counted
+	servedAfter    time.Duration // from the start until all names resolved and all ports answered
+	memory         int64         // resident bytes at that time
 	idleCPU        time.Duration // within idleWindow
-	knownAfter     time.Duration // from a new Service until libc knows its name; the median
+	knownAfter     time.Duration // from a new Service until libc resolves its name; median
 	lookup         time.Duration // of a name by libc
-	baselineLookup time.Duration // without kubeshore
+	baselineLookup time.Duration // the same without kubeshore
 }
 
-// measureScale measures each crowd with a kubeshore of its own, which writes this
-// machine's hosts file.
+// measureScale measures each serviceSet with a new kubeshore process.
+// kubeshore writes to this machine's hosts file. There is no other forwarder
+// to compare with, because kubectl forwards a single Service.
 func (s *testbed) measureScale(ctx context.Context, o options, dir string, log io.Writer) ([]scaleResult, error) {
 	small, large := scalePods, 1000
 	fake := []int{scalePods, 1000, 5000}
@@ -61,17 +60,17 @@ func (s *testbed) measureScale(ctx context.Context, o options, dir string, log i
 	if err := s.runKubectl(ctx, scaleManifest(s.target.namespace, small, large), "apply", "-f", "-"); err != nil {
 		return nil, err
 	}
-	for _, app := range []string{"crowd", "large"} {
+	for _, app := range []string{"small", "large"} {
 		if err := s.runKubectl(ctx, "", "wait", "--namespace", s.target.namespace+"-"+app, "--timeout=5m", "--for=condition=Ready", "pod", "--all"); err != nil {
 			return nil, err
 		}
 	}
-	crowds := []serviceSet{
+	sets := []serviceSet{
 		{kubeconfig: s.target.kubeconfig, namespace: s.target.namespace + "-crowd", services: small, ports: []uint16{peer.Echo, peer.Greet}, hasPods: true},
 		{kubeconfig: s.target.kubeconfig, namespace: s.target.namespace + "-large", services: large, ports: []uint16{peer.Echo}, hasPods: true},
 	}
-	all := make([]scaleResult, 0, len(crowds)+len(fake))
-	for _, c := range crowds {
+	all := make([]scaleResult, 0, len(sets)+len(fake))
+	for _, c := range sets {
 		f, err := s.measureServiceSet(ctx, o, c, dir, nil)
 		if err != nil {
 			return nil, err
@@ -95,13 +94,14 @@ func (s *testbed) measureScale(ctx context.Context, o options, dir string, log i
 	return all, nil
 }
 
-// measureServiceSet measures one crowd; api is what it is read from if that is ours.
+// measureServiceSet measures one serviceSet. If it comes from a fake API
+// server, api is that server.
 func (s *testbed) measureServiceSet(ctx context.Context, o options, c serviceSet, dir string, api *fakeAPI) (f scaleResult, err error) {
 	f.set = c
 	if f.baselineLookup, err = lookupTime(ctx, "localhost"); err != nil {
 		return f, err
 	}
-	began := time.Now()
+	begin := time.Now()
 	p, err := startProcess(ctx, filepath.Join(dir, "scale"), nil, o.kubeshore, "up", "--kubeconfig", c.kubeconfig, "--namespace", c.namespace)
 	if err != nil {
 		return f, err
@@ -113,7 +113,7 @@ func (s *testbed) measureServiceSet(ctx context.Context, o options, c serviceSet
 	if err := c.waitUntilServed(ctx); err != nil {
 		return f, err
 	}
-	f.servedAfter = time.Since(began)
+	f.servedAfter = time.Since(begin)
 	if api != nil {
 		f.requests = int(api.requests.Load())
 	}
@@ -133,14 +133,14 @@ func (s *testbed) measureServiceSet(ctx context.Context, o options, c serviceSet
 	return f, err
 }
 
-// waitUntilServed returns when libc knows every name and, if there are pods, every port
-// has answered.
+// waitUntilServed returns when libc resolves every name and, if there are
+// pods, every port has answered.
 func (c serviceSet) waitUntilServed(ctx context.Context) error {
-	asking, ctx := errgroup.WithContext(ctx)
-	asking.SetLimit(8)
+	checks, ctx := errgroup.WithContext(ctx)
+	checks.SetLimit(8)
 	const batch = 10
 	for first := 0; first < c.services; first += batch {
-		asking.Go(func() error {
+		checks.Go(func() error {
 			names := make([]string, 0, batch)
 			for i := first; i < min(first+batch, c.services); i++ {
 				names = append(names, c.name(i))
@@ -162,10 +162,10 @@ func (c serviceSet) waitUntilServed(ctx context.Context) error {
 			return nil
 		})
 	}
-	return asking.Wait()
+	return checks.Wait()
 }
 
-// checkPort connects to a port and gets an answer.
+// checkPort connects to a port and reads one byte.
 func (c serviceSet) checkPort(ctx context.Context, address string, port uint16) error {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", net.JoinHostPort(address, strconv.Itoa(int(port))))
 	if err != nil {
@@ -182,25 +182,25 @@ func (c serviceSet) checkPort(ctx context.Context, address string, port uint16) 
 	return err
 }
 
-// getent asks libc for the addresses of names, and waits for them.
+// getent resolves names to addresses with libc.
 func getent(ctx context.Context, names []string) ([]string, error) {
 	out, err := exec.CommandContext(ctx, "getent", append([]string{"ahostsv4"}, names...)...).Output()
 	if err != nil {
-		return nil, fmt.Errorf("bench: libc doesn't know all of %s…: %w", names[0], err)
+		return nil, fmt.Errorf("bench: resolve %s and following names: %w", names[0], err)
 	}
 	var addresses []string
-	for line := range strings.Lines(string(out)) {
-		if fields := strings.Fields(line); len(fields) > 1 && fields[1] == "STREAM" {
+	for text := range strings.Lines(string(out)) {
+		if fields := strings.Fields(text); len(fields) > 1 && fields[1] == "STREAM" {
 			addresses = append(addresses, fields[0])
 		}
 	}
 	if len(addresses) != len(names) {
-		return nil, fmt.Errorf("bench: libc knows %d of %d names", len(addresses), len(names))
+		return nil, fmt.Errorf("bench: resolve names: got %d addresses for %d names", len(addresses), len(names))
 	}
 	return addresses, nil
 }
 
-// lookupTime returns how long libc takes for a name.
+// lookupTime returns the time of one lookup of a name by libc.
 func lookupTime(ctx context.Context, name string) (time.Duration, error) {
 	names := make([]string, lookups)
 	for i := range names {
@@ -214,30 +214,32 @@ func lookupTime(ctx context.Context, name string) (time.Duration, error) {
 	return (all - base) / (lookups - 1), err
 }
 
+// getentTime returns the run time of getent with the given names.
 func getentTime(ctx context.Context, names []string) (time.Duration, error) {
-	began := time.Now()
+	begin := time.Now()
 	err := exec.CommandContext(ctx, "getent", append([]string{"ahostsv4"}, names...)...).Run()
-	return time.Since(began), err
+	return time.Since(begin), err
 }
 
-// idleCPUTime returns the CPU time of a process that has nothing to do.
+// idleCPUTime returns the CPU time that an idle process uses within
+// idleWindow.
 func idleCPUTime(ctx context.Context, pid int) (time.Duration, error) {
-	if err := wait(ctx, 2*time.Second); err != nil { // what came with the connections ends
+	if err := backoff.Sleep(ctx, 2*time.Second); err != nil { // let connections close
 		return 0, err
 	}
 	before, err := cpuTime(pid)
 	if err != nil {
 		return 0, err
 	}
-	if err := wait(ctx, idleWindow); err != nil {
+	if err := backoff.Sleep(ctx, idleWindow); err != nil {
 		return 0, err
 	}
 	after, err := cpuTime(pid)
 	return after - before, err
 }
 
-// measureChange returns how long it takes until libc knows the name of a new
-// Service, from when the API server has it.
+// measureChange returns the median time from the creation of a Service until
+// libc resolves its name.
 func (s *testbed) measureChange(ctx context.Context, c serviceSet) (time.Duration, error) {
 	times := make([]float64, 0, changeSamples)
 	for i := range changeSamples {
@@ -245,26 +247,26 @@ func (s *testbed) measureChange(ctx context.Context, c serviceSet) (time.Duratio
 		if err := s.runKubectl(ctx, "", "--namespace", c.namespace, "create", "service", "clusterip", name, "--tcp=80"); err != nil {
 			return 0, err
 		}
-		began := time.Now()
+		begin := time.Now()
 		for {
 			if _, err := getent(ctx, []string{name + "." + c.namespace}); err == nil {
 				break
 			}
-			if err := wait(ctx, 5*time.Millisecond); err != nil {
+			if err := backoff.Sleep(ctx, 5*time.Millisecond); err != nil {
 				return 0, err
 			}
 		}
-		times = append(times, time.Since(began).Seconds())
+		times = append(times, time.Since(begin).Seconds())
 	}
 	return time.Duration(median(times) * float64(time.Second)), nil
 }
 
-// scaleManifest is a namespace with a pod for each Service, and one with many
-// Services and ten pods.
+// scaleManifest returns two namespaces: one with a pod per Service, and one
+// with many Services that share ten pods.
 func scaleManifest(namespace string, pods, services int) string {
 	var b strings.Builder
 	few := min(10, services)
-	for app, n := range map[string]struct{ pods, services, ports int }{"crowd": {pods, pods, 2}, "large": {few, services, 1}} {
+	for app, n := range map[string]struct{ pods, services, ports int }{"small": {pods, pods, 2}, "large": {few, services, 1}} {
 		fmt.Fprintf(&b, scaleTemplate, namespace+"-"+app, n.pods, peer.HTTP)
 		for i := range n.services {
 			fmt.Fprintf(&b, "---\n{apiVersion: v1, kind: Service, metadata: {name: svc-%d, namespace: %s-%s}, spec: {"+
@@ -299,59 +301,65 @@ spec:
         - {name: peer, image: "kubeshore.test/peer:1", imagePullPolicy: IfNotPresent, readinessProbe: {httpGet: {path: /, port: %[3]d}, periodSeconds: 5}}
 `
 
-// scalePage is docs/scale.md.
-func scalePage(a environment, all []scaleResult) string {
+// scalePage returns docs/scale.md.
+func scalePage(env environment, all []scaleResult) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `# Many services
 
-`+"`make bench`"+` writes this page: kubeshore with many services, in one run on one machine, which the cluster shares.
+`+"`make bench`"+` writes this page. It measures kubeshore with many services, in a single run on one machine that also
+runs the cluster.
 
 - %s, %s, %d cores, %s
 - kubeshore %s, Kubernetes %s
 
-| | until all answer | resident memory | CPU when idle | a new service is known after | requests at the start | a lookup, without kubeshore | with it |
+| | services reachable after | resident memory | CPU when idle | new service known after | API requests at start | lookup without kubeshore | lookup with kubeshore |
 | --- | --- | --- | --- | --- | --- | --- | --- |
-`, a.date.Format("2 January 2006"), a.cpu, a.cores, a.memory, a.kubeshore, a.server)
+`, env.date.Format("2 January 2006"), env.cpu, env.cores, env.memory, env.kubeshore, env.server)
 	for _, f := range all {
-		what, change, requests := fmt.Sprintf("%d services, %d ports", f.set.services, f.set.services*len(f.set.ports)), "–", "–"
+		title, change, requests := fmt.Sprintf("%d services, %d ports", f.set.services, f.set.services*len(f.set.ports)), "–", "–"
 		if f.requests > 0 {
-			what, requests = what+", no cluster", strconv.Itoa(f.requests)
+			title, requests = title+", no cluster", strconv.Itoa(f.requests)
 		} else {
 			change = fmt.Sprintf("%d ms", f.knownAfter.Milliseconds())
 		}
-		fmt.Fprintf(&b, "| %s | %.1f s | %.0f MB | %.2f s in %.0f s | %s | %s | %.0f µs | %.0f µs |\n", what, f.servedAfter.Seconds(), float64(f.memory)/1e6,
+		fmt.Fprintf(&b, "| %s | %.1f s | %.0f MB | %.2f s in %.0f s | %s | %s | %.0f µs | %.0f µs |\n", title, f.servedAfter.Seconds(), float64(f.memory)/1e6,
 			f.idleCPU.Seconds(), idleWindow.Seconds(), change, requests, float64(f.baselineLookup.Nanoseconds())/1e3, float64(f.lookup.Nanoseconds())/1e3)
 	}
 	b.WriteString(`
-Until all answer: from the start of the program until libc (getent) knows every name, and every port has given a
-byte of a pod's; without a cluster, until it knows every name. The services and endpoints of the rows without a cluster come
-from an API server that has nothing else; it counts the requests. Idle there means that no connection
-was ever made; with a cluster, that each service had one a moment ago, so that connections to its pod are kept
-warm. A lookup is libc's, of localhost without and
-of a service with kubeshore: it reads the hosts file each time, and each name there makes each one slower.
+The columns:
 
-kubefwd 1.25.16, measured on a machine like this one: 100 services with 200 ports answer after about a minute, with
-196 MB and 178 connections to the API server; 1,000 in one namespace never do, as it has 256 addresses for each.
+- **Services reachable after**: from the start of the program until libc (getent) resolves every name and every port
+  has returned a byte from a pod. Without a cluster: until every name resolves.
+- **CPU when idle**: with a cluster, each service had a connection shortly before, so kubeshore keeps connections to
+  its pods warm. Without a cluster, there was no connection.
+- **API requests at start**: counted without a cluster, where a fake API server serves the services and endpoints and
+  nothing else.
+- **Lookup**: libc looks up localhost without kubeshore, and a service with it. libc reads the hosts file for each
+  lookup, so each name in the file makes every lookup slower.
+
+kubefwd 1.25.16 on a similar machine: 100 services with 200 ports take about a minute to become reachable, with 196 MB
+and 178 connections to the API server. 1,000 services in one namespace never become reachable, because kubefwd has
+256 addresses per namespace.
 `)
 	return b.String()
 }
 
-// runScale runs the measures of scale and writes their page.
-func runScale(ctx context.Context, o options, dir string, a environment, log io.Writer) (err error) {
+// runScale measures kubeshore with many services and writes the page.
+func runScale(ctx context.Context, o options, dir string, env environment, log io.Writer) (err error) {
 	s, err := newTestbed(ctx, o, dir)
 	if err != nil {
 		return err
 	}
 	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), forwarderStopTimeout)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTimeout)
 		defer cancel()
-		err = errors.Join(err, s.runKubectl(ctx, "", "delete", "namespace", s.target.namespace+"-crowd", s.target.namespace+"-large", "--ignore-not-found", "--wait=false"), s.cleanUp(ctx))
+		err = errors.Join(err, s.runKubectl(ctx, "", "delete", "namespace", s.target.namespace+"-small", s.target.namespace+"-large", "--ignore-not-found", "--wait=false"), s.cleanUp(ctx))
 	}()
 	all, err := s.measureScale(ctx, o, dir, log)
 	if err != nil {
 		return err
 	}
-	page := scalePage(a, all)
+	page := scalePage(env, all)
 	fmt.Fprint(log, page)
 	if o.out == "" {
 		return nil

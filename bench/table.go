@@ -8,8 +8,8 @@ import (
 	"unicode/utf8"
 )
 
-// table is what was measured: a line for each row, a column for each
-// forwarder, of which the first is ours.
+// table holds the results: a row per metric, a column per forwarder. The first
+// column is kubeshore.
 type table struct {
 	names []string
 	rows  []tableRow
@@ -20,39 +20,39 @@ type tableRow struct {
 	cells  []cell
 }
 
-// cell is what the rounds gave for one row and one forwarder.
+// cell holds the results of all rounds for one metric and one forwarder.
 type cell struct {
 	values             []float64
 	timeouts, failures int
 }
 
-func newTable(forwarders []forwarder, measures []benchmark) table {
+func newTable(forwarders []forwarder, benches []benchmark) table {
 	var t table
 	for _, f := range forwarders {
 		t.names = append(t.names, f.name())
 	}
-	for _, m := range measures {
-		for _, r := range m.metrics {
-			t.rows = append(t.rows, tableRow{metric: r, cells: make([]cell, len(forwarders))})
+	for _, b := range benches {
+		for _, m := range b.metrics {
+			t.rows = append(t.rows, tableRow{metric: m, cells: make([]cell, len(forwarders))})
 		}
 	}
 	return t
 }
 
-// add takes the outcome of a further round.
-func (c *cell) add(o result) {
+// add records the result of another round.
+func (c *cell) add(r result) {
 	switch {
-	case o.err == nil:
-		c.values = append(c.values, o.value)
-	case timedOut(o.err):
+	case r.err == nil:
+		c.values = append(c.values, r.value)
+	case timedOut(r.err):
 		c.timeouts++
 	default:
 		c.failures++
 	}
 }
 
-// median is that of the rounds that gave a figure, if at least half of them
-// did.
+// median returns the median of the rounds with a value. It reports false if
+// fewer than half of the rounds have one.
 func (c *cell) median() (float64, bool) {
 	if len(c.values) == 0 || len(c.values) < c.timeouts+c.failures {
 		return 0, false
@@ -60,8 +60,8 @@ func (c *cell) median() (float64, bool) {
 	return median(c.values), true
 }
 
-// text is the median, or what came of it instead; and how many rounds gave
-// none, if any did.
+// text returns the median, or why there is none, and the number of rounds
+// without a value, if any.
 func (c *cell) text() string {
 	without := c.timeouts + c.failures
 	m, ok := c.median()
@@ -73,12 +73,12 @@ func (c *cell) text() string {
 	case !ok:
 		return "fails"
 	case without > 0:
-		return fmt.Sprintf("%s (%d of %d: none)", formatNumber(m), without, without+len(c.values))
+		return fmt.Sprintf("%s (no result in %d of %d)", formatNumber(m), without, without+len(c.values))
 	}
 	return formatNumber(m)
 }
 
-// valueRange is the lowest and the highest round.
+// valueRange returns the lowest and the highest value.
 func (c *cell) valueRange() string {
 	if _, ok := c.median(); !ok {
 		return c.text()
@@ -86,14 +86,15 @@ func (c *cell) valueRange() string {
 	return formatNumber(slices.Min(c.values)) + "–" + formatNumber(slices.Max(c.values))
 }
 
-// ratio is our median by the best of the others', if both are.
-func (l *tableRow) ratio() string {
-	ours, ok := l.cells[0].median()
+// ratio returns kubeshore's median divided by the best median of the others,
+// or "–".
+func (r *tableRow) ratio() string {
+	ours, ok := r.cells[0].median()
 	if !ok {
 		return "–"
 	}
 	var others []float64
-	for _, c := range l.cells[1:] {
+	for _, c := range r.cells[1:] {
 		if m, ok := c.median(); ok {
 			others = append(others, m)
 		}
@@ -102,7 +103,7 @@ func (l *tableRow) ratio() string {
 		return "–"
 	}
 	best := slices.Min(others)
-	if l.metric.higherIsBetter {
+	if r.metric.higherIsBetter {
 		best = slices.Max(others)
 	}
 	if best == 0 {
@@ -111,43 +112,43 @@ func (l *tableRow) ratio() string {
 	return fmt.Sprintf("%.2f", ours/best)
 }
 
-// fields is the line as text: its title, its unit, and what is to be said of
-// each cell.
-func (l *tableRow) fields(unit string, say func(*cell) string) []string {
-	fields := make([]string, 0, len(l.cells)+3) // the caller may add one
-	fields = append(fields, l.metric.title, unit)
-	for i := range l.cells {
-		fields = append(fields, say(&l.cells[i]))
+// fields returns the row as text: its title, its unit, and each cell as
+// formatted by format.
+func (r *tableRow) fields(unit string, format func(*cell) string) []string {
+	fields := make([]string, 0, len(r.cells)+3) // the caller may append one
+	fields = append(fields, r.metric.title, unit)
+	for i := range r.cells {
+		fields = append(fields, format(&r.cells[i]))
 	}
 	return fields
 }
 
-// write prints the medians and the ratios as a table in Markdown.
+// write prints the medians and ratios as a Markdown table.
 func (t *table) write(w io.Writer) error {
 	header := append(append([]string{"", ""}, t.names...), "ratio to the best other")
-	return writeRows(w, header, t.rows, func(l *tableRow) []string {
+	return writeRows(w, header, t.rows, func(r *tableRow) []string {
 		better := " ↓"
-		if l.metric.higherIsBetter {
+		if r.metric.higherIsBetter {
 			better = " ↑"
 		}
-		return append(l.fields(l.metric.unit+better, (*cell).text), l.ratio())
+		return append(r.fields(r.metric.unit+better, (*cell).text), r.ratio())
 	})
 }
 
-// writeRanges prints the lowest and highest rounds as a table in Markdown.
+// writeRanges prints the lowest and highest values as a Markdown table.
 func (t *table) writeRanges(w io.Writer) error {
 	header := append([]string{"", ""}, t.names...)
-	return writeRows(w, header, t.rows, func(l *tableRow) []string {
-		return l.fields(l.metric.unit, (*cell).valueRange)
+	return writeRows(w, header, t.rows, func(r *tableRow) []string {
+		return r.fields(r.metric.unit, (*cell).valueRange)
 	})
 }
 
-// writeRows prints a table in Markdown whose columns are aligned.
-func writeRows(w io.Writer, header []string, lines []tableRow, fields func(*tableRow) []string) error {
-	rows := make([][]string, 2, len(lines)+2)
+// writeRows prints a Markdown table with aligned columns.
+func writeRows(w io.Writer, header []string, tableRows []tableRow, fields func(*tableRow) []string) error {
+	rows := make([][]string, 2, len(tableRows)+2)
 	rows[0] = header
-	for i := range lines {
-		rows = append(rows, fields(&lines[i]))
+	for i := range tableRows {
+		rows = append(rows, fields(&tableRows[i]))
 	}
 	widths := make([]int, len(header))
 	for _, r := range rows {
@@ -172,7 +173,7 @@ func writeRows(w io.Writer, header []string, lines []tableRow, fields func(*tabl
 	return nil
 }
 
-// formatNumber has three digits that matter.
+// formatNumber formats v with three significant digits.
 func formatNumber(v float64) string {
 	switch {
 	case v >= 99.95:

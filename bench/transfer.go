@@ -12,11 +12,11 @@ import (
 	"github.com/kubeshore/kubeshore/test/peer"
 )
 
-const chunkSize = 256 << 10 // bytes that we read or write at once
+const chunkSize = 256 << 10 // bytes per read or write
 
-// transfer moves the effort's bytes over some connections at once: MB/s, and
-// the forwarder's CPU seconds per GB. One connection was made before, so that
-// what is measured is the moving.
+// transfer measures the throughput of concurrent connections in MB/s, and the
+// forwarder's CPU seconds per GB. It makes one connection before, so that the
+// cost of the first connection isn't measured.
 func transfer(connections int, move func(ctx context.Context, f forwarder, n int64) error) benchFunc {
 	return func(ctx context.Context, f forwarder, e effort) []result {
 		if err := move(ctx, f, 1); err != nil {
@@ -44,7 +44,7 @@ func transfer(connections int, move func(ctx context.Context, f forwarder, n int
 	}
 }
 
-// receive gets n bytes from the pod.
+// receive downloads n bytes from the pod.
 func receive(ctx context.Context, f forwarder, n int64) error {
 	conn, err := connect(ctx, f, peer.Source)
 	if err != nil {
@@ -64,7 +64,7 @@ func receive(ctx context.Context, f forwarder, n int64) error {
 	return nil
 }
 
-// send gives n bytes to the pod, which says when it has them all.
+// send uploads n bytes to the pod and waits for its confirmation.
 func send(ctx context.Context, f forwarder, n int64) error {
 	conn, err := connect(ctx, f, peer.Sink)
 	if err != nil {
@@ -85,14 +85,14 @@ func send(ctx context.Context, f forwarder, n int64) error {
 	return expect(conn, "done\n")
 }
 
-// expect reads what must come next.
+// expect reads from r and fails if the bytes are not want.
 func expect(r io.Reader, want string) error {
 	got := make([]byte, len(want))
 	if n, err := io.ReadFull(r, got); err != nil {
-		return fmt.Errorf("bench: read answer: %d of %d bytes: %w", n, len(want), err)
+		return fmt.Errorf("bench: read response: %d of %d bytes: %w", n, len(want), err)
 	}
 	if !bytes.Equal(got, []byte(want)) {
-		return fmt.Errorf("bench: read answer: %w: %q", errFormat, got)
+		return fmt.Errorf("bench: read response: %w: %q", errFormat, got)
 	}
 	return nil
 }

@@ -7,19 +7,19 @@ import (
 	"io"
 	"math"
 
+	"github.com/kubeshore/kubeshore/internal/backoff"
 	"github.com/kubeshore/kubeshore/test/peer"
 )
 
-// stallFunc opens a connection that holds up whatever it can, and returns it
-// when it does.
+// stallFunc opens a connection, makes it stall, and returns it.
 type stallFunc func(ctx context.Context, f forwarder, e effort) (io.Closer, error)
 
-// noStall disturbs nothing: for comparison.
+// noStall opens no connection, for the undisturbed baseline.
 func noStall(context.Context, forwarder, effort) (io.Closer, error) {
 	return io.NopCloser(nil), nil
 }
 
-// stalledReader asks the pod for bytes without end and reads none.
+// stalledReader requests an endless download and reads none of it.
 func stalledReader(ctx context.Context, f forwarder, e effort) (io.Closer, error) {
 	conn, err := connect(ctx, f, peer.Source)
 	if err != nil {
@@ -28,13 +28,14 @@ func stalledReader(ctx context.Context, f forwarder, e effort) (io.Closer, error
 	if _, err := fmt.Fprintf(conn, "%d\n", int64(math.MaxInt64)); err != nil {
 		return nil, errors.Join(fmt.Errorf("bench: stall: %w", err), conn.Close())
 	}
-	if err := wait(ctx, e.settleDelay); err != nil {
+	if err := backoff.Sleep(ctx, e.settleDelay); err != nil {
 		return nil, errors.Join(fmt.Errorf("bench: stall: %w", err), conn.Close())
 	}
 	return conn, nil
 }
 
-// stalledPod sends bytes to a pod that reads none, until they are not taken.
+// stalledPod sends to a pod that does not read until the connection accepts no
+// more bytes.
 func stalledPod(ctx context.Context, f forwarder, e effort) (io.Closer, error) {
 	conn, err := connect(ctx, f, peer.Stall)
 	if err != nil {
@@ -46,36 +47,36 @@ func stalledPod(ctx context.Context, f forwarder, e effort) (io.Closer, error) {
 	return conn, nil
 }
 
-// latencyDuringStall has exchanges while another connection is stalled: on new
-// connections, and on connections that were there before it stalled, each on
-// two ports, of which one is that of a stalled reader. The figures are the
-// medians; one exchange that hangs or fails is enough to say so.
-func latencyDuringStall(offend stallFunc) benchFunc {
+// latencyDuringStall measures exchanges while another connection is stalled:
+// on new connections, and on connections opened before the stall. Each uses
+// two ports, one of them the port of the stalled reader. The values are the
+// medians; a single exchange that hangs or fails makes the result an error.
+func latencyDuringStall(stall stallFunc) benchFunc {
 	return func(ctx context.Context, f forwarder, e effort) []result {
-		there, err := openConnections(ctx, f, e)
+		conns, err := openConnections(ctx, f, e)
 		defer func() {
-			for _, conn := range there {
+			for _, conn := range conns {
 				_ = conn.Close()
 			}
 		}()
 		if err != nil {
 			return []result{{err: err}}
 		}
-		stalled, err := offend(ctx, f, e)
+		stalled, err := stall(ctx, f, e)
 		if err != nil {
 			return []result{{err: err}}
 		}
 		defer stalled.Close()
-		old, err := latencyOnOpen(ctx, there, e)
-		anew, errNew := latencyOnNew(ctx, f, e)
-		return []result{{anew, errNew}, {old, err}}
+		open, err := latencyOnOpen(ctx, conns, e)
+		fresh, freshErr := latencyOnNew(ctx, f, e)
+		return []result{{fresh, freshErr}, {open, err}}
 	}
 }
 
-// openConnections makes connections that established uses: to Source all but the
-// last, which is to Echo.
+// openConnections opens the connections for latencyOnOpen: one per sample to
+// Source, and a last one to Echo.
 func openConnections(ctx context.Context, f forwarder, e effort) ([]*connection, error) {
-	var there []*connection
+	var conns []*connection
 	for i := range e.samples + 1 {
 		port := peer.Source
 		if i == e.samples {
@@ -83,16 +84,16 @@ func openConnections(ctx context.Context, f forwarder, e effort) ([]*connection,
 		}
 		conn, err := connect(ctx, f, port)
 		if err != nil {
-			return there, fmt.Errorf("bench: connect: %w", err)
+			return conns, fmt.Errorf("bench: connect: %w", err)
 		}
-		there = append(there, conn)
+		conns = append(conns, conn)
 	}
-	_, err := clientFirst.do(there[e.samples])
-	return there, errors.Join(err, wait(ctx, e.sampleInterval))
+	_, err := clientFirst.do(conns[e.samples])
+	return conns, errors.Join(err, backoff.Sleep(ctx, e.sampleInterval))
 }
 
-// latencyOnOpen has exchanges on connections that are open.
-func latencyOnOpen(ctx context.Context, there []*connection, e effort) (float64, error) {
+// latencyOnOpen returns the median time of an exchange on open connections.
+func latencyOnOpen(ctx context.Context, conns []*connection, e effort) (float64, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.responseTimeout)
 	defer cancel()
 	var values []float64
@@ -100,7 +101,7 @@ func latencyOnOpen(ctx context.Context, there []*connection, e effort) (float64,
 		for _, c := range []struct {
 			exchange
 			conn *connection
-		}{{clientFirst, there[e.samples]}, {oneByte, there[i]}} {
+		}{{clientFirst, conns[e.samples]}, {oneByte, conns[i]}} {
 			v, err := c.doContext(ctx, c.conn)
 			if err != nil {
 				return 0, err
@@ -111,7 +112,7 @@ func latencyOnOpen(ctx context.Context, there []*connection, e effort) (float64,
 	return median(values), nil
 }
 
-// latencyOnNew has exchanges on new connections.
+// latencyOnNew returns the median time of an exchange on new connections.
 func latencyOnNew(ctx context.Context, f forwarder, e effort) (float64, error) {
 	var values []float64
 	for range e.samples {

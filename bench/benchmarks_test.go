@@ -13,17 +13,18 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kubeshore/kubeshore/internal/backoff"
 	"github.com/kubeshore/kubeshore/test/netem"
 	"github.com/kubeshore/kubeshore/test/peer"
 )
 
-// direct is a forwarder that is none: its ports are the peer's own, or what
-// the test has in their place. Its process is the test.
+// direct is a forwarder that connects directly to the peer's ports, or to
+// listeners of the test. Its process is the test.
 type direct struct {
 	title       string
 	addresses   map[uint16]string
-	stopErr     error    // what stop says
-	kubeconfigs []string // which kubeconfigs it was started with
+	stopErr     error    // returned by stop
+	kubeconfigs []string // of each start
 }
 
 func (d *direct) name() string { return d.title }
@@ -38,7 +39,8 @@ func (d *direct) dial(ctx context.Context, port uint16) (net.Conn, error) {
 func (d *direct) pid() int    { return os.Getpid() }
 func (d *direct) stop() error { return d.stopErr }
 
-// listeners returns one for each port of the peer.
+// listeners returns a listener for each port of the peer, and a forwarder to
+// them.
 func listeners(t *testing.T) (map[uint16]net.Listener, *direct) {
 	t.Helper()
 	all, f := make(map[uint16]net.Listener), &direct{title: "direct", addresses: make(map[uint16]string)}
@@ -53,7 +55,7 @@ func listeners(t *testing.T) (map[uint16]net.Listener, *direct) {
 	return all, f
 }
 
-// startPeer is a forwarder to a peer that runs until the test ends.
+// startPeer returns a forwarder to a peer that runs until the test ends.
 func startPeer(t *testing.T) *direct {
 	t.Helper()
 	all, f := listeners(t)
@@ -69,7 +71,7 @@ func startPeer(t *testing.T) *direct {
 	return f
 }
 
-// minimalEffort is the least effort.
+// minimalEffort returns the smallest useful effort.
 func minimalEffort() effort {
 	return effort{
 		bytes: 1e6, rateWindow: 20 * time.Millisecond, samples: 2, bursts: 2, idleConns: 8,
@@ -80,7 +82,7 @@ func minimalEffort() effort {
 func requireProc(t *testing.T) {
 	t.Helper()
 	if runtime.GOOS != "linux" {
-		t.Skip("there is no /proc")
+		t.Skip("no /proc")
 	}
 }
 
@@ -89,23 +91,23 @@ func TestBenchmarksReturnResults(t *testing.T) {
 	f := startPeer(t)
 	e := minimalEffort()
 	e.responseTimeout = 10 * time.Second // the machine may be busy
-	for _, m := range benchmarks() {
-		t.Run(m.name, func(t *testing.T) {
-			outcomes := m.run(t.Context(), f, e)
-			if len(outcomes) != len(m.metrics) {
-				t.Fatalf("%d outcomes for %d rows", len(outcomes), len(m.metrics))
+	for _, b := range benchmarks() {
+		t.Run(b.name, func(t *testing.T) {
+			results := b.run(t.Context(), f, e)
+			if len(results) != len(b.metrics) {
+				t.Fatalf("got %d results, want %d", len(results), len(b.metrics))
 			}
-			for i, o := range outcomes {
-				if o.err != nil || o.value < 0 || o.value == 0 && m.metrics[i].unit != "s/GB" {
-					t.Errorf("%s: %v, %v", m.metrics[i].title, o.value, o.err)
+			for i, o := range results {
+				if o.err != nil || o.value < 0 || o.value == 0 && b.metrics[i].unit != "s/GB" {
+					t.Errorf("%s: got %v, %v; want a positive value", b.metrics[i].title, o.value, o.err)
 				}
 			}
 		})
 	}
 }
 
-// A forwarder that takes connections and answers nothing costs a measure its
-// limit at most.
+// A forwarder that accepts connections and never answers delays a benchmark by
+// no more than its timeout.
 func TestBenchmarksTimeOutWithoutResponse(t *testing.T) {
 	requireProc(t)
 	all, f := listeners(t)
@@ -127,13 +129,13 @@ func TestBenchmarksTimeOutWithoutResponse(t *testing.T) {
 		}
 		accepting.Wait()
 	}()
-	for _, m := range benchmarks() {
-		t.Run(m.name, func(t *testing.T) {
+	for _, b := range benchmarks() {
+		t.Run(b.name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 			defer cancel()
-			last := m.run(ctx, f, minimalEffort())
+			last := b.run(ctx, f, minimalEffort())
 			if o := last[len(last)-1]; !timedOut(o.err) {
-				t.Errorf("%v, %v; want that it hangs", o.value, o.err)
+				t.Errorf("got %v, %v; want a timeout", o.value, o.err)
 			}
 		})
 	}
@@ -144,26 +146,28 @@ func TestBenchmarksFailWhenConnectionsAreRefused(t *testing.T) {
 	for _, l := range all {
 		_ = l.Close()
 	}
-	for _, m := range benchmarks() {
-		last := m.run(t.Context(), f, minimalEffort())
+	for _, b := range benchmarks() {
+		last := b.run(t.Context(), f, minimalEffort())
 		if o := last[len(last)-1]; o.err == nil || timedOut(o.err) {
-			t.Errorf("%s: %v, %v; want that it fails", m.name, o.value, o.err)
+			t.Errorf("%s: got %v, %v; want an error other than a timeout", b.name, o.value, o.err)
 		}
 	}
 }
 
 func TestSelectBenchmarksByName(t *testing.T) {
-	var got strings.Builder
-	for _, m := range selectBenchmarks(regexp.MustCompile("^cold/|memory")) {
-		got.WriteString(m.name + " ")
+	var names strings.Builder
+	for _, b := range selectBenchmarks(regexp.MustCompile("^cold/|memory")) {
+		names.WriteString(b.name + " ")
 	}
-	if got := got.String(); got != "cold/near/server cold/near/client cold/far/server cold/far/client memory " {
-		t.Errorf("got %s", got)
+	const want = "cold/near/server cold/near/client cold/far/server cold/far/client memory "
+	if got := names.String(); got != want {
+		t.Errorf("got %s, want %s", got, want)
 	}
 }
 
-// The forwarders take turns, the slow way is taken where a round trip is
-// added, and what a forwarder can't do doesn't keep the others from it.
+// The forwarders take turns, benchmarks with a round trip use the slow
+// kubeconfig, and a forwarder that fails doesn't keep the others from being
+// measured.
 func TestForwardersTakeTurns(t *testing.T) {
 	var order []string
 	a, b := &direct{title: "a"}, &direct{title: "b", stopErr: errExited}
@@ -178,28 +182,28 @@ func TestForwardersTakeTurns(t *testing.T) {
 	var log strings.Builder
 	got, err := s.runBenchmarks(t.Context(), []forwarder{a, b}, []benchmark{
 		{name: "one", run: count, metrics: []metric{{"first", "ms", false}, {"second", "ms", false}}},
-		{name: "two", run: count, roundTrip: far, metrics: []metric{{"third", "1/s", true}, {"fourth", "1/s", true}}},
+		{name: "two", run: count, roundTrip: farRoundTrip, metrics: []metric{{"third", "1/s", true}, {"fourth", "1/s", true}}},
 	}, 3, &log)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got := strings.Join(order, ""); got != "ababbabaabab" {
-		t.Errorf("the order is %s", got)
+		t.Errorf("got order %s, want ababbabaabab", got)
 	}
 	if got := strings.Join(a.kubeconfigs, " "); got != "near far near far near far" {
-		t.Errorf("a has %s", got)
+		t.Errorf("got kubeconfigs %s, want near and far in turn", got)
 	}
 	for i, want := range []float64{6, 1, 8, 1} { // the median of 1, 6, 9; of 3, 8, 11
 		ours, theirs := got.rows[i].cells[0], got.rows[i].cells[1]
 		if m, ok := ours.median(); !ok || m != want {
-			t.Errorf("line %d is %v, want %v", i, m, want)
+			t.Errorf("row %d: got median %v, %v; want %v", i, m, ok, want)
 		}
 		if theirs.text() != "fails" {
-			t.Errorf("line %d of b is %s", i, theirs.text())
+			t.Errorf("row %d of b: got %s, want fails", i, theirs.text())
 		}
 	}
 	if !strings.Contains(log.String(), errExited.Error()) {
-		t.Errorf("the log is\n%s", log.String())
+		t.Errorf("got log\n%s\nwant it to contain %q", log.String(), errExited)
 	}
 }
 
@@ -208,9 +212,9 @@ func TestRunBenchmarksStopsWithContext(t *testing.T) {
 	s := &testbed{proxy: netem.New("", 0), effort: minimalEffort()}
 	_, err := s.runBenchmarks(ctx, []forwarder{&direct{}}, []benchmark{{run: func(ctx context.Context, _ forwarder, _ effort) []result {
 		cancel()
-		return []result{{err: wait(ctx, time.Hour)}}
+		return []result{{err: backoff.Sleep(ctx, time.Hour)}}
 	}, metrics: make([]metric, 1)}}, 2, io.Discard)
 	if !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v", err)
+		t.Errorf("got %v, want %v", err, context.Canceled)
 	}
 }

@@ -21,21 +21,23 @@ import (
 
 const (
 	serviceName     = "peer"
-	podReadyTimeout = 2 * time.Minute // for the pod to be ready
+	podReadyTimeout = 2 * time.Minute
+	cleanUpTimeout  = 10 * time.Second
 )
 
-// testbed is what the measures take place on: a pod of package peer in a
-// namespace of its own, and a slow way to the API server.
+// testbed is the environment of the benchmarks: a pod of package peer in a
+// separate namespace, and a proxy that delays connections to the API server.
 type testbed struct {
 	kubectl        string
-	target         target // by the usual way
-	slowKubeconfig string // the kubeconfig of the slow way
+	target         target // with a kubeconfig that leads directly to the API server
+	slowKubeconfig string // leads through the proxy
 	proxy          *netem.Proxy
 	proxyListener  net.Listener
 	effort         effort
 }
 
-// newTestbed makes the stage; files go to the folder dir. The proxy doesn't run yet.
+// newTestbed creates the testbed with its files in dir. The proxy doesn't run
+// yet.
 func newTestbed(ctx context.Context, o options, dir string) (*testbed, error) {
 	s := &testbed{kubectl: o.kubectl, slowKubeconfig: filepath.Join(dir, "slow.kubeconfig"), effort: fullEffort()}
 	if o.quick {
@@ -58,29 +60,34 @@ func newTestbed(ctx context.Context, o options, dir string) (*testbed, error) {
 	if err != nil {
 		return nil, fmt.Errorf("bench: listen for proxy: %w", err)
 	}
-	server, err := redirect(config, s.proxyListener.Addr().String())
-	if err == nil {
-		s.proxy = netem.New(server, 0)
-		err = writeKubeconfig(config, s.slowKubeconfig)
-	}
-	if err == nil {
-		err = s.startPod(ctx)
-	}
-	if err != nil {
+	if err := s.prepare(ctx, config); err != nil {
 		return nil, errors.Join(err, s.cleanUp(ctx))
 	}
 	return s, nil
 }
 
-// cleanUp takes back what newTestbed has made, even if ctx has ended.
+// prepare creates the proxy, its kubeconfig and the pod.
+func (s *testbed) prepare(ctx context.Context, config *clientcmdapi.Config) error {
+	server, err := redirect(config, s.proxyListener.Addr().String())
+	if err != nil {
+		return err
+	}
+	s.proxy = netem.New(server, 0)
+	if err := writeKubeconfig(config, s.slowKubeconfig); err != nil {
+		return err
+	}
+	return s.startPod(ctx)
+}
+
+// cleanUp removes the testbed, even if ctx has ended.
 func (s *testbed) cleanUp(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), forwarderStopTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTimeout)
 	defer cancel()
-	_ = s.proxyListener.Close() // the proxy may have done it
+	_ = s.proxyListener.Close() // the proxy may have closed it
 	return s.runKubectl(ctx, "", "delete", "namespace", s.target.namespace, "--ignore-not-found", "--wait=false")
 }
 
-// startPod makes the pod and its Service and waits until both are ready.
+// startPod creates the pod and its Service and waits until both are ready.
 func (s *testbed) startPod(ctx context.Context) error {
 	if err := s.runKubectl(ctx, manifest(s.target), "apply", "-f", "-"); err != nil {
 		return err
@@ -89,7 +96,7 @@ func (s *testbed) startPod(ctx context.Context) error {
 		"--for=jsonpath={.endpoints[0].conditions.ready}=true", "endpointslice", "-l", "kubernetes.io/service-name="+serviceName)
 }
 
-// runKubectl runs kubectl with the input given.
+// runKubectl runs kubectl with the given input.
 func (s *testbed) runKubectl(ctx context.Context, input string, args ...string) error {
 	cmd := exec.CommandContext(ctx, s.kubectl, append([]string{"--kubeconfig", s.target.kubeconfig}, args...)...)
 	cmd.Stdin = strings.NewReader(input)
@@ -100,7 +107,7 @@ func (s *testbed) runKubectl(ctx context.Context, input string, args ...string) 
 	return nil
 }
 
-// manifest is the namespace, the pod, and its Service.
+// manifest returns the namespace, the pod and its Service.
 func manifest(to target) string {
 	var ports strings.Builder
 	for _, port := range to.ports {
@@ -130,17 +137,17 @@ spec: {selector: {app: %[2]s}, ports: [%[3]s]}
 `, to.namespace, to.service, ports.String(), peer.HTTP)
 }
 
-// loadKubeconfig reads the current context of a kubeconfig, with the content
-// of the files that it names in place of their names.
+// loadKubeconfig reads the current context of a kubeconfig and embeds the
+// files that it refers to.
 func loadKubeconfig(path string) (*clientcmdapi.Config, error) {
 	config, err := clientcmd.LoadFromFile(path)
-	if err == nil {
-		err = errors.Join(clientcmdapi.MinifyConfig(config), clientcmd.ResolveLocalPaths(config))
-	}
-	if err == nil {
-		err = clientcmdapi.FlattenConfig(config)
-	}
 	if err != nil {
+		return nil, fmt.Errorf("bench: load kubeconfig: %w", err)
+	}
+	if err := errors.Join(clientcmdapi.MinifyConfig(config), clientcmd.ResolveLocalPaths(config)); err != nil {
+		return nil, fmt.Errorf("bench: load kubeconfig: %w", err)
+	}
+	if err := clientcmdapi.FlattenConfig(config); err != nil {
 		return nil, fmt.Errorf("bench: load kubeconfig: %w", err)
 	}
 	return config, nil
@@ -153,13 +160,13 @@ func writeKubeconfig(config *clientcmdapi.Config, path string) error {
 	return nil
 }
 
-// redirect makes the kubeconfig name another address, which leads to the same
-// API server, and returns that server's own.
+// redirect replaces the server's address in the kubeconfig with another
+// address that leads to the same API server, and returns the original one.
 func redirect(config *clientcmdapi.Config, to string) (server string, err error) {
-	for _, cluster := range config.Clusters { // there is one
+	for _, cluster := range config.Clusters { // exactly one
 		u, err := url.Parse(cluster.Server)
 		if err != nil {
-			return "", fmt.Errorf("bench: read kubeconfig: %w", err)
+			return "", fmt.Errorf("bench: parse server URL: %w", err)
 		}
 		port := u.Port()
 		if port == "" {
