@@ -141,7 +141,7 @@ bin/images/go-ok.tar: bin/cluster test/sample/go-ok/main.go
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/images/go-ok ./test/sample/go-ok
 	bin/cluster image $@ kubeshore.test/go-ok:1 bin/images/go-ok
 
-bin/images/peer.tar: bin/cluster $(filter-out %_test.go,$(wildcard test/peer/*.go)) test/peer/cmd/main.go
+bin/images/peer.tar: bin/cluster $(filter-out %_test.go,$(wildcard test/peer/*.go internal/backoff/*.go)) test/peer/cmd/main.go
 	mkdir -p bin/images
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/images/peer ./test/peer/cmd
 	bin/cluster image $@ kubeshore.test/peer:1 bin/images/peer

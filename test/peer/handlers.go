@@ -10,25 +10,28 @@ import (
 	"net"
 	"strconv"
 	"time"
+
+	"github.com/kubeshore/kubeshore/internal/backoff"
 )
 
 const (
-	chunkSize        = 256 << 10 // bytes that are read or written at once
-	maxUpperBytes    = 1 << 20   // bytes that Upper takes
+	chunkSize        = 256 << 10 // bytes per read or write
+	maxUpperBytes    = 1 << 20   // of input for Upper
 	peerStallTimeout = 10 * time.Minute
 )
 
 var (
-	errReset = errors.New("to be reset")
-	errCount = errors.New("not a count")
+	errReset = errors.New("reset requested")
+	errCount = errors.New("invalid count")
 )
 
-// handler is what a port does with one connection. It returns when that is
-// to be closed; with an error, when it is to be reset. The end of ctx closes
-// the connection under it.
+// handler serves one connection. When it returns nil, the connection is
+// closed; when it returns an error, the connection is reset. The connection is
+// also closed when ctx ends.
 type handler func(ctx context.Context, conn *net.TCPConn) error
 
-// handlers returns what each port does; HTTP has a server of its own.
+// handlers returns the handler of each port. HTTP has none, because it has a
+// separate server.
 func handlers() map[uint16]handler {
 	return map[uint16]handler{
 		Echo: echo, Source: source, Sink: sink, Greet: greet, Stall: stall,
@@ -53,7 +56,7 @@ func source(_ context.Context, conn *net.TCPConn) error {
 	if err != nil {
 		return err
 	}
-	pattern := make([]byte, chunkSize/251*251) // whole periods: each chunk begins where the last one ended
+	pattern := make([]byte, chunkSize/251*251) // full periods, so that each chunk continues the last one
 	for i := range pattern {
 		pattern[i] = byte(i % 251)
 	}
@@ -83,7 +86,7 @@ func sink(_ context.Context, conn *net.TCPConn) error {
 }
 
 func stall(ctx context.Context, _ *net.TCPConn) error {
-	wait(ctx, peerStallTimeout)
+	_ = backoff.Sleep(ctx, peerStallTimeout)
 	return errReset
 }
 
@@ -98,7 +101,7 @@ func late(ctx context.Context, conn *net.TCPConn) error {
 	if err != nil {
 		return err
 	}
-	wait(ctx, d)
+	_ = backoff.Sleep(ctx, d)
 	_, err = io.WriteString(conn, "late\n")
 	return err
 }
@@ -115,7 +118,7 @@ func upper(_ context.Context, conn *net.TCPConn) error {
 	return err
 }
 
-// readCount reads a line that is a number of bytes.
+// readCount reads a line with a number of bytes.
 func readCount(r *bufio.Reader) (int64, error) {
 	line, err := readLine(r)
 	if err != nil {
@@ -128,8 +131,8 @@ func readCount(r *bufio.Reader) (int64, error) {
 	return n, nil
 }
 
-// readLine reads a line, which must fit the reader's buffer, and returns it
-// without its end.
+// readLine reads a line, which must fit into the reader's buffer, and returns
+// it without the newline.
 func readLine(r *bufio.Reader) (string, error) {
 	line, err := r.ReadSlice('\n')
 	if err != nil {

@@ -1,21 +1,20 @@
-// Package peer is the far end of a forwarded connection in tests and
-// benchmarks of the data path: a server whose every port behaves in a way of
-// its own. A number or duration that a client sends is a line: decimal digits,
-// or what time.ParseDuration reads, and a newline.
+// Package peer is the far end of forwarded connections in tests and benchmarks:
+// a server with a different behavior on each port. Clients send numbers and
+// durations as a line: decimal digits, or a duration as for time.ParseDuration.
 //
-//	7000 Echo    sends back what it is sent; ends after the client's end
-//	7001 Source  is sent a count; sends that many bytes and ends; byte i is i modulo 251
-//	7002 Sink    is sent a count, then that many bytes; answers "done\n" and ends
-//	7003 Greet   says "hello\n" at once, then is as Echo
+//	7000 Echo    sends all input back; closes after the client's half-close
+//	7001 Source  reads a count, sends that many bytes and closes; byte i is i modulo 251
+//	7002 Sink    reads a count and that many bytes, answers "done\n" and closes
+//	7003 Greet   sends "hello\n" at once, then behaves like Echo
 //	7004 Stall   neither reads nor writes; resets after ten minutes
 //	7005 Reset   resets at once
-//	7006 Late    is sent a duration; answers "late\n" after that time and ends, whether or not the client has ended its half
-//	7007 Upper   reads to the client's end, then answers the same in upper case and ends; 1 MiB at most
-//	7080 HTTP    answers "ok\n" and keeps the connection; GET /connections is the number of open connections of each port, as JSON
+//	7006 Late    reads a duration, answers "late\n" after it and closes, with or without a half-close of the client
+//	7007 Upper   reads until the client's half-close, answers with the input in upper case and closes; at most 1 MiB
+//	7080 HTTP    answers "ok\n" and keeps the connection open; GET /connections returns the number of open connections of each port as JSON
 //
-// Where a client breaks these rules, or goes too soon, its connection is reset.
-// Upper can't be reached through a port-forward whose runtime passes no
-// half-close on (containerd): it is there to show that.
+// If a client sends invalid input or closes too early, its connection is reset.
+// Upper doesn't work through a port-forward if the container runtime doesn't
+// forward half-closes. containerd doesn't, and Upper is there to show that.
 package peer
 
 import (
@@ -32,9 +31,11 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/kubeshore/kubeshore/internal/backoff"
 )
 
-// The ports, each with its behaviour.
+// The ports.
 const (
 	Echo   uint16 = 7000
 	Source uint16 = 7001
@@ -52,10 +53,10 @@ func Ports() []uint16 {
 	return slices.Sorted(maps.Keys(handlers()))
 }
 
-// Serve behaves on each listener as the port that it is given for, until ctx
-// ends; then it closes the listeners, breaks off what is open, and returns when
-// nothing of it runs. The listeners may be elsewhere than on their port, and
-// must be of TCP.
+// Serve serves each listener with the behavior of its port until ctx ends.
+// Then it closes the listeners and all connections, and returns when all its
+// goroutines have ended. The listeners must be TCP listeners; their real port
+// may be another one.
 func Serve(ctx context.Context, listeners map[uint16]net.Listener) error {
 	s := &server{open: make(map[uint16]int)}
 	running, ctx := errgroup.WithContext(ctx)
@@ -82,7 +83,7 @@ func (s *server) addOpen(port uint16, change int) {
 	s.open[port] += change
 }
 
-// openByPort returns the number of open connections by port, as JSON has it.
+// openByPort returns the number of open connections of each port, for JSON.
 func (s *server) openByPort() map[string]int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -109,16 +110,16 @@ func (s *server) serve(ctx context.Context, port uint16, l net.Listener) error {
 			return nil
 		case errors.Is(err, net.ErrClosed):
 			return err
-		case err != nil: // most likely out of file descriptors: wait for some to be free
-			wait(ctx, 50*time.Millisecond)
+		case err != nil: // most likely out of file descriptors: retry
+			_ = backoff.Sleep(ctx, 50*time.Millisecond)
 			continue
 		}
 		connections.Go(func() { s.serveOne(ctx, port, conn.(*net.TCPConn)) })
 	}
 }
 
-// serveOne lets the port's behaviour have one connection, and ends it: in
-// order if the behaviour says nothing of an error, else by a reset.
+// serveOne runs the port's handler on one connection. Then it closes the
+// connection, or resets it if the handler returned an error.
 func (s *server) serveOne(ctx context.Context, port uint16, conn *net.TCPConn) {
 	s.addOpen(port, 1)
 	defer s.addOpen(port, -1)
@@ -127,15 +128,15 @@ func (s *server) serveOne(ctx context.Context, port uint16, conn *net.TCPConn) {
 	if err := handlers()[port](ctx, conn); err != nil {
 		_ = conn.SetLinger(0)
 	}
-	_ = conn.Close() // there is nobody to tell
+	_ = conn.Close()
 }
 
-// serveHTTP answers requests over connections that stay.
+// serveHTTP answers HTTP requests on keep-alive connections.
 func (s *server) serveHTTP(ctx context.Context, l net.Listener) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain")
-		_, _ = io.WriteString(w, "ok\n") // a client that has gone is no fault
+		_, _ = io.WriteString(w, "ok\n") // the client may have disconnected
 	})
 	mux.HandleFunc("GET /connections", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -158,7 +159,7 @@ func (s *server) serveHTTP(ctx context.Context, l net.Listener) error {
 	stop := context.AfterFunc(ctx, func() {
 		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
-		_ = httpServer.Shutdown(grace) // Close ends what it could not
+		_ = httpServer.Shutdown(grace) // Close handles the remaining connections
 		stopped <- httpServer.Close()
 	})
 	err := httpServer.Serve(l)
@@ -166,14 +167,4 @@ func (s *server) serveHTTP(ctx context.Context, l net.Listener) error {
 		return err
 	}
 	return <-stopped
-}
-
-// wait returns after the time given, or at the end of ctx.
-func wait(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }

@@ -21,16 +21,16 @@ import (
 
 const peerTestTimeout = 10 * time.Second
 
-// startPeer runs a peer for the test and returns where each of its ports is.
+// startPeer runs a peer for the test and returns the address of each port.
 func startPeer(t *testing.T) map[uint16]string {
 	t.Helper()
-	listeners, at := make(map[uint16]net.Listener), make(map[uint16]string)
+	listeners, addrs := make(map[uint16]net.Listener), make(map[uint16]string)
 	for _, port := range peer.Ports() {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
-		listeners[port], at[port] = l, l.Addr().String()
+		listeners[port], addrs[port] = l, l.Addr().String()
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
@@ -41,7 +41,7 @@ func startPeer(t *testing.T) map[uint16]string {
 			t.Error(err)
 		}
 	})
-	return at
+	return addrs
 }
 
 func dial(t *testing.T, address string) *net.TCPConn {
@@ -64,7 +64,7 @@ func send(t *testing.T, conn net.Conn, text string) {
 	}
 }
 
-// expect checks what comes next.
+// expect reads from the connection and fails if the bytes are not want.
 func expect(t *testing.T, conn net.Conn, want string) {
 	t.Helper()
 	got := make([]byte, len(want))
@@ -73,11 +73,12 @@ func expect(t *testing.T, conn net.Conn, want string) {
 	}
 }
 
-// expectEnd checks that nothing but an end comes: nil for one in order.
+// expectEnd checks that no more data arrives and that the connection ends with
+// the given error, or with a close if that is nil.
 func expectEnd(t *testing.T, conn net.Conn, want error) {
 	t.Helper()
 	if rest, err := io.ReadAll(conn); len(rest) > 0 || !errors.Is(err, want) {
-		t.Errorf("it ends with %d more bytes and %v, want %v", len(rest), err, want)
+		t.Errorf("got %d more bytes and %v, want 0 and %v", len(rest), err, want)
 	}
 }
 
@@ -94,9 +95,9 @@ func TestEchoReturnsInput(t *testing.T) {
 }
 
 func TestSourceSendsPattern(t *testing.T) {
-	at := startPeer(t)[peer.Source]
+	addr := startPeer(t)[peer.Source]
 	for _, n := range []int{0, 1, 1_000_000} {
-		conn := dial(t, at)
+		conn := dial(t, addr)
 		send(t, conn, strconv.Itoa(n)+"\n")
 		got, err := io.ReadAll(conn)
 		if err != nil || len(got) != n {
@@ -104,16 +105,16 @@ func TestSourceSendsPattern(t *testing.T) {
 		}
 		for i, b := range got {
 			if b != byte(i%251) {
-				t.Fatalf("byte %d is %d", i, b)
+				t.Fatalf("byte %d: got %d, want %d", i, b, i%251)
 			}
 		}
 	}
 }
 
 func TestSinkConfirmsReceipt(t *testing.T) {
-	at := startPeer(t)[peer.Sink]
+	addr := startPeer(t)[peer.Sink]
 	for _, n := range []int{0, 1, 1_000_000} {
-		conn := dial(t, at)
+		conn := dial(t, addr)
 		send(t, conn, fmt.Sprintf("%d\n%s", n, bytes.Repeat([]byte("x"), n)))
 		expect(t, conn, "done\n")
 		expectEnd(t, conn, nil)
@@ -136,7 +137,7 @@ func TestStallNeitherReadsNorWrites(t *testing.T) {
 		}
 		if n, err := conn.Write(chunk); errors.Is(err, os.ErrDeadlineExceeded) {
 			if n > 0 {
-				continue // the buffers grow
+				continue // the buffers are still growing
 			}
 			break
 		} else if err != nil {
@@ -147,7 +148,7 @@ func TestStallNeitherReadsNorWrites(t *testing.T) {
 		t.Fatal(err)
 	}
 	if n, err := conn.Read(chunk); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("got %d bytes, %v", n, err)
+		t.Errorf("got %d bytes, %v; want a timeout", n, err)
 	}
 }
 
@@ -157,15 +158,15 @@ func TestResetResetsAtOnce(t *testing.T) {
 		defer conn.Close()
 		_, err = conn.Read(make([]byte, 1))
 	}
-	if !errors.Is(err, syscall.ECONNRESET) { // Dial itself may see it
-		t.Errorf("got %v", err)
+	if !errors.Is(err, syscall.ECONNRESET) { // Dial may return the reset as well
+		t.Errorf("got %v, want %v", err, syscall.ECONNRESET)
 	}
 }
 
 func TestLateAnswersAfterDelay(t *testing.T) {
-	at := startPeer(t)[peer.Late]
+	addr := startPeer(t)[peer.Late]
 	for _, half := range []bool{false, true} {
-		conn := dial(t, at)
+		conn := dial(t, addr)
 		begin := time.Now()
 		send(t, conn, "200ms\n")
 		if half {
@@ -175,25 +176,25 @@ func TestLateAnswersAfterDelay(t *testing.T) {
 		}
 		expect(t, conn, "late\n")
 		if took := time.Since(begin); took < 200*time.Millisecond {
-			t.Errorf("it answers after %v", took)
+			t.Errorf("answered after %v, want 200ms or more", took)
 		}
 		expectEnd(t, conn, nil)
 	}
 }
 
 func TestUpperAnswersAfterHalfClose(t *testing.T) {
-	at := startPeer(t)[peer.Upper]
-	conn := dial(t, at)
-	send(t, conn, "what it was")
+	addr := startPeer(t)[peer.Upper]
+	conn := dial(t, addr)
+	send(t, conn, "mixed Case")
 	if err := conn.CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
-	expect(t, conn, "WHAT IT WAS")
+	expect(t, conn, "MIXED CASE")
 	expectEnd(t, conn, nil)
 }
 
 func TestInvalidInputIsReset(t *testing.T) {
-	at := startPeer(t)
+	addrs := startPeer(t)
 	for _, c := range []struct {
 		port uint16
 		text string
@@ -205,20 +206,20 @@ func TestInvalidInputIsReset(t *testing.T) {
 		{peer.Late, "soon\n"},
 	} {
 		t.Run(fmt.Sprintf("%d %.8q", c.port, c.text), func(t *testing.T) {
-			conn := dial(t, at[c.port])
+			conn := dial(t, addrs[c.port])
 			send(t, conn, c.text)
 			expectEnd(t, conn, syscall.ECONNRESET)
 		})
 	}
-	t.Run("too much for Upper", func(t *testing.T) {
-		conn := dial(t, at[peer.Upper])
+	t.Run("too many bytes for Upper", func(t *testing.T) {
+		conn := dial(t, addrs[peer.Upper])
 		send(t, conn, strings.Repeat("x", 1<<20+1))
 		expectEnd(t, conn, syscall.ECONNRESET)
 	})
 }
 
 func TestHTTPKeepsConnectionAndCountsOpen(t *testing.T) {
-	at := startPeer(t)
+	addrs := startPeer(t)
 	connections := make(map[string]bool)
 	client := &http.Client{Timeout: peerTestTimeout, Transport: &http.Transport{
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -231,7 +232,7 @@ func TestHTTPKeepsConnectionAndCountsOpen(t *testing.T) {
 	}}
 	defer client.CloseIdleConnections()
 	get := func(path string) string {
-		resp, err := client.Get("http://" + at[peer.HTTP] + path)
+		resp, err := client.Get("http://" + addrs[peer.HTTP] + path)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -251,46 +252,46 @@ func TestHTTPKeepsConnectionAndCountsOpen(t *testing.T) {
 	}
 	for range 3 {
 		if got := get("/"); got != "ok\n" {
-			t.Errorf("got %q", got)
+			t.Errorf("got %q, want %q", got, "ok\n")
 		}
 	}
-	one, two := dial(t, at[peer.Echo]), dial(t, at[peer.Echo])
+	one, two := dial(t, addrs[peer.Echo]), dial(t, addrs[peer.Echo])
 	for _, conn := range []net.Conn{one, two} {
 		send(t, conn, "x")
 		expect(t, conn, "x")
 	}
 	if echo, own := open(peer.Echo), open(peer.HTTP); echo != 2 || own != 1 {
-		t.Errorf("%d and %d connections, want 2 and 1", echo, own)
+		t.Errorf("got %d connections to Echo and %d to HTTP, want 2 and 1", echo, own)
 	}
 	_ = one.Close()
 	for deadline := time.Now().Add(peerTestTimeout); open(peer.Echo) != 1; {
 		if time.Now().After(deadline) {
-			t.Fatal("a closed connection is still counted")
+			t.Fatal("closed connection is still counted")
 		}
 	}
 	if len(connections) != 1 {
-		t.Errorf("the requests took %d connections", len(connections))
+		t.Errorf("requests used %d connections, want 1", len(connections))
 	}
 }
 
-// What is open when the peer ends is broken off, and Serve waits for it.
+// Serve closes open connections and waits for their goroutines.
 func TestServeStopsWithContext(t *testing.T) {
-	listeners, at := make(map[uint16]net.Listener), make(map[uint16]string)
+	listeners, addrs := make(map[uint16]net.Listener), make(map[uint16]string)
 	for _, port := range []uint16{peer.Echo, peer.Stall, peer.Late, peer.HTTP} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
-		listeners[port], at[port] = l, l.Addr().String()
+		listeners[port], addrs[port] = l, l.Addr().String()
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- peer.Serve(ctx, listeners) }()
-	conn := dial(t, at[peer.Echo])
+	conn := dial(t, addrs[peer.Echo])
 	send(t, conn, "x")
 	expect(t, conn, "x")
-	send(t, dial(t, at[peer.Late]), "1h\n")
-	stalled := dial(t, at[peer.Stall])
+	send(t, dial(t, addrs[peer.Late]), "1h\n")
+	stalled := dial(t, addrs[peer.Stall])
 	cancel()
 	select {
 	case err := <-ended:
@@ -298,11 +299,11 @@ func TestServeStopsWithContext(t *testing.T) {
 			t.Error(err)
 		}
 	case <-time.After(peerTestTimeout):
-		t.Fatal("Serve doesn't end")
+		t.Fatalf("Serve did not return within %v", peerTestTimeout)
 	}
 	for _, conn := range []net.Conn{conn, stalled} {
 		if _, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("a connection is left: %v", err)
+			t.Errorf("read from a connection after Serve returned: got %v, want an error other than a timeout", err)
 		}
 	}
 }

@@ -1,6 +1,6 @@
-// Command peer serves package peer's behaviours on their ports, on every
-// address, until SIGINT or SIGTERM; with -after, only once that time has
-// passed. It is the program of the image kubeshore.test/peer:1.
+// Command peer serves the ports of package peer on every address until it gets
+// SIGINT or SIGTERM. With -after it starts to listen only after that time. It
+// is the program of the image kubeshore.test/peer:1.
 package main
 
 import (
@@ -18,7 +18,7 @@ import (
 )
 
 func main() {
-	after := flag.Duration("after", 0, "listen only after this time")
+	after := flag.Duration("after", 0, "delay before the ports are opened")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, *after)
