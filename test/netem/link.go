@@ -8,18 +8,20 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/kubeshore/kubeshore/internal/backoff"
 )
 
 // link is one connection through a proxy.
 type link struct {
 	proxy          *Proxy
-	reset          context.CancelFunc // resets both sides
+	resetBoth      context.CancelFunc
 	client, server net.Conn
-	lost           atomic.Bool // something was swallowed: nothing passes any more
+	lost           atomic.Bool // some data was dropped, so nothing more is delivered
 }
 
-// run carries the connection until both sides have ended, one of them has
-// failed, or ctx ends; in the last two cases both are reset.
+// run forwards the connection until both sides have closed it, one side has
+// failed, or ctx ends. In the last two cases it resets both sides.
 func (l *link) run(ctx context.Context) {
 	if !l.dialTarget(ctx) {
 		if l.lost.Load() {
@@ -28,31 +30,31 @@ func (l *link) run(ctx context.Context) {
 		reset(l.client)
 		return
 	}
-	breakOff := func() {
+	resetSides := func() {
 		reset(l.client)
 		reset(l.server)
 	}
-	stop := context.AfterFunc(ctx, breakOff)
+	stop := context.AfterFunc(ctx, resetSides)
 	var up, down queue
-	var passing sync.WaitGroup
-	passing.Go(func() { l.receive(ctx, l.client, &up) })
-	passing.Go(func() { l.deliver(ctx, l.server, &up) })
-	passing.Go(func() { l.receive(ctx, l.server, &down) })
-	passing.Go(func() { l.deliver(ctx, l.client, &down) })
-	passing.Wait()
-	if stop() { // both ended in order
+	var copying sync.WaitGroup
+	copying.Go(func() { l.receive(ctx, l.client, &up) })
+	copying.Go(func() { l.deliver(ctx, l.server, &up) })
+	copying.Go(func() { l.receive(ctx, l.server, &down) })
+	copying.Go(func() { l.deliver(ctx, l.client, &down) })
+	copying.Wait()
+	if stop() { // both sides were closed in order
 		_ = l.client.Close()
 		_ = l.server.Close()
 		return
 	}
-	breakOff() // it may not be through yet
+	resetSides() // the AfterFunc may still be running
 }
 
-// dialTarget connects to the target, unless the proxy is silent or the target
-// can't be reached.
+// dialTarget connects to the target and reports whether it succeeded. It fails
+// while the proxy is a blackhole.
 func (l *link) dialTarget(ctx context.Context) bool {
 	roundTrip, _ := l.proxy.state()
-	wait(ctx, roundTrip)
+	_ = backoff.Sleep(ctx, roundTrip)
 	if l.dropIfBlackholed() {
 		return false
 	}
@@ -61,15 +63,16 @@ func (l *link) dialTarget(ctx context.Context) bool {
 	return err == nil
 }
 
-// dropIfBlackholed tells whether what would pass now is lost, and keeps in mind if so.
+// dropIfBlackholed reports whether data that would be forwarded now is lost.
+// Once data was lost, everything after it is lost as well.
 func (l *link) dropIfBlackholed() bool {
-	if _, silent := l.proxy.state(); silent {
+	if _, blackhole := l.proxy.state(); blackhole {
 		l.lost.Store(true)
 	}
 	return l.lost.Load()
 }
 
-// receive puts what comes from one side on its way, until that ends.
+// receive queues the data from one side until that side ends.
 func (l *link) receive(ctx context.Context, from net.Conn, q *queue) {
 	buf := make([]byte, 64<<10)
 	for {
@@ -88,8 +91,8 @@ func (l *link) receive(ctx context.Context, from net.Conn, q *queue) {
 	}
 }
 
-// deliver passes on to one side what is due, until the end that the other has
-// made has passed too.
+// deliver writes queued data to one side when it is due, until it has
+// delivered the end of the other side.
 func (l *link) deliver(ctx context.Context, to net.Conn, q *queue) {
 	for {
 		s, ok := q.pop(ctx)
@@ -97,7 +100,7 @@ func (l *link) deliver(ctx context.Context, to net.Conn, q *queue) {
 			return
 		}
 		if d := time.Until(s.due); d > 0 {
-			wait(ctx, d)
+			_ = backoff.Sleep(ctx, d) // the end of ctx is handled below
 		}
 		switch {
 		case ctx.Err() != nil:
@@ -105,15 +108,15 @@ func (l *link) deliver(ctx context.Context, to net.Conn, q *queue) {
 		case l.dropIfBlackholed():
 		case errors.Is(s.end, io.EOF):
 			if half, ok := to.(interface{ CloseWrite() error }); ok {
-				_ = half.CloseWrite() // if it is closed, the other direction sees that
+				_ = half.CloseWrite() // an error also shows up in the other direction
 			}
 			return
 		case s.end != nil:
-			l.reset()
+			l.resetBoth()
 			return
 		default:
 			if _, err := to.Write(s.data); err != nil {
-				l.reset()
+				l.resetBoth()
 				return
 			}
 		}

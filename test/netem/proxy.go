@@ -1,6 +1,5 @@
-// Package netem puts a bad network between two programs of this machine: a TCP
-// proxy that delays what it passes on, goes silent, or cuts every connection,
-// as it is told.
+// Package netem emulates a bad network between two programs on this machine: a
+// TCP proxy that delays data, drops it, or resets every connection.
 package netem
 
 import (
@@ -9,16 +8,17 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/kubeshore/kubeshore/internal/backoff"
 )
 
-// Proxy passes connections on to one address. Each byte, and each end of a
-// connection, arrives half a round trip after it was sent, and a new
-// connection is taken up one whole round trip late, as its handshake would
-// take. Throughput is not limited, but for what is bounded: at most 16 MiB of
-// a direction of a connection are on their way, beyond which the sender is
-// held up.
+// Proxy forwards connections to one address. Data and the end of a connection
+// arrive half a round trip after they were sent. A new connection is forwarded
+// a full round trip late, like after a real handshake. Throughput is limited
+// only by memory: each direction of a connection has at most 16 MiB in
+// transit, then the sender is held up.
 //
-// Its methods may be called by several goroutines at once.
+// Its methods are safe for concurrent use.
 type Proxy struct {
 	target string
 
@@ -28,13 +28,13 @@ type Proxy struct {
 	links     map[*link]struct{}
 }
 
-// New returns a proxy to a target, an address as net.Dial takes it.
+// New returns a proxy to target, an address as for net.Dial.
 func New(target string, roundTrip time.Duration) *Proxy {
 	return &Proxy{target: target, roundTrip: roundTrip, links: make(map[*link]struct{})}
 }
 
-// Serve passes on what the listener accepts until ctx ends. Then it closes the
-// listener, resets every connection, and returns when nothing of it runs.
+// Serve forwards the connections that l accepts until ctx ends. Then it closes
+// l, resets every connection, and returns when all its goroutines have ended.
 func (p *Proxy) Serve(ctx context.Context, l net.Listener) error {
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
 	defer stop()
@@ -50,57 +50,58 @@ func (p *Proxy) Serve(ctx context.Context, l net.Listener) error {
 			return nil
 		case errors.Is(err, net.ErrClosed):
 			return err
-		case err != nil: // most likely out of file descriptors: wait for some to be free
-			wait(ctx, 50*time.Millisecond)
+		case err != nil: // most likely out of file descriptors: retry
+			_ = backoff.Sleep(ctx, 50*time.Millisecond)
 			continue
 		}
 		links.Go(func() { p.forward(ctx, conn) })
 	}
 }
 
-// SetRoundTrip changes the round trip, for what is sent from now on.
+// SetRoundTrip changes the round trip of data that is sent from now on.
 func (p *Proxy) SetRoundTrip(d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.roundTrip = d
 }
 
-// Blackhole swallows whatever is sent, what is on its way included, and answers
-// nothing; connections stay open on both sides, and new ones are accepted. A
-// connection that has lost something never carries anything again, as none of
-// TCP would that has a gap; one that was idle all the time does after Resume.
+// Blackhole makes the proxy drop all data, including data in transit.
+// Connections stay open on both sides, and new ones are accepted. A connection
+// that lost data never delivers anything again, like a TCP connection with a
+// gap. A connection that was idle all the time works again after Resume.
 func (p *Proxy) Blackhole() { p.setBlackhole(true) }
 
-// Resume ends the silence.
+// Resume ends the effect of Blackhole.
 func (p *Proxy) Resume() { p.setBlackhole(false) }
 
-func (p *Proxy) setBlackhole(silent bool) {
+func (p *Proxy) setBlackhole(blackhole bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.blackhole = silent
+	p.blackhole = blackhole
 }
 
-// ResetAll resets every connection, on both sides and at once. New ones are taken.
+// ResetAll resets every connection on both sides at once. New connections are
+// still accepted.
 func (p *Proxy) ResetAll() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for l := range p.links {
-		l.reset()
+		l.resetBoth()
 	}
 }
 
-// state returns the round trip, and whether what passes now is lost.
-func (p *Proxy) state() (roundTrip time.Duration, silent bool) {
+// state returns the round trip and whether data is dropped.
+func (p *Proxy) state() (roundTrip time.Duration, blackhole bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.roundTrip, p.blackhole
 }
 
-// forward takes one connection from its first byte to its end.
+// forward forwards one connection until it ends.
 func (p *Proxy) forward(ctx context.Context, client net.Conn) {
-	ctx, cut := context.WithCancel(ctx)
-	defer cut()
-	l := &link{proxy: p, reset: cut, client: client}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	l := &link{proxy: p, resetBoth: cancel, client: client}
 	p.mu.Lock()
 	p.links[l] = struct{}{}
 	p.mu.Unlock()
@@ -112,20 +113,10 @@ func (p *Proxy) forward(ctx context.Context, client net.Conn) {
 	l.run(ctx)
 }
 
-// reset ends a connection in such a way that its other end gets an error.
+// reset closes a connection so that its other end gets a reset.
 func reset(conn net.Conn) {
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)
 	}
-	_ = conn.Close() // there is nobody left to tell
-}
-
-// wait returns after the time given, or at the end of ctx.
-func wait(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
+	_ = conn.Close()
 }

@@ -19,7 +19,7 @@ import (
 
 const proxyTestTimeout = 10 * time.Second
 
-// listen returns a listener of this machine that runs until the test ends.
+// listen returns a listener on localhost that is open until the test ends.
 func listen(t *testing.T) net.Listener {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -30,7 +30,8 @@ func listen(t *testing.T) net.Listener {
 	return l
 }
 
-// runUntilTestEnds runs something that ends with its context until the test ends.
+// runUntilTestEnds runs a function whose context ends with the test, and waits
+// for it.
 func runUntilTestEnds(t *testing.T, run func(ctx context.Context) error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -44,7 +45,7 @@ func runUntilTestEnds(t *testing.T, run func(ctx context.Context) error) {
 	})
 }
 
-// startProxy runs a proxy to a target and returns where it is.
+// startProxy runs a proxy to target and returns it with its address.
 func startProxy(t *testing.T, target string, roundTrip time.Duration) (*netem.Proxy, string) {
 	t.Helper()
 	p, l := netem.New(target, roundTrip), listen(t)
@@ -52,7 +53,7 @@ func startProxy(t *testing.T, target string, roundTrip time.Duration) (*netem.Pr
 	return p, l.Addr().String()
 }
 
-// startPeer runs one port of a peer and returns where it is.
+// startPeer serves one port of a peer and returns its address.
 func startPeer(t *testing.T, port uint16) string {
 	t.Helper()
 	l := listen(t)
@@ -79,8 +80,8 @@ func dial(t *testing.T, address string) *net.TCPConn {
 func connectedPair(t *testing.T, roundTrip time.Duration) (p *netem.Proxy, client, server *net.TCPConn) {
 	t.Helper()
 	l := listen(t)
-	p, at := startProxy(t, l.Addr().String(), roundTrip)
-	client = dial(t, at)
+	p, addr := startProxy(t, l.Addr().String(), roundTrip)
+	client = dial(t, addr)
 	conn, err := l.Accept()
 	if err != nil {
 		t.Fatal(err)
@@ -89,7 +90,7 @@ func connectedPair(t *testing.T, roundTrip time.Duration) (p *netem.Proxy, clien
 	return p, client, conn.(*net.TCPConn)
 }
 
-// echoByte sends a byte that is to come back.
+// echoByte sends a byte and waits for its echo.
 func echoByte(conn net.Conn) error {
 	if _, err := conn.Write([]byte("x")); err != nil {
 		return err
@@ -98,15 +99,15 @@ func echoByte(conn net.Conn) error {
 	return err
 }
 
-// expectNoAnswer checks that a byte that is sent doesn't come back, and that the
-// connection is open all the same.
+// expectNoAnswer checks that a byte gets no echo while the connection stays
+// open.
 func expectNoAnswer(t *testing.T, conn net.Conn) {
 	t.Helper()
 	if err := conn.SetDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
 		t.Fatal(err)
 	}
 	if err := echoByte(conn); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("the answer is %v, want none", err)
+		t.Errorf("got %v, want a timeout", err)
 	}
 	if err := conn.SetDeadline(time.Now().Add(proxyTestTimeout)); err != nil {
 		t.Fatal(err)
@@ -116,9 +117,9 @@ func expectNoAnswer(t *testing.T, conn net.Conn) {
 func TestProxyForwardsEveryByte(t *testing.T) {
 	for _, roundTrip := range []time.Duration{0, 20 * time.Millisecond} {
 		t.Run(roundTrip.String(), func(t *testing.T) {
-			_, at := startProxy(t, startPeer(t, peer.Echo), roundTrip)
-			conn := dial(t, at)
-			sent := bytes.Repeat([]byte("all that was sent "), 200_000)
+			_, addr := startProxy(t, startPeer(t, peer.Echo), roundTrip)
+			conn := dial(t, addr)
+			sent := bytes.Repeat([]byte("forwarded bytes "), 200_000)
 			var sending sync.WaitGroup
 			defer sending.Wait()
 			sending.Go(func() {
@@ -129,7 +130,7 @@ func TestProxyForwardsEveryByte(t *testing.T) {
 			})
 			got, err := io.ReadAll(conn)
 			if err != nil || !bytes.Equal(got, sent) {
-				t.Errorf("%d bytes came back, %v; want %d", len(got), err, len(sent))
+				t.Errorf("got %d bytes, %v; want the %d sent bytes", len(got), err, len(sent))
 			}
 		})
 	}
@@ -137,7 +138,7 @@ func TestProxyForwardsEveryByte(t *testing.T) {
 
 func TestProxyAddsRoundTrip(t *testing.T) {
 	const roundTrip = 200 * time.Millisecond
-	p, at := startProxy(t, startPeer(t, peer.Echo), roundTrip)
+	p, addr := startProxy(t, startPeer(t, peer.Echo), roundTrip)
 	took := func(do func() error) time.Duration {
 		begin := time.Now()
 		if err := do(); err != nil {
@@ -145,35 +146,34 @@ func TestProxyAddsRoundTrip(t *testing.T) {
 		}
 		return time.Since(begin)
 	}
-	conn := dial(t, at)
-	// The upper limits only tell one round trip more from none.
+	conn := dial(t, addr)
+	// The upper limits only exclude an additional round trip.
 	if d := took(func() error { return echoByte(conn) }); d < 2*roundTrip || d >= 3*roundTrip {
-		t.Errorf("the first answer takes %v, want two round trips", d)
+		t.Errorf("first echo took %v, want two round trips (%v)", d, 2*roundTrip)
 	}
 	if d := took(func() error { return echoByte(conn) }); d < roundTrip || d >= 2*roundTrip {
-		t.Errorf("the second answer takes %v, want a round trip", d)
+		t.Errorf("second echo took %v, want one round trip (%v)", d, roundTrip)
 	}
 	p.SetRoundTrip(0)
 	if d := took(func() error { return echoByte(conn) }); d >= roundTrip {
-		t.Errorf("without a delay an answer takes %v", d)
+		t.Errorf("echo without a delay took %v, want less than %v", d, roundTrip)
 	}
 }
 
-// Many segments are on their way at a time: one at a time would take minutes.
+// Many segments are in transit addr a time. One addr a time would take minutes.
 func TestProxyDoesNotLimitThroughput(t *testing.T) {
 	const n = 64 << 20
-	_, at := startProxy(t, startPeer(t, peer.Source), 200*time.Millisecond)
-	conn := dial(t, at)
+	_, addr := startProxy(t, startPeer(t, peer.Source), 200*time.Millisecond)
+	conn := dial(t, addr)
 	if err := conn.SetDeadline(time.Now().Add(3 * proxyTestTimeout)); err != nil {
 		t.Fatal(err)
 	}
 	fmt.Fprintf(conn, "%d\n", n)
 	if got, err := io.Copy(io.Discard, conn); got != n || err != nil {
-		t.Errorf("got %d bytes, %v", got, err)
+		t.Errorf("got %d bytes, %v; want %d", got, err, n)
 	}
 }
 
-// What is not read is not kept either: the sender is held up.
 func TestProxyHoldsUpSenderOfUnreadData(t *testing.T) {
 	_, client, server := connectedPair(t, 0)
 	chunk := make([]byte, 1<<20)
@@ -188,33 +188,33 @@ func TestProxyHoldsUpSenderOfUnreadData(t *testing.T) {
 			break
 		}
 		if sent > 200<<20 {
-			t.Fatal("it takes everything")
+			t.Fatalf("the proxy accepted %d bytes that nobody reads, want it to hold up the sender", sent)
 		}
 	}
 	if err := client.CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := io.Copy(io.Discard, server); got != int64(sent) || err != nil {
-		t.Errorf("%d bytes arrive, %v; want %d", got, err, sent)
+		t.Errorf("got %d bytes, %v; want %d", got, err, sent)
 	}
 }
 
 func TestProxyForwardsCloseAndReset(t *testing.T) {
-	t.Run("in order, one way after the other", func(t *testing.T) {
+	t.Run("close, one direction after the other", func(t *testing.T) {
 		_, client, server := connectedPair(t, 10*time.Millisecond)
-		for _, way := range [][2]*net.TCPConn{{client, server}, {server, client}} {
-			if _, err := io.WriteString(way[0], "last"); err != nil {
+		for _, ends := range [][2]*net.TCPConn{{client, server}, {server, client}} {
+			if _, err := io.WriteString(ends[0], "last"); err != nil {
 				t.Fatal(err)
 			}
-			if err := way[0].CloseWrite(); err != nil {
+			if err := ends[0].CloseWrite(); err != nil {
 				t.Fatal(err)
 			}
-			if got, err := io.ReadAll(way[1]); string(got) != "last" || err != nil {
-				t.Errorf("got %q, %v", got, err)
+			if got, err := io.ReadAll(ends[1]); string(got) != "last" || err != nil {
+				t.Errorf("got %q, %v; want last", got, err)
 			}
 		}
 	})
-	t.Run("a reset of either side", func(t *testing.T) {
+	t.Run("reset of either side", func(t *testing.T) {
 		for _, swap := range []bool{false, true} {
 			_, a, b := connectedPair(t, 10*time.Millisecond)
 			if swap {
@@ -225,28 +225,28 @@ func TestProxyForwardsCloseAndReset(t *testing.T) {
 			}
 			_ = a.Close()
 			if _, err := b.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
-				t.Errorf("got %v", err)
+				t.Errorf("got %v, want %v", err, syscall.ECONNRESET)
 			}
 		}
 	})
-	t.Run("a target that refuses", func(t *testing.T) {
+	t.Run("target refuses", func(t *testing.T) {
 		l := listen(t)
 		_ = l.Close()
-		_, at := startProxy(t, l.Addr().String(), 0)
-		conn, err := net.Dial("tcp", at)
+		_, addr := startProxy(t, l.Addr().String(), 0)
+		conn, err := net.Dial("tcp", addr)
 		if err == nil {
 			defer conn.Close()
 			_, err = conn.Read(make([]byte, 1))
 		}
 		if !errors.Is(err, syscall.ECONNRESET) {
-			t.Errorf("got %v", err)
+			t.Errorf("got %v, want %v", err, syscall.ECONNRESET)
 		}
 	})
 }
 
 func TestBlackholeDropsDataAndKeepsConnections(t *testing.T) {
-	p, at := startProxy(t, startPeer(t, peer.Echo), 0)
-	busy, idle := dial(t, at), dial(t, at)
+	p, addr := startProxy(t, startPeer(t, peer.Echo), 0)
+	busy, idle := dial(t, addr), dial(t, addr)
 	for _, conn := range []net.Conn{busy, idle} {
 		if err := echoByte(conn); err != nil {
 			t.Fatal(err)
@@ -254,19 +254,18 @@ func TestBlackholeDropsDataAndKeepsConnections(t *testing.T) {
 	}
 	p.Blackhole()
 	expectNoAnswer(t, busy)
-	begun := dial(t, at)
-	expectNoAnswer(t, begun)
+	opened := dial(t, addr)
+	expectNoAnswer(t, opened)
 	p.Resume()
-	for what, conn := range map[string]net.Conn{"a new connection": dial(t, at), "one that was idle": idle} {
+	for name, conn := range map[string]net.Conn{"new": dial(t, addr), "idle": idle} {
 		if err := echoByte(conn); err != nil {
-			t.Errorf("%s after the silence: %v", what, err)
+			t.Errorf("%s connection after Resume: %v", name, err)
 		}
 	}
 	expectNoAnswer(t, busy)
-	expectNoAnswer(t, begun)
+	expectNoAnswer(t, opened)
 }
 
-// In silence the end of one side is kept from the other.
 func TestBlackholeHidesClose(t *testing.T) {
 	p, client, server := connectedPair(t, 0)
 	p.Blackhole()
@@ -285,19 +284,19 @@ func TestResetAllResetsBothSides(t *testing.T) {
 	p.ResetAll()
 	for _, conn := range []net.Conn{client, server} {
 		if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
-			t.Errorf("got %v", err)
+			t.Errorf("got %v, want %v", err, syscall.ECONNRESET)
 		}
 	}
-	p, at := startProxy(t, startPeer(t, peer.Echo), 0)
+	p, addr := startProxy(t, startPeer(t, peer.Echo), 0)
 	p.Blackhole()
-	lost := dial(t, at)
+	lost := dial(t, addr)
 	expectNoAnswer(t, lost)
 	p.ResetAll()
 	if _, err := lost.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
-		t.Errorf("a lost one: %v", err)
+		t.Errorf("connection that lost data: got %v, want %v", err, syscall.ECONNRESET)
 	}
 	p.Resume()
-	if err := echoByte(dial(t, at)); err != nil {
-		t.Errorf("a new one: %v", err)
+	if err := echoByte(dial(t, addr)); err != nil {
+		t.Errorf("new connection: %v", err)
 	}
 }

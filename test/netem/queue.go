@@ -4,30 +4,32 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/kubeshore/kubeshore/internal/wake"
 )
 
 const (
-	maxQueuedBytes  = 16 << 20 // on their way in one direction of a connection
-	segmentOverhead = 64       // what a segment costs besides its bytes
+	maxQueuedBytes  = 16 << 20 // per direction of a connection
+	segmentOverhead = 64       // memory of a segment in addition to its data
 )
 
-// segment is what was read at once, or how one side has ended.
+// segment is the data of one read, or the end of one side.
 type segment struct {
 	due  time.Time
 	data []byte
-	end  error // nil for data, io.EOF for an end in order
+	end  error // nil for data, io.EOF for an orderly close
 }
 
-// queue is what is on its way in one direction. One goroutine pushes, another
-// pops. Its zero value is empty.
+// queue holds the data in transit in one direction. One goroutine pushes,
+// another one pops. The zero value is an empty queue.
 type queue struct {
 	mu       sync.Mutex
 	segments []segment
 	size     int
-	changed  chan struct{} // closed at the next change; nil if nobody waits
+	changed  wake.Broadcast
 }
 
-// push appends a segment, as soon as there is room. It returns false if ctx
+// push appends a segment as soon as there is room. It returns false if ctx
 // ended before.
 func (q *queue) push(ctx context.Context, s segment) bool {
 	return q.update(ctx, func() bool {
@@ -40,7 +42,7 @@ func (q *queue) push(ctx context.Context, s segment) bool {
 	})
 }
 
-// pop takes the first segment, as soon as there is one. It returns false if
+// pop removes the first segment as soon as there is one. It returns false if
 // ctx ended before.
 func (q *queue) pop(ctx context.Context) (s segment, ok bool) {
 	ok = q.update(ctx, func() bool {
@@ -48,7 +50,7 @@ func (q *queue) pop(ctx context.Context) (s segment, ok bool) {
 			return false
 		}
 		s = q.segments[0]
-		q.segments[0] = segment{} // its bytes are not ours any more
+		q.segments[0] = segment{} // release the data
 		q.segments = q.segments[1:]
 		q.size -= len(s.data) + segmentOverhead
 		return true
@@ -56,22 +58,16 @@ func (q *queue) pop(ctx context.Context) (s segment, ok bool) {
 	return s, ok
 }
 
-// update changes the queue, again after each change by the other side until it
-// can be done.
+// update calls change with q.mu held, again after each change to the queue,
+// until it succeeds. It returns false if ctx ended before.
 func (q *queue) update(ctx context.Context, change func() bool) bool {
 	for {
+		changed := q.changed.C()
 		q.mu.Lock()
 		done := change()
-		if done && q.changed != nil {
-			close(q.changed)
-			q.changed = nil
-		}
-		if !done && q.changed == nil {
-			q.changed = make(chan struct{})
-		}
-		changed := q.changed
 		q.mu.Unlock()
 		if done {
+			q.changed.Fire()
 			return true
 		}
 		select {
