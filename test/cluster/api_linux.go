@@ -15,23 +15,23 @@ import (
 // apiServer is an API server of the cluster.
 type apiServer struct {
 	port       string
-	pki        string // the folder of its certificates, and of its administrator's
-	etcdPrefix string // of all that it stores
+	pki        string // directory of its certificates and those of its administrator
+	etcdPrefix string // of everything that it stores
 }
 
-// theAPIServer is the one that the node and the controllers belong to.
-func theAPIServer() apiServer {
+// mainAPIServer is the API server of the node and the controllers.
+func mainAPIServer() apiServer {
 	return apiServer{port: "16443", pki: pkiDir, etcdPrefix: "/registry"}
 }
 
 func (a apiServer) url() string { return "https://127.0.0.1:" + a.port }
 
-// args are those of kube-apiserver.
+// args returns the flags of kube-apiserver.
 func (a apiServer) args() []string {
 	return []string{
 		"--etcd-servers=" + etcdURL, "--etcd-prefix=" + a.etcdPrefix,
 		"--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--secure-port=" + a.port,
-		"--endpoint-reconciler-type=none", // its own address is loopback, which no endpoint may have
+		"--endpoint-reconciler-type=none", // its address is a loopback address, which is invalid in an endpoint
 		"--service-cluster-ip-range=10.96.0.0/16",
 		"--tls-cert-file=" + a.pki + "/apiserver.crt", "--tls-private-key-file=" + a.pki + "/apiserver.key",
 		"--client-ca-file=" + a.pki + "/ca.crt",
@@ -44,7 +44,7 @@ func (a apiServer) args() []string {
 	}
 }
 
-// nodeReady asks the API server whether the node is ready; nil means that it is.
+// nodeReady returns nil if the node is ready.
 func (a apiServer) nodeReady(ctx context.Context) error {
 	var node struct {
 		Status struct {
@@ -59,15 +59,15 @@ func (a apiServer) nodeReady(ctx context.Context) error {
 			return nil
 		}
 	}
-	return errors.New("the node is not ready")
+	return errors.New("node is not ready")
 }
 
-// ready asks the API server whether it is ready; nil means that it is.
+// ready returns nil if the API server is ready.
 func (a apiServer) ready(ctx context.Context) error { return a.get(ctx, "/readyz", nil) }
 
-// get reads a path of the API server as its administrator, into answer if
-// that is not nil.
-func (a apiServer) get(ctx context.Context, path string, answer any) error {
+// get reads a path of the API server as its administrator, and decodes the
+// response into response unless that is nil.
+func (a apiServer) get(ctx context.Context, path string, response any) error {
 	ca, err := os.ReadFile(a.pki + "/ca.crt")
 	if err != nil {
 		return err
@@ -97,8 +97,8 @@ func (a apiServer) get(ctx context.Context, path string, answer any) error {
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("GET %s: %s", path, resp.Status)
 	}
-	if answer == nil {
+	if response == nil {
 		return nil
 	}
-	return json.NewDecoder(resp.Body).Decode(answer)
+	return json.NewDecoder(resp.Body).Decode(response)
 }

@@ -15,12 +15,12 @@ import (
 )
 
 const (
-	pidFile     = stateDir + "/supervisor.pid"
-	stopTimeout = 20 * time.Second
+	pidFile            = stateDir + "/supervisor.pid"
+	clusterStopTimeout = 20 * time.Second
 )
 
-// down ends the cluster and removes its bridge, cgroups and files. It puts
-// right what a killed run left behind, and may be called when nothing runs.
+// down stops the cluster and removes its bridge, cgroups and files. It also
+// cleans up after a killed cluster, and does nothing if there is none.
 func down(out io.Writer) error {
 	if err := check(); err != nil {
 		return err
@@ -29,7 +29,7 @@ func down(out io.Writer) error {
 		return err
 	}
 	if _, err := os.Stat("/sys/class/net/" + bridge); err == nil {
-		if err := command(context.Background(), "ip", "link", "del", bridge); err != nil {
+		if err := runCommand(context.Background(), "ip", "link", "del", bridge); err != nil {
 			return err
 		}
 	}
@@ -39,7 +39,7 @@ func down(out io.Writer) error {
 	if err := os.RemoveAll(stateDir); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintln(out, "cluster: nothing of it is left")
+	_, err := fmt.Fprintln(out, "cluster: removed")
 	return err
 }
 
@@ -49,23 +49,23 @@ func stopSupervisor() error {
 		return nil
 	}
 	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
-		return fmt.Errorf("stop the supervisor: %w", err)
+		return fmt.Errorf("stop supervisor: %w", err)
 	}
-	killAt, giveUp := time.Now().Add(stopTimeout/2), time.Now().Add(stopTimeout)
+	killAt, giveUp := time.Now().Add(clusterStopTimeout/2), time.Now().Add(clusterStopTimeout)
 	for now := time.Now(); now.Before(giveUp); now = time.Now() {
 		if _, alive := supervisorPID(); !alive {
 			return nil
 		}
 		if now.After(killAt) {
-			_ = syscall.Kill(pid, syscall.SIGKILL) // it may just have gone
+			_ = syscall.Kill(pid, syscall.SIGKILL) // it may have exited meanwhile
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	return fmt.Errorf("process %d did not end within %v", pid, stopTimeout)
+	return fmt.Errorf("stop supervisor: process %d did not exit within %v", pid, clusterStopTimeout)
 }
 
-// removeCgroups removes our cgroups, the innermost first. A cgroup is busy for
-// a moment after its last process ended.
+// removeCgroups removes the cluster's cgroups, the innermost first. A cgroup
+// stays busy for a moment after its last process has exited.
 func removeCgroups() error {
 	roots, err := cgroupDirs()
 	if err != nil {
@@ -82,7 +82,7 @@ func removeCgroups() error {
 		if err != nil {
 			return err
 		}
-		deadline := time.Now().Add(stopTimeout)
+		deadline := time.Now().Add(clusterStopTimeout)
 		for i := len(dirs) - 1; i >= 0; {
 			switch err := syscall.Rmdir(dirs[i]); {
 			case err == nil || errors.Is(err, fs.ErrNotExist):
@@ -97,8 +97,8 @@ func removeCgroups() error {
 	return nil
 }
 
-// writeSupervisorPID notes the supervisor's process with its start time, so
-// that a later process of the same number is never taken for it.
+// writeSupervisorPID records the supervisor's process ID and start time, so
+// that a later process with the same ID isn't mistaken for it.
 func writeSupervisorPID(pid int) error {
 	started, err := startTime(pid)
 	if err != nil {
@@ -107,7 +107,7 @@ func writeSupervisorPID(pid int) error {
 	return os.WriteFile(pidFile, fmt.Appendf(nil, "%d %s", pid, started), 0o600)
 }
 
-// supervisorPID returns the supervisor's process and whether it is alive.
+// supervisorPID returns the supervisor's process ID and whether it is running.
 func supervisorPID() (pid int, alive bool) {
 	content, err := os.ReadFile(pidFile)
 	if err != nil {
@@ -121,7 +121,7 @@ func supervisorPID() (pid int, alive bool) {
 	return pid, err == nil && started == want
 }
 
-// startTime is when the process started, in ticks since boot.
+// startTime returns the start time of a process in ticks since boot.
 func startTime(pid int) (string, error) {
 	fields, err := stat(pid)
 	if err != nil {
@@ -130,14 +130,14 @@ func startTime(pid int) (string, error) {
 	return fields[22], nil
 }
 
-// stat reads /proc/PID/stat (proc(5)) and returns its fields by the number
-// that the manual gives them, from the third on. A zombie counts as gone.
+// stat returns the fields of /proc/PID/stat by their number in proc(5), from
+// the third on. It returns an error for a zombie.
 func stat(pid int) ([]string, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return nil, err
 	}
-	_, rest, _ := strings.Cut(string(text), ") ") // the program's name may hold spaces
+	_, rest, _ := strings.Cut(string(text), ") ") // the program's name may contain spaces
 	fields := append(make([]string, 3), strings.Fields(rest)...)
 	if len(fields) < 23 || fields[3] == "Z" || fields[3] == "X" {
 		return nil, fmt.Errorf("process %d: not running", pid)

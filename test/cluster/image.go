@@ -13,9 +13,9 @@ import (
 	"runtime"
 )
 
-// writeImage writes a docker-archive (the format of `docker save`) to out: an
-// image called ref whose one layer holds the static program, and whose
-// entrypoint it is. The same program gives the same bytes.
+// writeImage writes a docker-archive (the format of `docker save`) to out. The
+// image has the given reference, a single layer with the static program, and
+// the program as its entrypoint. The output is reproducible.
 func writeImage(out, ref, program string) error {
 	content, err := os.ReadFile(program)
 	if err != nil {

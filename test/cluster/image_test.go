@@ -14,10 +14,10 @@ import (
 )
 
 // entries returns the files of a tar archive by name.
-func entries(t *testing.T, archive []byte) map[string][]byte {
+func entries(t *testing.T, data []byte) map[string][]byte {
 	t.Helper()
 	files := make(map[string][]byte)
-	for r := tar.NewReader(bytes.NewReader(archive)); ; {
+	for r := tar.NewReader(bytes.NewReader(data)); ; {
 		header, err := r.Next()
 		if errors.Is(err, io.EOF) {
 			return files
@@ -31,7 +31,7 @@ func entries(t *testing.T, archive []byte) map[string][]byte {
 	}
 }
 
-func TestWriteImage(t *testing.T) {
+func TestWriteImageIsReproducible(t *testing.T) {
 	dir := t.TempDir()
 	program := filepath.Join(dir, "hello")
 	if err := os.WriteFile(program, []byte("a program"), 0o755); err != nil {
@@ -49,7 +49,7 @@ func TestWriteImage(t *testing.T) {
 		}
 	}
 	if !bytes.Equal(archives[0], archives[1]) {
-		t.Error("the same program gives another image")
+		t.Error("two images of the same program differ")
 	}
 	files := entries(t, archives[0])
 	var manifest []struct {
@@ -71,17 +71,17 @@ func TestWriteImage(t *testing.T) {
 	layer := files[manifest[0].Layers[0]]
 	sum := sha256.Sum256(layer)
 	if config.RootFS.DiffIDs[0] != "sha256:"+hex.EncodeToString(sum[:]) {
-		t.Errorf("the layer's digest is not %s", config.RootFS.DiffIDs[0])
+		t.Errorf("got layer digest %s, want sha256:%x", config.RootFS.DiffIDs[0], sum)
 	}
 	if got := entries(t, layer)[config.Config.Entrypoint[0][1:]]; string(got) != "a program" {
-		t.Errorf("the entrypoint holds %q", got)
+		t.Errorf("got entrypoint content %q, want %q", got, "a program")
 	}
 }
 
-func TestWriteImageWithoutProgram(t *testing.T) {
+func TestWriteImageFailsWithoutProgram(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "x.tar")
 	if err := writeImage(out, "example.test/x:1", "no such program"); err == nil {
-		t.Error("no error")
+		t.Error("got no error, want one")
 	}
 	if _, err := os.Stat(out); err == nil {
 		t.Error("an image was written")

@@ -10,28 +10,28 @@ import (
 	"time"
 )
 
-// kill ends one program of the cluster without a warning, and returns when it
-// is gone. The supervisor then starts it again. No process but the
-// supervisor's own children is ever touched.
+// kill kills one program of the cluster and returns when it is gone. The
+// supervisor then restarts it. Only child processes of the supervisor are ever
+// killed.
 func kill(name string) error {
 	if err := check(); err != nil {
 		return err
 	}
 	supervisor, alive := supervisorPID()
 	if !alive {
-		return errors.New("the cluster doesn't run")
+		return errors.New("cluster is not running")
 	}
-	pid, err := child(supervisor, name)
+	pid, err := findChild(supervisor, name)
 	if err != nil {
 		return err
 	}
-	process, err := os.FindProcess(pid) // by pidfd: it stays this process, whoever gets its number
+	process, err := os.FindProcess(pid) // a pidfd, which a later process with the same ID can't take over
 	if err != nil {
 		return err
 	}
 	defer func() { _ = process.Release() }()
-	if again, err := child(supervisor, name); err != nil || again != pid {
-		return fmt.Errorf("%s is being started again", name)
+	if again, err := findChild(supervisor, name); err != nil || again != pid {
+		return fmt.Errorf("%s is restarting", name)
 	}
 	started, err := startTime(pid)
 	if err != nil {
@@ -40,16 +40,17 @@ func kill(name string) error {
 	if err := process.Kill(); err != nil {
 		return fmt.Errorf("kill %s: %w", name, err)
 	}
-	for deadline := time.Now().Add(stopTimeout); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(clusterStopTimeout); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		if now, err := startTime(pid); err != nil || now != started {
 			return nil
 		}
 	}
-	return fmt.Errorf("%s, process %d, did not end within %v", name, pid, stopTimeout)
+	return fmt.Errorf("kill %s: process %d did not exit within %v", name, pid, clusterStopTimeout)
 }
 
-// child finds the process with the parent and the program name given.
-func child(parent int, name string) (int, error) {
+// findChild returns the ID of the process with the given parent and program
+// name.
+func findChild(parent int, name string) (int, error) {
 	commands, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
 		return 0, err
@@ -58,7 +59,7 @@ func child(parent int, name string) (int, error) {
 		text, err := os.ReadFile(path)
 		program, _, _ := bytes.Cut(text, []byte{0})
 		if err != nil || filepath.Base(string(program)) != name {
-			continue // of those that have just ended nothing can be read
+			continue // the process may have exited meanwhile
 		}
 		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
 		if err != nil {
@@ -68,5 +69,5 @@ func child(parent int, name string) (int, error) {
 			return pid, nil
 		}
 	}
-	return 0, fmt.Errorf("%s doesn't run", name)
+	return 0, fmt.Errorf("%s is not running", name)
 }

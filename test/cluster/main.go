@@ -1,12 +1,13 @@
-// Command cluster runs a real one-node Kubernetes on this machine for the
-// project's tests, its demo and its benchmarks: etcd, kube-apiserver,
-// kube-controller-manager, kube-scheduler and kubelet from source, with the
-// distribution's containerd, runc and CNI plugins. It needs Linux and root.
+// Command cluster runs a real one-node Kubernetes cluster on this machine for
+// the project's tests, demo and benchmarks: etcd, kube-apiserver,
+// kube-controller-manager, kube-scheduler and kubelet built from source, with
+// the distribution's containerd, runc and CNI plugins. It needs Linux and
+// root.
 //
-// Everything runs below one supervisor, which is the first process of a PID
-// namespace and has a mount namespace of its own. When it ends, however it
-// ends, the kernel ends every process and takes away every mount with it, so
-// nothing can be left running or mounted on the host.
+// All programs run below one supervisor, which is the first process of a PID
+// namespace and has its own mount namespace. When the supervisor ends for any
+// reason, the kernel kills every process and removes every mount, so nothing
+// is left running or mounted on the host.
 package main
 
 import (
@@ -22,15 +23,15 @@ import (
 
 const usage = `usage: cluster COMMAND
 
-  check              say whether this machine can run it
-  up [-bin DIR]      start the cluster, or reuse the one that runs, and import DIR/images/*.tar
-  down               end the cluster and remove all that belongs to it
-  kill PROGRAM       kill one program of the cluster, such as kube-apiserver; it is started again
-  further            run a second API server beside it, print the path of its kubeconfig once
-                     it is ready, and end it when the standard input ends
+  check              check whether this machine can run the cluster
+  up [-bin DIR]      start the cluster, or reuse the running one, and import DIR/images/*.tar
+  down               stop the cluster and remove everything that belongs to it
+  kill PROGRAM       kill one program of the cluster, e.g. kube-apiserver; it is restarted
+  second             run a second API server, print the path of its kubeconfig when it is
+                     ready, and stop it when standard input is closed
   kubeconfig         print the path of the kubeconfig
   image OUT REF PROGRAM
-                     write a docker-archive with one static program as its entrypoint
+                     write a docker-archive with a static program as its entrypoint
 `
 
 var errUsage = errors.New("usage")
@@ -58,7 +59,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return check()
 	case "up":
 		flags := flag.NewFlagSet("up", flag.ContinueOnError)
-		bin := flags.String("bin", "bin", "the folder with the program kubernetes and the images")
+		bin := flags.String("bin", "bin", "directory with the program kubernetes and the images")
 		if err := flags.Parse(args); err != nil || flags.NArg() > 0 {
 			return errUsage
 		}
@@ -70,9 +71,9 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 			return errUsage
 		}
 		return kill(args[0])
-	case "further":
-		return further(ctx, os.Stdin, out)
-	case "supervise": // how up starts the supervisor; not for people
+	case "second":
+		return runSecond(ctx, os.Stdin, out)
+	case "supervise": // internal, started by up
 		return supervise(ctx)
 	case "kubeconfig":
 		_, err := fmt.Fprintln(out, adminKubeconfig)

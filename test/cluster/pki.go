@@ -16,12 +16,12 @@ import (
 	"time"
 )
 
-// authority is the cluster's certificate authority. It lives in memory while
-// the cluster is being set up; its key is never written.
+// authority is the cluster's certificate authority. It exists only while the
+// cluster is being set up; its key is never written to disk.
 type authority struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
-	dir  string // where the certificates go
+	dir  string // of the certificates
 }
 
 func newAuthority(dir string) (*authority, error) {
@@ -47,8 +47,8 @@ func newAuthority(dir string) (*authority, error) {
 	return a, writePEM(filepath.Join(dir, "ca.crt"), "CERTIFICATE", der)
 }
 
-// issue writes name.crt and name.key: a certificate for user in group, which
-// also serves the given host names and addresses.
+// issue writes name.crt and name.key: a client certificate for user in group,
+// which is also a server certificate for the given host names and addresses.
 func (a *authority) issue(name, user, group string, hosts ...string) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -81,7 +81,7 @@ func (a *authority) issue(name, user, group string, hosts ...string) error {
 	return writeKey(filepath.Join(a.dir, name+".key"), key)
 }
 
-// signingKey writes the pair that service account tokens are signed with.
+// signingKey writes a key pair for signing service account tokens.
 func (a *authority) signingKey(name string) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -97,16 +97,16 @@ func (a *authority) signingKey(name string) error {
 	return writeKey(filepath.Join(a.dir, name+".key"), key)
 }
 
-// kubeconfig writes a kubeconfig whose one context, of the name given, is the
-// cluster seen by the holder of the certificate certName.
-func (a *authority) kubeconfig(path, context, certName, server string) error {
+// kubeconfig writes a kubeconfig with a single context of the given name that
+// uses the certificate certName.
+func (a *authority) kubeconfig(path, name, certName, server string) error {
 	data := make(map[string]string)
-	for _, name := range []string{"ca.crt", certName + ".crt", certName + ".key"} {
-		content, err := os.ReadFile(filepath.Join(a.dir, name))
+	for _, fileName := range []string{"ca.crt", certName + ".crt", certName + ".key"} {
+		content, err := os.ReadFile(filepath.Join(a.dir, fileName))
 		if err != nil {
 			return fmt.Errorf("pki: %w", err)
 		}
-		data[name] = base64.StdEncoding.EncodeToString(content)
+		data[fileName] = base64.StdEncoding.EncodeToString(content)
 	}
 	text := fmt.Sprintf(`apiVersion: v1
 kind: Config
@@ -124,7 +124,7 @@ contexts:
 - name: %[1]s
   context: {cluster: %[1]s, user: %[4]s}
 current-context: %[1]s
-`, context, server, data["ca.crt"], certName, data[certName+".crt"], data[certName+".key"])
+`, name, server, data["ca.crt"], certName, data[certName+".crt"], data[certName+".key"])
 	return os.WriteFile(path, []byte(text), 0o600)
 }
 

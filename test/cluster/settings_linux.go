@@ -13,7 +13,7 @@ type component struct {
 	args []string
 }
 
-// controlPlane is what stores and decides.
+// controlPlane returns the programs that the agents depend on, and containerd.
 func controlPlane() []component {
 	return []component{
 		{"etcd", []string{
@@ -21,14 +21,14 @@ func controlPlane() []component {
 			"--listen-client-urls=" + etcdURL, "--advertise-client-urls=" + etcdURL,
 			"--listen-peer-urls=" + etcdPeerURL, "--initial-advertise-peer-urls=" + etcdPeerURL,
 			"--initial-cluster=default=" + etcdPeerURL,
-			"--unsafe-no-fsync", // the data lives as long as the cluster
+			"--unsafe-no-fsync", // the data needn't survive the cluster
 		}},
 		{"containerd", []string{"--config=" + stateDir + "/containerd.toml"}},
-		{"kube-apiserver", theAPIServer().args()},
+		{"kube-apiserver", mainAPIServer().args()},
 	}
 }
 
-// agents is what works through the API server; it must be up before they are.
+// agents returns the programs that need a ready API server.
 func agents() []component {
 	return []component{
 		{"kube-controller-manager", []string{
@@ -47,7 +47,7 @@ func agents() []component {
 	}
 }
 
-// settings returns the programs' settings files by path.
+// settings returns the programs' configuration files by path.
 func settings() map[string]string {
 	return map[string]string{
 		stateDir + "/containerd.toml": fmt.Sprintf(`version = 2
@@ -57,7 +57,7 @@ state = "%[1]s/containerd-run"
   address = "%[2]s"
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "kubeshore.test/pause:1"
-  restrict_oom_score_adj = true # a machine may lack CAP_SYS_RESOURCE
+  restrict_oom_score_adj = true # the machine may lack CAP_SYS_RESOURCE
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "%[3]s"
     conf_dir = "%[1]s/cni"

@@ -14,14 +14,14 @@ import (
 	"time"
 )
 
-// supervise is process 1 of the cluster's namespaces: it starts the programs,
-// starts again what ends, and reaps what is orphaned, until ctx ends. The
-// kernel then ends all the rest.
+// supervise is process 1 of the cluster's namespaces. It starts the programs,
+// restarts them when they exit, and reaps orphaned processes until ctx ends.
+// Then the kernel kills the remaining processes.
 func supervise(ctx context.Context) error {
 	if os.Getpid() != 1 {
-		return errors.New("supervise is what `cluster up` runs as the first process of a namespace")
+		return errors.New("supervise is an internal command, started by `cluster up`")
 	}
-	if err := hideHost(); err != nil {
+	if err := isolateMounts(); err != nil {
 		return err
 	}
 	if err := makeCgroups(); err != nil {
@@ -47,7 +47,7 @@ func supervise(ctx context.Context) error {
 			if err := s.restart(); err != nil {
 				return err
 			}
-			if len(pending) == 0 || containerdReady(ctx) != nil || theAPIServer().ready(ctx) != nil {
+			if len(pending) == 0 || containerdReady(ctx) != nil || mainAPIServer().ready(ctx) != nil {
 				continue
 			}
 			for _, c := range pending {
@@ -60,14 +60,14 @@ func supervise(ctx context.Context) error {
 	}
 }
 
-// hideHost makes the mounts of this namespace private, gives it the /proc of
-// its own PID namespace, and covers the folders that containerd, CNI and the
-// kubelet write to by fixed path.
-func hideHost() error {
+// isolateMounts makes the mounts of this namespace private, mounts a /proc of
+// its PID namespace, and hides the directories in which containerd, CNI and
+// the kubelet use fixed paths.
+func isolateMounts() error {
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_SLAVE, ""); err != nil {
 		return fmt.Errorf("make / private: %w", err)
 	}
-	// Shared again among ourselves: containers that ask for mount propagation get it.
+	// Shared again within the cluster, for containers that use mount propagation.
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_SHARED, ""); err != nil {
 		return fmt.Errorf("make / shared: %w", err)
 	}
@@ -76,13 +76,14 @@ func hideHost() error {
 	}
 	for _, dir := range []string{"/run", "/var/lib", "/var/log", "/opt"} {
 		if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "mode=755"); err != nil {
-			return fmt.Errorf("cover %s: %w", dir, err)
+			return fmt.Errorf("hide %s: %w", dir, err)
 		}
 	}
 	return nil
 }
 
-// cgroupDirs returns our cgroup in each hierarchy of cgroup v1, or the one of v2.
+// cgroupDirs returns the cluster's cgroup in each hierarchy of cgroup v1, or
+// the one of v2.
 func cgroupDirs() ([]string, error) {
 	const root = "/sys/fs/cgroup"
 	if _, err := os.Stat(root + "/cgroup.controllers"); err == nil {
@@ -121,14 +122,14 @@ func containerdReady(ctx context.Context) error {
 	return conn.Close()
 }
 
-// supervisor holds what runs. It is not safe for concurrent use.
+// supervisor tracks the running programs. It is not safe for concurrent use.
 type supervisor struct {
-	running map[int]component // by process id
-	ended   []component       // to be started again
+	running map[int]component // by process ID
+	exited  []component       // to be restarted
 }
 
-// start runs a program with its own log file. It is reaped by reap, not waited
-// for one by one: process 1 must reap strangers too.
+// start runs a program with its own log file. reap waits for it, because
+// process 1 must also reap orphans that it did not start.
 func (s *supervisor) start(c component) error {
 	logFile, err := os.OpenFile(filepath.Join(stateDir, "log", c.name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -160,19 +161,19 @@ func (s *supervisor) reap() {
 			return
 		}
 		if c, ours := s.running[pid]; ours {
-			log.Printf("%s ended: exit %d, signal %v; starting it again", c.name, status.ExitStatus(), status.Signal())
+			log.Printf("%s exited with status %d, signal %v; restarting", c.name, status.ExitStatus(), status.Signal())
 			delete(s.running, pid)
-			s.ended = append(s.ended, c)
+			s.exited = append(s.exited, c)
 		}
 	}
 }
 
 func (s *supervisor) restart() error {
-	for _, c := range s.ended {
+	for _, c := range s.exited {
 		if err := s.start(c); err != nil {
 			return err
 		}
 	}
-	s.ended = nil
+	s.exited = nil
 	return nil
 }

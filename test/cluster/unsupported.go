@@ -8,13 +8,13 @@ import (
 	"io"
 )
 
-var errLinuxOnly = errors.New("the test cluster runs on Linux only; on this machine use any other cluster: make e2e KUBECONFIG=FILE")
+var errLinuxOnly = errors.New("test cluster needs Linux; use any other cluster: make e2e KUBECONFIG=FILE")
 
 const adminKubeconfig = ""
 
-func check() error                                        { return errLinuxOnly }
-func up(context.Context, string, io.Writer) error         { return errLinuxOnly }
-func down(io.Writer) error                                { return errLinuxOnly }
-func kill(string) error                                   { return errLinuxOnly }
-func supervise(context.Context) error                     { return errLinuxOnly }
-func further(context.Context, io.Reader, io.Writer) error { return errLinuxOnly }
+func check() error                                          { return errLinuxOnly }
+func up(context.Context, string, io.Writer) error           { return errLinuxOnly }
+func down(io.Writer) error                                  { return errLinuxOnly }
+func kill(string) error                                     { return errLinuxOnly }
+func supervise(context.Context) error                       { return errLinuxOnly }
+func runSecond(context.Context, io.Reader, io.Writer) error { return errLinuxOnly }

@@ -16,25 +16,25 @@ import (
 	"time"
 )
 
-// Where the cluster lives. Its ports are unlike the usual ones, so that it
-// does not meet another cluster of this machine.
+// The cluster's files and addresses. Its ports differ from the default ones, so
+// that it doesn't conflict with another cluster on this machine.
 const (
-	stateDir        = "/var/cache/kubeshore-cluster"
-	adminKubeconfig = stateDir + "/kubeconfig"
-	contextName     = "kubeshore-test"
-	containerdSock  = stateDir + "/containerd.sock"
-	nodeName        = "localhost" // so that all streaming stays on loopback
-	bridge          = "kubeshore0"
-	bridgeAddr      = "10.219.0.1/20"
-	podSubnet       = "10.219.0.0/20"
-	etcdURL         = "http://127.0.0.1:16479"
-	etcdPeerURL     = "http://127.0.0.1:16480"
-	startTimeout    = 3 * time.Minute
+	stateDir            = "/var/cache/kubeshore-cluster"
+	adminKubeconfig     = stateDir + "/kubeconfig"
+	contextName         = "kubeshore-test"
+	containerdSock      = stateDir + "/containerd.sock"
+	nodeName            = "localhost" // keeps all streaming on loopback
+	bridge              = "kubeshore0"
+	bridgeAddr          = "10.219.0.1/20"
+	podSubnet           = "10.219.0.0/20"
+	etcdURL             = "http://127.0.0.1:16479"
+	etcdPeerURL         = "http://127.0.0.1:16480"
+	clusterStartTimeout = 3 * time.Minute
 )
 
-var errNeedsRoot = errors.New("the test cluster needs root (it runs containers); run it as root, or use any other cluster: make e2e KUBECONFIG=FILE")
+var errNeedsRoot = errors.New("test cluster needs root to run containers; run as root, or use any other cluster: make e2e KUBECONFIG=FILE")
 
-// check says whether this machine can run the cluster.
+// check returns an error if this machine can't run the cluster.
 func check() error {
 	if os.Geteuid() != 0 {
 		return errNeedsRoot
@@ -42,15 +42,15 @@ func check() error {
 	return nil
 }
 
-// up starts the cluster, or finds it running, and imports the images of bin.
-// It returns once the node is ready.
+// up starts the cluster, or reuses the running one, and imports the images of
+// bin. It returns when the node is ready.
 func up(ctx context.Context, bin string, out io.Writer) error {
 	if err := check(); err != nil {
 		return err
 	}
 	program := filepath.Join(bin, "kubernetes")
 	begin := time.Now()
-	if running(ctx, program) {
+	if isRunning(ctx, program) {
 		if err := importImages(ctx, bin); err != nil {
 			return err
 		}
@@ -67,28 +67,29 @@ func up(ctx context.Context, bin string, out io.Writer) error {
 		return errors.Join(err, down(io.Discard))
 	}
 	if err := start(ctx, bin); err != nil {
-		if ctx.Err() != nil { // told to end: as it was before
+		if ctx.Err() != nil { // interrupted: leave nothing behind
 			return errors.Join(err, down(io.Discard))
 		}
-		// The logs stay: they say why.
+		// Keep the logs.
 		return fmt.Errorf("%w (logs: %s/log)", err, stateDir)
 	}
 	_, err := fmt.Fprintf(out, "cluster: ready after %.1fs; export KUBECONFIG=%s\n", time.Since(begin).Seconds(), adminKubeconfig)
 	return err
 }
 
-// running tells whether the cluster runs, is ready, and is the program given.
-func running(ctx context.Context, program string) bool {
+// isRunning reports whether the cluster is running the given program and is
+// ready.
+func isRunning(ctx context.Context, program string) bool {
 	if _, alive := supervisorPID(); !alive {
 		return false
 	}
-	mine, err1 := os.ReadFile(program)
-	theirs, err2 := os.ReadFile(stateDir + "/bin/kubernetes")
-	return err1 == nil && err2 == nil && bytes.Equal(mine, theirs) && theAPIServer().nodeReady(ctx) == nil
+	want, err1 := os.ReadFile(program)
+	got, err2 := os.ReadFile(stateDir + "/bin/kubernetes")
+	return err1 == nil && err2 == nil && bytes.Equal(want, got) && mainAPIServer().nodeReady(ctx) == nil
 }
 
-// prepare writes all that the programs read: certificates, kubeconfigs,
-// settings; and makes the bridge, whose address is the node's.
+// prepare writes the certificates, kubeconfigs and configuration files, and
+// creates the bridge, whose address is the node's.
 func prepare(program string) error {
 	for _, dir := range []string{"bin", "pki", "log", "cni", "images"} {
 		if err := os.MkdirAll(filepath.Join(stateDir, dir), 0o700); err != nil {
@@ -97,7 +98,7 @@ func prepare(program string) error {
 	}
 	content, err := os.ReadFile(program)
 	if err != nil {
-		return fmt.Errorf("the Kubernetes binary: %w (make cluster builds it)", err)
+		return fmt.Errorf("read Kubernetes binary: %w (built by make cluster)", err)
 	}
 	if err := os.WriteFile(stateDir+"/bin/kubernetes", content, 0o700); err != nil {
 		return err
@@ -120,7 +121,7 @@ func prepare(program string) error {
 		{"addr", "add", bridgeAddr, "dev", bridge},
 		{"link", "set", bridge, "up"},
 	} {
-		if err := command(context.Background(), "ip", args...); err != nil {
+		if err := runCommand(context.Background(), "ip", args...); err != nil {
 			return err
 		}
 	}
@@ -156,21 +157,21 @@ func writeCredentials() error {
 		stateDir + "/scheduler.kubeconfig":          "scheduler",
 		stateDir + "/node.kubeconfig":               "node",
 	} {
-		if err := ca.kubeconfig(path, contextName, cert, theAPIServer().url()); err != nil {
+		if err := ca.kubeconfig(path, contextName, cert, mainAPIServer().url()); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// start runs the supervisor in namespaces of its own and waits for the node.
+// start runs the supervisor in new namespaces and waits for the node.
 func start(ctx context.Context, bin string) error {
 	log, err := os.Create(stateDir + "/log/supervisor.log")
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.CommandContext(context.WithoutCancel(ctx), "/proc/self/exe", "supervise") // it outlives us
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), "/proc/self/exe", "supervise") // outlives this process
 	cmd.Args[0] = "kubeshore-cluster"
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{
@@ -178,15 +179,15 @@ func start(ctx context.Context, bin string) error {
 		Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS,
 	}
 	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start the supervisor: %w", err)
+		return fmt.Errorf("start supervisor: %w", err)
 	}
 	if err := writeSupervisorPID(cmd.Process.Pid); err != nil {
 		return errors.Join(err, cmd.Process.Kill())
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	exited := make(chan error, 1)
+	go func() { exited <- cmd.Wait() }()
 
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	ctx, cancel := context.WithTimeout(ctx, clusterStartTimeout)
 	defer cancel()
 	imported := false
 	for {
@@ -196,21 +197,22 @@ func start(ctx context.Context, bin string) error {
 			imported = waiting == nil
 		}
 		if waiting == nil {
-			if waiting = theAPIServer().nodeReady(ctx); waiting == nil {
+			if waiting = mainAPIServer().nodeReady(ctx); waiting == nil {
 				return nil
 			}
 		}
 		select {
-		case err := <-ended:
-			return fmt.Errorf("the supervisor ended: %w", err)
+		case err := <-exited:
+			return fmt.Errorf("supervisor exited: %w", err)
 		case <-ctx.Done():
-			return fmt.Errorf("not ready after %v: %w", startTimeout, waiting)
+			return fmt.Errorf("not ready after %v: %w", clusterStartTimeout, waiting)
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
 }
 
-// importImages gives containerd those of bin's images that it has not got yet.
+// importImages imports the images of bin that have changed since the last
+// import into containerd.
 func importImages(ctx context.Context, bin string) error {
 	archives, err := filepath.Glob(filepath.Join(bin, "images", "*.tar"))
 	if err != nil {
@@ -227,7 +229,7 @@ func importImages(ctx context.Context, bin string) error {
 		if have, err := os.ReadFile(mark); err == nil && string(have) == digest {
 			continue
 		}
-		if err := command(ctx, "ctr", "--address", containerdSock, "--namespace", "k8s.io", "image", "import", path); err != nil {
+		if err := runCommand(ctx, "ctr", "--address", containerdSock, "--namespace", "k8s.io", "image", "import", path); err != nil {
 			return err
 		}
 		if err := os.WriteFile(mark, []byte(digest), 0o600); err != nil {
@@ -237,7 +239,7 @@ func importImages(ctx context.Context, bin string) error {
 	return nil
 }
 
-// installPackages gets what the node needs from Debian, where it is missing.
+// installPackages installs missing programs from Debian.
 func installPackages(ctx context.Context, out io.Writer) error {
 	var missing []string
 	for _, p := range []struct{ program, pkg string }{
@@ -254,28 +256,28 @@ func installPackages(ctx context.Context, out io.Writer) error {
 		return nil
 	}
 	if _, err := exec.LookPath("apt-get"); err != nil {
-		return fmt.Errorf("missing: %s; install them, or use any other cluster: make e2e KUBECONFIG=FILE", strings.Join(missing, ", "))
+		return fmt.Errorf("missing packages: %s; install them, or use any other cluster: make e2e KUBECONFIG=FILE", strings.Join(missing, ", "))
 	}
 	fmt.Fprintf(out, "cluster: installing %s\n", strings.Join(missing, ", "))
-	if err := command(ctx, "apt-get", "update", "-q"); err != nil {
+	if err := runCommand(ctx, "apt-get", "update", "-q"); err != nil {
 		return err
 	}
-	defer stopService(ctx)
-	return command(ctx, "env", append([]string{
+	defer disableContainerdService(ctx)
+	return runCommand(ctx, "env", append([]string{
 		"DEBIAN_FRONTEND=noninteractive",
 		"apt-get", "install", "-q", "-y", "--no-install-recommends",
 	}, missing...)...)
 }
 
-// stopService ends the containerd that the package starts by itself where
-// systemd runs: ours is another.
-func stopService(ctx context.Context) {
+// disableContainerdService stops the containerd that the package starts where
+// systemd runs. The cluster runs its own.
+func disableContainerdService(ctx context.Context) {
 	if _, err := os.Stat("/run/systemd/system"); err == nil {
-		_ = command(ctx, "systemctl", "disable", "--now", "containerd") // it does no harm if it goes on
+		_ = runCommand(ctx, "systemctl", "disable", "--now", "containerd") // harmless if it keeps running
 	}
 }
 
-// cniBin is the folder of the CNI plugins: Debian's, or upstream's.
+// cniBin returns the directory of the CNI plugins from Debian or upstream.
 func cniBin() string {
 	for _, dir := range []string{"/usr/lib/cni", "/opt/cni/bin"} {
 		if _, err := os.Stat(filepath.Join(dir, "bridge")); err == nil {
@@ -285,8 +287,9 @@ func cniBin() string {
 	return ""
 }
 
-// command runs a program; an error has the command line and what it printed.
-func command(ctx context.Context, name string, args ...string) error {
+// runCommand runs a program. An error contains the command line and the
+// output.
+func runCommand(ctx context.Context, name string, args ...string) error {
 	output, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, strings.TrimSpace(string(output)))

@@ -110,7 +110,7 @@ func startSecondCluster(t *testing.T, ns string) otherCluster {
 		t.Log("this cluster isn't ours: its one API server stands for both")
 		return otherCluster{kubeconfig: copyKubeconfig(t), namespace: ns, pod: "web-"}
 	}
-	far := otherCluster{kubeconfig: filepath.Join(t.TempDir(), "further"), namespace: ns, pod: "far", separate: true}
+	far := otherCluster{kubeconfig: filepath.Join(t.TempDir(), "second"), namespace: ns, pod: "far", separate: true}
 	if err := os.WriteFile(far.kubeconfig, startSecondAPIServer(t, program), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +131,7 @@ func startSecondCluster(t *testing.T, ns string) otherCluster {
 // kubeconfig.
 func startSecondAPIServer(t *testing.T, program string) []byte {
 	t.Helper()
-	cmd := exec.Command(program, "further") // it ends with its stdin, so with this process too
+	cmd := exec.Command(program, "second") // it ends with its stdin, so with this process too
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	stdin, err1 := cmd.StdinPipe()

@@ -1,6 +1,6 @@
-// Command kubectl is kubectl and nothing else, as people have it, of the same
-// version as the cluster. That in the program kubernetes is the same to use,
-// but has the memory of all the others: no benchmark would be fair to it.
+// Command kubectl is plain kubectl in the version of the cluster. The kubectl
+// in the program kubernetes works the same, but uses the memory of all the
+// programs in it, which would make benchmarks unfair.
 package main
 
 import (

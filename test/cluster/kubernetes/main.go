@@ -1,7 +1,7 @@
 // Command kubernetes is etcd, kube-apiserver, kube-controller-manager,
-// kube-scheduler, kubelet and kubectl in one program: it is the one that it is
-// called by the name of. One program instead of six saves most of the linking
-// and of the disk.
+// kube-scheduler, kubelet and kubectl in one program. It runs the one whose
+// name it is called by. One program instead of six saves most of the link time
+// and disk space.
 package main
 
 import (
@@ -45,7 +45,7 @@ func main() {
 			names = append(names, name)
 		}
 		slices.Sort(names)
-		fmt.Fprintf(os.Stderr, "%s: call this program by one of the names %q\n", os.Args[0], names)
+		fmt.Fprintf(os.Stderr, "%s: unknown program name, must be one of %q\n", os.Args[0], names)
 		os.Exit(2)
 	}
 	program()

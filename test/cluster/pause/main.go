@@ -1,6 +1,5 @@
-// Command pause holds a pod's namespaces: it does nothing until it is told to
-// end. It stands in for registry.k8s.io/pause, which a machine without a
-// registry can't have.
+// Command pause holds a pod's namespaces: it waits for a signal to exit. It
+// replaces registry.k8s.io/pause on machines without access to a registry.
 package main
 
 import (

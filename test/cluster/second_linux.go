@@ -18,51 +18,52 @@ import (
 )
 
 const (
-	furtherDir        = stateDir + "/further"
-	furtherKubeconfig = furtherDir + "/kubeconfig"
-	furtherLog        = stateDir + "/log/further.log"
-	furtherName       = "kubeshore-further" // of its context and cluster
+	secondDir        = stateDir + "/second"
+	secondKubeconfig = secondDir + "/kubeconfig"
+	secondLog        = stateDir + "/log/second.log"
+	secondName       = "kubeshore-second" // of its context and cluster
 )
 
-// furtherAPIServer is the API server of a second cluster, as far as a client
-// can tell: it has an authority, credentials and objects of its own. It has no
-// node and no controllers; but it knows the way to the kubelet, which looks
-// for a pod by its name and namespace. So an object of the same name as a pod
-// of the first leads to that pod.
-func furtherAPIServer() apiServer {
-	return apiServer{port: "16444", pki: furtherDir + "/pki", etcdPrefix: "/further"}
+// secondAPIServer is the API server of a cluster that looks like a separate
+// one to clients: it has its own certificate authority, credentials and
+// objects, but no node and no controllers. It can reach the kubelet of the
+// main cluster, which looks up pods by name and namespace. So a Pod object
+// with the name of a pod in the main cluster leads to that pod.
+func secondAPIServer() apiServer {
+	return apiServer{port: "16444", pki: secondDir + "/pki", etcdPrefix: "/second"}
 }
 
-// further runs the further API server, with nothing in it, until stdin or ctx
-// ends: whoever holds the other end of stdin may end in any way. It writes the
-// path of the kubeconfig once the server is ready.
-func further(ctx context.Context, stdin io.Reader, out io.Writer) error {
+// runSecond runs the second API server, initially empty, until stdin is closed
+// or ctx ends. stdin is also closed when the process at its other end is
+// killed. Once the server is ready, runSecond writes the path of its
+// kubeconfig to out.
+func runSecond(ctx context.Context, stdin io.Reader, out io.Writer) error {
 	if err := check(); err != nil {
 		return err
 	}
 	if _, alive := supervisorPID(); !alive {
-		return errors.New("the cluster doesn't run")
+		return errors.New("cluster is not running")
 	}
-	a := furtherAPIServer()
-	if err := prepareFurther(ctx, a); err != nil {
+	a := secondAPIServer()
+	if err := prepareSecond(ctx, a); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	go func() { // to the end of the process: nothing ends a read of stdin
+	go func() { // runs until the process exits, because a read of stdin can't be canceled
 		_, _ = io.Copy(io.Discard, stdin)
 		cancel()
 	}()
-	err := runFurther(ctx, a, out)
-	if ctx.Err() != nil { // as it was told to
+	err := serveSecond(ctx, a, out)
+	if ctx.Err() != nil { // stopped as requested
 		return nil
 	}
-	return fmt.Errorf("the further API server: %w (log: %s)", err, furtherLog)
+	return fmt.Errorf("second API server: %w (log: %s)", err, secondLog)
 }
 
-// runFurther runs the API server until it or ctx ends.
-func runFurther(ctx context.Context, a apiServer, out io.Writer) error {
-	log, err := os.Create(furtherLog)
+// serveSecond runs the API server until it exits or ctx ends.
+func serveSecond(ctx context.Context, a apiServer, out io.Writer) error {
+	log, err := os.Create(secondLog)
 	if err != nil {
 		return err
 	}
@@ -70,31 +71,31 @@ func runFurther(ctx context.Context, a apiServer, out io.Writer) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	cmd := exec.CommandContext(ctx, stateDir+"/bin/kube-apiserver",
-		append(a.args(), "--disable-admission-plugins=ServiceAccount")...) // no controller makes a namespace's account
+		append(a.args(), "--disable-admission-plugins=ServiceAccount")...) // no controller creates the namespaces' default accounts
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	runtime.LockOSThread() // Pdeathsig is about the thread that starts it, and this one lasts
+	runtime.LockOSThread() // Pdeathsig refers to the starting thread, which must not exit
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	ended := make(chan struct{})
+	exited := make(chan struct{})
 	go func() {
-		defer close(ended)
-		_ = cmd.Wait() // its state says it too
-		cancel(fmt.Errorf("it ended: %s", cmd.ProcessState))
+		defer close(exited)
+		_ = cmd.Wait() // cmd.ProcessState has the result
+		cancel(fmt.Errorf("kube-apiserver exited: %s", cmd.ProcessState))
 	}()
 	if err := a.await(ctx); err != nil {
 		cancel(err)
-	} else if _, err := fmt.Fprintln(out, furtherKubeconfig); err != nil {
+	} else if _, err := fmt.Fprintln(out, secondKubeconfig); err != nil {
 		cancel(err)
 	}
-	<-ended
+	<-exited
 	return context.Cause(ctx)
 }
 
-// await returns once the API server is ready.
+// await returns when the API server is ready.
 func (a apiServer) await(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	ctx, cancel := context.WithTimeout(ctx, clusterStartTimeout)
 	defer cancel()
 	for {
 		err := a.ready(ctx)
@@ -109,12 +110,12 @@ func (a apiServer) await(ctx context.Context) error {
 	}
 }
 
-// prepareFurther takes away what another run left, and writes certificates and
-// the kubeconfig.
-func prepareFurther(ctx context.Context, a apiServer) error {
+// prepareSecond removes the data of an earlier run, and writes the
+// certificates and the kubeconfig.
+func prepareSecond(ctx context.Context, a apiServer) error {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:"+a.port)
 	if err != nil {
-		return fmt.Errorf("the further API server runs already: %w", err)
+		return fmt.Errorf("second API server is already running: %w", err)
 	}
 	if err := l.Close(); err != nil {
 		return err
@@ -122,7 +123,7 @@ func prepareFurther(ctx context.Context, a apiServer) error {
 	if err := deleteFromEtcd(ctx, a.etcdPrefix+"/"); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(furtherDir); err != nil {
+	if err := os.RemoveAll(secondDir); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(a.pki, 0o700); err != nil {
@@ -141,7 +142,7 @@ func prepareFurther(ctx context.Context, a apiServer) error {
 	if err := ca.issue("admin", "admin", "system:masters"); err != nil {
 		return err
 	}
-	return ca.kubeconfig(furtherKubeconfig, furtherName, "admin", a.url())
+	return ca.kubeconfig(secondKubeconfig, secondName, "admin", a.url())
 }
 
 // deleteFromEtcd deletes all keys with the prefix.
@@ -154,7 +155,7 @@ func deleteFromEtcd(ctx context.Context, prefix string) error {
 	if err != nil {
 		return err
 	}
-	// etcd serves its API as JSON too: https://etcd.io/docs/v3.6/dev-guide/api_grpc_gateway/
+	// etcd also serves its API as JSON: https://etcd.io/docs/v3.6/dev-guide/api_grpc_gateway/
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, etcdURL+"/v3/kv/deleterange", strings.NewReader(string(body)))
 	if err != nil {
 		return err
