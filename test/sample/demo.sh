@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Applies the sample application to the cluster of the kubeconfig given, runs
-# `kubeshore up`, and asks each of its services by name, as a program would.
-# In a terminal it then stays up until Ctrl-C; without one, or with CI=true, it
-# ends, with status 0 only if every answer was right.
+# Applies the sample application to the cluster of the given kubeconfig, runs
+# `kubeshore up`, and sends a request to each service by name, as a program
+# would. In a terminal it then keeps running until Ctrl-C. Without a terminal,
+# or with CI=true, it exits, with status 0 only if every response was right.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export KUBECONFIG=$1
@@ -30,19 +30,19 @@ fail() {
   exit 1
 }
 
-# ask URL WORD...: prints question and answer; every word must be in the answer.
-ask() {
-  local url=$1 answer
+# request URL WORD...: prints the request and the response, which must contain every word.
+request() {
+  local url=$1 response
   shift
   printf '\n$ curl %s\n' "$url"
-  answer=$(curl --silent --show-error --max-time 10 --noproxy '*' "$url") || fail "$url: no answer"
-  echo "$answer"
+  response=$(curl --silent --show-error --max-time 10 --noproxy '*' "$url") || fail "$url: no response"
+  echo "$response"
   for word; do
-    [[ $answer == *"$word"* ]] || fail "$url: no $word in the answer"
+    [[ $response == *"$word"* ]] || fail "$url: response does not contain $word"
   done
 }
 
-echo "--- the sample application: a Deployment in namespace shop, a StatefulSet in namespace data"
+echo "--- sample application: a Deployment in namespace shop, a StatefulSet in namespace data"
 bin/kubectl apply -f test/sample/sample.yaml
 bin/kubectl --namespace=shop rollout status deployment/go-ok --timeout=120s
 bin/kubectl --namespace=data rollout status statefulset/db --timeout=120s
@@ -53,30 +53,30 @@ bin/kubeshore up -n shop,data &
 kubeshore=$!
 deadline=$((SECONDS + 30))
 until getent hosts db-1.db.data >/dev/null; do
-  kill -0 "$kubeshore" 2>/dev/null || fail "kubeshore ended"
-  [ "$SECONDS" -lt "$deadline" ] || fail "no names after 30 s"
+  kill -0 "$kubeshore" 2>/dev/null || fail "kubeshore exited"
+  [ "$SECONDS" -lt "$deadline" ] || fail "names do not resolve after 30 s"
   sleep 0.1
 done
 
 ok='"message":"ok"'
-ask http://go-ok "$ok" '"port":"8080"'
-ask http://go-ok.shop "$ok" '"port":"8080"'
-ask http://go-ok.shop.svc.cluster.local "$ok" '"port":"8080"'
-ask http://db.data:5432 "$ok" '"port":"5432"'
-ask http://db-0.db.data:5432 "$ok" '"pod":"db-0"'
-ask http://db-1.db.data.svc.cluster.local:5432 "$ok" '"pod":"db-1"'
+request http://go-ok "$ok" '"port":"8080"'
+request http://go-ok.shop "$ok" '"port":"8080"'
+request http://go-ok.shop.svc.cluster.local "$ok" '"port":"8080"'
+request http://db.data:5432 "$ok" '"port":"5432"'
+request http://db-0.db.data:5432 "$ok" '"pod":"db-0"'
+request http://db-1.db.data.svc.cluster.local:5432 "$ok" '"pod":"db-1"'
 echo
-echo "demo: every answer was right"
+echo "demo: all responses were right"
 
 if [ -t 0 ] && [ -t 1 ] && [ "${CI:-}" != true ]; then
   cat <<T
 
---- It stays up until Ctrl-C. In another terminal:
+--- Running until Ctrl-C. In another terminal:
   curl http://go-ok.shop
   export KUBECONFIG=$KUBECONFIG
   $PWD/bin/kubectl -n shop scale deployment/go-ok --replicas=4
-Afterwards, make cluster-down ends the cluster.
+Afterwards, make cluster-down stops the cluster.
 T
-  trap : INT # kubeshore has it from the terminal too, and ends
+  trap : INT # the terminal also sends it to kubeshore, which exits
   until wait "$kubeshore" || ! kill -0 "$kubeshore" 2>/dev/null; do :; done
 fi

@@ -1,5 +1,5 @@
 // Command go-ok is the sample application: an HTTP server that answers every
-// request with who it is. It listens on PORT (8080 if unset).
+// request with the name of its pod. It listens on PORT (8080 if unset).
 package main
 
 import (
@@ -15,9 +15,9 @@ import (
 	"time"
 )
 
-// answer is what a client gets: the pod that answered, the port it listens
-// on, and that all is well.
-type answer struct {
+// response is the body of every response: the message "ok", the name of the
+// pod, and the port it listens on.
+type response struct {
 	Message string `json:"message"`
 	Pod     string `json:"pod"`
 	Port    string `json:"port"`
@@ -33,7 +33,7 @@ func main() {
 }
 
 func serve(ctx context.Context, port string) error {
-	pod, err := os.Hostname() // a pod's host name is its name
+	pod, err := os.Hostname() // in a pod, the host name is the pod's name
 	if err != nil {
 		return err
 	}
@@ -42,7 +42,7 @@ func serve(ctx context.Context, port string) error {
 		ReadHeaderTimeout: 10 * time.Second,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
-			if err := json.NewEncoder(w).Encode(answer{Message: "ok", Pod: pod, Port: port}); err != nil {
+			if err := json.NewEncoder(w).Encode(response{Message: "ok", Pod: pod, Port: port}); err != nil {
 				log.Print(err)
 			}
 		}),
@@ -54,7 +54,7 @@ func serve(ctx context.Context, port string) error {
 		defer cancel()
 		stopped <- server.Shutdown(grace)
 	}()
-	log.Printf("%q listens on port %q", pod, port)
+	log.Printf("%q is listening on port %q", pod, port)
 	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
