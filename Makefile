@@ -1,4 +1,4 @@
-# make alone prints the targets. What `make verify` does is what CI does.
+# make without a target prints the targets. CI runs `make verify`.
 
 SHELL       := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -12,8 +12,8 @@ MODULES     := . test/cluster tools
 FUZZTIME    ?= 10s
 BENCHFLAGS  ?= -out docs/benchmarks.md
 
-# With KUBECONFIG given on the command line (make e2e KUBECONFIG=FILE) the
-# tests use that cluster, and none of our own is started.
+# With KUBECONFIG on the command line (make e2e KUBECONFIG=FILE), the tests use
+# that cluster instead of starting one.
 CLUSTER_KUBECONFIG := /var/cache/kubeshore-cluster/kubeconfig
 ifeq ($(origin KUBECONFIG),command line)
 E2E_KUBECONFIG := $(abspath $(KUBECONFIG))
@@ -30,21 +30,21 @@ help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: ## write bin/kubeshore
+build: ## build bin/kubeshore
 	go build -buildvcs=auto -trimpath -ldflags '-s -w' -o bin/kubeshore ./cmd/kubeshore
 
 .PHONY: install
-install: build ## put bin/kubeshore into /usr/local/bin, where sudo finds it
+install: build ## install bin/kubeshore to /usr/local/bin, where sudo finds it
 	$(if $(filter-out 0,$(shell id -u)),sudo) install -m 755 bin/kubeshore /usr/local/bin/kubeshore
 
 .PHONY: demo
-demo: build cluster ## forward the sample application of a cluster of its own, and ask it
+demo: build cluster ## start a test cluster, forward the sample application and send requests to it
 	bash test/sample/demo.sh $(CLUSTER_KUBECONFIG)
 
 .PHONY: test
 test: unit e2e ## run every test
 
-# The race detector is cgo's.
+# The race detector needs cgo.
 .PHONY: cc
 cc:
 	@command -v gcc cc clang >/dev/null || { apt-get update -q && apt-get install -q -y --no-install-recommends gcc libc6-dev; } || \
@@ -63,17 +63,17 @@ sudo:
 		{ echo "the tests need sudo, useradd, ps and setpriv: install them" >&2; exit 1; }
 
 .PHONY: e2e
-e2e: cc sudo build $(E2E_CLUSTER) ## run the tests that need a cluster (KUBECONFIG=FILE: that one)
+e2e: cc sudo build $(E2E_CLUSTER) ## run the tests that need a cluster (KUBECONFIG=FILE for an existing one)
 	KUBECONFIG=$(E2E_KUBECONFIG) KUBECTL=$(E2E_KUBECTL) go test -race -shuffle=on -count=1 -timeout=20m -tags=e2e ./test/e2e
 
 .PHONY: bench
-bench: build $(E2E_CLUSTER) ## measure kubeshore and kubectl port-forward, write docs/benchmarks.md and docs/scale.md (BENCHFLAGS=-quick: see that it works)
+bench: build $(E2E_CLUSTER) ## benchmark kubeshore and kubectl port-forward, write docs/benchmarks.md and docs/scale.md (BENCHFLAGS=-quick for a short check)
 	go build -trimpath -o bin/bench ./bench
 	bin/bench -kubeconfig $(E2E_KUBECONFIG) -kubectl $(E2E_KUBECTL) -kubeshore bin/kubeshore $(BENCHFLAGS)
 	bin/bench -scale -kubeconfig $(E2E_KUBECONFIG) -kubectl $(E2E_KUBECTL) -kubeshore bin/kubeshore $(BENCHFLAGS)
 
 .PHONY: docs
-docs: ## write the pages that are made of the code
+docs: ## write the pages that are generated from the code
 	go test ./internal/project -run '^TestSchema$$' -update
 	go test ./internal/cli -run '^TestConfigurationPage$$' -update
 	go test ./internal/controlserver -run '^TestOpenAPI$$' -update
@@ -87,15 +87,15 @@ fuzz: ## fuzz each fuzz test for FUZZTIME
 	done
 
 .PHONY: cover
-cover: ## show the coverage of the tests that need no cluster
+cover: ## print the coverage of the tests that need no cluster
 	go test -coverprofile=coverage.out ./...
 	go tool cover -func=coverage.out | tail -n 1
 
 .PHONY: verify
-verify: lint test ## what CI runs: lint, then every test
+verify: lint test ## run lint and every test, like CI
 
 .PHONY: lint
-lint: bin/golangci-lint ## formatting, vet on three systems, linters, import rules, tidy modules
+lint: bin/golangci-lint ## check formatting, vet on three systems, linters, import rules and tidy modules
 	bin/golangci-lint fmt --diff ./...
 	for os in linux darwin windows; do GOOS=$$os go vet -tags=e2e ./...; GOOS=$$os go vet -C test/cluster . ./pause; done
 	bin/golangci-lint run ./...
@@ -107,28 +107,28 @@ fmt: bin/golangci-lint ## format the code
 	bin/golangci-lint fmt ./...
 
 .PHONY: cluster
-cluster: bin/cluster ## start a real one-node Kubernetes on this machine, or reuse it
+cluster: bin/cluster ## start a real one-node Kubernetes cluster on this machine, or reuse it
 	@bin/cluster check
 	@$(MAKE) --no-print-directory bin/kubernetes bin/kubectl $(IMAGES)
 	@bin/cluster up
 
 .PHONY: cluster-down
-cluster-down: bin/cluster ## end it and remove all that belongs to it
+cluster-down: bin/cluster ## stop the cluster and remove everything that belongs to it
 	@bin/cluster down
 
 .PHONY: clean
-clean: ## remove what was built
+clean: ## remove build output
 	rm -rf bin coverage.out
 
 bin/cluster: $(filter-out %_test.go,$(wildcard test/cluster/*.go)) test/cluster/go.mod
 	go build -C test/cluster -o ../../bin/cluster .
 
 bin/kubernetes: test/cluster/kubernetes/main.go test/cluster/go.mod test/cluster/go.sum
-	@echo "building Kubernetes $(K8S_VERSION) from source; with an empty build cache this takes some minutes"
+	@echo "building Kubernetes $(K8S_VERSION) from source; this takes some minutes with an empty build cache"
 	CGO_ENABLED=0 go build -C test/cluster -trimpath -ldflags '$(K8S_LDFLAGS)' -o ../../bin/kubernetes ./kubernetes
 
 bin/kubectl: test/cluster/kubectl/main.go test/cluster/go.mod test/cluster/go.sum
-	rm -f $@ # once it was a symbolic link
+	rm -f $@ # may be a symbolic link from an older version
 	CGO_ENABLED=0 go build -C test/cluster -trimpath -ldflags '$(K8S_LDFLAGS)' -o ../../$@ ./kubectl
 
 bin/images/pause.tar: bin/cluster test/cluster/pause/main.go
