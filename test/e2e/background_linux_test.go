@@ -4,71 +4,15 @@ package e2e
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 )
-
-// run runs a command line as the person, and returns its status and what it says.
-func (p testUser) run(t *testing.T, line string) (status int, out string) {
-	t.Helper()
-	said, err := p.command(line).CombinedOutput()
-	if exit := new(exec.ExitError); errors.As(err, &exit) {
-		return exit.ExitCode(), string(said)
-	} else if err != nil {
-		t.Fatalf("%s: %v", line, err)
-	}
-	return 0, string(said)
-}
-
-// expect runs a command line that is to end with a status and to say a text.
-func (p testUser) expect(t *testing.T, line string, status int, text string) string {
-	t.Helper()
-	got, out := p.run(t, line)
-	if got != status || !strings.Contains(out, text) {
-		t.Errorf("%s: status %d, want %d and %q: %s", line, got, status, text, out)
-	}
-	return out
-}
-
-// readHosts returns what the hosts file has.
-func readHosts(t *testing.T) string {
-	t.Helper()
-	content, err := os.ReadFile(hostsFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(content)
-}
-
-// checkCleanedUp checks that nothing of a person's kubeshore is left.
-func (p testUser) checkCleanedUp(t *testing.T, before string) {
-	t.Helper()
-	eventually(t, "nothing is left", func() error {
-		if h := p.processes(t); h != (processIDs{}) {
-			return fmt.Errorf("there are %+v", h)
-		}
-		after, err := os.ReadFile(hostsFile)
-		if err == nil && string(after) != before {
-			err = fmt.Errorf("the hosts file was\n%s\nand is\n%s", before, after)
-		}
-		if err == nil {
-			err = p.leftovers("kubeshore-[0-9]*", ".local/state/kubeshore/*.sock")
-		}
-		return err
-	})
-}
 
 // In the background: every command that speaks to it.
 func TestBackgroundCommands(t *testing.T) {
@@ -223,105 +167,6 @@ func TestSignalDuringDetachIsConsistent(t *testing.T) {
 	t.Logf("%d of 60 had ended", ended)
 }
 
-// What ends before it is ready says why, and leaves nothing.
-func TestFailedBackgroundRunsLeaveNothing(t *testing.T) {
-	if !inOwnMounts(t) {
-		return
-	}
-	ns := newNamespace(t)
-	apply(t, service(ns, "web", 80, ""))
-	ann := newTestUser(t, "ann", "NOPASSWD: ALL")
-	before := readHosts(t)
-	ann.expect(t, "./kubeshore up -d --kubeconfig nothing", 1, "nothing")
-	ann.expect(t, "./kubeshore up -d --hosts-file /nothing", 1, "/nothing: no such file or directory")
-	ann.expect(t, "sudo ./kubeshore up -d --hosts-file /nothing", 1, "/nothing: no such file or directory")
-	log := filepath.Join(ann.home, ".local/state/kubeshore/kubeshore.log")
-	if said, err := os.ReadFile(log); err != nil || !regexp.MustCompile(`time="\d{4}-\d\d-\d\d \d\d:\d\d:\d\d" level=error msg=".*/nothing: no such file or directory`).Match(said) {
-		t.Errorf("its log is %s, %v", said, err)
-	}
-	ann.expect(t, "./kubeshore up -d --metrics 192.0.2.1:1 -n "+ns, 1, "--metrics 192.0.2.1:1: ")
-	ann.expect(t, "./kubeshore up -d --wait 300ms -n "+ns, 0, "not all of it is ready after 300ms (--wait): web."+ns+": it has no pods")
-
-	ann.expect(t, "./kubeshore down", 0, "everything is taken back")
-	ann.checkCleanedUp(t, before)
-
-	// Told to end while it waits, it does.
-	for _, line := range []string{"./kubeshore up", "sudo ./kubeshore up"} {
-		d := startDaemon(t, ann.command(line+" -d --wait 1m -n "+ns))
-		d.waitForLog(t, "ready")
-		first := ann.processes(t).keeper // under sudo the one that sudo has started
-		if !strings.HasPrefix(line, "sudo") {
-			first = ann.processes(t).daemon
-		}
-		if err := syscall.Kill(first, syscall.SIGTERM); err != nil {
-			t.Fatal(err)
-		}
-		<-d.exited
-		if d.err == nil {
-			t.Errorf("%s: it ends as if it ran: %s", line, d.log.String())
-		}
-		ann.checkCleanedUp(t, before)
-	}
-
-	ann.expect(t, "./kubeshore up -d --wait 0s -n "+ns, 0, "kubeshore runs in the background")
-	ann.killAll(t) // a killed run leaves its socket
-	ann.expect(t, "./kubeshore ps", 1, "kubeshore isn't running")
-	ann.expect(t, "./kubeshore up -d --wait 0s -n "+ns, 0, "kubeshore runs in the background")
-	ann.expect(t, "./kubeshore down", 0, "everything is taken back")
-	ann.checkCleanedUp(t, before)
-
-	t.Run("one that hangs", func(t *testing.T) { // its log is its own
-		ann.expect(t, "./kubeshore up -d --wait 0s -n "+ns, 0, "kubeshore runs in the background")
-		daemon := ann.processes(t).daemon
-		if err := syscall.Kill(daemon, syscall.SIGSTOP); err != nil {
-			t.Fatal(err)
-		}
-		ann.expect(t, "./kubeshore up -d --wait 0s -n "+ns, 1, "kubeshore runs already")
-		if said, err := os.ReadFile(log); err != nil || strings.Contains(string(said), "runs already") {
-			t.Errorf("its log is %s, %v", said, err)
-		}
-		if err := syscall.Kill(daemon, syscall.SIGCONT); err != nil {
-			t.Fatal(err)
-		}
-		ann.expect(t, "./kubeshore down", 0, "everything is taken back")
-		ann.checkCleanedUp(t, before)
-	})
-
-	t.Run("full disk", func(t *testing.T) {
-		state := filepath.Join(ann.home, ".local/state/kubeshore")
-		if err := syscall.Mount("tmpfs", state, "tmpfs", 0, "size=16k,mode=0700,uid="+strconv.Itoa(ann.uid)); err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = syscall.Unmount(state, syscall.MNT_DETACH) }()
-		filler, err := os.Create(filepath.Join(state, "filler"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.Copy(filler, io.LimitReader(zeroes{}, 1<<20)); !errors.Is(err, syscall.ENOSPC) {
-			t.Fatal(err)
-		}
-		_ = filler.Close()
-		ann.expect(t, "./kubeshore up -d --wait 0s -n "+ns, 0, "kubeshore runs in the background")
-		eventually(t, "it shows the service", func() error {
-			if _, out := ann.run(t, "./kubeshore ps"); !strings.Contains(out, "web."+ns) {
-				return errors.New(out)
-			}
-			return nil
-		})
-		ann.expect(t, "./kubeshore logs", 0, "ready")
-		ann.expect(t, "./kubeshore down", 0, "everything is taken back")
-	})
-	ann.checkCleanedUp(t, before)
-}
-
-// zeroes is an endless file.
-type zeroes struct{}
-
-func (zeroes) Read(p []byte) (int, error) {
-	clear(p)
-	return len(p), nil
-}
-
 // A closed terminal ends what runs in it, and not what it has sent to the background.
 func TestBackgroundOutlivesTerminal(t *testing.T) {
 	if !inOwnMounts(t) {
@@ -363,40 +208,4 @@ func TestBackgroundHoldsNoInheritedFiles(t *testing.T) {
 		ann.expect(t, "./kubeshore down", 0, "everything is taken back")
 		ann.checkCleanedUp(t, before)
 	}
-}
-
-// Metrics say what was done, on the socket and by TCP.
-func TestMetricsCountConnections(t *testing.T) {
-	ns := namespaceWithWeb(t)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	_ = l.Close()
-	up(t, "-n", ns, "--metrics", address)
-	for range 3 {
-		mustGet(t, "http://web."+ns)
-	}
-	eventually(t, "the metrics have it", func() error {
-		client := http.Client{Timeout: 5 * time.Second}
-		resp, err := client.Get("http://" + address + "/metrics")
-		if err != nil {
-			return err
-		}
-		defer resp.Body.Close()
-		text, err := io.ReadAll(resp.Body)
-		if err != nil {
-			return err
-		}
-		for _, want := range []string{
-			`service="web"} 3`, `kubeshore_services{state="ready"} 1`, "kubeshore_first_byte_seconds_count 3", `kubeshore_dial_seconds_count{result="done"} 3`,
-			"kubeshore_hosts_writes_total 1", `direction="down",`, `ready="true"`, "kubeshore_upstream_connections ",
-		} {
-			if !strings.Contains(string(text), want) {
-				return fmt.Errorf("%q is not in\n%s", want, text)
-			}
-		}
-		return nil
-	})
 }
