@@ -20,11 +20,11 @@ type daemon struct {
 	*exec.Cmd
 	log         logFile
 	exited      chan struct{}
-	err         error // once ended
+	err         error // valid once exited is closed
 	hostsBefore []byte
 }
 
-// logFile is what a daemon has said so far.
+// logFile collects the log of a daemon.
 type logFile struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -42,21 +42,21 @@ func (l *logFile) String() string {
 	return l.text.String()
 }
 
-// launch runs kubeshore up without waiting for anything. It is stopped with
-// the test, and must then leave the hosts file as it was.
+// launch starts kubeshore up and doesn't wait for it. The test's cleanup stops
+// it and checks that the hosts file is restored.
 func launch(t *testing.T, args ...string) *daemon {
 	t.Helper()
 	d := startDaemon(t, exec.Command(program, append([]string{"up"}, args...)...))
 	t.Cleanup(func() {
 		d.stop(t, syscall.SIGTERM)
 		if t.Failed() {
-			t.Logf("the daemon's log:\n%s", d.log.String())
+			t.Logf("log of the daemon:\n%s", d.log.String())
 		}
 	})
 	return d
 }
 
-// startDaemon starts a daemon by a command. The caller ends it.
+// startDaemon runs a command as a daemon. The caller must end it.
 func startDaemon(t *testing.T, command *exec.Cmd) *daemon {
 	t.Helper()
 	before, err := os.ReadFile(hostsFile)
@@ -75,7 +75,7 @@ func startDaemon(t *testing.T, command *exec.Cmd) *daemon {
 	return d
 }
 
-// up runs kubeshore up until it is ready.
+// up starts kubeshore up and waits until it is ready.
 func up(t *testing.T, args ...string) *daemon {
 	t.Helper()
 	d := launch(t, args...)
@@ -83,24 +83,24 @@ func up(t *testing.T, args ...string) *daemon {
 	return d
 }
 
-// waitForLog waits until the log has the text.
+// waitForLog waits until the log contains text.
 func (d *daemon) waitForLog(t *testing.T, text string) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("the log says %q", text), func() error {
+	eventually(t, fmt.Sprintf("log contains %q", text), func() error {
 		if strings.Contains(d.log.String(), text) {
 			return nil
 		}
 		select {
 		case <-d.exited:
-			t.Fatalf("the daemon ended: %v\n%s", d.err, d.log.String())
+			t.Fatalf("daemon exited: %v\n%s", d.err, d.log.String())
 		default:
 		}
-		return fmt.Errorf("it has\n%s", d.log.String())
+		return fmt.Errorf("got log\n%s", d.log.String())
 	})
 }
 
-// stop sends a signal and checks that the daemon ends in good order and that
-// the machine is as it was.
+// stop sends a signal and checks that the daemon exits without an error and
+// restores the machine.
 func (d *daemon) stop(t *testing.T, signal os.Signal) {
 	t.Helper()
 	select {
@@ -114,29 +114,30 @@ func (d *daemon) stop(t *testing.T, signal os.Signal) {
 	d.waitForExit(t)
 }
 
-// waitForExit checks that the daemon, which has been told to, ends in good order and
-// that the machine is as it was.
+// waitForExit waits for a daemon that was asked to stop, and checks that it
+// exits without an error and restores the machine.
 func (d *daemon) waitForExit(t *testing.T) {
 	t.Helper()
 	select {
 	case <-d.exited:
 	case <-time.After(conditionTimeout):
 		_ = d.Process.Kill()
-		t.Fatalf("it doesn't end; it says\n%s", d.log.String())
+		t.Fatalf("daemon did not exit within %v; log:\n%s", conditionTimeout, d.log.String())
 	}
 	if d.err != nil {
-		t.Errorf("it ends with %v", d.err)
+		t.Errorf("daemon exited with %v, want no error", d.err)
 	}
 	d.checkRestored(t)
 }
 
-// linesSince returns what the log has got since it was that long.
+// linesSince returns the log lines after the first from bytes.
 func (d *daemon) linesSince(from int) []string {
 	return strings.Split(strings.TrimSuffix(d.log.String()[from:], "\n"), "\n")
 }
 
-// waitForLogOnce waits until the log, since it was that long, has a line with the
-// text, checks that a moment later it has no other, and returns it.
+// waitForLogOnce waits until the log after the first from bytes has a line
+// with text, checks that no second one follows within a moment, and returns
+// the line.
 func (d *daemon) waitForLogOnce(t *testing.T, from int, text string) string {
 	t.Helper()
 	find := func() (found []string) {
@@ -147,42 +148,47 @@ func (d *daemon) waitForLogOnce(t *testing.T, from int, text string) string {
 		}
 		return found
 	}
-	eventually(t, fmt.Sprintf("the log says %q", text), func() error {
+	eventually(t, fmt.Sprintf("log contains %q", text), func() error {
 		if len(find()) == 0 {
-			return fmt.Errorf("it says\n%s", strings.Join(d.linesSince(from), "\n"))
+			return fmt.Errorf("got log\n%s", strings.Join(d.linesSince(from), "\n"))
 		}
 		return nil
 	})
 	pause(t, 300*time.Millisecond)
 	found := find()
 	if len(found) > 1 {
-		t.Errorf("it says\n%s\nwant one line with %q", strings.Join(found, "\n"), text)
+		t.Errorf("got lines\n%s\nwant one line with %q", strings.Join(found, "\n"), text)
 	}
 	return found[0]
 }
 
-// logLen returns how long the log is.
+// logLen returns the current length of the log.
 func (d *daemon) logLen() int { return len(d.log.String()) }
 
-// hostsRestored tells whether the hosts file is as it was before the daemon.
+// hostsRestored returns an error if the hosts file differs from the one before
+// the daemon started.
 func (d *daemon) hostsRestored() error {
 	after, err := os.ReadFile(hostsFile)
-	if err == nil && !bytes.Equal(after, d.hostsBefore) {
-		err = fmt.Errorf("%s was\n%s\nand is\n%s", hostsFile, d.hostsBefore, after)
+	if err != nil {
+		return err
 	}
-	return err
+	if !bytes.Equal(after, d.hostsBefore) {
+		return fmt.Errorf("%s: got\n%s\nwant\n%s", hostsFile, after, d.hostsBefore)
+	}
+	return nil
 }
 
-// checkRestored checks that the hosts file is as it was before the daemon.
+// checkRestored checks that the daemon has restored the hosts file and left no
+// files behind.
 func (d *daemon) checkRestored(t *testing.T) {
 	t.Helper()
 	if err := d.hostsRestored(); err != nil {
 		t.Error(err)
 	}
 	if left, _ := filepath.Glob("/etc/.hosts*"); len(left) > 0 {
-		t.Errorf("left behind: %v", left)
+		t.Errorf("got leftover files %v, want none", left)
 	}
 	if left, _ := filepath.Glob("/run/kubeshore*"); len(left) > 0 {
-		t.Errorf("left behind: %v", left)
+		t.Errorf("got leftover files %v, want none", left)
 	}
 }

@@ -1,9 +1,9 @@
 //go:build e2e
 
-// Package e2e has the tests of what a user does: the real program, against the
-// real cluster that KUBECONFIG names, with this machine's own hosts file,
-// resolver and sockets. They need root, kubectl, and the images
-// kubeshore.test/go-ok:1 and kubeshore.test/peer:1 in the cluster (bin/images).
+// Package e2e tests the real program as users run it: against the cluster that
+// KUBECONFIG names, with this machine's hosts file, resolver and sockets. The
+// tests need root, kubectl, and the images kubeshore.test/go-ok:1 and
+// kubeshore.test/peer:1 in the cluster (bin/images).
 package e2e
 
 import (
@@ -20,10 +20,10 @@ import (
 
 const (
 	hostsFile        = "/etc/hosts"
-	conditionTimeout = 60 * time.Second // for a pod to come or go; a condition that holds ends it at once
+	conditionTimeout = 60 * time.Second // e.g. for a pod to start or stop
 )
 
-// program is the program under test, kubectl what speaks to the cluster.
+// program is the program under test. kubectlProgram is kubectl.
 var program, kubectlProgram string
 
 func TestMain(m *testing.M) {
@@ -35,8 +35,8 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		panic(err)
 	}
-	_ = os.Setenv("KUBECACHEDIR", cache)   // kubectl's, else in the home
-	_ = os.Setenv("GODEBUG", "netdns=cgo") // Go's own resolver sees a new name late
+	_ = os.Setenv("KUBECACHEDIR", cache)   // keeps kubectl's cache out of the home directory
+	_ = os.Setenv("GODEBUG", "netdns=cgo") // Go's own resolver caches the hosts file
 	code := m.Run()
 	_ = os.RemoveAll(cache)
 	os.Exit(code)
@@ -49,21 +49,21 @@ func findPrograms() error {
 	}
 	program = filepath.Join(bin, "kubeshore")
 	if _, err := os.Stat(program); err != nil {
-		return fmt.Errorf("%w: run make e2e", err)
+		return fmt.Errorf("%w; run make e2e", err)
 	}
 	if kubectlProgram, err = exec.LookPath(cmp.Or(os.Getenv("KUBECTL"), "kubectl")); err != nil {
 		return err
 	}
 	if os.Geteuid() != 0 {
-		return fmt.Errorf("the tests write %s: run them as root", hostsFile)
+		return fmt.Errorf("tests change %s; run them as root", hostsFile)
 	}
 	if out, err := exec.Command(kubectlProgram, "get", "namespaces").CombinedOutput(); err != nil {
-		return fmt.Errorf("no cluster at KUBECONFIG=%s: %s", os.Getenv("KUBECONFIG"), out)
+		return fmt.Errorf("connect to cluster of KUBECONFIG=%s: %s", os.Getenv("KUBECONFIG"), out)
 	}
 	return nil
 }
 
-// kubectl runs kubectl with the input given and returns what it printed.
+// kubectl runs kubectl with the given input and returns its output.
 func kubectl(t *testing.T, input string, args ...string) string {
 	t.Helper()
 	cmd := exec.Command(kubectlProgram, args...)
@@ -82,7 +82,7 @@ func apply(t *testing.T, manifests ...string) {
 	kubectl(t, strings.Join(manifests, "\n---\n"), "apply", "-f", "-")
 }
 
-// newNamespace makes a namespace for the test alone.
+// newNamespace creates a namespace for the test.
 func newNamespace(t *testing.T) string {
 	t.Helper()
 	name := fmt.Sprintf("e2e-%x", time.Now().UnixNano()&0xffffffff)
@@ -91,7 +91,8 @@ func newNamespace(t *testing.T) string {
 	return name
 }
 
-// namespaceWithWeb returns a namespace of the test's own, with a Service web whose pod is ready.
+// namespaceWithWeb creates a namespace with a Service web that has a ready
+// pod.
 func namespaceWithWeb(t *testing.T) (ns string) {
 	t.Helper()
 	ns = newNamespace(t)
@@ -100,37 +101,37 @@ func namespaceWithWeb(t *testing.T) (ns string) {
 	return ns
 }
 
-// waitForReadyPods waits until that many pods of the app are ready.
+// waitForReadyPods waits until the app has exactly n ready pods.
 func waitForReadyPods(t *testing.T, namespace, app string, n int) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("%d ready pods of %s", n, app), func() error {
+	eventually(t, fmt.Sprintf("%s has %d ready pods", app, n), func() error {
 		out := kubectl(t, "", "-n", namespace, "get", "endpointslices", "-l", "kubernetes.io/service-name="+app,
 			"-o", "jsonpath={.items[*].endpoints[*].conditions.ready}")
 		if got := strings.Count(out, "true"); got != n {
-			return fmt.Errorf("%d are", got)
+			return fmt.Errorf("got %d", got)
 		}
 		return nil
 	})
 }
 
-// eventually asks again and again until it gets no error, and returns how long
-// that took.
-func eventually(t *testing.T, what string, ask func() error) time.Duration {
+// eventually calls check until it returns no error, and returns how long that
+// took.
+func eventually(t *testing.T, condition string, check func() error) time.Duration {
 	t.Helper()
 	begin := time.Now()
 	for {
-		err := ask()
+		err := check()
 		if err == nil {
 			return time.Since(begin)
 		}
 		if time.Since(begin) > conditionTimeout {
-			t.Fatalf("%s: not after %v: %v", what, conditionTimeout, err)
+			t.Fatalf("%s: not within %v: %v", condition, conditionTimeout, err)
 		}
-		pause(t, 20*time.Millisecond) // between questions, not a wait for anything
+		pause(t, 20*time.Millisecond) // between polls
 	}
 }
 
-// pause lets time pass.
+// pause waits for d, or fails the test when its context ends.
 func pause(t *testing.T, d time.Duration) {
 	t.Helper()
 	select {

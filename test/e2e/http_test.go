@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// resolve asks libc for the address of a name, as most programs do.
+// resolve looks up a name with libc, like most programs.
 func resolve(name string) (string, error) {
 	addresses, err := net.LookupHost(name)
 	if err != nil {
@@ -22,10 +22,10 @@ func resolve(name string) (string, error) {
 	return addresses[0], nil
 }
 
-// response is what go-ok says.
+// response is the response of go-ok.
 type response struct{ Message, Pod, Port string }
 
-// get asks a URL over a connection of its own.
+// get requests a URL over a new connection.
 func get(address string) (response, error) {
 	client := &http.Client{
 		Timeout: 15 * time.Second,
@@ -54,7 +54,7 @@ func get(address string) (response, error) {
 		return response{}, err
 	}
 	if a.Message != "ok" {
-		return a, fmt.Errorf("%s says %+v", address, a)
+		return a, fmt.Errorf("%s: got response %+v", address, a)
 	}
 	return a, nil
 }
@@ -68,7 +68,8 @@ func mustGet(t *testing.T, address string) response {
 	return a
 }
 
-// refused checks that nothing listens at a URL's host and port.
+// refused returns an error if a connection to the URL's host and port is
+// accepted.
 func refused(address string) error {
 	u, err := url.Parse(address)
 	if err != nil {
@@ -77,7 +78,7 @@ func refused(address string) error {
 	conn, err := net.DialTimeout("tcp", u.Host, 5*time.Second)
 	if err == nil {
 		_ = conn.Close()
-		return fmt.Errorf("%s accepts", u.Host)
+		return fmt.Errorf("%s accepts connections", u.Host)
 	}
 	return nil
 }

@@ -4,8 +4,8 @@ package e2e
 
 import "fmt"
 
-// deployment returns go-ok, as a Deployment of that many pods that listen on
-// 8080 by the port name http.
+// deployment returns a Deployment of go-ok whose pods listen on 8080, under
+// the port name http.
 func deployment(namespace, name string, replicas int) string {
 	return fmt.Sprintf(`
 apiVersion: apps/v1
@@ -19,6 +19,8 @@ spec:
     spec: %[4]s`, namespace, name, replicas, podSpec(8080))
 }
 
+// statefulSet returns a StatefulSet of go-ok whose pods listen on 5432, under
+// the port name http.
 func statefulSet(namespace, name string, replicas int) string {
 	return fmt.Sprintf(`
 apiVersion: apps/v1
@@ -41,8 +43,8 @@ func podSpec(port int) string {
       readinessProbe: {tcpSocket: {port: http}, periodSeconds: 1}}]}`, port)
 }
 
-// service returns a Service of the pods with the label app=name, whose port
-// leads to the pods' port http. clusterIP is "" or "None".
+// service returns a Service that selects the label app=name and forwards port
+// to the pods' port http. clusterIP is "" or "None".
 func service(namespace, name string, port int, clusterIP string) string {
 	return fmt.Sprintf(`
 apiVersion: v1

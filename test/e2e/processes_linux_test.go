@@ -15,24 +15,24 @@ import (
 	"time"
 )
 
-// processIDs are the processes of a kubeshore that runs for a person.
+// processIDs holds the process IDs of a running kubeshore; 0 if there is none.
 type processIDs struct{ daemon, keeper, guard int }
 
-// inOurMounts tells whether a process is in the test's own mount namespace: others on this machine
-// may run kubeshore too.
+// inOurMounts reports whether a process is in the test's mount namespace.
+// Other processes of kubeshore on this machine don't belong to the test.
 func inOurMounts(pid string) bool {
-	own, err := os.Readlink("/proc/self/ns/mnt")
-	theirs, _ := os.Readlink("/proc/" + pid + "/ns/mnt") // none if it has ended
-	return err == nil && theirs == own
+	want, err := os.Readlink("/proc/self/ns/mnt")
+	got, _ := os.Readlink("/proc/" + pid + "/ns/mnt") // empty if the process has exited
+	return err == nil && got == want
 }
 
-// processes finds the processes.
-func (p testUser) processes(t *testing.T) (h processIDs) {
+// processes returns the user's running kubeshore processes.
+func (u testUser) processes(t *testing.T) (h processIDs) {
 	t.Helper()
 	out := runCommand(t, "ps", "-eo", "pid=,ruid=,args=")
-	line := regexp.MustCompile(`^\s*(\d+)\s+(\d+)\s+(\S*kubeshore) (\w+)`)
+	pattern := regexp.MustCompile(`^\s*(\d+)\s+(\d+)\s+(\S*kubeshore) (\w+)`)
 	for text := range strings.Lines(out) {
-		m := line.FindStringSubmatch(text)
+		m := pattern.FindStringSubmatch(text)
 		if m == nil {
 			continue
 		}
@@ -45,19 +45,20 @@ func (p testUser) processes(t *testing.T) (h processIDs) {
 			h.daemon = pid
 		case m[4] == "guard" && root:
 			h.guard = pid
-		case (m[4] == "keeper" || m[4] == "up") && root && h.keeper == 0: // a later one is about to become another program
+		case (m[4] == "keeper" || m[4] == "up") && root && h.keeper == 0: // a later match is a process before its exec
 			h.keeper = pid
 		}
 	}
 	return h
 }
 
-// killAll kills all processes, stopped first, so that none of them sees another's end.
-func (p testUser) killAll(t *testing.T) {
+// killAll kills all processes. It stops them first, so that none of them
+// notices the end of another.
+func (u testUser) killAll(t *testing.T) {
 	t.Helper()
-	h := p.processes(t)
+	h := u.processes(t)
 	if h.daemon == 0 || h.keeper == 0 || h.guard == 0 {
-		t.Fatalf("there are %+v", h)
+		t.Fatalf("got processes %+v, want a daemon, a keeper and a guard", h)
 	}
 	for _, signal := range []syscall.Signal{syscall.SIGSTOP, syscall.SIGKILL} {
 		for _, pid := range []int{h.guard, h.keeper, h.daemon} {
@@ -66,47 +67,49 @@ func (p testUser) killAll(t *testing.T) {
 			}
 		}
 	}
-	eventually(t, "no process is left", func() error {
-		if h := p.processes(t); h != (processIDs{}) {
-			return fmt.Errorf("there are %+v", h)
+	eventually(t, "all processes have exited", func() error {
+		if h := u.processes(t); h != (processIDs{}) {
+			return fmt.Errorf("got processes %+v, want none", h)
 		}
 		return nil
 	})
 }
 
-// leftovers finds files of the person's runs, beside the hosts file and in the home.
-// Another user of the machine may have a lock of their own.
-func (p testUser) leftovers(inHome ...string) error {
+// leftovers returns an error if the user's runs left files next to the hosts
+// file or, matching the patterns, in the home directory. It ignores lock files
+// of other users.
+func (u testUser) leftovers(homePatterns ...string) error {
 	left, err := filepath.Glob("/etc/.hosts*")
 	left = slices.DeleteFunc(left, func(path string) bool {
 		_, owner, locks := strings.Cut(path, "kubeshore-lock-")
-		return locks && owner != strconv.Itoa(p.uid)
+		return locks && owner != strconv.Itoa(u.uid)
 	})
-	for _, pattern := range inHome {
-		found, _ := filepath.Glob(filepath.Join(p.home, pattern))
+	for _, pattern := range homePatterns {
+		found, _ := filepath.Glob(filepath.Join(u.home, pattern))
 		left = append(left, found...)
 	}
 	if len(left) > 0 {
-		err = fmt.Errorf("left behind: %v", left)
+		err = fmt.Errorf("got leftover files %v, want none", left)
 	}
 	return err
 }
 
-// waitForCleanup waits until no process is left and the hosts file is as it was.
-func (p testUser) waitForCleanup(t *testing.T, d *daemon) time.Duration {
+// waitForCleanup waits until all processes have exited and the hosts file is
+// restored, and returns how long that took.
+func (u testUser) waitForCleanup(t *testing.T, d *daemon) time.Duration {
 	t.Helper()
-	return eventually(t, "nothing is left", func() error {
+	return eventually(t, "everything is cleaned up", func() error {
 		if err := d.hostsRestored(); err != nil {
 			return err
 		}
-		if h := p.processes(t); h != (processIDs{}) {
-			return fmt.Errorf("there are %+v", h)
+		if h := u.processes(t); h != (processIDs{}) {
+			return fmt.Errorf("got processes %+v, want none", h)
 		}
-		return p.leftovers("kubeshore-[0-9]*")
+		return u.leftovers("kubeshore-[0-9]*")
 	})
 }
 
-// readHosts returns what the hosts file has.
+// readHosts returns the content of the hosts file.
 func readHosts(t *testing.T) string {
 	t.Helper()
 	content, err := os.ReadFile(hostsFile)
@@ -116,20 +119,21 @@ func readHosts(t *testing.T) string {
 	return string(content)
 }
 
-// checkCleanedUp checks that nothing of a person's kubeshore is left.
-func (p testUser) checkCleanedUp(t *testing.T, before string) {
+// checkCleanedUp waits until the user's kubeshore has left nothing and the
+// hosts file is as it was before.
+func (u testUser) checkCleanedUp(t *testing.T, before string) {
 	t.Helper()
-	eventually(t, "nothing is left", func() error {
-		if h := p.processes(t); h != (processIDs{}) {
-			return fmt.Errorf("there are %+v", h)
+	eventually(t, "everything is cleaned up", func() error {
+		if h := u.processes(t); h != (processIDs{}) {
+			return fmt.Errorf("got processes %+v, want none", h)
 		}
 		after, err := os.ReadFile(hostsFile)
-		if err == nil && string(after) != before {
-			err = fmt.Errorf("the hosts file was\n%s\nand is\n%s", before, after)
+		if err != nil {
+			return err
 		}
-		if err == nil {
-			err = p.leftovers("kubeshore-[0-9]*", ".local/state/kubeshore/*.sock")
+		if string(after) != before {
+			return fmt.Errorf("hosts file: got\n%s\nwant\n%s", after, before)
 		}
-		return err
+		return u.leftovers("kubeshore-[0-9]*", ".local/state/kubeshore/*.sock")
 	})
 }
