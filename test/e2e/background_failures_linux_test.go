@@ -14,7 +14,7 @@ import (
 	"testing"
 )
 
-// What ends before it is ready says why, and leaves nothing.
+// A run in the background that fails reports why and leaves nothing behind.
 func TestFailedBackgroundRunsLeaveNothing(t *testing.T) {
 	if !inOwnMounts(t) {
 		return
@@ -23,89 +23,115 @@ func TestFailedBackgroundRunsLeaveNothing(t *testing.T) {
 	apply(t, service(ns, "web", 80, ""))
 	ann := newTestUser(t, "ann", "NOPASSWD: ALL")
 	before := readHosts(t)
-	ann.expect(t, "./kubeshore up -d --kubeconfig nothing", 1, "nothing")
-	ann.expect(t, "./kubeshore up -d --hosts-file /nothing", 1, "/nothing: no such file or directory")
-	ann.expect(t, "sudo ./kubeshore up -d --hosts-file /nothing", 1, "/nothing: no such file or directory")
-	log := filepath.Join(ann.home, ".local/state/kubeshore/kubeshore.log")
-	if said, err := os.ReadFile(log); err != nil || !regexp.MustCompile(`time="\d{4}-\d\d-\d\d \d\d:\d\d:\d\d" level=error msg=".*/nothing: no such file or directory`).Match(said) {
-		t.Errorf("its log is %s, %v", said, err)
-	}
-	ann.expect(t, "./kubeshore up -d --metrics 192.0.2.1:1 -n "+ns, 1, "--metrics 192.0.2.1:1: ")
-	ann.expect(t, "./kubeshore up -d --wait 300ms -n "+ns, 0, "not all of it is ready after 300ms (--wait): web."+ns+": it has no pods")
-
-	ann.expect(t, "./kubeshore down", 0, "everything is taken back")
+	testBackgroundErrors(t, ann, ns)
 	ann.checkCleanedUp(t, before)
-
-	// Told to end while it waits, it does.
 	for _, line := range []string{"./kubeshore up", "sudo ./kubeshore up"} {
-		d := startDaemon(t, ann.command(line+" -d --wait 1m -n "+ns))
-		d.waitForLog(t, "ready")
-		first := ann.processes(t).keeper // under sudo the one that sudo has started
-		if !strings.HasPrefix(line, "sudo") {
-			first = ann.processes(t).daemon
-		}
-		if err := syscall.Kill(first, syscall.SIGTERM); err != nil {
-			t.Fatal(err)
-		}
-		<-d.exited
-		if d.err == nil {
-			t.Errorf("%s: it ends as if it ran: %s", line, d.log.String())
-		}
+		testSignalWhileWaiting(t, ann, ns, line)
 		ann.checkCleanedUp(t, before)
 	}
-
-	ann.expect(t, "./kubeshore up -d --wait 0s -n "+ns, 0, "kubeshore runs in the background")
-	ann.killAll(t) // a killed run leaves its socket
-	ann.expect(t, "./kubeshore ps", 1, "kubeshore isn't running")
-	ann.expect(t, "./kubeshore up -d --wait 0s -n "+ns, 0, "kubeshore runs in the background")
-	ann.expect(t, "./kubeshore down", 0, "everything is taken back")
+	testStaleSocket(t, ann, ns)
 	ann.checkCleanedUp(t, before)
-
-	t.Run("one that hangs", func(t *testing.T) { // its log is its own
-		ann.expect(t, "./kubeshore up -d --wait 0s -n "+ns, 0, "kubeshore runs in the background")
-		daemon := ann.processes(t).daemon
-		if err := syscall.Kill(daemon, syscall.SIGSTOP); err != nil {
-			t.Fatal(err)
-		}
-		ann.expect(t, "./kubeshore up -d --wait 0s -n "+ns, 1, "kubeshore runs already")
-		if said, err := os.ReadFile(log); err != nil || strings.Contains(string(said), "runs already") {
-			t.Errorf("its log is %s, %v", said, err)
-		}
-		if err := syscall.Kill(daemon, syscall.SIGCONT); err != nil {
-			t.Fatal(err)
-		}
-		ann.expect(t, "./kubeshore down", 0, "everything is taken back")
+	t.Run("suspended", func(t *testing.T) {
+		testSuspendedBackground(t, ann, ns)
 		ann.checkCleanedUp(t, before)
 	})
-
-	t.Run("full disk", func(t *testing.T) {
-		state := filepath.Join(ann.home, ".local/state/kubeshore")
-		if err := syscall.Mount("tmpfs", state, "tmpfs", 0, "size=16k,mode=0700,uid="+strconv.Itoa(ann.uid)); err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = syscall.Unmount(state, syscall.MNT_DETACH) }()
-		filler, err := os.Create(filepath.Join(state, "filler"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.Copy(filler, io.LimitReader(zeroes{}, 1<<20)); !errors.Is(err, syscall.ENOSPC) {
-			t.Fatal(err)
-		}
-		_ = filler.Close()
-		ann.expect(t, "./kubeshore up -d --wait 0s -n "+ns, 0, "kubeshore runs in the background")
-		eventually(t, "it shows the service", func() error {
-			if _, out := ann.run(t, "./kubeshore ps"); !strings.Contains(out, "web."+ns) {
-				return errors.New(out)
-			}
-			return nil
-		})
-		ann.expect(t, "./kubeshore logs", 0, "ready")
-		ann.expect(t, "./kubeshore down", 0, "everything is taken back")
-	})
+	t.Run("full disk", func(t *testing.T) { testBackgroundOnFullDisk(t, ann, ns) })
 	ann.checkCleanedUp(t, before)
 }
 
-// zeroes is an endless file.
+func (u testUser) backgroundLog() string {
+	return filepath.Join(u.home, ".local/state/kubeshore/kubeshore.log")
+}
+
+// testBackgroundErrors checks errors at the start, and a service that doesn't
+// become ready.
+func testBackgroundErrors(t *testing.T, u testUser, ns string) {
+	t.Helper()
+	u.expect(t, "./kubeshore up -d --kubeconfig nothing", 1, "nothing")
+	u.expect(t, "./kubeshore up -d --hosts-file /nothing", 1, "/nothing: no such file or directory")
+	u.expect(t, "sudo ./kubeshore up -d --hosts-file /nothing", 1, "/nothing: no such file or directory")
+	want := regexp.MustCompile(`time="\d{4}-\d\d-\d\d \d\d:\d\d:\d\d" level=error msg=".*/nothing: no such file or directory`)
+	if log, err := os.ReadFile(u.backgroundLog()); err != nil || !want.Match(log) {
+		t.Errorf("got log\n%s\n%v; want a match of %s", log, err, want)
+	}
+	u.expect(t, "./kubeshore up -d --metrics 192.0.2.1:1 -n "+ns, 1, "--metrics 192.0.2.1:1: ")
+	u.expect(t, "./kubeshore up -d --wait 300ms -n "+ns, 0, "not all of it is ready after 300ms (--wait): web."+ns+": it has no pods")
+	u.expect(t, "./kubeshore down", 0, "everything is taken back")
+}
+
+// testSignalWhileWaiting ends a run that waits for services to become ready.
+func testSignalWhileWaiting(t *testing.T, u testUser, ns, line string) {
+	t.Helper()
+	d := startDaemon(t, u.command(line+" -d --wait 1m -n "+ns))
+	d.waitForLog(t, "ready")
+	pid := u.processes(t).daemon
+	if strings.HasPrefix(line, "sudo") {
+		pid = u.processes(t).keeper
+	}
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	<-d.exited
+	if d.err == nil {
+		t.Errorf("%s: got no error after SIGTERM, want one; output:\n%s", line, d.log.String())
+	}
+}
+
+// testStaleSocket starts a run after one that was killed and left its socket.
+func testStaleSocket(t *testing.T, u testUser, ns string) {
+	t.Helper()
+	u.expect(t, "./kubeshore up -d --wait 0s -n "+ns, 0, "kubeshore runs in the background")
+	u.killAll(t)
+	u.expect(t, "./kubeshore ps", 1, "kubeshore isn't running")
+	u.expect(t, "./kubeshore up -d --wait 0s -n "+ns, 0, "kubeshore runs in the background")
+	u.expect(t, "./kubeshore down", 0, "everything is taken back")
+}
+
+// testSuspendedBackground starts a second run while the first is suspended. The
+// second one doesn't write to the log of the first.
+func testSuspendedBackground(t *testing.T, u testUser, ns string) {
+	u.expect(t, "./kubeshore up -d --wait 0s -n "+ns, 0, "kubeshore runs in the background")
+	pid := u.processes(t).daemon
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	u.expect(t, "./kubeshore up -d --wait 0s -n "+ns, 1, "kubeshore runs already")
+	const unwanted = "runs already"
+	if log, err := os.ReadFile(u.backgroundLog()); err != nil || strings.Contains(string(log), unwanted) {
+		t.Errorf("got log\n%s\n%v; want it not to contain %q", log, err, unwanted)
+	}
+	if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	u.expect(t, "./kubeshore down", 0, "everything is taken back")
+}
+
+func testBackgroundOnFullDisk(t *testing.T, u testUser, ns string) {
+	state := filepath.Dir(u.backgroundLog())
+	if err := syscall.Mount("tmpfs", state, "tmpfs", 0, "size=16k,mode=0700,uid="+strconv.Itoa(u.uid)); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = syscall.Unmount(state, syscall.MNT_DETACH) }()
+	filler, err := os.Create(filepath.Join(state, "filler"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(filler, io.LimitReader(zeroes{}, 1<<20)); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("fill disk: got %v, want %v", err, syscall.ENOSPC)
+	}
+	_ = filler.Close()
+	u.expect(t, "./kubeshore up -d --wait 0s -n "+ns, 0, "kubeshore runs in the background")
+	eventually(t, "ps lists the service", func() error {
+		if _, out := u.run(t, "./kubeshore ps"); !strings.Contains(out, "web."+ns) {
+			return errors.New(out)
+		}
+		return nil
+	})
+	u.expect(t, "./kubeshore logs", 0, "ready")
+	u.expect(t, "./kubeshore down", 0, "everything is taken back")
+}
+
+// zeroes is an endless reader of zero bytes.
 type zeroes struct{}
 
 func (zeroes) Read(p []byte) (int, error) {

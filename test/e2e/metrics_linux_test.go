@@ -12,7 +12,6 @@ import (
 	"time"
 )
 
-// Metrics say what was done, on the socket and by TCP.
 func TestMetricsCountConnections(t *testing.T) {
 	ns := namespaceWithWeb(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -25,7 +24,7 @@ func TestMetricsCountConnections(t *testing.T) {
 	for range 3 {
 		mustGet(t, "http://web."+ns)
 	}
-	eventually(t, "the metrics have it", func() error {
+	eventually(t, "metrics count the connections", func() error {
 		client := http.Client{Timeout: 5 * time.Second}
 		resp, err := client.Get("http://" + address + "/metrics")
 		if err != nil {
@@ -41,7 +40,7 @@ func TestMetricsCountConnections(t *testing.T) {
 			"kubeshore_hosts_writes_total 1", `direction="down",`, `ready="true"`, "kubeshore_upstream_connections ",
 		} {
 			if !strings.Contains(string(text), want) {
-				return fmt.Errorf("%q is not in\n%s", want, text)
+				return fmt.Errorf("got metrics\n%s\nwant them to contain %q", text, want)
 			}
 		}
 		return nil

@@ -12,22 +12,24 @@ import (
 	"testing"
 )
 
-// usePlugin has the person's credentials come of a plugin: a script, which then gives the token.
-func (p testUser) usePlugin(t *testing.T, script, token string) {
+// usePlugin makes the user's kubeconfig use a credential plugin that runs
+// script and then prints the token.
+func (u testUser) usePlugin(t *testing.T, script, token string) {
 	t.Helper()
-	path := p.writeFile(t, "plugin", fmt.Sprintf(`#!/bin/sh
+	path := u.writeFile(t, "plugin", fmt.Sprintf(`#!/bin/sh
 %s
 echo '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":{"token":"%s"}}'
 `, script, token), 0o755)
-	config := filepath.Join(p.home, ".kube/config")
+	config := filepath.Join(u.home, ".kube/config")
 	user := kubectl(t, "", "--kubeconfig", config, "config", "view", "-o", "jsonpath={.users[0].name}")
 	kubectl(t, "", "--kubeconfig", config, "config", "unset", "users."+user)
 	kubectl(t, "", "--kubeconfig", config, "config", "set-credentials", user, "--exec-command="+path, "--exec-api-version=client.authentication.k8s.io/v1",
 		"--exec-interactive-mode=IfAvailable")
-	runCommand(t, "chown", "-R", p.name, p.home)
+	runCommand(t, "chown", "-R", u.name, u.home)
 }
 
-// A credential plugin runs as the user, with the user's groups and home.
+// A credential plugin runs as the user, with the user's groups and home
+// directory.
 func TestPluginRunsAsUser(t *testing.T) {
 	if !inOwnMounts(t) {
 		return
@@ -36,16 +38,16 @@ func TestPluginRunsAsUser(t *testing.T) {
 	apply(t, service(ns, "web", 80, ""))
 	ann := newTestUser(t, "ann", "NOPASSWD: ALL")
 	_, token := limitedUser(t, ns, mayReadServices, mayReadEndpoints)
-	ann.usePlugin(t, `echo "$(id -un), $(id -Gn) $HOME $USER $SHELL $SUDO_USER" > "$HOME/said"`, token)
-	believed := "env KUBESHORE_KEEPER=0 KUBESHORE_DETACHED=plain sudo -E ./kubeshore up" // what sudo passes on
-	for _, line := range []string{"./kubeshore up", "sudo ./kubeshore up", believed} {
+	ann.usePlugin(t, `echo "$(id -un), $(id -Gn) $HOME $USER $SHELL $SUDO_USER" > "$HOME/environment"`, token)
+	spoofed := "env KUBESHORE_KEEPER=0 KUBESHORE_DETACHED=plain sudo -E ./kubeshore up" // variables that sudo -E passes on
+	for _, line := range []string{"./kubeshore up", "sudo ./kubeshore up", spoofed} {
 		d := ann.startReady(t, line+" -n "+ns)
-		said, err := os.ReadFile(filepath.Join(ann.home, "said"))
-		if want := "ann, ann developers /home/ann ann /bin/bash \n"; string(said) != want || err != nil {
-			t.Errorf("%s: the plugin says %q, %v; want %q", line, said, err, want)
+		got, err := os.ReadFile(filepath.Join(ann.home, "environment"))
+		if want := "ann, ann developers /home/ann ann /bin/bash \n"; string(got) != want || err != nil {
+			t.Errorf("%s: got plugin environment %q, %v; want %q", line, got, err, want)
 		}
 		if strings.Contains(d.log.String(), token) {
-			t.Error("the log has the token")
+			t.Error("log contains the token")
 		}
 		if err := syscall.Kill(ann.processes(t).daemon, syscall.SIGTERM); err != nil {
 			t.Fatal(err)
@@ -55,8 +57,8 @@ func TestPluginRunsAsUser(t *testing.T) {
 	}
 }
 
-// What a credential plugin leaves behind has nothing of kubeshore's: when the daemon is
-// killed, all ends.
+// A process that a credential plugin leaves behind has no file or variable of
+// kubeshore, and doesn't delay the cleanup after the daemon was killed.
 func TestPluginChildInheritsNothing(t *testing.T) {
 	if !inOwnMounts(t) {
 		return
@@ -66,11 +68,11 @@ func TestPluginChildInheritsNothing(t *testing.T) {
 	ann := newTestUser(t, "ann", "NOPASSWD: ALL")
 	_, token := limitedUser(t, ns, mayReadServices, mayReadEndpoints)
 	ann.usePlugin(t, `setsid sleep 300 </dev/null >/dev/null 2>&1 &
-echo $! >> "$HOME/left"
-echo "$KUBESHORE_KEEPER$KUBESHORE_DETACHED" $(readlink /proc/$$/fd/* | grep socket) >> "$HOME/has"`, token)
+echo $! >> "$HOME/children"
+echo "$KUBESHORE_KEEPER$KUBESHORE_DETACHED" $(readlink /proc/$$/fd/* | grep socket) >> "$HOME/inherited"`, token)
 	t.Cleanup(func() {
-		left, _ := os.ReadFile(filepath.Join(ann.home, "left"))
-		for _, pid := range strings.Fields(string(left)) {
+		children, _ := os.ReadFile(filepath.Join(ann.home, "children"))
+		for _, pid := range strings.Fields(string(children)) {
 			if pid, err := strconv.Atoi(pid); err == nil {
 				_ = syscall.Kill(pid, syscall.SIGKILL)
 			}
@@ -82,15 +84,16 @@ echo "$KUBESHORE_KEEPER$KUBESHORE_DETACHED" $(readlink /proc/$$/fd/* | grep sock
 		if err := syscall.Kill(ann.processes(t).daemon, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		runCommand(t, "rm", filepath.Join(ann.home, ".local/state/kubeshore/kubeshore.sock")) // as it was killed
+		runCommand(t, "rm", filepath.Join(ann.home, ".local/state/kubeshore/kubeshore.sock")) // a killed daemon leaves it
 		ann.checkCleanedUp(t, before)
 	}
-	if has, err := os.ReadFile(filepath.Join(ann.home, "has")); err != nil || strings.TrimSpace(string(has)) != "" {
-		t.Errorf("a plugin has %q, %v", has, err)
+	if got, err := os.ReadFile(filepath.Join(ann.home, "inherited")); err != nil || strings.TrimSpace(string(got)) != "" {
+		t.Errorf("plugin inherited %q, %v; want nothing", got, err)
 	}
 }
 
-// A credential plugin that asks has the terminal, also before what goes to the background.
+// A credential plugin can prompt in the terminal, even before kubeshore
+// detaches.
 func TestPluginPromptHasTerminal(t *testing.T) {
 	if !inOwnMounts(t) {
 		return
@@ -106,7 +109,7 @@ func TestPluginPromptHasTerminal(t *testing.T) {
 	echo "$code" > "$HOME/code"
 fi`, token)
 	before := readHosts(t)
-	for _, c := range []struct{ line, says string }{
+	for _, c := range []struct{ line, want string }{
 		{"./kubeshore up -d", "1 of 1 services can answer"},
 		{"sudo ./kubeshore up -d", "1 of 1 services can answer"},
 		{"./kubeshore up", "1/1 services ready"},
@@ -116,7 +119,7 @@ fi`, token)
 			term := ann.inTerminal(t, c.line+" -n "+ns, 120)
 			term.waitForLog(t, "Code, please: ")
 			term.press(t, "1234\n")
-			term.waitForLog(t, c.says)
+			term.waitForLog(t, c.want)
 			if _, err := resolve("web." + ns); err != nil {
 				t.Error(err)
 			}
@@ -129,7 +132,7 @@ fi`, token)
 			runCommand(t, "rm", filepath.Join(ann.home, "code"))
 		})
 	}
-	t.Run("nobody to ask", func(t *testing.T) {
+	t.Run("no terminal", func(t *testing.T) {
 		ann.expect(t, "./kubeshore up -d -n "+ns, 1, "no terminal to ask for the code")
 		ann.checkCleanedUp(t, before)
 	})

@@ -15,7 +15,7 @@ import (
 	"testing"
 )
 
-// Every way to start: what needs root runs as root, and the rest as the user.
+// However kubeshore is started, only the keeper and the guard run as root.
 func TestOnlyKeeperAndGuardRunAsRoot(t *testing.T) {
 	if !inOwnMounts(t) {
 		return
@@ -23,46 +23,9 @@ func TestOnlyKeeperAndGuardRunAsRoot(t *testing.T) {
 	ns := namespaceWithWeb(t)
 	ann := newTestUser(t, "ann", "NOPASSWD: ALL")
 	for _, line := range []string{"./kubeshore up", "sudo ./kubeshore up", "sudo -E ./kubeshore up"} {
-		t.Run(line, func(t *testing.T) {
-			d := ann.startReady(t, line+" -n "+ns)
-			h := ann.processes(t)
-			if h.daemon == 0 || h.keeper == 0 || h.guard == 0 {
-				t.Errorf("there are %+v", h)
-			}
-			mustGet(t, "http://web."+ns)
-			status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", h.daemon))
-			if err != nil || !strings.Contains(string(status), fmt.Sprintf("Uid:\t%d\t%[1]d\t%[1]d\t%[1]d\n", ann.uid)) ||
-				!regexp.MustCompile(`CapEff:\s0+\n`).Match(status) {
-				t.Errorf("the daemon's status is %s, %v", status, err)
-			}
-			if err := syscall.Kill(h.daemon, syscall.SIGINT); err != nil {
-				t.Fatal(err)
-			}
-			<-d.exited
-			if d.err != nil {
-				t.Error(d.err)
-			}
-			t.Logf("nothing is left after %v", ann.waitForCleanup(t, d))
-			if strange := runCommand(t, "find", ann.home, "!", "-user", "ann"); strange != "" {
-				t.Errorf("not the user's in the home: %s", strange)
-			}
-		})
+		t.Run(line, func(t *testing.T) { testStart(t, ann, ns, line) })
 	}
-	t.Run("--user", func(t *testing.T) {
-		d := up(t, "--user", "ann", "--kubeconfig", filepath.Join(ann.home, ".kube/config"), "-n", ns)
-		h := ann.processes(t)
-		if h.daemon == 0 || h.keeper == 0 {
-			t.Errorf("there are %+v", h)
-		}
-		for fd, want := range []string{"/dev/null", "pipe:", "pipe:"} {
-			if is, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", h.daemon, fd)); err != nil || !strings.HasPrefix(is, want) {
-				t.Errorf("descriptor %d is %s, %v", fd, is, err)
-			}
-		}
-		d.stop(t, syscall.SIGTERM) // the keeper passes it on
-		d.waitForLog(t, "everything is taken back")
-		ann.waitForCleanup(t, d)
-	})
+	t.Run("--user", func(t *testing.T) { testStartWithUser(t, ann, ns) })
 	t.Run("--detach --user", func(t *testing.T) {
 		d := startDaemon(t, exec.Command(program, "up", "--detach", "--user", "ann", "--kubeconfig", filepath.Join(ann.home, ".kube/config"), "-n", ns))
 		d.waitForLog(t, "1 of 1 services can answer")
@@ -73,36 +36,82 @@ func TestOnlyKeeperAndGuardRunAsRoot(t *testing.T) {
 		ann.expect(t, "./kubeshore down", 0, "everything is taken back")
 		ann.waitForCleanup(t, d)
 	})
-	t.Run("--rootless", func(t *testing.T) {
-		own := ann.writeFile(t, "hosts", "127.0.0.1 localhost\n", 0o644)
-		d := ann.startReady(t, "./kubeshore up --rootless -m 80:8080 --hosts-file hosts -n "+ns)
-		d.waitForLog(t, "without root: ")
-		address := regexp.MustCompile(`web\S*  (127\.\S+:8080)`).FindStringSubmatch(d.log.String())
-		if address == nil {
-			t.Fatalf("it says %s", d.log.String())
-		}
-		mustGet(t, "http://"+address[1])
-		if text, err := os.ReadFile(own); err != nil || !strings.Contains(string(text), "web."+ns) {
-			t.Errorf("its hosts file has %s, %v", text, err)
-		}
-	})
+	t.Run("--rootless", func(t *testing.T) { testStartRootless(t, ann, ns) })
 	t.Run("--rootless without a hosts file", func(t *testing.T) {
 		d := ann.startReady(t, "./kubeshore up --rootless -n "+ns)
 		d.waitForLog(t, "no names are written")
 		d.waitForLog(t, "needs root")
 	})
-	t.Run("a password without a terminal", func(t *testing.T) {
+	t.Run("sudo password without a terminal", func(t *testing.T) {
 		bob := newTestUser(t, "bob", "ALL")
+		const want = "sudo can't ask for a password without a terminal"
 		out, err := bob.command("./kubeshore up -n " + ns).CombinedOutput()
 		if exit := new(exec.ExitError); !errors.As(err, &exit) || exit.ExitCode() != 1 || bytes.Count(out, []byte("\n")) != 1 ||
-			!bytes.Contains(out, []byte("sudo can't ask for a password without a terminal")) {
-			t.Errorf("%v: %s", err, out)
+			!bytes.Contains(out, []byte(want)) {
+			t.Errorf("got %v and output\n%s\nwant status 1 and a line with %q", err, out, want)
 		}
 	})
 }
 
-// Two users at once have names and addresses of their own, and what one has the other
-// is refused.
+// testStart checks the processes' users and the cleanup after a run that was
+// started with line.
+func testStart(t *testing.T, u testUser, ns, line string) {
+	d := u.startReady(t, line+" -n "+ns)
+	h := u.processes(t)
+	if h.daemon == 0 || h.keeper == 0 || h.guard == 0 {
+		t.Errorf("got processes %+v, want a daemon, a keeper and a guard", h)
+	}
+	mustGet(t, "http://web."+ns)
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", h.daemon))
+	if err != nil || !strings.Contains(string(status), fmt.Sprintf("Uid:\t%d\t%[1]d\t%[1]d\t%[1]d\n", u.uid)) ||
+		!regexp.MustCompile(`CapEff:\s0+\n`).Match(status) {
+		t.Errorf("got daemon status\n%s\n%v; want user %d without capabilities", status, err, u.uid)
+	}
+	if err := syscall.Kill(h.daemon, syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	<-d.exited
+	if d.err != nil {
+		t.Error(d.err)
+	}
+	t.Logf("cleaned up after %v", u.waitForCleanup(t, d))
+	if others := runCommand(t, "find", u.home, "!", "-user", u.name); others != "" {
+		t.Errorf("got files of other users in the home directory, want none: %s", others)
+	}
+}
+
+func testStartWithUser(t *testing.T, u testUser, ns string) {
+	d := up(t, "--user", u.name, "--kubeconfig", filepath.Join(u.home, ".kube/config"), "-n", ns)
+	h := u.processes(t)
+	if h.daemon == 0 || h.keeper == 0 {
+		t.Errorf("got processes %+v, want a daemon and a keeper", h)
+	}
+	for fd, want := range []string{"/dev/null", "pipe:", "pipe:"} {
+		if got, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", h.daemon, fd)); err != nil || !strings.HasPrefix(got, want) {
+			t.Errorf("file descriptor %d: got %s, %v; want %s", fd, got, err, want)
+		}
+	}
+	d.stop(t, syscall.SIGTERM) // the keeper forwards the signal
+	d.waitForLog(t, "everything is taken back")
+	u.waitForCleanup(t, d)
+}
+
+func testStartRootless(t *testing.T, u testUser, ns string) {
+	hosts := u.writeFile(t, "hosts", "127.0.0.1 localhost\n", 0o644)
+	d := u.startReady(t, "./kubeshore up --rootless -m 80:8080 --hosts-file hosts -n "+ns)
+	d.waitForLog(t, "without root: ")
+	address := regexp.MustCompile(`web\S*  (127\.\S+:8080)`).FindStringSubmatch(d.log.String())
+	if address == nil {
+		t.Fatalf("got log\n%s\nwant the address of web", d.log.String())
+	}
+	mustGet(t, "http://"+address[1])
+	if text, err := os.ReadFile(hosts); err != nil || !strings.Contains(string(text), "web."+ns) {
+		t.Errorf("got hosts file %s, %v; want it to contain web.%s", text, err, ns)
+	}
+}
+
+// Two users at the same time have different addresses. A name that one of them
+// has is refused to the other until the first run ends.
 func TestTwoUsersRunSideBySide(t *testing.T) {
 	if !inOwnMounts(t) {
 		return
@@ -110,26 +119,26 @@ func TestTwoUsersRunSideBySide(t *testing.T) {
 	ns := newNamespace(t)
 	apply(t, service(ns, "web", 80, ""))
 	ann, bob := newTestUser(t, "ann", "NOPASSWD: ALL"), newTestUser(t, "bob", "NOPASSWD: ALL")
-	before := ann.startReady(t, "./kubeshore up -n "+ns)
+	first := ann.startReady(t, "./kubeshore up -n "+ns)
 	second := bob.startReady(t, "./kubeshore up --domain bobs.test -n "+ns)
 	second.waitForLog(t, "the hosts file has the name web."+ns+" already")
-	first, err := resolve("web." + ns)
+	firstAddress, err := resolve("web." + ns)
 	if err != nil {
 		t.Fatal(err)
 	}
-	other, err := resolve("web." + ns + ".bobs.test")
-	if err != nil || other == first {
-		t.Errorf("at %s and at %s, %v", first, other, err)
+	secondAddress, err := resolve("web." + ns + ".bobs.test")
+	if err != nil || secondAddress == firstAddress {
+		t.Errorf("got addresses %s and %s, %v; want two different ones", firstAddress, secondAddress, err)
 	}
-	if err := syscall.Kill(-before.Process.Pid, syscall.SIGTERM); err != nil {
-		if err := before.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := syscall.Kill(-first.Process.Pid, syscall.SIGTERM); err != nil {
+		if err := first.Process.Signal(syscall.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, "the other one takes the name up", func() error {
-		at, err := resolve("web." + ns)
-		if err == nil && at != other {
-			err = fmt.Errorf("it is at %s, not at %s", at, other)
+	eventually(t, "the name belongs to the second run", func() error {
+		got, err := resolve("web." + ns)
+		if err == nil && got != secondAddress {
+			err = fmt.Errorf("got address %s, want %s", got, secondAddress)
 		}
 		return err
 	})

@@ -14,17 +14,19 @@ import (
 	"github.com/creack/pty"
 )
 
-// terminal is a terminal with a program in it.
+// terminal is a terminal with a running program. The program's output is in
+// the daemon's log.
 type terminal struct {
 	*daemon
 	keys *os.File
 }
 
-// inTerminal runs a command line as the person, in a terminal of that size.
-func (p testUser) inTerminal(t *testing.T, line string, columns uint16) *terminal {
+// inTerminal runs a command line as the user, in a terminal with the given
+// number of columns.
+func (u testUser) inTerminal(t *testing.T, line string, columns uint16) *terminal {
 	t.Helper()
-	cmd := exec.Command("setpriv", "--reuid", p.name, "--regid", p.name, "--init-groups", "env", "-i", "TERM=xterm-256color",
-		"HOME="+p.home, "TMPDIR="+p.home, "USER="+p.name, "LOGNAME="+p.name, "SHELL=/bin/bash", "PATH=/usr/local/bin:/usr/bin:/bin", "bash", "-c", "cd; exec "+line)
+	cmd := exec.Command("setpriv", "--reuid", u.name, "--regid", u.name, "--init-groups", "env", "-i", "TERM=xterm-256color",
+		"HOME="+u.home, "TMPDIR="+u.home, "USER="+u.name, "LOGNAME="+u.name, "SHELL=/bin/bash", "PATH=/usr/local/bin:/usr/bin:/bin", "bash", "-c", "cd; exec "+line)
 	before, err := os.ReadFile(hostsFile)
 	if err != nil {
 		t.Fatal(err)
@@ -34,7 +36,7 @@ func (p testUser) inTerminal(t *testing.T, line string, columns uint16) *termina
 		t.Fatal(err)
 	}
 	defer blocking.Close()
-	fd, err := syscall.Dup(int(blocking.Fd())) // closing that one would wait for who reads it
+	fd, err := syscall.Dup(int(blocking.Fd())) // closing blocking itself would wait for its reader
 	if err == nil {
 		err = syscall.SetNonblock(fd, true)
 	}
@@ -45,7 +47,7 @@ func (p testUser) inTerminal(t *testing.T, line string, columns uint16) *termina
 	keys := os.NewFile(uintptr(fd), blocking.Name())
 	term := &terminal{daemon: &daemon{Cmd: cmd, exited: make(chan struct{}), hostsBefore: before}, keys: keys}
 	go func() {
-		_, _ = keys.WriteTo(&term.log) // until no process has the terminal, or it is closed
+		_, _ = keys.WriteTo(&term.log) // until no process has the terminal open, or keys is closed
 		term.err = cmd.Wait()
 		close(term.exited)
 	}()
@@ -53,13 +55,13 @@ func (p testUser) inTerminal(t *testing.T, line string, columns uint16) *termina
 		_ = keys.Close()
 		<-term.exited
 		if t.Failed() {
-			t.Logf("the terminal shows\n%s", term.log.String())
+			t.Logf("terminal output:\n%s", term.log.String())
 		}
 	})
 	return term
 }
 
-// press presses keys.
+// press sends keys to the terminal.
 func (term *terminal) press(t *testing.T, keys string) {
 	t.Helper()
 	if _, err := term.keys.WriteString(keys); err != nil {
@@ -67,8 +69,13 @@ func (term *terminal) press(t *testing.T, keys string) {
 	}
 }
 
-// In a terminal sudo asks for the password, Ctrl-C takes everything back, and so does
-// closing the terminal; also while it asks.
+const (
+	ctrlC = "\x03"
+	ctrlD = "\x04"
+)
+
+// Ctrl-C and closing the terminal end the run and clean up, also while sudo
+// prompts for the password.
 func TestTerminalEndsRunCleanly(t *testing.T) {
 	if !inOwnMounts(t) {
 		return
@@ -76,13 +83,8 @@ func TestTerminalEndsRunCleanly(t *testing.T) {
 	ns := namespaceWithWeb(t)
 	bob := newTestUser(t, "bob", "ALL")
 	const password = "correct horse"
-	setPassword := exec.Command("chpasswd")
-	setPassword.Stdin = strings.NewReader("bob:" + password + "\n")
-	if out, err := setPassword.CombinedOutput(); err != nil {
-		t.Fatalf("chpasswd: %v: %s", err, out)
-	}
-	const ctrlC, ctrlD = "\x03", "\x04"
-	closed := func(t *testing.T, term *terminal) {
+	setPassword(t, bob, password)
+	closeTerminal := func(t *testing.T, term *terminal) {
 		t.Helper()
 		if err := term.keys.Close(); err != nil {
 			t.Fatal(err)
@@ -94,84 +96,104 @@ func TestTerminalEndsRunCleanly(t *testing.T) {
 			term.press(t, keys)
 		}
 	}
-	for _, c := range []struct {
-		name, line string
-		password   string // what is typed; none: it isn't come to that
-		end        func(*testing.T, *terminal)
-		status     int
-		says       string
-	}{
+	for _, c := range []terminalCase{
 		{"Ctrl-C", "./kubeshore up", password, press(ctrlC), 0, "everything is taken back"},
 		{"Ctrl-C under sudo", "sudo ./kubeshore up", password, press(ctrlC), 0, "everything is taken back"},
-		{"closed", "./kubeshore up", password, closed, -1, ""},
-		{"closed under sudo", "sudo ./kubeshore up", password, closed, -1, ""},
+		{"close", "./kubeshore up", password, closeTerminal, -1, ""},
+		{"close under sudo", "sudo ./kubeshore up", password, closeTerminal, -1, ""},
 		{"Ctrl-C at the prompt", "./kubeshore up", "", press(ctrlC), -1, ""},
 		{"Ctrl-D at the prompt", "./kubeshore up", "", press(ctrlD), 1, "sudo has not started kubeshore's keeper"},
-		{"closed at the prompt", "./kubeshore up", "", closed, -1, ""},
+		{"close at the prompt", "./kubeshore up", "", closeTerminal, -1, ""},
 		{"down at the prompt", "./kubeshore up", "", func(t *testing.T, _ *terminal) {
 			t.Helper()
 			bob.expect(t, "./kubeshore ps", 0, "it is just starting: namespace "+ns)
 			bob.expect(t, "./kubeshore down", 0, "has ended")
 		}, 0, "kubeshore down: taking everything back"},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			term := bob.inTerminal(t, c.line+" -n "+ns, 120)
-			term.waitForLog(t, "assword")
-			if c.password != "" {
-				term.press(t, c.password+"\n")
-				term.waitForLog(t, "ready")
-				mustGet(t, "http://web."+ns)
-				if strings.Contains(term.log.String(), c.password) {
-					t.Error("the password is shown")
-				}
-			}
-			c.end(t, term)
-			<-term.exited
-			if c.status >= 0 && term.ProcessState.ExitCode() != c.status {
-				t.Errorf("it ends with %v, want status %d", term.err, c.status)
-			}
-			if !strings.Contains(term.log.String(), c.says) {
-				t.Errorf("it says %q", term.log.String())
-			}
-			bob.waitForCleanup(t, term.daemon)
-			runCommand(t, "rm", "-rf", "/run/sudo/ts/bob") // sudo forgets the password
-		})
+		t.Run(c.name, func(t *testing.T) { testTerminalEnd(t, bob, ns, c) })
 	}
-	t.Run("wrong password", func(t *testing.T) {
-		term := bob.inTerminal(t, "./kubeshore up -n "+ns, 120)
-		for i := range 3 {
-			eventually(t, "sudo asks", func() error {
-				if n := strings.Count(term.log.String(), "Password of bob"); n <= i {
-					return fmt.Errorf("it has %d times", n)
-				}
-				return nil
-			})
-			term.press(t, "wrong\n")
-		}
-		<-term.exited
-		if exit := new(exec.ExitError); !errors.As(term.err, &exit) || exit.ExitCode() != 1 || !strings.Contains(term.log.String(), "sudo has not started kubeshore's keeper") {
-			t.Errorf("it ends with %v", term.err)
-		}
-		bob.waitForCleanup(t, term.daemon)
-	})
-	t.Run("stopped and continued", func(t *testing.T) {
-		term := bob.inTerminal(t, "./kubeshore up -n "+ns, 120)
-		term.waitForLog(t, "assword")
-		term.press(t, password+"\n")
+	t.Run("wrong password", func(t *testing.T) { testWrongPassword(t, bob, ns) })
+	t.Run("stopped and continued", func(t *testing.T) { testStopAndContinue(t, bob, ns, password) })
+}
+
+// terminalCase is a way to end a run in a terminal.
+type terminalCase struct {
+	name     string
+	line     string
+	password string // typed at the prompt; "" to end the run there
+	end      func(*testing.T, *terminal)
+	status   int // -1 for any
+	output   string
+}
+
+func testTerminalEnd(t *testing.T, u testUser, ns string, c terminalCase) {
+	term := u.inTerminal(t, c.line+" -n "+ns, 120)
+	term.waitForLog(t, "assword")
+	if c.password != "" {
+		term.press(t, c.password+"\n")
 		term.waitForLog(t, "ready")
-		daemon := bob.processes(t).daemon
-		if err := syscall.Kill(daemon, syscall.SIGSTOP); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := resolve("web." + ns); err != nil {
-			t.Error(err)
-		}
-		if err := syscall.Kill(daemon, syscall.SIGCONT); err != nil {
-			t.Fatal(err)
-		}
 		mustGet(t, "http://web."+ns)
-		term.press(t, ctrlC)
-		<-term.exited
-		bob.waitForCleanup(t, term.daemon)
-	})
+		if strings.Contains(term.log.String(), c.password) {
+			t.Error("terminal shows the password")
+		}
+	}
+	c.end(t, term)
+	<-term.exited
+	if c.status >= 0 && term.ProcessState.ExitCode() != c.status {
+		t.Errorf("got %v, want status %d", term.err, c.status)
+	}
+	if !strings.Contains(term.log.String(), c.output) {
+		t.Errorf("got output %q, want it to contain %q", term.log.String(), c.output)
+	}
+	u.waitForCleanup(t, term.daemon)
+	runCommand(t, "rm", "-rf", "/run/sudo/ts/"+u.name) // makes sudo prompt again
+}
+
+func testWrongPassword(t *testing.T, u testUser, ns string) {
+	term := u.inTerminal(t, "./kubeshore up -n "+ns, 120)
+	for i := range 3 {
+		eventually(t, "sudo prompts", func() error {
+			if n := strings.Count(term.log.String(), "Password of "+u.name); n <= i {
+				return fmt.Errorf("got %d prompts, want %d", n, i+1)
+			}
+			return nil
+		})
+		term.press(t, "wrong\n")
+	}
+	<-term.exited
+	const want = "sudo has not started kubeshore's keeper"
+	if exit := new(exec.ExitError); !errors.As(term.err, &exit) || exit.ExitCode() != 1 || !strings.Contains(term.log.String(), want) {
+		t.Errorf("got %v and output %q, want status 1 and %q", term.err, term.log.String(), want)
+	}
+	u.waitForCleanup(t, term.daemon)
+}
+
+func testStopAndContinue(t *testing.T, u testUser, ns, password string) {
+	term := u.inTerminal(t, "./kubeshore up -n "+ns, 120)
+	term.waitForLog(t, "assword")
+	term.press(t, password+"\n")
+	term.waitForLog(t, "ready")
+	pid := u.processes(t).daemon
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := resolve("web." + ns); err != nil {
+		t.Error(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	mustGet(t, "http://web."+ns)
+	term.press(t, ctrlC)
+	<-term.exited
+	u.waitForCleanup(t, term.daemon)
+}
+
+func setPassword(t *testing.T, u testUser, password string) {
+	t.Helper()
+	cmd := exec.Command("chpasswd")
+	cmd.Stdin = strings.NewReader(u.name + ":" + password + "\n")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("chpasswd: %v: %s", err, out)
+	}
 }
