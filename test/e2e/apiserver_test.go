@@ -21,22 +21,23 @@ import (
 	"github.com/kubeshore/kubeshore/test/peer"
 )
 
-// ownCluster returns the program that starts the test cluster, if that is
-// what the tests run against.
-func ownCluster() (program string, ours bool) {
-	program, err := filepath.Abs("../../bin/cluster")
+// ownCluster returns the program of the test cluster, and reports whether the
+// tests run against that cluster.
+func ownCluster() (clusterProgram string, own bool) {
+	clusterProgram, err := filepath.Abs("../../bin/cluster")
 	if err != nil {
 		return "", false
 	}
-	kubeconfig, err := exec.Command(program, "kubeconfig").Output()
-	return program, err == nil && strings.TrimSpace(string(kubeconfig)) == os.Getenv("KUBECONFIG")
+	kubeconfig, err := exec.Command(clusterProgram, "kubeconfig").Output()
+	return clusterProgram, err == nil && strings.TrimSpace(string(kubeconfig)) == os.Getenv("KUBECONFIG")
 }
 
-// The API server is killed and comes back.
+// The API server is killed and restarted. Forwarding then works again, and
+// connections from before have ended.
 func TestForwardingRecoversFromAPIServerRestart(t *testing.T) {
-	cluster, ours := ownCluster()
-	if !ours {
-		t.Skip("this cluster isn't ours: its API server is not to be killed")
+	clusterProgram, own := ownCluster()
+	if !own {
+		t.Skip("not the test cluster, so its API server must not be killed")
 	}
 	ns, host := namespaceWithPeer(t)
 	apply(t, deployment(ns, "web", 1), service(ns, "web", 80, ""))
@@ -47,80 +48,75 @@ func TestForwardingRecoversFromAPIServerRestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	from := d.logLen()
-	var away, works, appears time.Duration
+	var unavailable, connected, added time.Duration
 	attempts := underLoad("http://web."+ns, 50*time.Millisecond, func() {
 		pause(t, time.Second)
-		if out, err := exec.Command(cluster, "kill", "kube-apiserver").CombinedOutput(); err != nil {
+		if out, err := exec.Command(clusterProgram, "kill", "kube-apiserver").CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
-		away = eventually(t, "the API server is back", apiReady)
-		works = eventually(t, "a new connection works", func() error {
-			_, err := get("http://web." + ns)
-			return err
-		})
+		unavailable = eventually(t, "the API server is ready", apiReady)
+		connected = eventually(t, "a new connection works", answered("http://web."+ns))
 		apply(t, strings.Replace(service(ns, "new", 80, ""), "app: new", "app: web", 1))
-		appears = eventually(t, "a new service answers", func() error {
-			_, err := get("http://new." + ns)
-			return err
-		})
+		added = eventually(t, "a new service answers", answered("http://new."+ns))
 		pause(t, time.Second)
 	})
-	t.Logf("the API server was away for %v; then connections worked after %v, and a new service appeared after %v; %s",
-		away, works, appears, summarize(attempts))
-	if works > 10*time.Second {
-		t.Error("that is late")
+	t.Logf("API server unavailable for %v; then connections worked after %v, and a new service answered after %v; %s",
+		unavailable, connected, added, summarize(attempts))
+	if connected > 10*time.Second {
+		t.Errorf("connections worked after %v, want 10s at most", connected)
 	}
 	after := attempts[len(attempts)-1].at - time.Second
 	for _, a := range failed(attempts) {
 		if a.at > after {
-			t.Errorf("afterwards, too, one fails: %v", a.err)
+			t.Errorf("connection after the recovery: got %v, want no error", a.err)
 		}
 	}
 	if err := established.SetDeadline(time.Now().Add(conditionTimeout)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := exchange(established, "", "an end"); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("a connection from before the restart gets %v, want its end", err)
+	if _, err := exchange(established, "", neverSent); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("connection from before the restart: got %v, want it to end", err)
 	}
 	d.checkBriefLog(t, from, "API server", 6)
 	if d.ProcessState != nil {
-		t.Error("kubeshore has ended")
+		t.Error("kubeshore exited")
 	}
 }
 
-// apiReady says why the API server isn't ready.
+// apiReady returns nil if the API server is ready.
 func apiReady() error {
 	out, err := exec.Command(kubectlProgram, "--request-timeout=2s", "get", "--raw", "/readyz").CombinedOutput()
-	if err == nil && string(out) != "ok" {
-		err = errors.New("not ok")
-	}
 	if err != nil {
 		return fmt.Errorf("%w: %s", err, out)
+	}
+	if string(out) != "ok" {
+		return fmt.Errorf("got %q, want ok", out)
 	}
 	return nil
 }
 
-// checkBriefLog checks that the log has got a line with the text, and not many lines
-// in all; those of services that come, change or go don't count.
-func (d *daemon) checkBriefLog(t *testing.T, from int, text string, most int) {
+// checkBriefLog checks that the log after the first from bytes has a line with
+// text, and no more than maxLines lines. Lines about services that were added,
+// changed or removed don't count.
+func (d *daemon) checkBriefLog(t *testing.T, from int, text string, maxLines int) {
 	t.Helper()
 	var lines []string
-	has := false
+	found := false
 	for _, line := range d.linesSince(from) {
 		_, msg, _ := strings.Cut(line, `msg="`)
 		if strings.HasPrefix(msg, "+ ") || strings.HasPrefix(msg, "~ ") || strings.HasPrefix(msg, "- ") {
 			continue
 		}
 		lines = append(lines, line)
-		has = has || strings.Contains(line, text)
+		found = found || strings.Contains(line, text)
 	}
-	if said := strings.Join(lines, "\n"); !has || len(lines) > most {
-		t.Errorf("it says\n%s\nwant a line with %q, and %d at most", said, text, most)
+	if !found || len(lines) > maxLines {
+		t.Errorf("got log\n%s\nwant a line with %q, and %d lines at most", strings.Join(lines, "\n"), text, maxLines)
 	}
 }
 
-// The network between us and the API server is slow, and then silent for a
-// while; no connection that lost something there is ever of use again.
+// The network to the API server is slow and then drops everything for a while.
+// Connections that lost data end, and new ones work.
 func TestForwardingRecoversFromNetworkOutage(t *testing.T) {
 	ns, host := namespaceWithPeer(t)
 	proxy, kubeconfig := slowKubeconfig(t, 50*time.Millisecond)
@@ -132,22 +128,23 @@ func TestForwardingRecoversFromNetworkOutage(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if t.Logf("an answer takes %v", took); took > 3*time.Second {
-				t.Error("that is slow")
+			if t.Logf("response after %v", took); took > 3*time.Second {
+				t.Errorf("response after %v, want 3s at most", took)
 			}
 		}
 	})
-	t.Run("for a moment", func(t *testing.T) { testOutage(t, proxy, host, 2*time.Second) })
-	t.Run("for longer", func(t *testing.T) {
+	t.Run("short outage", func(t *testing.T) { testOutage(t, proxy, host, 2*time.Second) })
+	t.Run("long outage", func(t *testing.T) {
 		apply(t, strings.Replace(service(ns, "peer", 80, ""), "name: peer, namespace", "name: before, namespace", 1))
-		eventually(t, "a service appears", resolves("before."+ns))
+		eventually(t, "the service resolves", resolves("before."+ns))
 		testOutage(t, proxy, host, 12*time.Second, service(ns, "meanwhile", 80, ""))
-		appears := eventually(t, "a service that came meanwhile appears", resolves("meanwhile."+ns))
-		t.Logf("a service that came meanwhile appeared %v later", appears)
+		added := eventually(t, "a service added during the outage resolves", resolves("meanwhile."+ns))
+		t.Logf("a service added during the outage resolved after %v", added)
 	})
 	d.checkBriefLog(t, from, "API server", 10)
 }
 
+// resolves returns a check that the name resolves.
 func resolves(name string) func() error {
 	return func() error {
 		_, err := resolve(name)
@@ -155,13 +152,13 @@ func resolves(name string) func() error {
 	}
 }
 
-// testOutage lets the network be silent while the manifests are applied and
-// connections are in use.
-func testOutage(t *testing.T, proxy *netem.Proxy, host string, silence time.Duration, manifests ...string) {
+// testOutage interrupts the network while connections are in use, and applies
+// the manifests meanwhile.
+func testOutage(t *testing.T, proxy *netem.Proxy, host string, outage time.Duration, manifests ...string) {
 	t.Helper()
 	before := map[string]*net.TCPConn{
-		"in use":                openConn(t, host, peer.Echo, ""),
-		"waiting for an answer": openConn(t, host, peer.Late, "1h\n"),
+		"in use":  openConn(t, host, peer.Echo, ""),
+		"waiting": openConn(t, host, peer.Late, "1h\n"),
 	}
 	if _, err := exchange(before["in use"], "x", "x"); err != nil {
 		t.Fatal(err)
@@ -173,44 +170,45 @@ func testOutage(t *testing.T, proxy *netem.Proxy, host string, silence time.Dura
 		meanwhile <- err
 	}()
 	for _, conn := range before {
-		if _, err := io.WriteString(conn, "x"); err != nil { // it will be lost
+		if _, err := io.WriteString(conn, "x"); err != nil { // will be lost
 			t.Error(err)
 		}
 	}
 	if len(manifests) > 0 {
 		apply(t, manifests...)
 	}
-	pause(t, silence)
+	pause(t, outage)
 	proxy.Resume()
-	works := eventually(t, "a new connection has its answer", func() error {
+	took := eventually(t, "a new connection works", func() error {
 		_, err := request(host, peer.Echo, "x", "x")
 		return err
 	})
-	if t.Logf("new connections worked %v after the network was back", works); works > 5*time.Second {
-		t.Error("that is late")
+	if t.Logf("new connections worked %v after the outage", took); took > 5*time.Second {
+		t.Errorf("new connections worked %v after the outage, want 5s at most", took)
 	}
-	t.Logf("one that was made in the silence ended with %v", <-meanwhile)
-	for doing, conn := range before {
+	t.Logf("connection from during the outage: %v", <-meanwhile)
+	for name, conn := range before {
 		if err := conn.SetDeadline(time.Now().Add(conditionTimeout)); err != nil {
 			t.Fatal(err)
 		}
 		begin := time.Now()
-		if _, err := exchange(conn, "", "an end"); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("one that was %s doesn't end: %v", doing, err)
+		if _, err := exchange(conn, "", neverSent); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("connection %s: got %v, want it to end", name, err)
 		}
-		t.Logf("one that was %s ended %v later", doing, time.Since(begin))
+		t.Logf("connection %s ended after %v", name, time.Since(begin))
 	}
 }
 
-// slowKubeconfig returns a proxy to the API server, and a kubeconfig that leads there.
+// slowKubeconfig returns a proxy to the API server, and a kubeconfig that uses
+// it.
 func slowKubeconfig(t *testing.T, roundTrip time.Duration) (proxy *netem.Proxy, kubeconfig string) {
 	t.Helper()
 	kubeconfig = copyKubeconfig(t)
 	return proxyAPIServer(t, kubeconfig, roundTrip), kubeconfig
 }
 
-// proxyAPIServer returns a proxy to the API server of a kubeconfig with one
-// cluster, which then leads there.
+// proxyAPIServer starts a proxy to the API server of a kubeconfig with one
+// cluster, and makes the kubeconfig use it.
 func proxyAPIServer(t *testing.T, kubeconfig string, roundTrip time.Duration) *netem.Proxy {
 	t.Helper()
 	server, err := url.Parse(kubectl(t, "", "--kubeconfig", kubeconfig, "config", "view", "-o", "jsonpath={.clusters[0].cluster.server}"))
@@ -239,7 +237,8 @@ func proxyAPIServer(t *testing.T, kubeconfig string, roundTrip time.Duration) *n
 	return proxy
 }
 
-// copyKubeconfig returns a file with the current context of the kubeconfig.
+// copyKubeconfig returns a file with a copy of the current context of the
+// kubeconfig.
 func copyKubeconfig(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "kubeconfig")
@@ -249,15 +248,15 @@ func copyKubeconfig(t *testing.T) string {
 	return path
 }
 
-// setCluster changes the cluster of such a copy.
+// setCluster changes the cluster of a kubeconfig from copyKubeconfig.
 func setCluster(t *testing.T, kubeconfig string, settings ...string) {
 	t.Helper()
-	cluster := kubectl(t, "", "--kubeconfig", kubeconfig, "config", "view", "-o", "jsonpath={.clusters[0].name}")
-	kubectl(t, "", append([]string{"--kubeconfig", kubeconfig, "config", "set-cluster", cluster}, settings...)...)
+	name := kubectl(t, "", "--kubeconfig", kubeconfig, "config", "view", "-o", "jsonpath={.clusters[0].name}")
+	kubectl(t, "", append([]string{"--kubeconfig", kubeconfig, "config", "set-cluster", name}, settings...)...)
 }
 
-// limitedUser returns a ServiceAccount's kubeconfig and its token; it may do in
-// its namespace what the rules say.
+// limitedUser creates a ServiceAccount that has only the permissions of rules
+// in its namespace. It returns a kubeconfig and the token.
 func limitedUser(t *testing.T, ns string, rules ...string) (kubeconfig, token string) {
 	t.Helper()
 	apply(t, fmt.Sprintf("{apiVersion: v1, kind: ServiceAccount, metadata: {name: dev, namespace: %s}}", ns),
@@ -288,8 +287,8 @@ const (
 	mayForward       = `{apiGroups: [""], resources: [pods/portforward], verbs: [get, create]}`
 )
 
-// A user who may not forward is told once what is missing; once it isn't, all
-// is well.
+// Without permission to forward, clients are reset soon and the missing
+// permission is logged once. When it is granted, connections work.
 func TestMissingForwardPermissionIsLoggedOnce(t *testing.T) {
 	ns, host := namespaceWithPeer(t)
 	kubeconfig, _ := limitedUser(t, ns, mayReadServices, mayReadEndpoints)
@@ -298,27 +297,27 @@ func TestMissingForwardPermissionIsLoggedOnce(t *testing.T) {
 	slowest, err := concurrently(20, func(int) (time.Duration, error) {
 		took, err := connectionEnd(host, peer.Echo, "x")
 		if !errors.Is(err, syscall.ECONNRESET) {
-			return 0, fmt.Errorf("the client gets %w, want a reset", err)
+			return 0, fmt.Errorf("got %w, want a reset", err)
 		}
 		return took, nil
 	})
 	if err != nil {
 		t.Error(err)
 	}
-	if t.Logf("they were reset after %v at most", slowest); slowest > 5*time.Second {
-		t.Error("that is late")
+	if t.Logf("all clients reset after %v", slowest); slowest > 5*time.Second {
+		t.Errorf("all clients reset after %v, want 5s at most", slowest)
 	}
 	if _, err := request(host, peer.Greet, "", "hello\n"); err == nil {
-		t.Error("the other ports have an answer")
+		t.Error("got a response on another port, want an error")
 	}
-	said := d.waitForLogOnce(t, from, "pods/portforward")
-	if !strings.Contains(said, "create") {
-		t.Errorf("it says %q, which has no verb", said)
+	line := d.waitForLogOnce(t, from, "pods/portforward")
+	if !strings.Contains(line, "create") {
+		t.Errorf("got log line %q, want it to contain the verb create", line)
 	}
 	apply(t, roleOf(ns, mayReadServices, mayReadEndpoints, mayForward))
-	took := eventually(t, "a connection has its answer", func() error {
+	took := eventually(t, "a connection works", func() error {
 		_, err := request(host, peer.Echo, "x", "x")
 		return err
 	})
-	t.Logf("connections worked %v after the right was granted", took)
+	t.Logf("connections worked %v after the permission was granted", took)
 }

@@ -19,38 +19,39 @@ import (
 	"github.com/kubeshore/kubeshore/test/peer"
 )
 
-// What becomes of single connections, and that it is nothing to others.
+// A connection that is reset, half-closed, killed or stalled doesn't affect
+// other connections.
 func TestConnectionsDoNotDisturbEachOther(t *testing.T) {
 	ns, host := namespaceWithPeer(t)
 	d := up(t, "-n", ns)
-	t.Run("the pod resets", func(t *testing.T) { testPodResets(t, host) })
-	t.Run("an answer after the client's half-close", func(t *testing.T) { testHalfClose(t, host) })
-	t.Run("a killed client", func(t *testing.T) { testKilledClient(t, host) })
-	t.Run("a stalled reader", func(t *testing.T) { testDuringStall(t, host, stalledReader) })
-	t.Run("a stalled pod", func(t *testing.T) { testDuringStall(t, host, stalledPod) })
+	t.Run("reset by the pod", func(t *testing.T) { testPodResets(t, host) })
+	t.Run("response after the client's half-close", func(t *testing.T) { testHalfClose(t, host) })
+	t.Run("killed client", func(t *testing.T) { testKilledClient(t, host) })
+	t.Run("stalled reader", func(t *testing.T) { testDuringStall(t, host, stalledReader) })
+	t.Run("stalled pod", func(t *testing.T) { testDuringStall(t, host, stalledPod) })
 	t.Run("both stalled", func(t *testing.T) { testDuringStall(t, host, bothStalled) })
-	t.Run("nothing listens", func(t *testing.T) { testNothingListens(t, d, host) })
+	t.Run("closed port", func(t *testing.T) { testClosedPort(t, d, host) })
 }
 
 func testPodResets(t *testing.T, host string) {
 	sibling := openConn(t, host, peer.Echo, "")
 	for range 8 {
-		for _, say := range []string{"", "x"} {
-			if _, err := connectionEnd(host, peer.Reset, say); !errors.Is(err, syscall.ECONNRESET) {
-				t.Errorf("the client gets %v, want a reset", err)
+		for _, send := range []string{"", "x"} {
+			if _, err := connectionEnd(host, peer.Reset, send); !errors.Is(err, syscall.ECONNRESET) {
+				t.Errorf("got %v, want a reset", err)
 			}
 		}
 		if _, err := exchange(sibling, "x", "x"); err != nil {
-			t.Fatalf("another connection: %v", err)
+			t.Fatalf("other connection: %v", err)
 		}
 	}
 	if _, err := request(host, peer.Echo, "x", "x"); err != nil {
-		t.Errorf("a new connection: %v", err)
+		t.Errorf("new connection: %v", err)
 	}
 }
 
-// testHalfClose has clients that say all they have to say, as `nc -N` does, and
-// then wait for the answer and the end.
+// testHalfClose half-closes connections when all input is sent, like `nc -N`,
+// and then waits for the response and the close.
 func testHalfClose(t *testing.T, host string) {
 	t.Run("late", func(t *testing.T) {
 		conn := openConn(t, host, peer.Late, "3s\n")
@@ -58,7 +59,7 @@ func testHalfClose(t *testing.T, host string) {
 			t.Fatal(err)
 		}
 		if text, err := io.ReadAll(conn); err != nil || string(text) != "late\n" {
-			t.Errorf("got %q, %v", text, err)
+			t.Errorf("got %q, %v; want %q", text, err, "late\n")
 		}
 	})
 	t.Run("large and slow", func(t *testing.T) {
@@ -86,7 +87,7 @@ func testHalfClose(t *testing.T, host string) {
 			}()
 			got := make([]byte, len(text))
 			if n, err := io.ReadFull(conn, got); err != nil || !bytes.Equal(got, text) {
-				t.Errorf("got %d of %d bytes, %v", n, len(text), err)
+				t.Errorf("got %d bytes, %v; want the %d sent bytes", n, err, len(text))
 			}
 			if err := <-sent; err != nil {
 				t.Error(err)
@@ -94,36 +95,36 @@ func testHalfClose(t *testing.T, host string) {
 			begin := time.Now()
 			rest, err := io.ReadAll(conn)
 			if err != nil || len(rest) > 0 {
-				t.Errorf("then it got %q, %v; want the end", rest, err)
+				t.Errorf("after the response: got %q, %v; want a close", rest, err)
 			}
 			took := time.Since(begin)
-			if t.Logf("the end came %v after the last byte", took); took > 5*time.Second {
-				t.Error("that is late")
+			if t.Logf("closed %v after the last byte", took); took > 5*time.Second {
+				t.Errorf("closed %v after the last byte, want 5s at most", took)
 			}
 		})
 	}
 }
 
-// testKilledClient kills processes that have a connection. What the pod has
-// of it is soon gone too.
+// testKilledClient kills processes that have a connection, and checks that the
+// pod's connection is soon closed too.
 func testKilledClient(t *testing.T, host string) {
 	address, err := resolve(host)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
-		doing string
-		port  uint16
-		say   string
+		name string
+		port uint16
+		send string
 	}{
-		{"nothing", peer.Echo, "hello"},
-		{"waiting for an answer", peer.Upper, "hello"},
+		{"idle", peer.Echo, "hello"},
+		{"waiting for a response", peer.Upper, "hello"},
 		{"downloading", peer.Source, strconv.Itoa(endless)},
 	} {
-		t.Run(c.doing, func(t *testing.T) {
-			eventually(t, "no connection is open", func() error { return checkOpenInPod(host, c.port, 0) })
+		t.Run(c.name, func(t *testing.T) {
+			eventually(t, "all connections are closed", func() error { return checkOpenInPod(host, c.port, 0) })
 			client := exec.Command("bash", "-c", `exec 3<>"/dev/tcp/$0/$1"; echo "$2" >&3; echo connected; exec cat <&3 >/dev/null`,
-				address, strconv.Itoa(int(c.port)), c.say)
+				address, strconv.Itoa(int(c.port)), c.send)
 			out, err := client.StdoutPipe()
 			if err != nil {
 				t.Fatal(err)
@@ -134,31 +135,32 @@ func testKilledClient(t *testing.T, host string) {
 			defer func() { _ = client.Wait() }()
 			defer func() { _ = client.Process.Kill() }()
 			if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "connected\n" {
-				t.Fatalf("the client says %q, %v", line, err)
+				t.Fatalf("output of the client: got %q, %v; want connected", line, err)
 			}
-			eventually(t, "its connection is open", func() error { return checkOpenInPod(host, c.port, 1) })
-			pause(t, 500*time.Millisecond) // so that what has been said is over
+			eventually(t, "the client's connection is open", func() error { return checkOpenInPod(host, c.port, 1) })
+			pause(t, 500*time.Millisecond) // let the exchange finish
 			if err := client.Process.Kill(); err != nil {
 				t.Fatal(err)
 			}
-			took := eventually(t, "its connection is gone", func() error { return checkOpenInPod(host, c.port, 0) })
-			if t.Logf("its connection was gone after %v", took); took > 4*time.Second {
-				t.Error("that is late")
+			took := eventually(t, "the client's connection is closed", func() error { return checkOpenInPod(host, c.port, 0) })
+			if t.Logf("the connection was closed after %v", took); took > 4*time.Second {
+				t.Errorf("the connection was closed after %v, want 4s at most", took)
 			}
 		})
 	}
 }
 
-// testDuringStall has more connections to one pod than connections to the API server
-// are made for it, and one more that stalls: the others don't notice.
+// testDuringStall opens more connections to one pod than kubeshore makes to
+// the API server for it, and one more that stalls. It checks that the others
+// don't wait.
 func testDuringStall(t *testing.T, host string, stall func(t *testing.T, host string)) {
-	const established, anew, rounds = 40, 12, 3
-	conns := make([]net.Conn, established)
+	const openCount, newCount, rounds = 40, 12, 3
+	conns := make([]net.Conn, openCount)
 	for i := range conns {
 		conns[i] = openConn(t, host, peer.Echo, "")
 	}
-	old := func(i int) (time.Duration, error) { return exchange(conns[i], "x", "x") }
-	fresh := func(i int) (time.Duration, error) {
+	onOpen := func(i int) (time.Duration, error) { return exchange(conns[i], "x", "x") }
+	onNew := func(i int) (time.Duration, error) {
 		switch i % 3 {
 		case 0:
 			return request(host, peer.Echo, "x", "x")
@@ -167,49 +169,49 @@ func testDuringStall(t *testing.T, host string, stall func(t *testing.T, host st
 		}
 		return request(host, peer.Greet, "", "hello\n")
 	}
-	ask := func(when string) {
+	check := func(when string) {
 		t.Helper()
 		for range rounds {
-			oldTook, oldErr := concurrently(established, old)
-			freshTook, freshErr := concurrently(anew, fresh)
-			if err := errors.Join(oldErr, freshErr); err != nil {
+			openTook, openErr := concurrently(openCount, onOpen)
+			newTook, newErr := concurrently(newCount, onNew)
+			if err := errors.Join(openErr, newErr); err != nil {
 				t.Fatalf("%s: %v", when, err)
 			}
-			t.Logf("%s: %d open connections had their answer within %v, %d new ones within %v", when, established, oldTook, anew, freshTook)
-			if max(oldTook, freshTook) > 3*time.Second {
-				t.Errorf("%s: some waited", when)
+			t.Logf("%s: %d open connections got responses within %v, %d new ones within %v", when, openCount, openTook, newCount, newTook)
+			if max(openTook, newTook) > 3*time.Second {
+				t.Errorf("%s: responses took up to %v, want 3s at most", when, max(openTook, newTook))
 			}
 		}
 	}
-	ask("before")
+	check("before the stall")
 	stall(t, host)
-	ask("beside it")
+	check("during the stall")
 }
 
-// stalledReader asks for bytes without end and reads none.
+// stalledReader requests an endless download and reads none of it.
 func stalledReader(t *testing.T, host string) {
 	t.Helper()
 	openConn(t, host, peer.Source, fmt.Sprintf("%d\n", endless))
-	pause(t, time.Second) // all that is between us and the pod fills
+	pause(t, time.Second) // let the buffers on the way fill up
 }
 
-// stalledPod sends to a pod that reads nothing.
+// stalledPod sends to a pod that doesn't read.
 func stalledPod(t *testing.T, host string) {
 	t.Helper()
 	if err := sendAll(openConn(t, host, peer.Stall, "")); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Fatalf("sending to a pod that doesn't read ends with %v", err)
+		t.Fatalf("send to a pod that doesn't read: got %v, want a timeout", err)
 	}
 }
 
-// bothStalled sends to a pod that sends it all back, and reads none of it. Such
-// a client may be reset for the sake of the others.
+// bothStalled sends to a pod that echoes everything, and reads none of it.
+// kubeshore may reset such a client in favor of the others.
 func bothStalled(t *testing.T, host string) {
 	t.Helper()
-	t.Logf("sending ends with %v", sendAll(openConn(t, host, peer.Echo, "")))
+	t.Logf("send: %v", sendAll(openConn(t, host, peer.Echo, "")))
 }
 
-// sendAll sends until nothing was taken for a second, which is an
-// os.ErrDeadlineExceeded, and no more than could be held anywhere.
+// sendAll sends until no byte was accepted for a second, which is an
+// os.ErrDeadlineExceeded, or until it has sent more than all buffers can hold.
 func sendAll(conn net.Conn) error {
 	chunk := make([]byte, 1<<20)
 	for range 512 {
@@ -223,14 +225,15 @@ func sendAll(conn net.Conn) error {
 	return nil
 }
 
-// testNothingListens checks that clients are told soon, and the user once.
-func testNothingListens(t *testing.T, d *daemon, host string) {
+// testClosedPort checks that clients are reset soon and that the closed port
+// is logged once.
+func testClosedPort(t *testing.T, d *daemon, host string) {
 	const connections = 100
 	from := d.logLen()
 	once := func(int) (time.Duration, error) {
 		took, err := connectionEnd(host, closedPort, "x")
 		if !errors.Is(err, syscall.ECONNRESET) {
-			return 0, fmt.Errorf("the client gets %w, want a reset", err)
+			return 0, fmt.Errorf("got %w, want a reset", err)
 		}
 		return took, nil
 	}
@@ -239,9 +242,9 @@ func testNothingListens(t *testing.T, d *daemon, host string) {
 	if err := errors.Join(err1, err2); err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("the first was reset after %v, the others after %v at most", first, slowest)
-	if max(first, slowest) > 5*time.Second {
-		t.Error("that is late")
+	t.Logf("first client reset after %v, the others after %v at most", first, slowest)
+	if took := max(first, slowest); took > 5*time.Second {
+		t.Errorf("clients reset after up to %v, want 5s at most", took)
 	}
 	d.waitForLogOnce(t, from, fmt.Sprintf("nothing listens on port %d", closedPort))
 }

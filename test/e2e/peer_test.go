@@ -22,18 +22,21 @@ import (
 )
 
 const (
-	closedPort      = 7999             // in a peer's Service, and nobody listens there
-	exchangeTimeout = 30 * time.Second // for all that is asked over one connection
+	closedPort      = 7999             // in the Service of a peer, but not open in the pod
+	exchangeTimeout = 30 * time.Second // for all exchanges on one connection
 	endless         = 1 << 62
-	download        = 64 << 20 // more than all that is between a pod and its client holds
+	neverSent       = "never sent" // by a peer: waits for the end of a connection
+	download        = 64 << 20     // more than the buffers between a pod and its client hold
 )
 
-// readyWhenListening is what a peer's container has besides: it is ready when it listens.
+// readyWhenListening is a field of a peer's container: a readiness probe that
+// checks whether the peer is listening.
 var readyWhenListening = fmt.Sprintf("readinessProbe: {tcpSocket: {port: %d}, periodSeconds: 1}", peer.HTTP)
 
 // peerPod returns a pod of package peer with a Service of the same name, which
-// has all of its ports and closedPort. The container has further fields.
-func peerPod(namespace, name, further string) string {
+// has all of its ports and closedPort. fields are additional fields of the
+// container.
+func peerPod(namespace, name, fields string) string {
 	var ports strings.Builder
 	for _, port := range append(peer.Ports(), closedPort) {
 		fmt.Fprintf(&ports, "{name: p%[1]d, port: %[1]d}, ", port)
@@ -48,11 +51,11 @@ spec: {automountServiceAccountToken: false, terminationGracePeriodSeconds: 1, co
 apiVersion: v1
 kind: Service
 metadata: {name: %[2]s, namespace: %[1]s}
-spec: {selector: {app: %[2]s}, ports: [%[4]s]}`, namespace, name, further, ports.String())
+spec: {selector: {app: %[2]s}, ports: [%[4]s]}`, namespace, name, fields, ports.String())
 }
 
-// namespaceWithPeer makes a namespace with a peer that is ready, and returns it and the
-// peer's name.
+// namespaceWithPeer creates a namespace with a ready peer, and returns it and
+// the peer's host name.
 func namespaceWithPeer(t *testing.T) (ns, host string) {
 	t.Helper()
 	ns = newNamespace(t)
@@ -74,22 +77,22 @@ func connect(host string, port uint16) (*net.TCPConn, error) {
 	return conn.(*net.TCPConn), conn.SetDeadline(time.Now().Add(exchangeTimeout))
 }
 
-// openConn connects to a port of a service for the rest of the test, and says
-// something there.
-func openConn(t *testing.T, host string, port uint16, say string) *net.TCPConn {
+// openConn connects to a port of a service and sends data. The connection
+// stays open until the test ends.
+func openConn(t *testing.T, host string, port uint16, send string) *net.TCPConn {
 	t.Helper()
 	conn, err := connect(host, port)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	if _, err := io.WriteString(conn, say); err != nil {
+	if _, err := io.WriteString(conn, send); err != nil {
 		t.Fatal(err)
 	}
 	return conn
 }
 
-// openDownload asks for n bytes and waits for the first.
+// openDownload starts a download of n bytes and waits for the first byte.
 func openDownload(t *testing.T, host string, n int64) *net.TCPConn {
 	t.Helper()
 	conn := openConn(t, host, peer.Source, fmt.Sprintf("%d\n", n))
@@ -99,11 +102,10 @@ func openDownload(t *testing.T, host string, n int64) *net.TCPConn {
 	return conn
 }
 
-// exchange says something and checks what comes next. It returns how long that
-// took.
-func exchange(conn net.Conn, say, want string) (time.Duration, error) {
+// exchange sends data, checks the response, and returns how long that took.
+func exchange(conn net.Conn, send, want string) (time.Duration, error) {
 	begin := time.Now()
-	if _, err := io.WriteString(conn, say); err != nil {
+	if _, err := io.WriteString(conn, send); err != nil {
 		return 0, err
 	}
 	got := make([]byte, len(want))
@@ -116,22 +118,22 @@ func exchange(conn net.Conn, say, want string) (time.Duration, error) {
 	return time.Since(begin), nil
 }
 
-// request has one exchange over a connection of its own.
-func request(host string, port uint16, say, want string) (time.Duration, error) {
+// request runs one exchange over a new connection.
+func request(host string, port uint16, send, want string) (time.Duration, error) {
 	begin := time.Now()
 	conn, err := connect(host, port)
 	if err != nil {
 		return 0, err
 	}
 	defer conn.Close()
-	if _, err := exchange(conn, say, want); err != nil {
+	if _, err := exchange(conn, send, want); err != nil {
 		return 0, fmt.Errorf("port %d: %w", port, err)
 	}
 	return time.Since(begin), nil
 }
 
-// concurrently does something n times at the same time. It returns how long the
-// slowest took, and what went wrong.
+// concurrently calls do n times at once. It returns the longest duration and
+// the errors.
 func concurrently(n int, do func(i int) (time.Duration, error)) (slowest time.Duration, err error) {
 	took, errs := make([]time.Duration, n), make([]error, n)
 	var running sync.WaitGroup
@@ -144,12 +146,12 @@ func concurrently(n int, do func(i int) (time.Duration, error)) (slowest time.Du
 	}
 	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
 	if len(errs) > 0 {
-		err = fmt.Errorf("%d of %d, the first: %w", len(errs), n, errs[0])
+		err = fmt.Errorf("%d of %d failed, first error: %w", len(errs), n, errs[0])
 	}
 	return slowest, err
 }
 
-// source is what a peer's Source sends.
+// source is the data that a peer's Source sends.
 type source struct{ sent int64 }
 
 func (s *source) Read(p []byte) (int, error) {
@@ -160,13 +162,14 @@ func (s *source) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// receive reads what is left of n bytes of Source, of which some have been
-// read before, and the end in good order.
+// receive reads the remaining bytes of a download of n bytes, of which before
+// bytes were read earlier, and checks that they are right and the end is a
+// close.
 func receive(r io.Reader, before, n int64) error {
 	got, want := sha256.New(), sha256.New()
 	received, err := io.Copy(got, r)
 	if err == nil && before+received != n {
-		err = errors.New("the end")
+		err = io.ErrUnexpectedEOF
 	}
 	if err != nil {
 		return fmt.Errorf("after %d of %d bytes: %w", before+received, n, err)
@@ -175,12 +178,12 @@ func receive(r io.Reader, before, n int64) error {
 		return err
 	}
 	if string(got.Sum(nil)) != string(want.Sum(nil)) {
-		return errors.New("the bytes are others than those that were sent")
+		return errors.New("received bytes differ from the sent ones")
 	}
 	return nil
 }
 
-// countOpenInPod returns how many connections a port of a peer has open.
+// countOpenInPod returns the number of open connections to a port of a peer.
 func countOpenInPod(host string, port uint16) (int, error) {
 	conn, err := connect(host, peer.HTTP)
 	if err != nil {
@@ -203,23 +206,24 @@ func countOpenInPod(host string, port uint16) (int, error) {
 	return count[strconv.Itoa(int(port))], nil
 }
 
-// connectionEnd connects to a port, says something, and returns what the connection
-// ends with and how long that took. Nothing must be answered.
-func connectionEnd(host string, port uint16, say string) (time.Duration, error) {
+// connectionEnd connects to a port, sends data, and returns the error that
+// ends the connection and how long that took. The peer must not respond.
+func connectionEnd(host string, port uint16, send string) (time.Duration, error) {
 	begin := time.Now()
 	conn, err := connect(host, port)
 	if err == nil {
 		defer conn.Close()
-		_, err = exchange(conn, say, "an end")
+		_, err = exchange(conn, send, neverSent)
 	}
 	return time.Since(begin), err
 }
 
-// checkOpenInPod says what is wrong if that many are not open.
+// checkOpenInPod returns an error if the number of open connections to a port
+// of a peer isn't want.
 func checkOpenInPod(host string, port uint16, want int) error {
 	got, err := countOpenInPod(host, port)
 	if err == nil && got != want {
-		err = fmt.Errorf("%d connections are open, not %d", got, want)
+		err = fmt.Errorf("got %d open connections, want %d", got, want)
 	}
 	return err
 }
