@@ -14,7 +14,7 @@ import (
 	"github.com/kubeshore/kubeshore/test/peer"
 )
 
-// How long a connection waits for a pod.
+// --hold limits how long a connection waits for a pod.
 func TestHoldLimitsWaitForPod(t *testing.T) {
 	ns := newNamespace(t)
 	apply(t, service(ns, "web", 80, ""))
@@ -27,14 +27,14 @@ func TestHoldLimitsWaitForPod(t *testing.T) {
 			from := d.logLen()
 			took, err := connectionEnd("web."+ns, 80, "x")
 			if !errors.Is(err, syscall.ECONNRESET) {
-				t.Errorf("the client gets %v, want a reset", err)
+				t.Errorf("got %v, want a reset", err)
 			}
-			if t.Logf("it was reset after %v", took); took < between[0] || took > between[1] {
-				t.Errorf("that is not between %v and %v", between[0], between[1])
+			if t.Logf("reset after %v", took); took < between[0] || took > between[1] {
+				t.Errorf("reset after %v, want between %v and %v", took, between[0], between[1])
 			}
-			eventually(t, "it says why", func() error {
-				if said := strings.Join(d.linesSince(from), "\n"); !strings.Contains(said, "no pod is ready") {
-					return fmt.Errorf("it says %q", said)
+			eventually(t, "the log has the reason", func() error {
+				if lines := strings.Join(d.linesSince(from), "\n"); !strings.Contains(lines, "no pod is ready") {
+					return fmt.Errorf("got log %q", lines)
 				}
 				return nil
 			})
@@ -42,7 +42,7 @@ func TestHoldLimitsWaitForPod(t *testing.T) {
 	}
 }
 
-// Which of its pods a service's connections go to.
+// --balance sets which pods get the connections.
 func TestBalanceChoosesPod(t *testing.T) {
 	ns := newNamespace(t)
 	sticky := strings.NewReplacer("name: web, namespace", "name: sticky, namespace", "spec: {", "spec: {sessionAffinity: ClientIP, ")
@@ -52,7 +52,7 @@ func TestBalanceChoosesPod(t *testing.T) {
 	waitForReadyPods(t, ns, "sticky", 3)
 	for _, c := range []struct {
 		args []string
-		want map[string]int // pods that answer, by service
+		want map[string]int // number of pods that answer, by service
 	}{
 		{nil, map[string]int{"web": 3, "sticky": 1}},
 		{[]string{"--balance", "first"}, map[string]int{"web": 1, "sticky": 1}},
@@ -65,17 +65,17 @@ func TestBalanceChoosesPod(t *testing.T) {
 					count[mustGet(t, "http://"+name+"."+ns).Pod]++
 				}
 				if len(count) != want {
-					t.Errorf("of the pods of %s these answered: %v; want %d", name, count, want)
+					t.Errorf("%s: got responses from pods %v, want %d pods", name, count, want)
 				}
 			}
 		})
 	}
 }
 
-// What a signal leaves open connections.
+// --drain is the grace period for open connections.
 func TestDrainLetsOpenConnectionsFinish(t *testing.T) {
 	ns, host := namespaceWithPeer(t)
-	t.Run("none", func(t *testing.T) {
+	t.Run("disabled", func(t *testing.T) {
 		d := up(t, "-n", ns, "--drain", "0")
 		conn := openDownload(t, host, endless)
 		begin := time.Now()
@@ -83,45 +83,40 @@ func TestDrainLetsOpenConnectionsFinish(t *testing.T) {
 			t.Fatal(err)
 		}
 		if n, err := io.Copy(io.Discard, conn); !errors.Is(err, syscall.ECONNRESET) {
-			t.Errorf("after %d more bytes it ends with %v, want a reset", n, err)
+			t.Errorf("got %d more bytes and %v, want a reset", n, err)
 		}
 		took := time.Since(begin)
-		if t.Logf("the download was reset after %v", took); took > 5*time.Second {
-			t.Error("that is late")
+		if t.Logf("download reset after %v", took); took > 5*time.Second {
+			t.Errorf("download reset after %v, want 5s at most", took)
 		}
 		d.waitForExit(t)
 	})
-	t.Run("some", func(t *testing.T) {
+	t.Run("long enough", func(t *testing.T) {
 		d := up(t, "-n", ns, "--drain", "30s")
 		idle := openConn(t, host, peer.Echo, "")
 		conn := openDownload(t, host, download)
 		if err := d.Process.Signal(syscall.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "no more connections are taken", func() error {
-			if _, err := resolve(host); err == nil {
-				return errors.New("the name is still there")
-			}
-			return nil
-		})
+		eventually(t, "new connections are impossible", unresolvable(host))
 		if err := receive(&slowReader{t, conn}, 1, download); err != nil {
 			t.Error(err)
 		}
 		if _, err := exchange(idle, "x", "x"); err != nil {
-			t.Errorf("another one: %v", err)
+			t.Errorf("other connection: %v", err)
 		}
 		_, _ = idle.Close(), conn.Close()
 		begin := time.Now()
 		d.waitForExit(t)
 		took := time.Since(begin)
-		if t.Logf("it ended %v after the last connection", took); took > 15*time.Second {
-			t.Error("that is late")
+		if t.Logf("exited %v after the last connection", took); took > 15*time.Second {
+			t.Errorf("exited %v after the last connection, want 15s at most", took)
 		}
 	})
-	t.Run("not enough", func(t *testing.T) {
+	t.Run("too short", func(t *testing.T) {
 		d := up(t, "-n", ns, "--drain", "2s")
 		idle := openConn(t, host, peer.Echo, "")
-		if _, err := exchange(idle, "x", "x"); err != nil { // it is carried, and doesn't just wait to be accepted
+		if _, err := exchange(idle, "x", "x"); err != nil { // make sure that it is accepted
 			t.Fatal(err)
 		}
 		begin := time.Now()
@@ -131,7 +126,7 @@ func TestDrainLetsOpenConnectionsFinish(t *testing.T) {
 		_, err := io.Copy(io.Discard, idle)
 		took := time.Since(begin)
 		if !errors.Is(err, syscall.ECONNRESET) || took < 1500*time.Millisecond {
-			t.Errorf("after %v it ends with %v, want a reset after 2s", took, err)
+			t.Errorf("got %v after %v, want a reset after 2s", err, took)
 		}
 		d.waitForExit(t)
 	})
