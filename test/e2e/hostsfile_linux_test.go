@@ -21,7 +21,8 @@ import (
 	"time"
 )
 
-// In a container the hosts file is a bind mount, which can't be renamed over.
+// In containers the hosts file is a bind mount, which can't be replaced by a
+// rename.
 func TestBindMountedHostsFileIsWrittenInPlace(t *testing.T) {
 	ns := newNamespace(t)
 	apply(t, service(ns, "web", 80, ""))
@@ -37,16 +38,15 @@ func TestBindMountedHostsFileIsWrittenInPlace(t *testing.T) {
 	}
 	defer func() { _ = syscall.Unmount(target, 0) }()
 	d := up(t, "-n", ns, "--hosts-file", target)
-	if has, _ := os.ReadFile(source); !strings.Contains(string(has), " web."+ns+" ") {
-		t.Errorf("it has\n%s", has)
+	if got, _ := os.ReadFile(source); !strings.Contains(string(got), " web."+ns+" ") {
+		t.Errorf("got hosts file\n%s\nwant it to contain web.%s", got, ns)
 	}
 	d.stop(t, syscall.SIGTERM)
 	if after, _ := os.ReadFile(source); string(after) != before {
-		t.Errorf("it had %q and has %q", before, after)
+		t.Errorf("got hosts file %q, want %q", after, before)
 	}
 }
 
-// A hosts file that can't be written is a fault at the start.
 func TestReadOnlyHostsFileFailsAtStart(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "hosts")
@@ -63,7 +63,7 @@ func TestReadOnlyHostsFileFailsAtStart(t *testing.T) {
 	expectFailure(t, "read-only file system; it must be a file that can be written", "up", "--hosts-file", path)
 }
 
-// A full disk keeps the names from being added, not from being taken back.
+// On a full disk no names can be added, but those of the run can be removed.
 func TestFullDiskKeepsExistingHostsEntries(t *testing.T) {
 	ns := newNamespace(t)
 	apply(t, service(ns, "web", 80, ""))
@@ -79,21 +79,21 @@ func TestFullDiskKeepsExistingHostsEntries(t *testing.T) {
 	}
 	d := up(t, "-n", ns, "--hosts-file", path)
 	if err := os.WriteFile(filepath.Join(dir, "filler"), make([]byte, 64<<10), 0o644); !errors.Is(err, syscall.ENOSPC) {
-		t.Fatalf("the disk isn't full: %v", err)
+		t.Fatalf("fill disk: got %v, want %v", err, syscall.ENOSPC)
 	}
 	apply(t, service(ns, "more", 80, ""))
 	d.waitForLog(t, "no space left on device")
-	if has, _ := os.ReadFile(path); !strings.Contains(string(has), " web."+ns+" ") {
-		t.Errorf("it has lost what it had:\n%s", has)
+	if got, _ := os.ReadFile(path); !strings.Contains(string(got), " web."+ns+" ") {
+		t.Errorf("got hosts file\n%s\nwant it to contain web.%s", got, ns)
 	}
 	d.stop(t, syscall.SIGTERM)
 	if after, _ := os.ReadFile(path); string(after) != before {
-		t.Errorf("it had %q and has %q", before, after)
+		t.Errorf("got hosts file %q, want %q", after, before)
 	}
 }
 
-// What a killed run has left is taken away by the guard; where that was killed too, by
-// the next start.
+// The guard cleans up after a killed run. If the guard was killed too, the
+// next start does.
 func TestKilledRunIsCleanedUp(t *testing.T) {
 	ns := newNamespace(t)
 	apply(t, service(ns, "web", 80, ""))
@@ -102,10 +102,10 @@ func TestKilledRunIsCleanedUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-d.exited
-	eventually(t, "the guard puts it right", d.hostsRestored)
+	eventually(t, "the guard cleans up", d.hostsRestored)
 	d = up(t, "-n", ns)
 	all := append(childrenOf(t, d.Process.Pid), d.Process.Pid)
-	for _, signal := range []syscall.Signal{syscall.SIGSTOP, syscall.SIGKILL} { // none sees another's end
+	for _, signal := range []syscall.Signal{syscall.SIGSTOP, syscall.SIGKILL} { // stopped first, so that none notices the end of another
 		for _, process := range all {
 			if err := syscall.Kill(process, signal); err != nil {
 				t.Fatal(err)
@@ -114,14 +114,14 @@ func TestKilledRunIsCleanedUp(t *testing.T) {
 	}
 	<-d.exited
 	if _, err := resolve("web." + ns); err != nil {
-		t.Fatalf("the kill left nothing to put right: %v", err)
+		t.Fatalf("resolve the name of the killed run: got %v, want an address", err)
 	}
 	again := up(t, "-n", ns)
 	again.hostsBefore = d.hostsBefore
 	again.stop(t, syscall.SIGTERM)
 }
 
-// childrenOf returns the processes that a process has started.
+// childrenOf returns the child processes of a process.
 func childrenOf(t *testing.T, pid int) []int {
 	t.Helper()
 	text, err := exec.Command("ps", "-o", "pid=", "--ppid", strconv.Itoa(pid)).Output()
@@ -140,9 +140,8 @@ func childrenOf(t *testing.T, pid int) []int {
 	return all
 }
 
-// Without root it says so, and what to do.
 func TestUpWithoutRootFailsWithHint(t *testing.T) {
-	copied := filepath.Join(t.TempDir(), "kubeshore") // where nobody may run it
+	copied := filepath.Join(t.TempDir(), "kubeshore") // in a directory that user nobody can read
 	content, err := os.ReadFile(program)
 	if err != nil {
 		t.Fatal(err)
@@ -163,15 +162,16 @@ func TestUpWithoutRootFailsWithHint(t *testing.T) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	out, err := cmd.CombinedOutput()
 	if exit := new(exec.ExitError); !errors.As(err, &exit) || exit.ExitCode() != 1 {
-		t.Errorf("%v, want status 1", err)
+		t.Errorf("got %v, want status 1", err)
 	}
-	if said := string(out); !strings.Contains(said, "kubeshore needs root for the hosts file and for ports") || strings.Count(said, "\n") != 1 {
-		t.Errorf("it says %q", said)
+	const want = "kubeshore needs root for the hosts file and for ports"
+	if output := string(out); !strings.Contains(output, want) || strings.Count(output, "\n") != 1 {
+		t.Errorf("got output %q, want a line with %q", output, want)
 	}
 }
 
-// A block that another program drops comes back, and a name that the user's own line
-// has is taken up when that line goes.
+// A block that another program removed is restored. A name in a line of the
+// user is taken over when that line is removed.
 func TestHostsBlockIsRestoredAfterForeignWrite(t *testing.T) {
 	ns := newNamespace(t)
 	apply(t, service(ns, "web", 80, ""), service(ns, "db", 5432, ""))
@@ -179,14 +179,11 @@ func TestHostsBlockIsRestoredAfterForeignWrite(t *testing.T) {
 	if err := os.WriteFile(hostsFile, append(bytes.Clone(d.hostsBefore), "192.0.2.7 db."+ns+"\n"...), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	took := eventually(t, "the block is back", func() error {
-		_, err := resolve("web." + ns)
-		return err
-	})
-	t.Logf("the block was back after %v", took)
+	took := eventually(t, "the block is restored", resolves("web."+ns))
+	t.Logf("the block was restored after %v", took)
 	d.waitForLog(t, "the hosts file has the name db."+ns+" already, for 192.0.2.7")
 	if at, err := resolve("db." + ns); at != "192.0.2.7" {
-		t.Errorf("the user's own name is at %s, %v", at, err)
+		t.Errorf("name in a line of the user: got address %s, %v; want 192.0.2.7", at, err)
 	}
 	with, err := os.ReadFile(hostsFile)
 	if err != nil {
@@ -196,131 +193,115 @@ func TestHostsBlockIsRestoredAfterForeignWrite(t *testing.T) {
 	if err := os.WriteFile(hostsFile, without, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	took = eventually(t, "the name is taken up", func() error {
+	took = eventually(t, "the name is taken over", func() error {
 		at, err := resolve("db." + ns)
 		if err == nil && at == "192.0.2.7" {
-			err = errors.New("it is still the user's")
+			err = errors.New("got the address of the user's line")
 		}
 		return err
 	})
-	t.Logf("the name was taken up after %v", took)
+	t.Logf("the name was taken over after %v", took)
 }
 
-// Another program writes the hosts file 200 times, in each way that programs have, while
-// Services come and go: none of its lines is lost, and in the end none of ours is left.
+// Another program writes to the hosts file in different ways while Services are
+// added and removed. None of its lines is lost, and kubeshore leaves none of its
+// own lines behind.
 func TestConcurrentHostsWritesAreKept(t *testing.T) {
 	ns := newNamespace(t)
 	apply(t, service(ns, "web", 80, ""))
 	d := up(t, "-n", ns)
 	churnServices(t, ns)
 
-	ways := []func(line string) error{
-		func(line string) error { // echo >>
-			file, err := os.OpenFile(hostsFile, os.O_WRONLY|os.O_APPEND, 0)
-			if err != nil {
-				return err
-			}
-			_, err = file.WriteString(line)
-			return errors.Join(err, file.Close())
-		},
-		func(line string) error { // an editor that keeps the inode
-			content, err := os.ReadFile(hostsFile)
-			if err != nil {
-				return err
-			}
-			return os.WriteFile(hostsFile, append(content, line...), 0o644)
-		},
-		func(line string) error { // sed -i
-			content, err := os.ReadFile(hostsFile)
-			if err != nil {
-				return err
-			}
-			return errors.Join(os.WriteFile(hostsFile+".new", append(content, line...), 0o644), os.Rename(hostsFile+".new", hostsFile))
-		},
-	}
 	want := make([]string, 0, 200)
 	for i := range cap(want) {
 		line := fmt.Sprintf("192.0.2.%d theirs-%d\n", i, i)
-		if err := ways[i%len(ways)](line); err != nil {
+		write := []func(string) error{appendLine, rewriteWithLine, replaceWithLine}[i%3]
+		if err := write(line); err != nil {
 			t.Fatal(err)
 		}
 		want = append(want, strings.TrimSpace(line))
 		pause(t, rand.N(20*time.Millisecond))
 	}
 	slices.Sort(want)
-	mine := func(text []byte) []string {
+	theirs := func(text []byte) []string {
 		lines := slices.DeleteFunc(strings.Split(string(text), "\n"), func(line string) bool { return !strings.Contains(line, "theirs-") })
 		slices.Sort(lines)
 		return lines
 	}
-	has, err := os.ReadFile(hostsFile)
+	content, err := os.ReadFile(hostsFile)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if lines := mine(has); !slices.Equal(lines, want) {
-		t.Errorf("of 200 lines it has %d:\n%s", len(lines), has)
+	if got := theirs(content); !slices.Equal(got, want) {
+		t.Errorf("got %d lines of the other program, want %d; hosts file:\n%s", len(got), len(want), content)
 	}
-	eventually(t, "the block is there", func() error {
-		_, err := resolve("web." + ns)
-		return err
-	})
+	eventually(t, "the block exists", resolves("web."+ns))
 	if err := d.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	<-d.exited
 	after, err := os.ReadFile(hostsFile)
-	if err != nil || !slices.Equal(mine(after), want) || strings.Contains(string(after), "kubeshore") {
-		t.Errorf("it is left as\n%s, %v", after, err)
+	if err != nil || !slices.Equal(theirs(after), want) || strings.Contains(string(after), "kubeshore") {
+		t.Errorf("got hosts file\n%s\n%v; want the lines of the other program and none of kubeshore", after, err)
 	}
 	if err := os.WriteFile(hostsFile, d.hostsBefore, 0o644); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// A user's server listens on all addresses on a port that a service has, from before and
-// from later, and neither is in the other's way. With a socket for each port the fault
-// is said, with the server's name, and the port is taken over when it is free.
+// appendLine changes the hosts file like echo >>.
+func appendLine(line string) error {
+	file, err := os.OpenFile(hostsFile, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	_, err = file.WriteString(line)
+	return errors.Join(err, file.Close())
+}
+
+// rewriteWithLine changes the hosts file like an editor that keeps the inode.
+func rewriteWithLine(line string) error {
+	content, err := os.ReadFile(hostsFile)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(hostsFile, append(content, line...), 0o644)
+}
+
+// replaceWithLine changes the hosts file like sed -i.
+func replaceWithLine(line string) error {
+	content, err := os.ReadFile(hostsFile)
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.WriteFile(hostsFile+".new", append(content, line...), 0o644), os.Rename(hostsFile+".new", hostsFile))
+}
+
+// A server of the user listens on a Service's port on all addresses, opened
+// before or after kubeshore started. Both work. With one socket per port the
+// conflict is logged with the server's name, and the port is opened when it
+// becomes free.
 func TestWildcardListenerOnSamePortIsUndisturbed(t *testing.T) {
 	ns := newNamespace(t)
 	apply(t, deployment(ns, "web", 1), service(ns, "web", 8099, ""))
 	waitForReadyPods(t, ns, "web", 1)
-	serve := func() net.Listener {
-		l, err := net.Listen("tcp", ":8099")
-		if err != nil {
-			t.Fatal(err)
+	checkBoth := func() {
+		t.Helper()
+		mustGet(t, "http://web."+ns+":8099")
+		if err := wildcardServerAnswers(); err != nil {
+			t.Error(err)
 		}
-		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "mine") })}
-		go func() { _ = server.Serve(l) }()
-		t.Cleanup(func() { _ = server.Close() })
-		return l
 	}
-	mine := func() error {
-		answer, err := http.Get("http://127.0.0.1:8099")
-		if err != nil {
-			return err
-		}
-		defer answer.Body.Close()
-		if text, err := io.ReadAll(answer.Body); string(text) != "mine" {
-			return fmt.Errorf("it says %q, %w", text, err)
-		}
-		return nil
-	}
-	before := serve()
+	earlier := wildcardServer(t)
 	d := up(t, "-n", ns)
 	d.waitForLog(t, "ports: one socket for all ports (sk_lookup)")
-	mustGet(t, "http://web."+ns+":8099")
-	if err := mine(); err != nil {
-		t.Error(err)
-	}
-	if err := before.Close(); err != nil {
+	checkBoth()
+	if err := earlier.Close(); err != nil {
 		t.Fatal(err)
 	}
-	later := serve()
-	mustGet(t, "http://web."+ns+":8099")
-	if err := mine(); err != nil {
-		t.Error(err)
-	}
-	at, err := resolve("web." + ns)
+	later := wildcardServer(t)
+	checkBoth()
+	address, err := resolve("web." + ns)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -329,16 +310,46 @@ func TestWildcardListenerOnSamePortIsUndisturbed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer other.Close()
-	if err := refused("http://" + at + ":8098"); err != nil {
-		t.Errorf("a port that the service doesn't have: %v", err)
+	if err := refused("http://" + address + ":8098"); err != nil {
+		t.Errorf("port that isn't in the service: %v", err)
 	}
 	d.stop(t, syscall.SIGTERM)
 
 	d = up(t, "-n", ns, "--listen", "each")
 	d.waitForLog(t, "ports: a socket for each port (as asked for)")
-	d.waitForLog(t, fmt.Sprintf("port 8099 of %s is in use by e2e.test (process %d)", at, os.Getpid()))
+	d.waitForLog(t, fmt.Sprintf("port 8099 of %s is in use by e2e.test (process %d)", address, os.Getpid()))
 	if err := later.Close(); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the port is taken over", answered("http://web."+ns+":8099"))
+}
+
+// wildcardServer serves HTTP on port 8099 of all addresses. It stops when the
+// listener is closed, or when the test ends.
+func wildcardServer(t *testing.T) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", ":8099")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "mine") })}
+	go func() { _ = server.Serve(l) }()
+	t.Cleanup(func() { _ = server.Close() })
+	return l
+}
+
+func wildcardServerAnswers() error {
+	resp, err := http.Get("http://127.0.0.1:8099")
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	if string(text) != "mine" {
+		return fmt.Errorf("server on all addresses: got %q, want mine", text)
+	}
+	return nil
 }

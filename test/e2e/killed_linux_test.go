@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// churnServices has Services of a namespace come and go until the test is over.
+// churnServices adds and removes Services of a namespace until the test ends.
 func churnServices(t *testing.T, ns string) {
 	t.Helper()
 	const services = 20
@@ -31,10 +31,12 @@ func churnServices(t *testing.T, ns string) {
 		for i := 0; ; i++ {
 			cmd := exec.CommandContext(ctx, kubectlProgram, []string{"apply", "delete"}[i%2], "-f", "-")
 			cmd.Stdin = strings.NewReader(strings.Join(manifests, "\n---\n"))
-			if out, err := cmd.CombinedOutput(); ctx.Err() != nil {
+			out, err := cmd.CombinedOutput()
+			if ctx.Err() != nil {
 				ended <- nil
 				return
-			} else if err != nil {
+			}
+			if err != nil {
 				ended <- fmt.Errorf("%w: %s", err, out)
 				return
 			}
@@ -43,13 +45,13 @@ func churnServices(t *testing.T, ns string) {
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
-			t.Errorf("churn: %v", err)
+			t.Errorf("add and remove services: %v", err)
 		}
 	})
 }
 
-// Whichever of the processes is killed, and when, while names come and go: the machine
-// is as it was two seconds later.
+// Any process of a run is killed at any time while names change. The machine is
+// clean two seconds later.
 func TestAnyKilledProcessIsCleanedUp(t *testing.T) {
 	if !inOwnMounts(t) {
 		return
@@ -58,57 +60,76 @@ func TestAnyKilledProcessIsCleanedUp(t *testing.T) {
 	apply(t, service(ns, "web", 80, ""))
 	ann := newTestUser(t, "ann", "NOPASSWD: ALL")
 	churnServices(t, ns)
-	var worst time.Duration
+	var slowest time.Duration
 	for i := range 21 {
-		line := []string{"./kubeshore up", "sudo ./kubeshore up"}[i%2]
-		d := ann.startReady(t, line+" -n "+ns)
-		h := ann.processes(t)
-		victim := []int{h.daemon, h.keeper, h.guard}[i%3]
-		pause(t, rand.N(500*time.Millisecond))
-		at, err := resolve("web." + ns)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := syscall.Kill(victim, syscall.SIGKILL); err != nil {
-			t.Fatalf("%s: %+v: %v", line, h, err)
-		}
-		took := ann.waitForCleanup(t, d)
-		worst = max(worst, took)
-		if took > 2*time.Second {
-			t.Errorf("%s, %s killed: it took %v", line, []string{"daemon", "keeper", "guard"}[i%3], took)
-		}
-		if _, err := net.Dial("tcp", at+":80"); !errors.Is(err, syscall.ECONNREFUSED) {
-			t.Errorf("the port says %v", err)
-		}
-		<-d.exited
-		if d.err == nil {
-			t.Errorf("%s: it ends as if nothing had happened: %s", line, d.log.String())
-		}
-		if i%3 == 1 && i%2 == 0 && !strings.Contains(d.log.String(), "keeper (kubeshore's root helper) exited") {
-			t.Errorf("it says %s", d.log.String())
-		}
+		slowest = max(slowest, testKilledProcess(t, ann, ns, i))
 	}
-	t.Logf("nothing was left after %v at most", worst)
-
+	t.Logf("cleaned up after %v at most", slowest)
 	ann.killInBackground(t, ns)
+	testClean(t, ann, ns)
+	testKilledKeeperAndGuard(t, ann, ns)
+}
 
-	d := ann.startReady(t, "./kubeshore up -n "+ns)
-	ann.killAll(t)
+// testKilledProcess kills one process of a run and returns how long the cleanup
+// took. i chooses how the run is started and which process is killed.
+func testKilledProcess(t *testing.T, u testUser, ns string, i int) time.Duration {
+	t.Helper()
+	line := []string{"./kubeshore up", "sudo ./kubeshore up"}[i%2]
+	d := u.startReady(t, line+" -n "+ns)
+	h := u.processes(t)
+	victim, pid := []string{"daemon", "keeper", "guard"}[i%3], []int{h.daemon, h.keeper, h.guard}[i%3]
+	pause(t, rand.N(500*time.Millisecond))
+	address, err := resolve("web." + ns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatalf("%s: %+v: %v", line, h, err)
+	}
+	took := u.waitForCleanup(t, d)
+	if took > 2*time.Second {
+		t.Errorf("%s, %s killed: cleaned up after %v, want 2s at most", line, victim, took)
+	}
+	if _, err := net.Dial("tcp", address+":80"); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("connect to the port after the cleanup: got %v, want %v", err, syscall.ECONNREFUSED)
+	}
 	<-d.exited
-	eventually(t, "clean takes the names away", func() error { // a dead process may have its lock for a moment more
-		if said := runCommand(t, program, "clean"); !strings.Contains(said, fmt.Sprintf("took away the names of user %d", ann.uid)) {
-			return fmt.Errorf("it says %s", said)
+	if d.err == nil {
+		t.Errorf("%s, %s killed: got status 0, want an error; log:\n%s", line, victim, d.log.String())
+	}
+	const want = "keeper) has ended"
+	if victim == "keeper" && i%2 == 0 && !strings.Contains(d.log.String(), want) {
+		t.Errorf("%s, keeper killed: got log\n%s\nwant it to contain %q", line, d.log.String(), want)
+	}
+	return took
+}
+
+// testClean runs clean after all processes of a run were killed.
+func testClean(t *testing.T, u testUser, ns string) {
+	t.Helper()
+	d := u.startReady(t, "./kubeshore up -n "+ns)
+	u.killAll(t)
+	<-d.exited
+	eventually(t, "clean removes the names", func() error { // a killed process may keep its lock for a moment
+		want := fmt.Sprintf("took away the names of user %d", u.uid)
+		if output := runCommand(t, program, "clean"); !strings.Contains(output, want) {
+			return fmt.Errorf("got %q, want %q", output, want)
 		}
 		return nil
 	})
-	ann.waitForCleanup(t, d)
-	if said := runCommand(t, program, "clean"); said != "nothing to clean" {
-		t.Errorf("clean says %s", said)
+	u.waitForCleanup(t, d)
+	const want = "nothing to clean"
+	if output := runCommand(t, program, "clean"); output != want {
+		t.Errorf("second clean: got %q, want %q", output, want)
 	}
+}
 
-	// Both of root's at once: the daemon can't put the machine right, and says who can.
-	d = ann.startReady(t, "./kubeshore up -n "+ns)
-	h := ann.processes(t)
+// testKilledKeeperAndGuard kills both processes that run as root. The daemon
+// can't clean up then, and reports how to do it.
+func testKilledKeeperAndGuard(t *testing.T, u testUser, ns string) {
+	t.Helper()
+	d := u.startReady(t, "./kubeshore up -n "+ns)
+	h := u.processes(t)
 	for _, signal := range []syscall.Signal{syscall.SIGSTOP, syscall.SIGKILL} {
 		for _, pid := range []int{h.guard, h.keeper} {
 			if err := syscall.Kill(pid, signal); err != nil {
@@ -117,16 +138,18 @@ func TestAnyKilledProcessIsCleanedUp(t *testing.T) {
 		}
 	}
 	<-d.exited
-	if !strings.Contains(d.log.String(), "its names are left in /etc/hosts") {
-		t.Errorf("it says %s", d.log.String())
+	const want = "its names are left in /etc/hosts"
+	if !strings.Contains(d.log.String(), want) {
+		t.Errorf("got log\n%s\nwant it to contain %q", d.log.String(), want)
 	}
-	ann.expect(t, "sudo ./kubeshore clean", 0, "took away the names of user")
-	ann.waitForCleanup(t, d)
+	u.expect(t, "sudo ./kubeshore clean", 0, "took away the names of user")
+	u.waitForCleanup(t, d)
 }
 
-// killInBackground kills one process of what goes to the background, before it is ready:
-// the daemon, the keeper or the guard, as soon as it is there or a moment later.
-func (p testUser) killInBackground(t *testing.T, ns string) {
+// killInBackground kills the daemon, the keeper or the guard of a run that is
+// about to detach, before it is ready: as soon as the process exists, or a
+// moment later.
+func (u testUser) killInBackground(t *testing.T, ns string) {
 	t.Helper()
 	victims := []struct {
 		name  string
@@ -138,21 +161,21 @@ func (p testUser) killInBackground(t *testing.T, ns string) {
 	}
 	for i := range 12 {
 		line, victim := []string{"./kubeshore up", "sudo ./kubeshore up"}[i%2], victims[i%3]
-		d := startDaemon(t, p.command(line+" -d --wait 1m -n "+ns))
+		d := startDaemon(t, u.command(line+" -d --wait 1m -n "+ns))
 		var killed int
-		eventually(t, "the "+victim.name+" is there", func() error {
+		eventually(t, "the "+victim.name+" is running", func() error {
 			for text := range strings.Lines(runCommand(t, "ps", "-eo", "pid=,ruid=,args=", "e")) {
-				if m := victim.match.FindStringSubmatch(text); m != nil && inOurMounts(m[1]) && !strings.Contains(text, " --socket ") { // that one has yet to start the keeper
+				if m := victim.match.FindStringSubmatch(text); m != nil && inOurMounts(m[1]) && !strings.Contains(text, " --socket ") { // except the process that starts the keeper
 					killed, _ = strconv.Atoi(m[1])
 					return nil
 				}
 			}
 			select {
 			case <-d.exited:
-				t.Fatalf("%s -d: it ended: %v: %s", line, d.err, d.log.String())
+				t.Fatalf("%s -d exited: %v: %s", line, d.err, d.log.String())
 			default:
 			}
-			return errors.New("it isn't")
+			return errors.New("not running")
 		})
 		if i >= 6 {
 			pause(t, rand.N(300*time.Millisecond))
@@ -161,9 +184,9 @@ func (p testUser) killInBackground(t *testing.T, ns string) {
 			t.Fatal(err)
 		}
 		<-d.exited
-		took := p.waitForCleanup(t, d)
+		took := u.waitForCleanup(t, d)
 		if d.err == nil || took > 2*time.Second {
-			t.Errorf("%s -d, %s killed: %v after %v: %s", line, victim.name, d.err, took, d.log.String())
+			t.Errorf("%s -d, %s killed: got %v, cleaned up after %v; want an error and 2s at most; output:\n%s", line, victim.name, d.err, took, d.log.String())
 		}
 	}
 }

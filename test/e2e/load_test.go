@@ -14,17 +14,18 @@ import (
 	"time"
 )
 
-// attempt is one request over a connection of its own.
+// attempt is one request over a new connection.
 type attempt struct {
-	at   time.Duration // since the first
+	at   time.Duration // since the start of the load
 	took time.Duration
 	pod  string // that answered
 	err  error
 }
 
-// underLoad asks a URL again and again, at that interval whether or not there
-// was an answer, while something happens; and returns when all have ended.
-func underLoad(address string, interval time.Duration, happens func()) []attempt {
+// underLoad sends requests to a URL, one per interval whether or not earlier
+// ones were answered, while event runs. It returns when all requests have
+// ended.
+func underLoad(address string, interval time.Duration, event func()) []attempt {
 	var mu sync.Mutex
 	var attempts []attempt
 	begin := time.Now()
@@ -54,37 +55,39 @@ func underLoad(address string, interval time.Duration, happens func()) []attempt
 				}
 			}
 		})
-		happens()
+		event()
 	}()
 	slices.SortFunc(attempts, func(a, b attempt) int { return int(a.at - b.at) })
 	return attempts
 }
 
-// failed returns those that had no answer.
+// failed returns the attempts without a response.
 func failed(attempts []attempt) []attempt {
 	return slices.DeleteFunc(slices.Clone(attempts), func(a attempt) bool { return a.err == nil })
 }
 
-// noneFailed checks that all were answered, and says how long they took.
+// noneFailed checks that all requests were answered, and logs how long they
+// took.
 func noneFailed(t *testing.T, attempts []attempt) {
 	t.Helper()
 	t.Log(summarize(attempts))
 	if len(attempts) == 0 {
-		t.Error("there was no load")
+		t.Error("got no requests, want some")
 	}
 	reportFailures(t, attempts, failed(attempts))
 }
 
-// noneFailedExcept is noneFailed, but for as many as ended early: a process that
-// ends loses the connections that it has just taken, also without us between,
-// and what it was told can't be told to another one.
-func noneFailedExcept(t *testing.T, ended int, attempts []attempt) {
+// noneFailedExcept is like noneFailed, but allows up to lostMax connections to
+// end early. A process that exits loses the connections that it has just
+// accepted, even without a forwarder, and data that it received can't be sent
+// to another one.
+func noneFailedExcept(t *testing.T, lostMax int, attempts []attempt) {
 	t.Helper()
 	lost := failed(attempts)
 	early := slices.DeleteFunc(slices.Clone(lost), func(a attempt) bool {
 		return !errors.Is(a.err, io.EOF) && !errors.Is(a.err, syscall.ECONNRESET)
 	})
-	if len(early) == len(lost) && len(early) <= ended && len(attempts) > 0 {
+	if len(early) == len(lost) && len(early) <= lostMax && len(attempts) > 0 {
 		t.Log(summarize(attempts))
 		return
 	}
@@ -100,10 +103,10 @@ func reportFailures(t *testing.T, attempts, lost []attempt) {
 	for _, a := range lost[:min(len(lost), 10)] {
 		fmt.Fprintf(&lines, "\n%v: after %v: %v", a.at, a.took, a.err)
 	}
-	t.Errorf("%d of %d connections failed:%s", len(lost), len(attempts), lines.String())
+	t.Errorf("got %d failures of %d connections, want none:%s", len(lost), len(attempts), lines.String())
 }
 
-// summarize sums up how it went.
+// summarize returns the number of attempts and how long they took.
 func summarize(attempts []attempt) string {
 	if len(attempts) == 0 {
 		return "no connections"
@@ -113,12 +116,11 @@ func summarize(attempts []attempt) string {
 		took = append(took, a.took)
 	}
 	slices.Sort(took)
-	return fmt.Sprintf("%d connections in %v, %d failed; the median took %v, one in a hundred %v, the slowest %v",
+	return fmt.Sprintf("%d connections in %v, %d failed; took %v (median), %v (99th percentile), %v (slowest)",
 		len(attempts), attempts[len(attempts)-1].at.Round(time.Millisecond), len(failed(attempts)),
 		took[len(took)/2], took[len(took)*99/100], took[len(took)-1])
 }
 
-// No connection is lost while pods are replaced.
 func TestConnectionsSurvivePodReplacement(t *testing.T) {
 	ns := newNamespace(t)
 	apply(t,
@@ -129,17 +131,18 @@ func TestConnectionsSurvivePodReplacement(t *testing.T) {
 	waitForReadyPods(t, ns, "web", 2)
 	waitForReadyPods(t, ns, "solo", 1)
 	d := up(t, "-n", ns)
-	t.Run("a rolling restart", func(t *testing.T) { testRollingRestart(t, ns) })
-	t.Run("the only pod is deleted", func(t *testing.T) { testOnlyPodDeleted(t, ns) })
-	t.Run("the first pod comes", func(t *testing.T) { testFirstPodComes(t, ns) })
-	t.Run("a port opens late", func(t *testing.T) { testPortOpensLate(t, d, ns) })
+	t.Run("rolling restart", func(t *testing.T) { testRollingRestart(t, ns) })
+	t.Run("deletion of the only pod", func(t *testing.T) { testOnlyPodDeleted(t, ns) })
+	t.Run("first pod is added", func(t *testing.T) { testFirstPodAdded(t, ns) })
+	t.Run("port opens late", func(t *testing.T) { testPortOpensLate(t, d, ns) })
 }
 
-// withPreStopSleep has the pods of a deployment go on for a moment when they terminate,
-// as Kubernetes advises for those that must lose no connection.
-func withPreStopSleep(deployment string) string {
+// withPreStopSleep makes the pods of a Deployment keep running for a moment
+// when they terminate, as Kubernetes recommends for pods that must not lose
+// connections.
+func withPreStopSleep(manifest string) string {
 	return strings.NewReplacer("terminationGracePeriodSeconds: 1,", "terminationGracePeriodSeconds: 3,",
-		`name: go-ok, image:`, `name: go-ok, lifecycle: {preStop: {sleep: {seconds: 1}}}, image:`).Replace(deployment)
+		`name: go-ok, image:`, `name: go-ok, lifecycle: {preStop: {sleep: {seconds: 1}}}, image:`).Replace(manifest)
 }
 
 const loadInterval = 20 * time.Millisecond // 50 new connections a second
@@ -151,9 +154,9 @@ func testRollingRestart(t *testing.T, ns string) {
 		for range 3 {
 			kubectl(t, "", "-n", ns, "rollout", "restart", "deployment/web")
 			kubectl(t, "", "-n", ns, "rollout", "status", "deployment/web", "--timeout=2m")
-			eventually(t, "the old pods are gone", func() error {
-				if now := podNames(t, ns, "web"); len(now) != first {
-					return fmt.Errorf("there are %v", now)
+			eventually(t, "the old pods are deleted", func() error {
+				if names := podNames(t, ns, "web"); len(names) != first {
+					return fmt.Errorf("got pods %v, want %d", names, first)
 				}
 				return nil
 			})
@@ -168,43 +171,43 @@ func testRollingRestart(t *testing.T, ns string) {
 	}
 	for _, pod := range pods {
 		if answered[pod] == 0 {
-			t.Errorf("%s never answered; there were %v", pod, answered)
+			t.Errorf("got responses from pods %v, want some from %s", answered, pod)
 		}
 	}
 }
 
-// podNames returns the names of the app's pods, those that are ending too.
+// podNames returns the names of the app's pods, including terminating ones.
 func podNames(t *testing.T, ns, app string) []string {
 	t.Helper()
 	return strings.Fields(kubectl(t, "", "-n", ns, "get", "pods", "-l", "app="+app, "-o", "jsonpath={.items[*].metadata.name}"))
 }
 
-// defaultHoldTimeout is how long a connection waits for a pod if nothing is said of it.
+// defaultHoldTimeout is the default of --hold.
 const defaultHoldTimeout = 10 * time.Second
 
 func testOnlyPodDeleted(t *testing.T, ns string) {
 	for range 5 {
-		var away time.Duration // at most
+		var unavailable time.Duration // upper limit
 		attempts := underLoad("http://solo."+ns, loadInterval, func() {
 			pause(t, time.Second)
 			begin := time.Now()
-			kubectl(t, "", "-n", ns, "delete", "pod", "-l", "app=solo") // waits until it is gone
+			kubectl(t, "", "-n", ns, "delete", "pod", "-l", "app=solo") // waits for the deletion
 			waitForReadyPods(t, ns, "solo", 1)
-			away = time.Since(begin)
+			unavailable = time.Since(begin)
 			pause(t, time.Second)
 		})
-		if away < defaultHoldTimeout*8/10 {
-			t.Logf("the next pod was ready after %v at most", away)
+		if unavailable < defaultHoldTimeout*8/10 {
+			t.Logf("the next pod was ready after %v at most", unavailable)
 			noneFailedExcept(t, 1, attempts)
 			return
 		}
-		t.Logf("the next pod was ready after %v, so that proves nothing: %s", away, summarize(attempts))
+		t.Logf("the next pod was ready after %v, too late for the test: %s", unavailable, summarize(attempts))
 	}
-	t.Fatal("this cluster is too slow: it has no pod again within the time that connections are held")
+	t.Fatal("cluster is too slow: no new pod within the default of --hold")
 }
 
-// testFirstPodComes has a service whose pods come while a connection waits.
-func testFirstPodComes(t *testing.T, ns string) {
+// testFirstPodAdded adds the first pod of a service while a connection waits.
+func testFirstPodAdded(t *testing.T, ns string) {
 	done := make(chan error, 1)
 	go func() {
 		_, err := get("http://empty." + ns)
@@ -213,7 +216,7 @@ func testFirstPodComes(t *testing.T, ns string) {
 	pause(t, time.Second)
 	select {
 	case err := <-done:
-		t.Fatalf("without a pod it ends at once: %v", err)
+		t.Fatalf("request to a service without pods: got %v after 1s, want it to wait", err)
 	default:
 	}
 	kubectl(t, "", "-n", ns, "patch", "service", "empty", "-p", `{"spec": {"selector": {"app": "web"}}}`)
@@ -222,18 +225,18 @@ func testFirstPodComes(t *testing.T, ns string) {
 	}
 }
 
-// testPortOpensLate has a pod that counts as ready before it listens.
+// testPortOpensLate connects to a pod that is ready before it is listening.
 func testPortOpensLate(t *testing.T, d *daemon, ns string) {
-	const late = 4 * time.Second
-	apply(t, peerPod(ns, "late", fmt.Sprintf("args: [-after=%v]", late)))
+	const delay = 4 * time.Second
+	apply(t, peerPod(ns, "late", fmt.Sprintf("args: [-after=%v]", delay)))
 	d.waitForLog(t, "late."+ns)
-	eventually(t, "kubeshore knows of the pod", func() error {
+	eventually(t, "kubeshore knows the pod", func() error {
 		for _, line := range d.linesSince(0) {
 			if strings.Contains(line, " late."+ns) && strings.Contains(line, "1/1 ready") {
 				return nil
 			}
 		}
-		return errors.New("it doesn't say so")
+		return errors.New("got no log line with 1/1 ready")
 	})
 	slowest, err := concurrently(6, func(i int) (time.Duration, error) {
 		if i%2 == 0 { // the client speaks first
@@ -244,5 +247,5 @@ func testPortOpensLate(t *testing.T, d *daemon, ns string) {
 	if err != nil {
 		t.Error(err)
 	}
-	t.Logf("the last answer came after %v", slowest)
+	t.Logf("last response after %v", slowest)
 }

@@ -22,7 +22,8 @@ import (
 	"github.com/kubeshore/kubeshore/test/peer"
 )
 
-// Either of the ways that the API server has for port-forwards.
+// Both port-forward protocols of the API server work, and --transport selects
+// the protocol.
 func TestTransportsUseTheirProtocol(t *testing.T) {
 	ns, host := namespaceWithPeer(t)
 	g := newGateway(t)
@@ -38,16 +39,16 @@ func TestTransportsUseTheirProtocol(t *testing.T) {
 				t.Error(err)
 			}
 			if seen := g.seen(); !slices.Equal(seen, []string{upgrade}) {
-				t.Errorf("upgrades to %q passed the gateway, want %q", seen, upgrade)
+				t.Errorf("got upgrades to %q, want %q", seen, upgrade)
 			}
 		})
 	}
 }
 
-// gateway is a proxy before the API server, which it asks as our user. It
-// notes what connections are upgraded to.
+// gateway is a proxy to the API server that uses the test's credentials and
+// records protocol upgrades.
 type gateway struct {
-	kubeconfig string // that leads here
+	kubeconfig string // uses the gateway
 
 	mu       sync.Mutex
 	upgrades []string
@@ -60,7 +61,7 @@ func newGateway(t *testing.T) *gateway {
 	if err != nil {
 		t.Fatal(err)
 	}
-	config.NextProtos = []string{"http/1.1"} // HTTP/2 has no upgrades
+	config.NextProtos = []string{"http/1.1"} // HTTP/2 has no protocol upgrades
 	transport, err := rest.TransportFor(config)
 	if err != nil {
 		t.Fatal(err)
@@ -95,7 +96,7 @@ func newGateway(t *testing.T) *gateway {
 	return g
 }
 
-// record takes what a connection is upgraded to; "" if it isn't.
+// record records the protocol of an upgrade; "" if there is none.
 func (g *gateway) record(upgrade string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -104,6 +105,7 @@ func (g *gateway) record(upgrade string) {
 	}
 }
 
+// reset forgets the recorded upgrades.
 func (g *gateway) reset() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
