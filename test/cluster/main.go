@@ -23,7 +23,7 @@ import (
 
 const usage = `usage: cluster COMMAND
 
-  check              check whether this machine can run the cluster
+  check              report whether this machine can run the cluster
   up [-bin DIR]      start the cluster, or reuse the running one, and import DIR/images/*.tar
   down               stop the cluster and remove everything that belongs to it
   kill PROGRAM       kill one program of the cluster, e.g. kube-apiserver; it is restarted
