@@ -53,7 +53,7 @@ type effort struct {
 	idleConns       int           // open idle connections
 	sampleInterval  time.Duration // between two samples
 	settleDelay     time.Duration // until buffers are full or the forwarder is idle
-	responseTimeout time.Duration // for one response; after that the forwarder hangs
+	hangTimeout time.Duration // for one response; after that the forwarder hangs
 	restDelay       time.Duration // after a benchmark that keeps the cluster busy: containerd closes a connection one second after its client
 	benchTimeout    time.Duration // for one benchmark, including the forwarder's start
 }
@@ -61,14 +61,14 @@ type effort struct {
 func fullEffort() effort {
 	return effort{
 		bytes: 500e6, rateWindow: 3 * time.Second, samples: 10, bursts: 5, idleConns: 1000,
-		sampleInterval: 100 * time.Millisecond, settleDelay: 1500 * time.Millisecond, responseTimeout: 3 * time.Second, restDelay: 1500 * time.Millisecond, benchTimeout: time.Minute,
+		sampleInterval: 100 * time.Millisecond, settleDelay: 1500 * time.Millisecond, hangTimeout: 3 * time.Second, restDelay: 1500 * time.Millisecond, benchTimeout: time.Minute,
 	}
 }
 
 func quickEffort() effort {
 	return effort{
 		bytes: 40e6, rateWindow: 300 * time.Millisecond, samples: 3, bursts: 1, idleConns: 100,
-		sampleInterval: 10 * time.Millisecond, settleDelay: 300 * time.Millisecond, responseTimeout: time.Second, restDelay: 100 * time.Millisecond, benchTimeout: 20 * time.Second,
+		sampleInterval: 10 * time.Millisecond, settleDelay: 300 * time.Millisecond, hangTimeout: time.Second, restDelay: 100 * time.Millisecond, benchTimeout: 20 * time.Second,
 	}
 }
 

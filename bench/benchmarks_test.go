@@ -75,7 +75,7 @@ func startPeer(t *testing.T) *direct {
 func minimalEffort() effort {
 	return effort{
 		bytes: 1e6, rateWindow: 20 * time.Millisecond, samples: 2, bursts: 2, idleConns: 8,
-		sampleInterval: time.Millisecond, settleDelay: 50 * time.Millisecond, responseTimeout: 100 * time.Millisecond, benchTimeout: 5 * time.Second,
+		sampleInterval: time.Millisecond, settleDelay: 50 * time.Millisecond, hangTimeout: 100 * time.Millisecond, benchTimeout: 5 * time.Second,
 	}
 }
 
@@ -90,7 +90,7 @@ func TestBenchmarksReturnResults(t *testing.T) {
 	requireProc(t)
 	f := startPeer(t)
 	e := minimalEffort()
-	e.responseTimeout = 10 * time.Second // the machine may be busy
+	e.hangTimeout = 10 * time.Second // the machine may be busy
 	for _, b := range benchmarks() {
 		t.Run(b.name, func(t *testing.T) {
 			results := b.run(t.Context(), f, e)

@@ -21,7 +21,8 @@ type exchange struct {
 	send, want string
 }
 
-// The exchanges of the benchmarks. With serverFirst the server speaks first.
+// The exchanges of the benchmarks. In serverFirst the server speaks first, in
+// the others the client.
 var (
 	serverFirst = exchange{port: peer.Greet, want: "hello\n"}
 	clientFirst = exchange{port: peer.Echo, send: "x", want: "x"}
@@ -53,7 +54,7 @@ func (x exchange) doContext(ctx context.Context, conn net.Conn) (float64, error)
 // doOnNewConnection runs the exchange on a new connection and returns the
 // duration from before the connect, in milliseconds.
 func (x exchange) doOnNewConnection(ctx context.Context, f forwarder, e effort) (float64, error) {
-	ctx, cancel := context.WithTimeout(ctx, e.responseTimeout)
+	ctx, cancel := context.WithTimeout(ctx, e.hangTimeout)
 	defer cancel()
 	begin := time.Now()
 	conn, err := connect(ctx, f, x.port)

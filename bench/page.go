@@ -123,7 +123,7 @@ Each benchmark starts the forwarder again, with all %d ports of one pod:
 
 ## Lowest and highest round
 
-`, e.responseTimeout.Seconds(), len(peer.Ports()), float64(e.bytes)/1e6, e.rateWindow.Seconds(), e.rateWindow.Seconds(), e.sampleInterval.Seconds(), e.samples, e.bursts)
+`, e.hangTimeout.Seconds(), len(peer.Ports()), float64(e.bytes)/1e6, e.rateWindow.Seconds(), e.rateWindow.Seconds(), e.sampleInterval.Seconds(), e.samples, e.bursts)
 	_ = t.writeRanges(&b)
 	return b.String()
 }

@@ -94,7 +94,7 @@ func openConnections(ctx context.Context, f forwarder, e effort) ([]*connection,
 
 // latencyOnOpen returns the median time of an exchange on open connections.
 func latencyOnOpen(ctx context.Context, conns []*connection, e effort) (float64, error) {
-	ctx, cancel := context.WithTimeout(ctx, e.responseTimeout)
+	ctx, cancel := context.WithTimeout(ctx, e.hangTimeout)
 	defer cancel()
 	var values []float64
 	for i := range e.samples {

@@ -70,23 +70,7 @@ func TestBlockedOutputDoesNotBlockRun(t *testing.T) {
 			testClosedPipe(t, bob, ns, line)
 		}
 	})
-	t.Run("full pipe", func(t *testing.T) {
-		reader, writer, err := os.Pipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer reader.Close()
-		defer writer.Close()
-		if err := writer.SetWriteDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
-			t.Fatal(err)
-		}
-		_, _ = writer.Write(make([]byte, 1<<20)) // more than the pipe holds
-		d := bob.startWithStderr(t, "./kubeshore up -n "+ns, writer)
-		eventually(t, "web resolves", resolves("web."+ns))
-		terminate(t)
-		d.checkExitsSoon(t)
-		bob.waitForCleanup(t, d)
-	})
+	t.Run("full pipe", func(t *testing.T) { testFullPipe(t, bob, ns) })
 }
 
 const ctrlS = "\x13"
@@ -120,6 +104,27 @@ func testClosedPipe(t *testing.T, u testUser, ns, line string) {
 	apply(t, service(ns, "news", 80, "")) // makes kubeshore write to the pipe
 	d.checkExitsSoon(t)
 	kubectl(t, "", "-n", ns, "delete", "service", "news")
+	u.waitForCleanup(t, d)
+}
+
+// testFullPipe checks that a run whose stderr is a full pipe can be ended.
+func testFullPipe(t *testing.T, u testUser, ns string) {
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	defer writer.Close()
+	if err := writer.SetWriteDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = writer.Write(make([]byte, 1<<20)) // more than the pipe holds
+	d := u.startWithStderr(t, "./kubeshore up -n "+ns, writer)
+	eventually(t, "web resolves", resolves("web."+ns))
+	if err := syscall.Kill(u.processes(t).daemon, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	d.checkExitsSoon(t)
 	u.waitForCleanup(t, d)
 }
 

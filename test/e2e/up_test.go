@@ -56,17 +56,7 @@ func TestNamesResolveToAllPods(t *testing.T) {
 			}
 		}
 	})
-	t.Run("pod names of a headless service", func(t *testing.T) {
-		for _, pod := range []string{"db-0", "db-1"} {
-			for _, suffix := range []string{"", ".svc", ".svc.cluster.local"} {
-				for _, port := range []string{"6543", "5432"} { // the service's port, and the pods' port
-					if a := mustGet(t, "http://"+pod+".db."+data+suffix+":"+port); a.Pod != pod {
-						t.Errorf("got a response from %s, want %s", a.Pod, pod)
-					}
-				}
-			}
-		}
-	})
+	t.Run("pod names of a headless service", func(t *testing.T) { testPodNames(t, data) })
 	t.Run("round-robin over pods of a headless service", func(t *testing.T) {
 		count := make(map[string]int)
 		for range 6 {
@@ -76,19 +66,34 @@ func TestNamesResolveToAllPods(t *testing.T) {
 			t.Errorf("got responses from pods %v, want 3 from each", count)
 		}
 	})
-	t.Run("unique loopback addresses", func(t *testing.T) {
-		seen := make(map[string]string)
-		for _, name := range []string{"web", "db." + data, "db-0.db." + data, "db-1.db." + data} {
-			address, err := resolve(name)
-			if err != nil {
-				t.Fatal(err)
+	t.Run("unique loopback addresses", func(t *testing.T) { testUniqueAddresses(t, data) })
+}
+
+// testPodNames checks that each pod of the headless service db has a name.
+func testPodNames(t *testing.T, data string) {
+	for _, pod := range []string{"db-0", "db-1"} {
+		for _, suffix := range []string{"", ".svc", ".svc.cluster.local"} {
+			for _, port := range []string{"6543", "5432"} { // the service's port, and the pods' port
+				if a := mustGet(t, "http://"+pod+".db."+data+suffix+":"+port); a.Pod != pod {
+					t.Errorf("got a response from %s, want %s", a.Pod, pod)
+				}
 			}
-			if other, ok := seen[address]; ok || !strings.HasPrefix(address, "127.") {
-				t.Errorf("%s: got address %s, same as %q; want a unique loopback address", name, address, other)
-			}
-			seen[address] = name
 		}
-	})
+	}
+}
+
+func testUniqueAddresses(t *testing.T, data string) {
+	seen := make(map[string]string)
+	for _, name := range []string{"web", "db." + data, "db-0.db." + data, "db-1.db." + data} {
+		address, err := resolve(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if other, ok := seen[address]; ok || !strings.HasPrefix(address, "127.") {
+			t.Errorf("%s: got address %s, same as %q; want a unique loopback address", name, address, other)
+		}
+		seen[address] = name
+	}
 }
 
 func TestPortOutlivesPods(t *testing.T) {

@@ -160,7 +160,7 @@ func TestProxyAddsRoundTrip(t *testing.T) {
 	}
 }
 
-// Many segments are in transit addr a time. One addr a time would take minutes.
+// Many segments are in transit at a time. One at a time would take minutes.
 func TestProxyDoesNotLimitThroughput(t *testing.T) {
 	const n = 64 << 20
 	_, addr := startProxy(t, startPeer(t, peer.Source), 200*time.Millisecond)
