@@ -46,16 +46,16 @@ type benchmark struct {
 
 // effort is the amount of work of a benchmark.
 type effort struct {
-	bytes           int64         // to transfer, over all connections
-	rateWindow      time.Duration // to count a rate in
-	samples         int           // of a latency
-	bursts          int           // of simultaneous connections
-	idleConns       int           // open idle connections
-	sampleInterval  time.Duration // between two samples
-	settleDelay     time.Duration // until buffers are full or the forwarder is idle
-	hangTimeout time.Duration // for one response; after that the forwarder hangs
-	restDelay       time.Duration // after a benchmark that keeps the cluster busy: containerd closes a connection one second after its client
-	benchTimeout    time.Duration // for one benchmark, including the forwarder's start
+	bytes          int64         // to transfer, over all connections
+	rateWindow     time.Duration // to count a rate in
+	samples        int           // of a latency
+	bursts         int           // of simultaneous connections
+	idleConns      int           // open idle connections
+	sampleInterval time.Duration // between two samples
+	settleDelay    time.Duration // until buffers are full or the forwarder is idle
+	hangTimeout    time.Duration // for one response; after that the forwarder hangs
+	restDelay      time.Duration // after a benchmark that keeps the cluster busy: containerd closes a connection one second after its client
+	benchTimeout   time.Duration // for one benchmark, including the forwarder's start
 }
 
 func fullEffort() effort {
