@@ -66,7 +66,7 @@ func (s *testbed) measureScale(ctx context.Context, o options, dir string, log i
 		}
 	}
 	sets := []serviceSet{
-		{kubeconfig: s.target.kubeconfig, namespace: s.target.namespace + "-crowd", services: small, ports: []uint16{peer.Echo, peer.Greet}, hasPods: true},
+		{kubeconfig: s.target.kubeconfig, namespace: s.target.namespace + "-small", services: small, ports: []uint16{peer.Echo, peer.Greet}, hasPods: true},
 		{kubeconfig: s.target.kubeconfig, namespace: s.target.namespace + "-large", services: large, ports: []uint16{peer.Echo}, hasPods: true},
 	}
 	all := make([]scaleResult, 0, len(sets)+len(fake))
