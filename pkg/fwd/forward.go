@@ -115,4 +115,3 @@ func errorLine(err error) string {
 	}
 	return printable.Line(err.Error(), maxErrorLength)
 }
-
