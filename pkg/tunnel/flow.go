@@ -163,7 +163,7 @@ func (u *upstream) cloggedLocked() bool {
 // returns true; it returns false if the stream is not on the upstream any more.
 func (u *upstream) admit(id uint32, bytes int) bool {
 	for {
-		u.writing.Lock()
+		u.writeMu.Lock()
 		u.mu.Lock()
 		s := u.streams[id]
 		if s == nil {

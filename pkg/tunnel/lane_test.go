@@ -205,8 +205,8 @@ func TestNoStreamJoinsAStalledUpload(t *testing.T) {
 // A stream isn't opened behind a write that doesn't get on.
 func TestOpenDoesNotWait(t *testing.T) {
 	u := mute(t)
-	u.writing.Lock()
-	defer u.writing.Unlock()
+	u.writeMu.Lock()
+	defer u.writeMu.Unlock()
 	if _, err := u.open(1); !errors.Is(err, errUpstreamFull) {
 		t.Errorf("open says %v", err)
 	}

@@ -131,7 +131,7 @@ func TestPingFloodEndsTheConnection(t *testing.T) {
 		u := newUpstream(ours, nil)
 		ended := make(chan error, 1)
 		go func() { ended <- u.read() }()
-		u.writing.Lock() // as an upload does that is backed up
+		u.writeMu.Lock() // as an upload does that is backed up
 		flood := bytes.Repeat(appendPing(nil, 2), maxQueued)
 		_, _ = theirs.Write(flood)
 		if err := <-ended; !errors.Is(err, errProtocol) && !strings.Contains(u.err.Error(), "answers") {

@@ -62,7 +62,7 @@ type upstream struct {
 
 	// writing is held over each write: frames go out whole, and streams are
 	// opened in the order of their numbers.
-	writing turn
+	writeMu timedMutex
 	scratch []byte
 	opened  bool // a stream was, ever
 
@@ -84,7 +84,7 @@ type upstream struct {
 // newUpstream returns the upstream of a connection. bulk is what stands below
 // its TLS; nil if that isn't known.
 func newUpstream(conn net.Conn, bulk *bulkConn) *upstream {
-	u := &upstream{conn: conn, bulk: bulk, writing: newTurn(), nextID: 1, streams: make(map[uint32]*stream), stalled: new(atomic.Uint64)}
+	u := &upstream{conn: conn, bulk: bulk, writeMu: newTimedMutex(), nextID: 1, streams: make(map[uint32]*stream), stalled: new(atomic.Uint64)}
 	u.freed = sync.NewCond(&u.mu)
 	u.pulse.hear()
 	return u
@@ -96,7 +96,7 @@ func newUpstream(conn net.Conn, bulk *bulkConn) *upstream {
 // first, as we have nothing to say on it. If something else is being written,
 // and doesn't get on, there is no waiting for it.
 func (u *upstream) open(port uint16) (*stream, error) {
-	if !u.writing.lockWithin(slowWrite) {
+	if !u.writeMu.tryLockFor(slowWrite) {
 		return nil, errUpstreamFull
 	}
 	defer u.release()
@@ -211,7 +211,7 @@ func (u *upstream) sendControl(frames []byte) {
 		u.fail(fmt.Errorf("%w: it asks for more answers than it takes", errProtocol))
 		return
 	}
-	if u.writing.TryLock() {
+	if u.writeMu.TryLock() {
 		u.release()
 	}
 }
@@ -231,11 +231,11 @@ func (u *upstream) release() {
 			_ = u.write(frames, limit) // a fault breaks the upstream, which tells all who use it
 			continue
 		}
-		u.writing.Unlock()
+		u.writeMu.Unlock()
 		u.mu.Lock()
 		more := len(u.queued) > 0
 		u.mu.Unlock()
-		if !more || !u.writing.TryLock() {
+		if !more || !u.writeMu.TryLock() {
 			return
 		}
 	}
