@@ -129,7 +129,7 @@ func (d *Dialer) Dial(ctx context.Context, pod plan.PodRef, port uint16) (fwd.St
 		if err != nil {
 			return nil, err
 		}
-		fresh := u.pulse.fresh()
+		fresh := u.liveness.fresh()
 		s, err := u.open(port)
 		if err != nil {
 			p.put(u)

@@ -58,7 +58,7 @@ func (u *upstream) fit() fit {
 	// A stream that is alone has no bound: the server may not read any more.
 	full := u.cloggedLocked()
 	u.mu.Unlock()
-	if !free || slow || full || u.pulse.doubtful() {
+	if !free || slow || full || u.liveness.overdue() {
 		return unfit
 	}
 	switch {
@@ -102,7 +102,7 @@ func (u *upstream) pingLocked(n int) {
 		u.queued = appendPing(u.queued, ping)
 		u.pings++
 	}
-	u.pulse.ask()
+	u.liveness.expectReply()
 }
 
 // blockedLocked tells whether a lane doesn't answer.

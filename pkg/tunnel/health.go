@@ -30,19 +30,19 @@ func (u *upstream) check(proven time.Time) (doubtful bool) {
 	}
 	u.sendControl(nil)
 	if u.advances() {
-		u.pulse.progress()
+		u.liveness.extendDue()
 	}
-	since, silent := u.pulse.silence()
-	patience := deadTime
+	since, silent := u.liveness.silence()
+	patience := deadTimeout
 	if proven.After(since) {
-		patience = silentTime
+		patience = silenceTimeout
 	}
 	// The question may stand behind what clients have said, on a slow line.
 	patience += time.Duration(u.underWay()) * time.Second / slowLine
 	if silent >= patience && !u.clogged() {
 		u.fail(errSilent)
 	}
-	return silent >= doubtTime
+	return silent >= doubtTimeout
 }
 
 // advances tells whether what we sent gets to the other side's kernel: answers
@@ -75,17 +75,17 @@ func (u *upstream) tend() (ignored, stuck []*stream) {
 	for _, s := range u.streams {
 		begun, since := s.replied && s.faultReplied, time.Since(s.opened)
 		switch {
-		case !begun && since >= replyTime && u.proven.After(s.opened), !begun && since >= deadTime:
+		case !begun && since >= replyTime && u.proven.After(s.opened), !begun && since >= deadTimeout:
 			u.retired = true
 			ignored = append(ignored, s)
-		case u.lanes[laneOf(s.id)].stuck(deadTime):
+		case u.lanes[laneOf(s.id)].stuck(deadTimeout):
 			stuck = append(stuck, s)
 		}
 	}
 	switch {
 	case ask:
 		u.askLocked()
-	case u.pulse.quiet() && !u.blockedLocked():
+	case u.liveness.pingDue() && !u.blockedLocked():
 		u.pingLocked(1) // any of them will do for a sign of life
 	}
 	return ignored, stuck
@@ -94,11 +94,11 @@ func (u *upstream) tend() (ignored, stuck []*stream) {
 // answers waits for a sign of life, a moment. Without one the upstream is
 // doubtful until it comes.
 func (u *upstream) answers(ctx context.Context) bool {
-	next := u.pulse.next()
-	if u.pulse.fresh() { // it has come
+	next := u.liveness.nextHeard()
+	if u.liveness.fresh() { // it has come
 		return true
 	}
-	overdue := time.NewTimer(doubtTime)
+	overdue := time.NewTimer(doubtTimeout)
 	defer overdue.Stop()
 	select {
 	case <-next:

@@ -49,7 +49,7 @@ func (l *lane) full() bool {
 
 // usable tells whether another stream may use it.
 func (l *lane) usable() bool {
-	late := l.ping != 0 && time.Since(l.asked) >= doubtTime // whatever it is at
+	late := l.ping != 0 && time.Since(l.asked) >= doubtTimeout // whatever it is at
 	return !l.full() && l.dubious <= l.proven && !late
 }
 

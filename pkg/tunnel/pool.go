@@ -297,7 +297,7 @@ func (p *pool) checkOne(ctx context.Context, u *upstream) {
 		return
 	}
 	p.mu.Lock()
-	since, _ := u.pulse.silence()
+	since, _ := u.liveness.silence()
 	delay, _ := p.delayLocked(p.notBefore)
 	dial := p.users[u] > 0 && !proven.After(since) && p.dialing == 0 && delay == 0 && p.mayDialLocked()
 	if dial {
@@ -316,7 +316,7 @@ func (p *pool) ask() {
 	idle := slices.Clone(p.idle)
 	p.mu.Unlock()
 	for _, u := range idle {
-		if !u.pulse.fresh() {
+		if !u.liveness.fresh() {
 			u.ask()
 		}
 	}

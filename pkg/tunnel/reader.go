@@ -40,7 +40,7 @@ type frameReader struct {
 	gathers    bool      // see upstream
 	buf        readBuffer
 	begin, end int // what was read and not yet handed out
-	pulse      *pulse
+	liveness   *liveness
 	spent      func() // called before what was handed out is overwritten; may be nil
 }
 
@@ -63,9 +63,9 @@ func (f *frameReader) fill() error {
 		f.spent()
 	}
 	f.buf.resize(f.bulk != nil && f.bulk.fast)
-	f.pulse.wait()
+	f.liveness.readerWaits()
 	n, err := f.r.Read(f.buf.bytes())
-	f.pulse.hear()
+	f.liveness.receive()
 	if n == 0 {
 		if err == nil {
 			err = io.ErrNoProgress

@@ -49,12 +49,12 @@ var (
 // upstream is one connection to a pod's port-forward endpoint, and the streams
 // on it. Its methods may be called by several goroutines at once.
 type upstream struct {
-	conn    net.Conn
-	bulk    *bulkConn      // below conn; may be nil
-	gathers bool           // conn's reads may end with errDry
-	used    time.Time      // when it last was; by its pool's mu
-	stalled *atomic.Uint64 // counts streams whose client was given up
-	pulse   pulse
+	conn     net.Conn
+	bulk     *bulkConn      // below conn; may be nil
+	gathers  bool           // conn's reads may end with errDry
+	used     time.Time      // when it last was; by its pool's mu
+	stalled  *atomic.Uint64 // counts streams whose client was given up
+	liveness liveness
 	// carried says that a stream got an answer from the pod.
 	carried  atomic.Bool
 	counted  bool // its pool has noted that; check's alone
@@ -86,7 +86,7 @@ type upstream struct {
 func newUpstream(conn net.Conn, bulk *bulkConn) *upstream {
 	u := &upstream{conn: conn, bulk: bulk, writeMu: newTimedMutex(), nextID: 1, streams: make(map[uint32]*stream), stalled: new(atomic.Uint64)}
 	u.freed = sync.NewCond(&u.mu)
-	u.pulse.hear()
+	u.liveness.receive()
 	return u
 }
 
@@ -113,7 +113,7 @@ func (u *upstream) open(port uint16) (*stream, error) {
 	u.opened = true
 	headers[corev1.StreamType] = []string{corev1.StreamTypeData}
 	u.scratch = appendSynStream(u.scratch, s.id, 0, headers, false)
-	u.pulse.ask()
+	u.liveness.expectReply()
 	return s, u.write(u.scratch, controlTime)
 }
 
@@ -293,7 +293,7 @@ func (u *upstream) read() error {
 
 func (u *upstream) readFrames() error {
 	var out delivery
-	in := &frameReader{r: u.conn, bulk: u.bulk, gathers: u.gathers && u.bulk != nil, buf: readBuffer{small: make([]byte, readSize)}, pulse: &u.pulse, spent: out.flush}
+	in := &frameReader{r: u.conn, bulk: u.bulk, gathers: u.gathers && u.bulk != nil, buf: readBuffer{small: make([]byte, readSize)}, liveness: &u.liveness, spent: out.flush}
 	defer out.flush()
 	for {
 		var header [frameHeaderSize]byte

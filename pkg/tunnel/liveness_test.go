@@ -150,9 +150,9 @@ func TestSilenceIsNoticed(t *testing.T) {
 				n.setSilent()
 				synctest.Wait()
 				for u := range d.pools[plan.PodRef{}].users { // a sleeping machine's timers stand still
-					u.pulse.mu.Lock()
-					u.pulse.heard = u.pulse.heard.Add(-asleep)
-					u.pulse.mu.Unlock()
+					u.liveness.mu.Lock()
+					u.liveness.lastHeard = u.liveness.lastHeard.Add(-asleep)
+					u.liveness.mu.Unlock()
 				}
 				broken := make(chan time.Duration, 1)
 				begin := time.Now()
