@@ -8,16 +8,16 @@ import (
 
 // What goes to the server on one connection, and whether it gets there.
 
-// freeLocked returns the next number of a data stream whose lane, and whose error
+// nextIDLocked returns the next number of a data stream whose lane, and whose error
 // stream's, are usable and have the fewest streams' bytes, and how many those
 // are: a stream that gets stuck holds up what comes behind it in its lane.
-func (u *upstream) freeLocked() (id uint32, neighbours int, ok bool) {
+func (u *upstream) nextIDLocked() (id uint32, neighbours int, ok bool) {
 	if u.retired {
 		return 0, 0, false
 	}
-	for i := range uint32(lanes) {
-		next := u.nextID + 2 + 4*i // so each lane comes once
-		data, fault := &u.lanes[laneOf(next)], &u.lanes[laneOf(next-2)]
+	for i := range uint32(workers) {
+		next := u.minNextID + 2 + 4*i // so each lane comes once
+		data, fault := &u.queues[queueOf(next)], &u.queues[queueOf(next-2)]
 		if !data.usable() || !fault.usable() {
 			continue
 		}
@@ -51,12 +51,12 @@ const (
 // fit tells how well a further stream would get on here.
 func (u *upstream) fit() fit {
 	u.mu.Lock()
-	_, neighbours, free := u.freeLocked()
+	_, neighbours, free := u.nextIDLocked()
 	free = free && u.err == nil
 	streams := slices.Collect(maps.Values(u.streams))
 	slow := !u.writeBegan.IsZero() && time.Since(u.writeBegan) > slowWrite
 	// A stream that is alone has no bound: the server may not read any more.
-	full := u.cloggedLocked()
+	full := u.queueFullLocked()
 	u.mu.Unlock()
 	if !free || slow || full || u.liveness.overdue() {
 		return unfit
@@ -64,7 +64,7 @@ func (u *upstream) fit() fit {
 	switch {
 	case slices.ContainsFunc(streams, (*stream).heldUp):
 		return unfit
-	case len(streams) >= lanes, slices.ContainsFunc(streams, (*stream).heavy):
+	case len(streams) >= workers, slices.ContainsFunc(streams, (*stream).heavy):
 		return crowded
 	case neighbours > 0:
 		return near
@@ -75,66 +75,66 @@ func (u *upstream) fit() fit {
 // isFit tells whether a stream would get on here that has it for itself.
 func (u *upstream) isFit() bool { return u.fit() != unfit }
 
-// sentLocked notes that a frame goes to a stream.
-func (u *upstream) sentLocked(id uint32, bytes int) {
-	l := &u.lanes[laneOf(id)]
-	l.sent++
+// noteSentLocked notes that a frame goes to a stream.
+func (u *upstream) noteSentLocked(id uint32, bytes int) {
+	l := &u.queues[queueOf(id)]
+	l.sentFrames++
 	l.sentBytes += int64(bytes)
-	if l.due() {
-		u.askLocked()
+	if l.pingDue() {
+		u.pingWorkersLocked()
 	}
 }
 
-// askLocked has the server say that it is there, and that its workers are. It
+// pingWorkersLocked has the server say that it is there, and that its workers are. It
 // does nothing if a worker has not answered for long: questions would fill its
 // queue too.
-func (u *upstream) askLocked() {
-	if !u.blockedLocked() {
-		u.pingLocked(lanes)
+func (u *upstream) pingWorkersLocked() {
+	if !u.unresponsiveLocked() {
+		u.pingLocked(workers)
 	}
 }
 
 // pingLocked asks that many workers, one after the other.
 func (u *upstream) pingLocked(n int) {
 	for range n {
-		ping := 2*u.pings + 1
-		u.lanes[u.pings%lanes].ask(ping)
+		ping := 2*u.pingCount + 1
+		u.queues[u.pingCount%workers].ping(ping)
 		u.queued = appendPing(u.queued, ping)
-		u.pings++
+		u.pingCount++
 	}
 	u.liveness.expectReply()
 }
 
-// blockedLocked tells whether a lane doesn't answer.
-func (u *upstream) blockedLocked() bool {
-	return slices.ContainsFunc(u.lanes[:], func(l lane) bool { return l.pending >= lanePings })
+// unresponsiveLocked tells whether a lane doesn't answer.
+func (u *upstream) unresponsiveLocked() bool {
+	return slices.ContainsFunc(u.queues[:], func(l workerQueue) bool { return l.pendingPings >= maxQueuePings })
 }
 
-// ask has the server give a sign of life.
-func (u *upstream) ask() {
+// pingWorkers has the server give a sign of life.
+func (u *upstream) pingWorkers() {
 	u.mu.Lock()
-	u.askLocked()
+	u.pingWorkersLocked()
 	u.mu.Unlock()
 	u.sendControl(nil)
 }
 
-// answered takes the answer to a ping of ours.
-func (u *upstream) answered(ping uint32) {
+// pong takes the answer to a ping of ours.
+func (u *upstream) pong(ping uint32) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	l := &u.lanes[ping/2%lanes]
-	if l.ping == ping && l.asked.After(u.proven) {
-		u.proven = l.asked
+	l := &u.queues[ping/2%workers]
+	if l.probe == ping && l.probedAt.After(u.ackedAt) {
+		u.ackedAt = l.probedAt
 	}
-	l.answer(ping)
+	l.pong(ping)
 	u.freed.Broadcast()
 }
 
-// echo sends a PING of the server's back. It takes its worker's turn like one of
+// echoPing sends a PING of the server's back. It takes its worker's turn like one of
 // ours.
-func (u *upstream) echo(ping uint32) {
+func (u *upstream) echoPing(ping uint32) {
 	u.mu.Lock()
-	u.pings++
+	u.pingCount++
 	u.queued = appendPing(u.queued, ping)
 	u.mu.Unlock()
 	u.sendControl(nil)
@@ -147,16 +147,16 @@ func (u *upstream) drop(s *stream, err error) {
 	u.remove(s) // who waits to send for it needn't any more
 }
 
-// clogged tells whether the server may have stopped reading, as a pod doesn't
+// queueFull tells whether the server may have stopped reading, as a pod doesn't
 // read: its silence then says nothing.
-func (u *upstream) clogged() bool {
+func (u *upstream) queueFull() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return u.cloggedLocked()
+	return u.queueFullLocked()
 }
 
-func (u *upstream) cloggedLocked() bool {
-	return slices.ContainsFunc(u.lanes[:], func(l lane) bool { return l.full() })
+func (u *upstream) queueFullLocked() bool {
+	return slices.ContainsFunc(u.queues[:], func(l workerQueue) bool { return l.full() })
 }
 
 // admit waits until a stream may send a frame. It then holds writing, and
@@ -171,9 +171,9 @@ func (u *upstream) admit(id uint32, bytes int) bool {
 			u.release()
 			return false
 		}
-		if len(u.streams) == 1 || !u.waitsLocked(&u.lanes[laneOf(id)]) {
+		if len(u.streams) == 1 || !u.mustWaitLocked(&u.queues[queueOf(id)]) {
 			s.uploads = s.uploads || bytes > frameHeaderSize
-			u.sentLocked(id, bytes)
+			u.noteSentLocked(id, bytes)
 			u.writer = id
 			u.mu.Unlock()
 			return true
@@ -181,26 +181,26 @@ func (u *upstream) admit(id uint32, bytes int) bool {
 		u.mu.Unlock()
 		u.release()
 		u.mu.Lock()
-		for u.streams[id] != nil && len(u.streams) > 1 && u.waitsLocked(&u.lanes[laneOf(id)]) {
+		for u.streams[id] != nil && len(u.streams) > 1 && u.mustWaitLocked(&u.queues[queueOf(id)]) {
 			u.freed.Wait()
 		}
 		u.mu.Unlock()
 	}
 }
 
-// waitsLocked tells whether no more should be under way to a lane. If another
+// mustWaitLocked tells whether no more should be under way to a lane. If another
 // one doesn't answer, there are no answers to wait for: it is trusted then.
-func (u *upstream) waitsLocked(l *lane) bool {
-	return l.full() && (l.pending >= lanePings || !u.blockedLocked())
+func (u *upstream) mustWaitLocked(l *workerQueue) bool {
+	return l.full() && (l.pendingPings >= maxQueuePings || !u.unresponsiveLocked())
 }
 
-// underWay returns how many bytes clients have said of which the server hasn't
+// unackedBytes returns how many bytes clients have said of which the server hasn't
 // shown yet that it took them.
-func (u *upstream) underWay() (bytes int64) {
+func (u *upstream) unackedBytes() (bytes int64) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	for i := range u.lanes {
-		bytes += u.lanes[i].sentBytes - u.lanes[i].provenBytes
+	for i := range u.queues {
+		bytes += u.queues[i].sentBytes - u.queues[i].ackedBytes
 	}
 	return bytes
 }
@@ -211,13 +211,13 @@ func (u *upstream) remove(s *stream) {
 	u.mu.Lock()
 	if u.streams[s.id] == s {
 		delete(u.streams, s.id)
-		l := &u.lanes[laneOf(s.id)]
+		l := &u.queues[queueOf(s.id)]
 		l.streams--
 		if s.uploads {
-			l.dubious = l.sent
+			l.reuseAfter = l.sentFrames
 		}
-		if _, _, ok := u.freeLocked(); !ok || u.fewLocked() {
-			u.askLocked()
+		if _, _, ok := u.nextIDLocked(); !ok || u.fewUsableLocked() {
+			u.pingWorkersLocked()
 		}
 	}
 	u.freed.Broadcast()
@@ -225,12 +225,12 @@ func (u *upstream) remove(s *stream) {
 	u.sendControl(nil)
 }
 
-// fewLocked tells whether it is time to ask for proofs that make lanes usable
+// fewUsableLocked tells whether it is time to ask for proofs that make lanes usable
 // again, so that they come before the next streams do.
-func (u *upstream) fewLocked() bool {
+func (u *upstream) fewUsableLocked() bool {
 	n := 0
-	for i := range u.lanes {
-		if l := &u.lanes[i]; !l.usable() && l.ping == 0 {
+	for i := range u.queues {
+		if l := &u.queues[i]; !l.usable() && l.probe == 0 {
 			n++
 		}
 	}

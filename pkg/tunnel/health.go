@@ -38,8 +38,8 @@ func (u *upstream) check(proven time.Time) (doubtful bool) {
 		patience = silenceTimeout
 	}
 	// The question may stand behind what clients have said, on a slow line.
-	patience += time.Duration(u.underWay()) * time.Second / slowLine
-	if silent >= patience && !u.clogged() {
+	patience += time.Duration(u.unackedBytes()) * time.Second / slowLine
+	if silent >= patience && !u.queueFull() {
 		u.fail(errSilent)
 	}
 	return silent >= doubtTimeout
@@ -55,8 +55,8 @@ func (u *upstream) advances() bool {
 		defer u.mu.Unlock()
 		return u.writer != 0
 	}
-	before := u.acked
-	u.acked = acked
+	before := u.kernelAcked
+	u.kernelAcked = acked
 	return acked != before
 }
 
@@ -67,25 +67,25 @@ func (u *upstream) tend() (ignored, stuck []*stream) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	ask := false
-	for i := range u.lanes {
-		l := &u.lanes[i]
-		ask = ask || l.ping == 0 && l.sent > l.proven
+	for i := range u.queues {
+		l := &u.queues[i]
+		ask = ask || l.probe == 0 && l.sentFrames > l.ackedFrames
 		u.retired = u.retired || l.stuck(stuckTime)
 	}
 	for _, s := range u.streams {
 		begun, since := s.replied && s.faultReplied, time.Since(s.opened)
 		switch {
-		case !begun && since >= replyTime && u.proven.After(s.opened), !begun && since >= deadTimeout:
+		case !begun && since >= replyTime && u.ackedAt.After(s.opened), !begun && since >= deadTimeout:
 			u.retired = true
 			ignored = append(ignored, s)
-		case u.lanes[laneOf(s.id)].stuck(deadTimeout):
+		case u.queues[queueOf(s.id)].stuck(deadTimeout):
 			stuck = append(stuck, s)
 		}
 	}
 	switch {
 	case ask:
-		u.askLocked()
-	case u.liveness.pingDue() && !u.blockedLocked():
+		u.pingWorkersLocked()
+	case u.liveness.pingDue() && !u.unresponsiveLocked():
 		u.pingLocked(1) // any of them will do for a sign of life
 	}
 	return ignored, stuck
@@ -113,7 +113,7 @@ func (u *upstream) answers(ctx context.Context) bool {
 func (u *upstream) futile() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return u.nextID > 1 && !u.carried.Load()
+	return u.minNextID > 1 && !u.carried.Load()
 }
 
 // retire has the upstream take no more streams: what it leads to is gone.

@@ -142,7 +142,7 @@ func (p *pool) mayShareLocked(began time.Time) bool {
 	return p.took > ownTime || time.Since(began) >= 2*ownTime // many at once take longer
 }
 
-// fewLocked tells whether there are fewer connections than there should be: one
+// fewUsableLocked tells whether there are fewer connections than there should be: one
 // for each stream, and a spare. At first there is none: check has it dialled, once
 // the streams have theirs, and those to other pods too that begin together.
 func (p *pool) fewLocked() bool {
@@ -317,7 +317,7 @@ func (p *pool) ask() {
 	p.mu.Unlock()
 	for _, u := range idle {
 		if !u.liveness.fresh() {
-			u.ask()
+			u.pingWorkers()
 		}
 	}
 }

@@ -66,25 +66,25 @@ type upstream struct {
 	scratch []byte
 	opened  bool // a stream was, ever
 
-	mu         sync.Mutex // taken after a stream's mu, never before it
-	freed      *sync.Cond // a lane is not full any more, or a stream has ended
-	nextID     uint32     // of the next stream to be opened, the first of its two
-	streams    map[uint32]*stream
-	lanes      [lanes]lane
-	pings      uint32    // how many were sent, the server's that were sent back too
-	proven     time.Time // when the last of ours that was answered had been sent
-	queued     []byte    // control frames for whoever writes next
-	writer     uint32    // the stream whose bytes are being written; 0 if none are
-	writeBegan time.Time // when what is being written began to be; zero if nothing is
-	acked      uint64    // bytes that the other side's kernel has taken
-	retired    bool      // it takes no more streams
-	err        error     // why it is broken; nil while it works
+	mu          sync.Mutex // taken after a stream's mu, never before it
+	freed       *sync.Cond // a lane is not full any more, or a stream has ended
+	minNextID   uint32     // of the next stream to be opened, the first of its two
+	streams     map[uint32]*stream
+	queues      [workers]workerQueue
+	pingCount   uint32    // how many were sent, the server's that were sent back too
+	ackedAt     time.Time // when the last of ours that was answered had been sent
+	queued      []byte    // control frames for whoever writes next
+	writer      uint32    // the stream whose bytes are being written; 0 if none are
+	writeBegan  time.Time // when what is being written began to be; zero if nothing is
+	kernelAcked uint64    // bytes that the other side's kernel has taken
+	retired     bool      // it takes no more streams
+	err         error     // why it is broken; nil while it works
 }
 
 // newUpstream returns the upstream of a connection. bulk is what stands below
 // its TLS; nil if that isn't known.
 func newUpstream(conn net.Conn, bulk *bulkConn) *upstream {
-	u := &upstream{conn: conn, bulk: bulk, writeMu: newTimedMutex(), nextID: 1, streams: make(map[uint32]*stream), stalled: new(atomic.Uint64)}
+	u := &upstream{conn: conn, bulk: bulk, writeMu: newTimedMutex(), minNextID: 1, streams: make(map[uint32]*stream), stalled: new(atomic.Uint64)}
 	u.freed = sync.NewCond(&u.mu)
 	u.liveness.receive()
 	return u
@@ -125,22 +125,22 @@ func (u *upstream) add() (*stream, error) {
 	case u.err != nil:
 		defer u.mu.Unlock()
 		return nil, u.err
-	case u.nextID > maxStreamID-4*lanes:
+	case u.minNextID > maxStreamID-4*workers:
 		defer u.mu.Unlock()
 		return nil, errUpstreamSpent
 	}
-	id, _, ok := u.freeLocked()
+	id, _, ok := u.nextIDLocked()
 	if !ok {
 		defer u.mu.Unlock()
 		return nil, errUpstreamFull
 	}
 	s := newStream(u, id)
-	u.nextID = id + 2
+	u.minNextID = id + 2
 	others := slices.Collect(maps.Values(u.streams))
 	u.streams[s.id] = s
-	u.sentLocked(s.faultID(), 0)
-	u.sentLocked(s.id, 0)
-	u.lanes[laneOf(s.id)].streams++
+	u.noteSentLocked(s.faultID(), 0)
+	u.noteSentLocked(s.id, 0)
+	u.queues[queueOf(s.id)].streams++
 	s.opened = time.Now()
 	u.mu.Unlock()
 	for _, other := range others {
@@ -156,8 +156,8 @@ func (u *upstream) reset(s *stream) {
 	u.mu.Lock()
 	blocked := len(u.streams) == 0 && u.writer == s.id
 	u.retired = u.retired || blocked
-	u.sentLocked(s.id, 0)
-	u.sentLocked(s.faultID(), 0)
+	u.noteSentLocked(s.id, 0)
+	u.noteSentLocked(s.faultID(), 0)
 	u.mu.Unlock()
 	if blocked {
 		u.fail(errUpstreamClosed)
@@ -225,7 +225,7 @@ func (u *upstream) release() {
 		u.mu.Unlock()
 		if len(frames) > 0 {
 			limit := controlTime
-			if u.underWay() > 0 { // they may wait behind what a pod doesn't read
+			if u.unackedBytes() > 0 { // they may wait behind what a pod doesn't read
 				limit = 0
 			}
 			_ = u.write(frames, limit) // a fault breaks the upstream, which tells all who use it
@@ -352,7 +352,7 @@ func (u *upstream) data(in *frameReader, h frameHeader, out *delivery) error {
 func (u *upstream) find(id uint32) (s *stream, fault bool, err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if id%2 == 0 || id >= u.nextID {
+	if id%2 == 0 || id >= u.minNextID {
 		return nil, false, fmt.Errorf("%w: a frame for stream %d, which was never opened", errProtocol, id)
 	}
 	if s := u.streams[id]; s != nil {
@@ -394,9 +394,9 @@ func (u *upstream) control(in *frameReader, h frameHeader) error {
 			return fmt.Errorf("%w: PING of %d bytes", errProtocol, len(body))
 		}
 		if id := binary.BigEndian.Uint32(body); id%2 == 1 {
-			u.answered(id)
+			u.pong(id)
 		} else { // the server's own: it wants it back
-			u.echo(id)
+			u.echoPing(id)
 		}
 	case typeGoAway:
 		return io.EOF

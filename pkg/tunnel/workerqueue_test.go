@@ -95,7 +95,7 @@ func TestStalledUploadHoldsUpNoOther(t *testing.T) {
 	full := func() bool {
 		u.mu.Lock()
 		defer u.mu.Unlock()
-		return u.lanes[laneOf(stalled.id)].full()
+		return u.queues[queueOf(stalled.id)].full()
 	}
 	for deadline := time.Now().Add(10 * time.Second); !full(); {
 		if time.Now().After(deadline) {
@@ -149,9 +149,9 @@ func TestPingsOfTheServersDontMislead(t *testing.T) {
 	t.Cleanup(func() { close(read) })
 	for deadline := time.After(10 * time.Second); ; {
 		u.mu.Lock()
-		echoed := u.pings // none of ours was sent
+		echoed := u.pingCount // none of ours was sent
 		u.mu.Unlock()
-		if echoed > 0 && echoed%lanes != 0 {
+		if echoed > 0 && echoed%workers != 0 {
 			break
 		}
 		select {
