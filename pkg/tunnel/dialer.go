@@ -22,7 +22,7 @@ import (
 // Dialer opens streams to the pods of some clusters. It is a fwd.Dialer. Dial
 // works as long as Run runs.
 type Dialer struct {
-	find func(context string) (upgrader, error)
+	find func(context string) (upstreamDialer, error)
 	work chan func(context.Context) // for Run to run
 
 	stalled atomic.Uint64
@@ -31,8 +31,8 @@ type Dialer struct {
 	pools map[plan.PodRef]*pool
 }
 
-// upgrader makes connections to the pods of one cluster.
-type upgrader interface {
+// upstreamDialer makes connections to the pods of one cluster.
+type upstreamDialer interface {
 	// dial's errors are fwd.UnreachedError, but for the end of ctx, which is
 	// its cause.
 	dial(ctx context.Context, pod plan.PodRef) (*upstream, error)
@@ -43,12 +43,12 @@ type upgrader interface {
 // several goroutines at once. Another Config than the last one is a change: new
 // connections then go there.
 func New(find func(context string) (Cluster, bool), with Transport) *Dialer {
-	known := clusters{find: find, with: with, byContext: make(map[string]*cluster)}
+	known := clusterCache{find: find, with: with, byContext: make(map[string]*cluster)}
 	return &Dialer{find: known.get, work: make(chan func(context.Context)), pools: make(map[plan.PodRef]*pool)}
 }
 
-// clusters has the cluster of each context as it last was.
-type clusters struct {
+// clusterCache has the cluster of each context as it last was.
+type clusterCache struct {
 	find func(context string) (Cluster, bool)
 	with Transport
 
@@ -56,14 +56,14 @@ type clusters struct {
 	byContext map[string]*cluster
 }
 
-func (c *clusters) get(context string) (upgrader, error) {
+func (c *clusterCache) get(context string) (upstreamDialer, error) {
 	of, ok := c.find(context)
 	if !ok {
 		return nil, &fwd.UnreachedError{Reason: fwd.ClusterUnreachable, Err: fmt.Errorf("context %s is not known any more", context)}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if known := c.byContext[context]; known != nil && known.of.Config == of.Config {
+	if known := c.byContext[context]; known != nil && known.source.Config == of.Config {
 		return known, nil
 	}
 	fresh, err := newCluster(of, c.with)

@@ -95,7 +95,7 @@ func (n *network) serve(conn net.Conn) {
 func dialing(t *testing.T, run func(t *testing.T, d *Dialer, n *network)) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &network{silent: make(map[net.Conn]bool)}
-		d := &Dialer{work: make(chan func(context.Context)), find: func(string) (upgrader, error) { return n, nil }, pools: make(map[plan.PodRef]*pool)}
+		d := &Dialer{work: make(chan func(context.Context)), find: func(string) (upstreamDialer, error) { return n, nil }, pools: make(map[plan.PodRef]*pool)}
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
 		go func() {

@@ -320,9 +320,9 @@ func (s *stream) verdict() error {
 	switch {
 	case len(s.fault) > 0:
 		text := strings.TrimSpace(string(s.fault))
-		err := unreached(text)
+		err := classify(text)
 		if err == nil || s.received > 0 {
-			return errors.New(inShort(text))
+			return errors.New(summarize(text))
 		}
 		if err.Reason == fwd.PodGone {
 			// Soon the kubelet doesn't even answer on it.

@@ -15,7 +15,7 @@ const (
 
 // The texts are those that the programs have in their source, or that they
 // were seen to say.
-func TestUnreached(t *testing.T) {
+func TestClassify(t *testing.T) {
 	for name, c := range map[string]struct {
 		fault string
 		why   fwd.Reason // 0: nothing is proven
@@ -82,11 +82,11 @@ func TestUnreached(t *testing.T) {
 		"nothing":                   {"", 0, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := unreached(c.fault)
+			got := classify(c.fault)
 			switch {
 			case (got == nil) != (c.why == 0):
 				t.Errorf("got %v", got)
-			case got != nil && (got.Reason != c.why || !strings.HasPrefix(got.Error(), c.want) || len([]rune(got.Error())) > maxText+1):
+			case got != nil && (got.Reason != c.why || !strings.HasPrefix(got.Error(), c.want) || len([]rune(got.Error())) > maxQuote+1):
 				t.Errorf("got %d: %v", got.Reason, got)
 			}
 		})

@@ -17,9 +17,9 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
-// rememberTime is how long WebSocket is preferred once SPDY was refused: that
+// preferenceWindow is how long WebSocket is preferred once SPDY was refused: that
 // may have been a passing fault.
-const rememberTime = 10 * time.Minute
+const preferenceWindow = 10 * time.Minute
 
 // Cluster says how a cluster's API server is reached.
 type Cluster struct {
@@ -30,18 +30,18 @@ type Cluster struct {
 // cluster makes connections to the pods of one cluster. client-go's pieces do
 // what is the same for all clients: TLS, credentials and the choice of a proxy.
 type cluster struct {
-	of      Cluster
+	source  Cluster
 	forced  Transport // Auto if it is ours to choose
-	base    *url.URL
+	baseURL *url.URL
 	config  *transport.Config
 	tls     *tls.Config // without a session cache
 	proxy   func(*http.Request) (*url.URL, error)
 	dialTCP func(ctx context.Context, network, addr string) (net.Conn, error)
 
-	mu       sync.Mutex
-	worked   Transport // the one that last did
-	since    time.Time // the other one was tried in vain
-	sessions tls.ClientSessionCache
+	mu             sync.Mutex
+	preferred      Transport // the one that last did
+	preferredSince time.Time // the other one was tried in vain
+	sessions       tls.ClientSessionCache
 }
 
 func newCluster(of Cluster, forced Transport) (*cluster, error) {
@@ -62,18 +62,18 @@ func newCluster(of Cluster, forced Transport) (*cluster, error) {
 	}
 	tlsConfig.NextProtos = []string{"http/1.1"}
 	tlsConfig.DynamicRecordSizingDisabled = true // full records from the first
-	c := &cluster{of: of, forced: forced, base: base, config: config, tls: tlsConfig, worked: SPDY, proxy: proxyOf(of.Config)}
+	c := &cluster{source: of, forced: forced, baseURL: base, config: config, tls: tlsConfig, preferred: SPDY, proxy: proxyFunc(of.Config)}
 	c.dialTCP = (&net.Dialer{}).DialContext
 	if of.Config.Dial != nil {
 		c.dialTCP = of.Config.Dial
 	}
-	c.forgetSessions()
+	c.resetSessions()
 	return c, nil
 }
 
-// proxyOf returns what chooses the proxy of a request. Its error doesn't quote
+// proxyFunc returns what chooses the proxy of a request. Its error doesn't quote
 // the proxy's address, which may have a password in it.
-func proxyOf(config *rest.Config) func(*http.Request) (*url.URL, error) {
+func proxyFunc(config *rest.Config) func(*http.Request) (*url.URL, error) {
 	proxy := config.Proxy
 	if proxy == nil {
 		proxy = http.ProxyFromEnvironment
@@ -90,11 +90,11 @@ func proxyOf(config *rest.Config) func(*http.Request) (*url.URL, error) {
 // dial makes a connection to a pod. Its errors are [fwd.UnreachedError], but
 // for the end of ctx, which is its cause.
 func (c *cluster) dial(ctx context.Context, pod plan.PodRef) (*upstream, error) {
-	var refusals []*refusal
-	for _, with := range c.order() {
+	var refusals []*upgradeError
+	for _, with := range c.transports() {
 		u, r := c.upgrade(ctx, pod, with)
 		if r == nil {
-			c.remember(with)
+			c.prefer(with)
 			return u, nil
 		}
 		if ctx.Err() != nil {
@@ -105,27 +105,27 @@ func (c *cluster) dial(ctx context.Context, pod plan.PodRef) (*upstream, error) 
 			break
 		}
 	}
-	return nil, combined(refusals)
+	return nil, combine(refusals)
 }
 
-// order returns the transports that may be tried, the first first.
-func (c *cluster) order() []Transport {
+// transports returns the transports that may be tried, the first first.
+func (c *cluster) transports() []Transport {
 	if c.forced != Auto {
 		return []Transport{c.forced}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.worked == WebSocket && time.Since(c.since) < rememberTime {
+	if c.preferred == WebSocket && time.Since(c.preferredSince) < preferenceWindow {
 		return []Transport{WebSocket, SPDY}
 	}
 	return []Transport{SPDY, WebSocket}
 }
 
-func (c *cluster) remember(worked Transport) {
+func (c *cluster) prefer(worked Transport) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.worked != worked || time.Since(c.since) >= rememberTime {
-		c.worked, c.since = worked, time.Now()
+	if c.preferred != worked || time.Since(c.preferredSince) >= preferenceWindow {
+		c.preferred, c.preferredSince = worked, time.Now()
 	}
 }
 
@@ -138,9 +138,9 @@ func (c *cluster) tlsConfig() *tls.Config {
 	return config
 }
 
-// forgetSessions makes the next TLS handshake a full one: a session that is
+// resetSessions makes the next TLS handshake a full one: a session that is
 // resumed is that of the client certificate that it began with.
-func (c *cluster) forgetSessions() {
+func (c *cluster) resetSessions() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.sessions = tls.NewLRUClientSessionCache(0)
@@ -148,19 +148,19 @@ func (c *cluster) forgetSessions() {
 
 // upgrade makes a connection with one transport. What the API server says 401
 // to is tried once more: the credentials may have been renewed by that.
-func (c *cluster) upgrade(ctx context.Context, pod plan.PodRef, with Transport) (*upstream, *refusal) {
-	a := &attempt{cluster: c, with: with}
-	said, err := a.ask(ctx, pod)
+func (c *cluster) upgrade(ctx context.Context, pod plan.PodRef, with Transport) (*upstream, *upgradeError) {
+	a := &upgrade{cluster: c, with: with}
+	said, err := a.do(ctx, pod)
 	if err == nil && said.code == http.StatusUnauthorized {
-		c.forgetSessions()
-		a = &attempt{cluster: c, with: with}
-		said, err = a.ask(ctx, pod)
+		c.resetSessions()
+		a = &upgrade{cluster: c, with: with}
+		said, err = a.do(ctx, pod)
 	}
 	switch {
 	case err != nil:
-		return nil, a.failed(err)
+		return nil, a.failure(err)
 	case said.code != http.StatusSwitchingProtocols:
-		return nil, said.refusal(pod, with)
+		return nil, said.upgradeError(pod, with)
 	}
 	a.bulk.upgraded()
 	u := newUpstream(a.conn, a.bulk)

@@ -64,7 +64,7 @@ func TestAutoTakesWhatGetsThrough(t *testing.T) {
 				s := newAPIServer(t, nil)
 				c := newTestCluster(t, s.config(), Auto)
 				open := SPDY + WebSocket - blocked
-				c.remember(blocked)
+				c.prefer(blocked)
 				s.answer(blocked, refuse)
 				mustExchange(t, c, s, blocked, open)
 				mustExchange(t, c, s, open)

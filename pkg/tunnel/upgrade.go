@@ -24,25 +24,25 @@ import (
 )
 
 const (
-	// dialTime bounds one try of one transport to reach a pod's port-forward
+	// upgradeTimeout bounds one try of one transport to reach a pod's port-forward
 	// endpoint, from the TCP connection to the answer.
-	dialTime = 15 * time.Second
-	// bodySize is how much is read of an answer that isn't the upgrade.
-	bodySize = 64 << 10
+	upgradeTimeout = 15 * time.Second
+	// maxBodySize is how much is read of an answer that isn't the upgrade.
+	maxBodySize = 64 << 10
 )
 
-// errNoAnswer is what becomes of an attempt that takes too long.
-var errNoAnswer = fmt.Errorf("no answer within %v", dialTime)
+// errUpgradeTimeout is what becomes of an attempt that takes too long.
+var errUpgradeTimeout = fmt.Errorf("no answer within %v", upgradeTimeout)
 
-// attempt is an http.RoundTripper for one request for an upgrade, at the bottom
+// upgrade is an http.RoundTripper for one request for an upgrade, at the bottom
 // of those that have the credentials. It keeps the connection that the request
 // went over. An answer that isn't the upgrade is an answer, not an error: the
 // credentials' keeper must see a 401. The end of the request's context ends all
-// of it, and so does dialTime, which doesn't count a credential plugin's time.
-type attempt struct {
-	cluster *cluster
-	with    Transport
-	sent    atomic.Bool // the request, at least in part: what TCP, a proxy and TLS have to say is said
+// of it, and so does upgradeTimeout, which doesn't count a credential plugin's time.
+type upgrade struct {
+	cluster     *cluster
+	with        Transport
+	requestSent atomic.Bool // the request, at least in part: what TCP, a proxy and TLS have to say is said
 
 	// What follows is set once RoundTrip has returned 101.
 	conn net.Conn
@@ -50,42 +50,42 @@ type attempt struct {
 	stop func() bool
 }
 
-// ask sends the request, with the user's credentials, and returns the answer.
-func (a *attempt) ask(ctx context.Context, pod plan.PodRef) (answer, error) {
+// do sends the request, with the user's credentials, and returns the answer.
+func (a *upgrade) do(ctx context.Context, pod plan.PodRef) (response, error) {
 	method := http.MethodPost
 	if a.with == WebSocket {
 		method = http.MethodGet // RFC 6455, 4.1
 	}
-	target := a.cluster.base.JoinPath("api", "v1", "namespaces", pod.Namespace, "pods", pod.Name, "portforward")
+	target := a.cluster.baseURL.JoinPath("api", "v1", "namespaces", pod.Namespace, "pods", pod.Name, "portforward")
 	req, err := http.NewRequestWithContext(ctx, method, target.String(), nil)
 	if err != nil {
-		return answer{}, err
+		return response{}, err
 	}
 	authorized, err := transport.HTTPWrappersForConfig(a.cluster.config, a)
 	if err != nil {
-		return answer{}, err
+		return response{}, err
 	}
 	resp, err := authorized.RoundTrip(req)
 	if err != nil {
-		return answer{}, err
+		return response{}, err
 	}
 	defer resp.Body.Close()
 	kind, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
 	body, err := io.ReadAll(resp.Body)
-	return answer{code: resp.StatusCode, status: resp.Status, kind: kind, body: body}, err
+	return response{code: resp.StatusCode, status: resp.Status, mediaType: kind, body: body}, err
 }
 
-func (a *attempt) RoundTrip(req *http.Request) (*http.Response, error) {
-	ctx, cancel := context.WithTimeoutCause(req.Context(), dialTime, errNoAnswer)
+func (a *upgrade) RoundTrip(req *http.Request) (*http.Response, error) {
+	ctx, cancel := context.WithTimeoutCause(req.Context(), upgradeTimeout, errUpgradeTimeout)
 	defer cancel()
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { a.sent.Store(true) }})
-	upgrade := a.spdy
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { a.requestSent.Store(true) }})
+	send := a.spdy
 	if a.with == WebSocket {
-		upgrade = a.websocket
+		send = a.websocket
 	}
-	resp, err := upgrade(ctx, req.Clone(ctx))
+	resp, err := send(ctx, req.Clone(ctx))
 	if err == nil && resp.StatusCode != http.StatusSwitchingProtocols {
-		return keepBody(resp), nil
+		return bufferBody(resp), nil
 	}
 	if err == nil && !a.stop() {
 		_ = a.conn.Close()
@@ -100,9 +100,9 @@ func (a *attempt) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// keepBody reads an answer's body into memory, as its connection won't last.
-func keepBody(resp *http.Response) *http.Response {
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, bodySize)) // the status says most of it
+// bufferBody reads an answer's body into memory, as its connection won't last.
+func bufferBody(resp *http.Response) *http.Response {
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxBodySize)) // the status says most of it
 	_ = resp.Body.Close()
 	resp.Body = io.NopCloser(bytes.NewReader(body))
 	return resp
@@ -110,7 +110,7 @@ func keepBody(resp *http.Response) *http.Response {
 
 // dialTCP makes the connection to the API server or to a proxy. It breaks when
 // ctx ends, until stop is called.
-func (a *attempt) dialTCP(ctx context.Context, network, addr string) (net.Conn, error) {
+func (a *upgrade) dialTCP(ctx context.Context, network, addr string) (net.Conn, error) {
 	conn, err := a.cluster.dialTCP(ctx, network, addr)
 	if err != nil {
 		return nil, err
@@ -122,7 +122,7 @@ func (a *attempt) dialTCP(ctx context.Context, network, addr string) (net.Conn, 
 
 // spdy asks for SPDY/3.1. net/http has a transport for upgrades, which knows
 // all kinds of proxies.
-func (a *attempt) spdy(ctx context.Context, req *http.Request) (*http.Response, error) {
+func (a *upgrade) spdy(ctx context.Context, req *http.Request) (*http.Response, error) {
 	req.Header.Set("Connection", "Upgrade")
 	req.Header.Set("Upgrade", spdy.HeaderSpdy31)
 	req.Header.Set("X-Stream-Protocol-Version", portforward.PortForwardProtocolV1Name)
@@ -146,21 +146,21 @@ func (a *attempt) spdy(ctx context.Context, req *http.Request) (*http.Response, 
 		return nil, fmt.Errorf("it upgrades to %q with %q, not to %s with %s", resp.Header.Get("Upgrade"), protocol,
 			spdy.HeaderSpdy31, portforward.PortForwardProtocolV1Name)
 	}
-	a.conn = &upgraded{Conn: a.bulk, stream: stream}
+	a.conn = &upgradedConn{Conn: a.bulk, stream: stream}
 	resp.Body = http.NoBody
 	return resp, nil
 }
 
-// upgraded is a connection after the upgrade: what is below it, with the
+// upgradedConn is a connection after the upgrade: what is below it, with the
 // stream in place of its bytes.
-type upgraded struct {
+type upgradedConn struct {
 	net.Conn
 	stream io.ReadWriteCloser
 }
 
-func (u *upgraded) Read(p []byte) (int, error)  { return u.stream.Read(p) }
-func (u *upgraded) Write(p []byte) (int, error) { return u.stream.Write(p) }
-func (u *upgraded) Close() error                { return u.stream.Close() }
+func (u *upgradedConn) Read(p []byte) (int, error)  { return u.stream.Read(p) }
+func (u *upgradedConn) Write(p []byte) (int, error) { return u.stream.Write(p) }
+func (u *upgradedConn) Close() error                { return u.stream.Close() }
 
 // writeBuffers has gorilla's, which are needed only while something is written.
 var writeBuffers sync.Pool
@@ -168,7 +168,7 @@ var writeBuffers sync.Pool
 // websocket asks for SPDY/3.1 inside WebSocket. It uses what client-go's own
 // round tripper uses, and not that one, which makes an error of a 401 before
 // client-go's credentials can see it.
-func (a *attempt) websocket(ctx context.Context, req *http.Request) (resp *http.Response, err error) {
+func (a *upgrade) websocket(ctx context.Context, req *http.Request) (resp *http.Response, err error) {
 	protocol := apiportforward.WebsocketsSPDYTunnelingPrefix + portforward.PortForwardProtocolV1Name
 	dialer := gorilla.Dialer{
 		Proxy:           a.cluster.proxy,
