@@ -47,7 +47,7 @@ func receive(b *testing.B, n, size int) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	s.client = newClient(ours)
+	s.local = newLocalConn(ours)
 	b.ResetTimer()
 	_ = u.read()
 	b.StopTimer()

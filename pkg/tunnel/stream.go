@@ -58,12 +58,12 @@ type stream struct {
 
 	mu       sync.Mutex
 	changed  *sync.Cond
-	client   *client   // once WriteTo was called
-	direct   bool      // the upstream's reader writes to the client now
-	hurried  bool      // the client has a write deadline that is over
-	refuses  bool      // the client has just not taken all of what came
-	held     time.Time // since when others have to wait for the client; zero if they don't
-	draining bool      // WriteTo writes to the client now
+	local    *localConn // once WriteTo was called
+	direct   bool       // the upstream's reader writes to the client now
+	hurried  bool       // the client has a write deadline that is over
+	refuses  bool       // the client has just not taken all of what came
+	held     time.Time  // since when others have to wait for the client; zero if they don't
+	draining bool       // WriteTo writes to the client now
 	backlog  []byte
 	written  int64     // bytes that the client has taken
 	received int64     // bytes that the pod has sent
@@ -114,7 +114,7 @@ func (s *stream) take(chunks *net.Buffers) bool {
 	for s.err == nil && size > 0 {
 		shared := s.up.shared()
 		switch {
-		case s.client != nil && len(s.backlog) == 0 && !s.draining && (!shared || !s.refuses):
+		case s.local != nil && len(s.backlog) == 0 && !s.draining && (!shared || !s.refuses):
 			size -= s.passOn(chunks, shared)
 		case len(s.backlog) == 0 || len(s.backlog)+size <= backlogSize:
 			for _, chunk := range *chunks {
@@ -140,10 +140,10 @@ func (s *stream) take(chunks *net.Buffers) bool {
 func (s *stream) passOn(chunks *net.Buffers, shared bool) int {
 	s.direct = true
 	s.mu.Unlock()
-	n, err := s.client.try(chunks)
+	n, err := s.local.writeNow(chunks)
 	if len(*chunks) > 0 && err == nil && !shared {
 		var more int64
-		more, err = s.client.write(chunks)
+		more, err = s.local.write(chunks)
 		n += more
 	}
 	s.mu.Lock()
@@ -155,7 +155,7 @@ func (s *stream) passOn(chunks *net.Buffers, shared bool) int {
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			err = nil
 		}
-		err = errors.Join(err, s.client.SetWriteDeadline(time.Time{}))
+		err = errors.Join(err, s.local.SetWriteDeadline(time.Time{}))
 	}
 	if err != nil {
 		s.failLocked(err)
@@ -170,7 +170,7 @@ func (s *stream) unblock() {
 	defer s.mu.Unlock()
 	if s.direct {
 		s.hurried = true
-		_ = s.client.SetWriteDeadline(time.Unix(1, 0)) // if it can't be set, it is closed, which ends the write too
+		_ = s.local.SetWriteDeadline(time.Unix(1, 0)) // if it can't be set, it is closed, which ends the write too
 	}
 	s.changed.Broadcast()
 }
@@ -179,7 +179,7 @@ func (s *stream) unblock() {
 func (s *stream) heldUp() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.direct && time.Since(s.last) > slowWrite || s.draining || len(s.backlog) > 0 && s.client != nil
+	return s.direct && time.Since(s.last) > slowWrite || s.draining || len(s.backlog) > 0 && s.local != nil
 }
 
 // heavy tells whether much is carried: one that shares with it may have to wait,
@@ -227,7 +227,7 @@ func (s *stream) failLocked(err error) {
 	if s.err == nil && !inOrder {
 		s.err = err
 		if s.draining { // the client takes nothing: WriteTo has to return all the same
-			_ = s.client.SetWriteDeadline(time.Unix(1, 0))
+			_ = s.local.SetWriteDeadline(time.Unix(1, 0))
 		}
 	}
 	s.changed.Broadcast()
@@ -260,10 +260,10 @@ func (s *stream) WriteTo(w io.Writer) (int64, error) {
 	if !ok {
 		return io.Copy(w, struct{ io.Reader }{s})
 	}
-	c := newClient(conn)
+	c := newLocalConn(conn)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.client = c
+	s.local = c
 	s.changed.Broadcast()
 	for {
 		switch {
@@ -292,7 +292,7 @@ func (s *stream) drain() {
 	}
 	s.changed.Broadcast()
 	s.mu.Unlock()
-	n, err := s.client.Write(chunk)
+	n, err := s.local.Write(chunk)
 	s.mu.Lock()
 	s.draining = false
 	s.written += int64(n)

@@ -11,14 +11,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxParts is how many parts one writev(2) takes (IOV_MAX of both systems).
-const maxParts = 1024
+// maxIovecs is how many parts one writev(2) takes (IOV_MAX of both systems).
+const maxIovecs = 1024
 
-// notSent is how much may wait in the kernel for a client that has no room.
-const notSent = 256 << 10
+// notSentLowWater is how much may wait in the kernel for a client that has no room.
+const notSentLowWater = 256 << 10
 
-// nowait writes to a connection without waiting.
-type nowait struct {
+// nonblockingWriter writes to a connection without waiting.
+type nonblockingWriter struct {
 	raw    syscall.RawConn // nil if the connection is none of the system's
 	once   func(fd uintptr) bool
 	chunks [][]byte
@@ -26,7 +26,7 @@ type nowait struct {
 	err    error
 }
 
-func (a *nowait) init(conn net.Conn) {
+func (a *nonblockingWriter) init(conn net.Conn) {
 	c, ok := conn.(syscall.Conn)
 	if !ok {
 		return
@@ -39,7 +39,7 @@ func (a *nowait) init(conn net.Conn) {
 	// A client that reads slowly is seen to read: without this a writer is woken
 	// only when a third of the buffer, which may be megabytes, is free.
 	_ = raw.Control(func(fd uintptr) {
-		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, notSent)
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, notSentLowWater)
 	})
 	a.once = func(fd uintptr) bool { // made once: it is called for every frame
 		if len(a.chunks) == 1 {
@@ -52,11 +52,11 @@ func (a *nowait) init(conn net.Conn) {
 }
 
 // write is for one goroutine at a time.
-func (a *nowait) write(chunks [][]byte) (int, error) {
+func (a *nonblockingWriter) write(chunks [][]byte) (int, error) {
 	if a.raw == nil {
 		return 0, nil
 	}
-	a.chunks = chunks[:min(len(chunks), maxParts)]
+	a.chunks = chunks[:min(len(chunks), maxIovecs)]
 	err := a.raw.Write(a.once)
 	a.chunks = nil
 	switch {
