@@ -162,8 +162,8 @@ func (c *cluster) upgrade(ctx context.Context, pod plan.PodRef, with Transport) 
 	case said.code != http.StatusSwitchingProtocols:
 		return nil, said.upgradeError(pod, with)
 	}
-	a.bulk.upgraded()
+	a.bulk.handshakeDone()
 	u := newUpstream(a.conn, a.bulk)
-	u.gathers = with == SPDY // WebSocket takes any error of a read as its end
+	u.readAhead = with == SPDY // WebSocket takes any error of a read as its end
 	return u, nil
 }

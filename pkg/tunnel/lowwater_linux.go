@@ -33,16 +33,16 @@ func (r *lowWaterReader) init(conn net.Conn) {
 	}
 	r.raw = raw
 	r.once = func(fd uintptr) bool { // made once: it is called for every read
-		r.n, r.err = r.attempt(int(fd))
+		r.n, r.err = r.pollAndRead(int(fd))
 		return true
 	}
 }
 
 // start says whether read can be used.
-func (r *lowWaterReader) start() bool { return r.raw != nil && r.mark(lowWater) == nil }
+func (r *lowWaterReader) start() bool { return r.raw != nil && r.setLowWater(lowWater) == nil }
 
-// mark sets how many bytes must be there for anyone to be woken.
-func (r *lowWaterReader) mark(bytes int) error {
+// setLowWater sets how many bytes must be there for anyone to be woken.
+func (r *lowWaterReader) setLowWater(bytes int) error {
 	var failed error
 	err := r.raw.Control(func(fd uintptr) {
 		failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVLOWAT, bytes)
@@ -50,7 +50,7 @@ func (r *lowWaterReader) mark(bytes int) error {
 	return errors.Join(err, os.NewSyscallError("setsockopt", failed))
 }
 
-// read waits until lowWater bytes are there, at most for bulkTime, and takes
+// read waits until lowWater bytes are there, at most for bulkWindow, and takes
 // what there is, which may be nothing. Less than lowWater ends what start has
 // begun. It is for one goroutine at a time.
 func (r *lowWaterReader) read(p []byte) (int, error) {
@@ -58,19 +58,19 @@ func (r *lowWaterReader) read(p []byte) (int, error) {
 	err := r.raw.Read(r.once)
 	r.buf = nil
 	if err = errors.Join(err, r.err); r.n < lowWater && err == nil {
-		err = r.mark(1)
+		err = r.setLowWater(1)
 	}
 	return r.n, err
 }
 
-func (r *lowWaterReader) attempt(fd int) (int, error) {
+func (r *lowWaterReader) pollAndRead(fd int) (int, error) {
 	r.polled[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
-	_, err := unix.Poll(r.polled[:], int(bulkTime.Milliseconds()))
+	_, err := unix.Poll(r.polled[:], int(bulkWindow.Milliseconds()))
 	if err != nil && !errors.Is(err, unix.EINTR) {
 		return 0, os.NewSyscallError("poll", err)
 	}
 	n, err := unix.Read(fd, r.buf)
-	return result(n, err)
+	return readResult(n, err)
 }
 
 // acked returns how many bytes the other side's kernel has taken (tcp(7),
@@ -87,8 +87,8 @@ func (r *lowWaterReader) acked() (bytes uint64, known bool) {
 	return bytes, known
 }
 
-// result is a read's, as io.Reader wants it.
-func result(n int, err error) (int, error) {
+// readResult is a read's, as io.Reader wants it.
+func readResult(n int, err error) (int, error) {
 	switch {
 	case errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR):
 		return 0, nil

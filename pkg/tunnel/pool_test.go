@@ -185,7 +185,7 @@ func TestSlowLineIsNotSilence(t *testing.T) {
 func TestFastReadingEnds(t *testing.T) {
 	ours, theirs := tcpPair(t)
 	c := newBulkConn(ours)
-	c.upgraded()
+	c.handshakeDone()
 	const size = 4 << 20
 	sent := make(chan error, 1)
 	go func() {

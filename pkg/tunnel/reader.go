@@ -8,45 +8,45 @@ import (
 // delivery gathers the bytes for one stream that stand in the reader's buffer,
 // so that one system call writes what came in several frames.
 type delivery struct {
-	to    *stream
-	parts [][]byte
-	rest  net.Buffers // what flush has not handed on yet
+	stream    *stream
+	chunks    [][]byte
+	remaining net.Buffers // what flush has not handed on yet
 }
 
 func (d *delivery) add(to *stream, chunk []byte) {
-	if d.to != to {
+	if d.stream != to {
 		d.flush()
-		d.to = to
+		d.stream = to
 	}
-	d.parts = append(d.parts, chunk)
+	d.chunks = append(d.chunks, chunk)
 }
 
 // flush hands on what was gathered.
 func (d *delivery) flush() {
-	if len(d.parts) == 0 {
+	if len(d.chunks) == 0 {
 		return
 	}
-	d.rest = d.parts
-	d.to.deliver(&d.rest)
-	clear(d.parts)
-	d.parts = d.parts[:0]
+	d.remaining = d.chunks
+	d.stream.deliver(&d.remaining)
+	clear(d.chunks)
+	d.chunks = d.chunks[:0]
 }
 
 // frameReader reads frames through a buffer of its own, so that the bytes of
 // data frames can be handed on from it without being copied.
 type frameReader struct {
-	r          io.Reader
-	bulk       *bulkConn // below r; may be nil
-	gathers    bool      // see upstream
-	buf        readBuffer
-	begin, end int // what was read and not yet handed out
-	liveness   *liveness
-	spent      func() // called before what was handed out is overwritten; may be nil
+	r           io.Reader
+	bulk        *bulkConn // below r; may be nil
+	readAhead   bool      // see upstream
+	buf         readBuffer
+	begin, end  int // what was read and not yet handed out
+	liveness    *liveness
+	beforeReuse func() // called before what was handed out is overwritten; may be nil
 }
 
-// some returns at least one and at most limit bytes, which are good until
+// next returns at least one and at most limit bytes, which are good until
 // spent is called.
-func (f *frameReader) some(limit int) ([]byte, error) {
+func (f *frameReader) next(limit int) ([]byte, error) {
 	if f.begin == f.end {
 		if err := f.fill(); err != nil {
 			return nil, err
@@ -59,8 +59,8 @@ func (f *frameReader) some(limit int) ([]byte, error) {
 
 // fill waits for bytes, and takes all those that have come with them.
 func (f *frameReader) fill() error {
-	if f.spent != nil {
-		f.spent()
+	if f.beforeReuse != nil {
+		f.beforeReuse()
 	}
 	f.buf.resize(f.bulk != nil && f.bulk.fast)
 	f.liveness.readerWaits()
@@ -73,19 +73,19 @@ func (f *frameReader) fill() error {
 		return err
 	}
 	f.begin, f.end = 0, n
-	for f.gathers && f.end < len(f.buf.bytes()) && err == nil {
-		n, err = f.bulk.ready(f.more)
+	for f.readAhead && f.end < len(f.buf.bytes()) && err == nil {
+		n, err = f.bulk.readBuffered(f.readMore)
 		f.end += n
 	}
 	return nil // an error comes again
 }
 
-func (f *frameReader) more() (int, error) { return f.r.Read(f.buf.bytes()[f.end:]) }
+func (f *frameReader) readMore() (int, error) { return f.r.Read(f.buf.bytes()[f.end:]) }
 
-// full fills p.
-func (f *frameReader) full(p []byte) error {
+// readFull fills p.
+func (f *frameReader) readFull(p []byte) error {
 	for len(p) > 0 {
-		chunk, err := f.some(len(p))
+		chunk, err := f.next(len(p))
 		if err != nil {
 			return err
 		}

@@ -49,12 +49,12 @@ var (
 // upstream is one connection to a pod's port-forward endpoint, and the streams
 // on it. Its methods may be called by several goroutines at once.
 type upstream struct {
-	conn     net.Conn
-	bulk     *bulkConn      // below conn; may be nil
-	gathers  bool           // conn's reads may end with errDry
-	used     time.Time      // when it last was; by its pool's mu
-	stalled  *atomic.Uint64 // counts streams whose client was given up
-	liveness liveness
+	conn      net.Conn
+	bulk      *bulkConn      // below conn; may be nil
+	readAhead bool           // conn's reads may end with errWouldBlock
+	used      time.Time      // when it last was; by its pool's mu
+	stalled   *atomic.Uint64 // counts streams whose client was given up
+	liveness  liveness
 	// carried says that a stream got an answer from the pod.
 	carried  atomic.Bool
 	counted  bool // its pool has noted that; check's alone
@@ -185,15 +185,15 @@ func (u *upstream) sendData(id uint32, frame []byte, fin bool) error {
 		return net.ErrClosed
 	}
 	defer u.release()
-	return u.together(func() error { return u.write(frame, 0) })
+	return u.batch(func() error { return u.write(frame, 0) })
 }
 
-// together calls write and sends what it writes at once, where that is possible.
-func (u *upstream) together(write func() error) error {
+// batch calls write and sends what it writes at once, where that is possible.
+func (u *upstream) batch(write func() error) error {
 	if u.bulk == nil {
 		return write()
 	}
-	err := u.bulk.together(write)
+	err := u.bulk.batch(write)
 	if err != nil {
 		u.fail(fmt.Errorf("write to the API server: %w", err))
 	}
@@ -293,11 +293,11 @@ func (u *upstream) read() error {
 
 func (u *upstream) readFrames() error {
 	var out delivery
-	in := &frameReader{r: u.conn, bulk: u.bulk, gathers: u.gathers && u.bulk != nil, buf: readBuffer{small: make([]byte, readSize)}, liveness: &u.liveness, spent: out.flush}
+	in := &frameReader{r: u.conn, bulk: u.bulk, readAhead: u.readAhead && u.bulk != nil, buf: readBuffer{small: make([]byte, readSize)}, liveness: &u.liveness, beforeReuse: out.flush}
 	defer out.flush()
 	for {
 		var header [frameHeaderSize]byte
-		if err := in.full(header[:]); err != nil {
+		if err := in.readFull(header[:]); err != nil {
 			return fmt.Errorf("read from the API server: %w", err)
 		}
 		h, err := parseFrameHeader(&header)
@@ -326,7 +326,7 @@ func (u *upstream) data(in *frameReader, h frameHeader, out *delivery) error {
 		return fmt.Errorf("%w: bytes of stream %d after its end", errProtocol, h.stream)
 	}
 	for left := h.length; left > 0; {
-		chunk, err := in.some(left)
+		chunk, err := in.next(left)
 		if err != nil {
 			return fmt.Errorf("read from the API server: %w", err)
 		}
@@ -368,7 +368,7 @@ func (u *upstream) find(id uint32) (s *stream, fault bool, err error) {
 // control acts on a control frame.
 func (u *upstream) control(in *frameReader, h frameHeader) error {
 	body := make([]byte, h.length)
-	if err := in.full(body); err != nil {
+	if err := in.readFull(body); err != nil {
 		return fmt.Errorf("read from the API server: %w", err)
 	}
 	switch h.kind {
