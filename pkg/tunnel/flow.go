@@ -28,14 +28,14 @@ func (u *upstream) nextIDLocked() (id uint32, neighbours int, ok bool) {
 	return id, neighbours, ok
 }
 
-// starves tells whether a stream has held up another one that waits for bytes
+// othersStarving tells whether a stream has held up another one that waits for bytes
 // for too long, which counts from since on. The upstream's reader alone calls it:
 // it looks into one stream while it has the mu of the other.
-func (u *upstream) starves(by *stream, since time.Time, patience time.Duration) bool {
+func (u *upstream) othersStarving(by *stream, since time.Time, patience time.Duration) bool {
 	u.mu.Lock()
 	streams := slices.Collect(maps.Values(u.streams))
 	u.mu.Unlock()
-	return slices.ContainsFunc(streams, func(s *stream) bool { return s != by && s.starves(since, patience) })
+	return slices.ContainsFunc(streams, func(s *stream) bool { return s != by && s.starving(since, patience) })
 }
 
 // fit says how well an upstream can take one more stream.
@@ -54,7 +54,7 @@ func (u *upstream) fit() fit {
 	_, neighbours, free := u.nextIDLocked()
 	free = free && u.err == nil
 	streams := slices.Collect(maps.Values(u.streams))
-	slow := !u.writeBegan.IsZero() && time.Since(u.writeBegan) > slowWrite
+	slow := !u.writeBegan.IsZero() && time.Since(u.writeBegan) > slowWriteTimeout
 	// A stream that is alone has no bound: the server may not read any more.
 	full := u.queueFullLocked()
 	u.mu.Unlock()
@@ -62,7 +62,7 @@ func (u *upstream) fit() fit {
 		return unfit
 	}
 	switch {
-	case slices.ContainsFunc(streams, (*stream).heldUp):
+	case slices.ContainsFunc(streams, (*stream).clientSlow):
 		return unfit
 	case len(streams) >= workers, slices.ContainsFunc(streams, (*stream).heavy):
 		return crowded

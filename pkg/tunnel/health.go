@@ -73,9 +73,9 @@ func (u *upstream) tend() (ignored, stuck []*stream) {
 		u.retired = u.retired || l.stuck(stuckTime)
 	}
 	for _, s := range u.streams {
-		begun, since := s.replied && s.faultReplied, time.Since(s.opened)
+		begun, since := s.replied && s.errorReplied, time.Since(s.openedAt)
 		switch {
-		case !begun && since >= replyTime && u.ackedAt.After(s.opened), !begun && since >= deadTimeout:
+		case !begun && since >= replyTime && u.ackedAt.After(s.openedAt), !begun && since >= deadTimeout:
 			u.retired = true
 			ignored = append(ignored, s)
 		case u.queues[queueOf(s.id)].stuck(deadTimeout):

@@ -56,7 +56,7 @@ func TestOnlyWhatIsPassedOverIsGivenUp(t *testing.T) {
 			<-time.After(time.Second)
 			_, _ = theirs.Write(append(appendDataHeader(nil, first.id, 0, 5), "bytes"...))
 			u.check(time.Time{})
-			if err := second.broken(); err != nil {
+			if err := second.failed(); err != nil {
 				t.Fatalf("given up: %v", err)
 			}
 		}

@@ -14,28 +14,28 @@ import (
 )
 
 const (
-	// verdictTime is how long the end of the bytes waits for word of what
+	// closeReasonTimeout is how long the end of the bytes waits for word of what
 	// ended them: the error stream's text comes after the data stream's end.
-	verdictTime = 3 * time.Second
-	// faultSize is how much is kept of what the kubelet says went wrong.
-	faultSize = 4096
-	// backlogSize is how much of a stream's bytes waits for a client that
+	closeReasonTimeout = 3 * time.Second
+	// maxErrorText is how much is kept of what the kubelet says went wrong.
+	maxErrorText = 4096
+	// maxBacklog is how much of a stream's bytes waits for a client that
 	// doesn't take them as fast as they come. The stream then holds its upstream
 	// up, which is backpressure; if others share the upstream, only as long as
 	// the client takes something at all.
-	backlogSize = 1 << 20
+	maxBacklog = 1 << 20
 )
 
-// slowWrite is when a write to a client that takes what it gets is over.
-const slowWrite = 20 * time.Millisecond
+// slowWriteTimeout is when a write to a client that takes what it gets is over.
+const slowWriteTimeout = 20 * time.Millisecond
 
 // errStalled is what becomes of a stream whose client takes nothing while
 // others share its upstream.
 var errStalled = errors.New("the client doesn't read fast enough, and others share its connection to the API server")
 
-// errNoVerdict is what becomes of a stream that ends without a word whether all
+// errNoCloseReason is what becomes of a stream that ends without a word whether all
 // has come.
-var errNoVerdict = errors.New("the API server doesn't say how the connection ended")
+var errNoCloseReason = errors.New("the API server doesn't say how the connection ended")
 
 // stream is one forwarded connection. It is a fwd.Stream.
 //
@@ -48,32 +48,32 @@ type stream struct {
 	id uint32 // of the data stream; the error stream's is two less
 
 	// These are the upstream's, by its mu.
-	opened       time.Time
+	openedAt     time.Time
 	replied      bool // the server has begun with it
-	faultReplied bool // and with its error stream: it connects to the pod then
+	errorReplied bool // and with its error stream: it connects to the pod then
 	uploads      bool // bytes of the client's were sent on it
 
-	much atomic.Bool  // has been received
-	said atomic.Int64 // when the client last said something; Unix nanoseconds
+	large    atomic.Bool  // has been received
+	lastSent atomic.Int64 // when the client last said something; Unix nanoseconds
 
-	mu       sync.Mutex
-	changed  *sync.Cond
-	local    *localConn // once WriteTo was called
-	direct   bool       // the upstream's reader writes to the client now
-	hurried  bool       // the client has a write deadline that is over
-	refuses  bool       // the client has just not taken all of what came
-	held     time.Time  // since when others have to wait for the client; zero if they don't
-	draining bool       // WriteTo writes to the client now
-	backlog  []byte
-	written  int64     // bytes that the client has taken
-	received int64     // bytes that the pod has sent
-	last     time.Time // when the last of them came
-	sent     bool      // bytes of the client's have been sent, or tried to
-	dataEnd  bool      // the server has sent its last byte
-	faultEnd bool      // the error stream has ended
-	finSent  bool      // we have sent our last byte
-	fault    []byte
-	err      error // why it broke off
+	mu            sync.Mutex
+	changed       *sync.Cond
+	local         *localConn // once WriteTo was called
+	direct        bool       // the upstream's reader writes to the client now
+	interrupted   bool       // the client has a write deadline that is over
+	clientFull    bool       // the client has just not taken all of what came
+	blockingSince time.Time  // since when others have to wait for the client; zero if they don't
+	flushing      bool       // WriteTo writes to the client now
+	backlog       []byte
+	written       int64     // bytes that the client has taken
+	received      int64     // bytes that the pod has sent
+	lastProgress  time.Time // when the last of them came
+	wrote         bool      // bytes of the client's have been sent, or tried to
+	dataEnd       bool      // the server has sent its last byte
+	errorEnd      bool      // the error stream has ended
+	finSent       bool      // we have sent our last byte
+	errorText     []byte
+	err           error // why it broke off
 }
 
 func newStream(u *upstream, id uint32) *stream {
@@ -82,12 +82,12 @@ func newStream(u *upstream, id uint32) *stream {
 	return s
 }
 
-func (s *stream) faultID() uint32 { return s.id - 2 }
+func (s *stream) errorID() uint32 { return s.id - 2 }
 
 // deliver takes bytes that the server sent, which are good only until it
 // returns. The upstream's reader alone calls it.
 func (s *stream) deliver(chunks *net.Buffers) {
-	if !s.take(chunks) {
+	if !s.accept(chunks) {
 		s.up.stalled.Add(1)
 		s.fail(errStalled)
 		s.up.remove(s)
@@ -95,36 +95,36 @@ func (s *stream) deliver(chunks *net.Buffers) {
 	}
 }
 
-// take is false if there is no room for the bytes and waiting for some would
+// accept is false if there is no room for the bytes and waiting for some would
 // cost others.
-func (s *stream) take(chunks *net.Buffers) bool {
+func (s *stream) accept(chunks *net.Buffers) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	size := 0
 	for _, chunk := range *chunks {
 		size += len(chunk)
 	}
-	s.received, s.last = s.received+int64(size), time.Now()
-	if s.received > backlogSize/2 {
-		s.much.Store(true)
+	s.received, s.lastProgress = s.received+int64(size), time.Now()
+	if s.received > maxBacklog/2 {
+		s.large.Store(true)
 	}
 	if len(s.backlog) == 0 {
-		s.held = time.Time{}
+		s.blockingSince = time.Time{}
 	}
 	for s.err == nil && size > 0 {
 		shared := s.up.shared()
 		switch {
-		case s.local != nil && len(s.backlog) == 0 && !s.draining && (!shared || !s.refuses):
-			size -= s.passOn(chunks, shared)
-		case len(s.backlog) == 0 || len(s.backlog)+size <= backlogSize:
+		case s.local != nil && len(s.backlog) == 0 && !s.flushing && (!shared || !s.clientFull):
+			size -= s.writeDirectLocked(chunks, shared)
+		case len(s.backlog) == 0 || len(s.backlog)+size <= maxBacklog:
 			for _, chunk := range *chunks {
 				s.backlog = append(s.backlog, chunk...)
 			}
-			s.refuses = false
+			s.clientFull = false
 			s.changed.Broadcast()
 			return true
 		case shared:
-			if !s.clientTakes() {
+			if !s.awaitClientLocked() {
 				return false
 			}
 		default:
@@ -134,10 +134,10 @@ func (s *stream) take(chunks *net.Buffers) bool {
 	return true
 }
 
-// passOn writes to the client, and returns how much. If the stream is shared,
+// writeDirectLocked writes to the client, and returns how much. If the stream is shared,
 // or comes to be in the meantime, it doesn't wait for the client. mu must be
 // held, and is not during the write.
-func (s *stream) passOn(chunks *net.Buffers, shared bool) int {
+func (s *stream) writeDirectLocked(chunks *net.Buffers, shared bool) int {
 	s.direct = true
 	s.mu.Unlock()
 	n, err := s.local.writeNow(chunks)
@@ -147,11 +147,11 @@ func (s *stream) passOn(chunks *net.Buffers, shared bool) int {
 		n += more
 	}
 	s.mu.Lock()
-	s.direct, s.refuses = false, len(*chunks) > 0
+	s.direct, s.clientFull = false, len(*chunks) > 0
 	s.written += n
-	s.last = time.Now()
-	if s.hurried {
-		s.hurried = false
+	s.lastProgress = time.Now()
+	if s.interrupted {
+		s.interrupted = false
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			err = nil
 		}
@@ -169,28 +169,28 @@ func (s *stream) unblock() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.direct {
-		s.hurried = true
+		s.interrupted = true
 		_ = s.local.SetWriteDeadline(time.Unix(1, 0)) // if it can't be set, it is closed, which ends the write too
 	}
 	s.changed.Broadcast()
 }
 
-// heldUp tells whether the client is slow to take what came.
-func (s *stream) heldUp() bool {
+// clientSlow tells whether the client is slow to take what came.
+func (s *stream) clientSlow() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.direct && time.Since(s.last) > slowWrite || s.draining || len(s.backlog) > 0 && s.local != nil
+	return s.direct && time.Since(s.lastProgress) > slowWriteTimeout || s.flushing || len(s.backlog) > 0 && s.local != nil
 }
 
 // heavy tells whether much is carried: one that shares with it may have to wait,
 // and costs it its right to wait for its client.
-func (s *stream) heavy() bool { return s.much.Load() }
+func (s *stream) heavy() bool { return s.large.Load() }
 
-// addFault takes what the server says went wrong.
-func (s *stream) addFault(text []byte) {
+// addErrorText takes what the server says went wrong.
+func (s *stream) addErrorText(text []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.fault = append(s.fault, text[:min(len(text), faultSize-len(s.fault))]...)
+	s.errorText = append(s.errorText, text[:min(len(text), maxErrorText-len(s.errorText))]...)
 }
 
 // ended tells whether the data stream or the error stream has ended.
@@ -198,7 +198,7 @@ func (s *stream) ended(fault bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if fault {
-		return s.faultEnd
+		return s.errorEnd
 	}
 	return s.dataEnd
 }
@@ -208,7 +208,7 @@ func (s *stream) finish(fault bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if fault {
-		s.faultEnd = true
+		s.errorEnd = true
 	} else {
 		s.dataEnd = true
 	}
@@ -223,10 +223,10 @@ func (s *stream) fail(err error) {
 }
 
 func (s *stream) failLocked(err error) {
-	inOrder := s.dataEnd && s.faultEnd // what has ended so can't fail any more
+	inOrder := s.dataEnd && s.errorEnd // what has ended so can't fail any more
 	if s.err == nil && !inOrder {
 		s.err = err
-		if s.draining { // the client takes nothing: WriteTo has to return all the same
+		if s.flushing { // the client takes nothing: WriteTo has to return all the same
 			_ = s.local.SetWriteDeadline(time.Unix(1, 0))
 		}
 	}
@@ -240,14 +240,14 @@ func (s *stream) Read(p []byte) (int, error) {
 	for {
 		switch {
 		case s.err != nil:
-			return 0, s.failure()
+			return 0, s.failureLocked()
 		case len(s.backlog) > 0:
 			n := copy(p, s.backlog)
 			s.backlog, s.written = s.backlog[n:], s.written+int64(n)
 			s.changed.Broadcast()
 			return n, nil
 		case s.dataEnd:
-			return 0, s.verdict()
+			return 0, s.closeReasonLocked()
 		}
 		s.changed.Wait()
 	}
@@ -268,11 +268,11 @@ func (s *stream) WriteTo(w io.Writer) (int64, error) {
 	for {
 		switch {
 		case s.err != nil:
-			return s.written, s.failure()
+			return s.written, s.failureLocked()
 		case len(s.backlog) > 0:
-			s.drain()
+			s.flushLocked()
 		case s.dataEnd && !s.direct:
-			if err := s.verdict(); !errors.Is(err, io.EOF) {
+			if err := s.closeReasonLocked(); !errors.Is(err, io.EOF) {
 				return s.written, err
 			}
 			return s.written, nil
@@ -282,11 +282,11 @@ func (s *stream) WriteTo(w io.Writer) (int64, error) {
 	}
 }
 
-// drain writes from the backlog to the client. mu must be held, and is not
+// flushLocked writes from the backlog to the client. mu must be held, and is not
 // during the write.
-func (s *stream) drain() {
+func (s *stream) flushLocked() {
 	chunk := s.backlog[:min(len(s.backlog), readSize)]
-	s.backlog, s.draining = s.backlog[len(chunk):], true
+	s.backlog, s.flushing = s.backlog[len(chunk):], true
 	if len(s.backlog) == 0 {
 		s.backlog = nil
 	}
@@ -294,32 +294,32 @@ func (s *stream) drain() {
 	s.mu.Unlock()
 	n, err := s.local.Write(chunk)
 	s.mu.Lock()
-	s.draining = false
+	s.flushing = false
 	s.written += int64(n)
-	s.last = time.Now()
+	s.lastProgress = time.Now()
 	if err != nil {
 		s.failLocked(err)
 	}
 	s.changed.Broadcast()
 }
 
-// verdict says how the stream has ended, once the bytes have: in good order
+// closeReasonLocked says how the stream has ended, once the bytes have: in good order
 // (io.EOF), or by what the error stream says. mu must be held.
-func (s *stream) verdict() error {
+func (s *stream) closeReasonLocked() error {
 	late := false
-	timer := time.AfterFunc(verdictTime, func() {
+	timer := time.AfterFunc(closeReasonTimeout, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		late = true
 		s.changed.Broadcast()
 	})
 	defer timer.Stop()
-	for s.err == nil && !s.faultEnd && !late {
+	for s.err == nil && !s.errorEnd && !late {
 		s.changed.Wait()
 	}
 	switch {
-	case len(s.fault) > 0:
-		text := strings.TrimSpace(string(s.fault))
+	case len(s.errorText) > 0:
+		text := strings.TrimSpace(string(s.errorText))
 		err := classify(text)
 		if err == nil || s.received > 0 {
 			return errors.New(summarize(text))
@@ -330,21 +330,21 @@ func (s *stream) verdict() error {
 		}
 		return err
 	case s.err != nil:
-		return s.failure()
-	case !s.faultEnd:
-		return errNoVerdict
+		return s.failureLocked()
+	case !s.errorEnd:
+		return errNoCloseReason
 	}
 	return io.EOF
 }
 
-// failure is why the stream broke off, and says so if no byte went either way.
+// failureLocked is why the stream broke off, and says so if no byte went either way.
 // Newer runtimes reset a stream of which the error stream has said what is wrong.
 // mu must be held.
-func (s *stream) failure() error {
+func (s *stream) failureLocked() error {
 	switch {
-	case errors.Is(s.err, errReset) && len(s.fault) > 0:
-		return s.verdict()
-	case s.sent || s.received > 0 || errors.Is(s.err, net.ErrClosed):
+	case errors.Is(s.err, errReset) && len(s.errorText) > 0:
+		return s.closeReasonLocked()
+	case s.wrote || s.received > 0 || errors.Is(s.err, net.ErrClosed):
 		return s.err
 	case errors.Is(s.err, errReset):
 		return &fwd.UnreachedError{Reason: fwd.PodGone, Err: s.err}
@@ -412,7 +412,7 @@ func (s *stream) sendNext(r io.Reader, frame []byte) (int64, error) {
 
 // send sends a frame with bytes behind the room for its header.
 func (s *stream) send(frame []byte) error {
-	if err := s.begin(); err != nil {
+	if err := s.startWrite(); err != nil {
 		return err
 	}
 	return s.up.sendData(s.id, frame, false)
@@ -427,15 +427,15 @@ var frames = sync.Pool{New: func() any { return new([frameSize]byte) }}
 func (s *stream) Received() (n int64, last time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.direct || s.draining || len(s.backlog) > 0 {
+	if s.direct || s.flushing || len(s.backlog) > 0 {
 		return s.received, time.Now()
 	}
-	return s.received, s.last
+	return s.received, s.lastProgress
 }
 
 // CloseWrite says that no more will be written.
 func (s *stream) CloseWrite() error {
-	if err := s.broken(); err != nil {
+	if err := s.failed(); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -444,16 +444,16 @@ func (s *stream) CloseWrite() error {
 	return s.up.sendData(s.id, make([]byte, frameHeaderSize), true)
 }
 
-// begin notes that bytes are sent from now on, if they still can be.
-func (s *stream) begin() error {
+// startWrite notes that bytes are sent from now on, if they still can be.
+func (s *stream) startWrite() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.sent = s.sent || s.err == nil
-	s.said.Store(time.Now().UnixNano())
+	s.wrote = s.wrote || s.err == nil
+	s.lastSent.Store(time.Now().UnixNano())
 	return s.err
 }
 
-func (s *stream) broken() error {
+func (s *stream) failed() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.err
@@ -464,7 +464,7 @@ func (s *stream) broken() error {
 func (s *stream) Close() error {
 	s.mu.Lock()
 	first := !errors.Is(s.err, net.ErrClosed)
-	done := s.dataEnd && s.faultEnd && s.finSent
+	done := s.dataEnd && s.errorEnd && s.finSent
 	s.err = net.ErrClosed
 	s.changed.Broadcast()
 	s.mu.Unlock()

@@ -96,7 +96,7 @@ func newUpstream(conn net.Conn, bulk *bulkConn) *upstream {
 // first, as we have nothing to say on it. If something else is being written,
 // and doesn't get on, there is no waiting for it.
 func (u *upstream) open(port uint16) (*stream, error) {
-	if !u.writeMu.tryLockFor(slowWrite) {
+	if !u.writeMu.tryLockFor(slowWriteTimeout) {
 		return nil, errUpstreamFull
 	}
 	defer u.release()
@@ -109,7 +109,7 @@ func (u *upstream) open(port uint16) (*stream, error) {
 		corev1.PortHeader:                 {strconv.Itoa(int(port))},
 		corev1.PortForwardRequestIDHeader: {strconv.FormatUint(uint64(s.id), 10)},
 	}
-	u.scratch = appendSynStream(u.scratch[:0], s.faultID(), flagFin, headers, !u.opened)
+	u.scratch = appendSynStream(u.scratch[:0], s.errorID(), flagFin, headers, !u.opened)
 	u.opened = true
 	headers[corev1.StreamType] = []string{corev1.StreamTypeData}
 	u.scratch = appendSynStream(u.scratch, s.id, 0, headers, false)
@@ -138,10 +138,10 @@ func (u *upstream) add() (*stream, error) {
 	u.minNextID = id + 2
 	others := slices.Collect(maps.Values(u.streams))
 	u.streams[s.id] = s
-	u.noteSentLocked(s.faultID(), 0)
+	u.noteSentLocked(s.errorID(), 0)
 	u.noteSentLocked(s.id, 0)
 	u.queues[queueOf(s.id)].streams++
-	s.opened = time.Now()
+	s.openedAt = time.Now()
 	u.mu.Unlock()
 	for _, other := range others {
 		other.unblock()
@@ -157,13 +157,13 @@ func (u *upstream) reset(s *stream) {
 	blocked := len(u.streams) == 0 && u.writer == s.id
 	u.retired = u.retired || blocked
 	u.noteSentLocked(s.id, 0)
-	u.noteSentLocked(s.faultID(), 0)
+	u.noteSentLocked(s.errorID(), 0)
 	u.mu.Unlock()
 	if blocked {
 		u.fail(errUpstreamClosed)
 		return
 	}
-	u.sendControl(appendCancel(appendCancel(nil, s.id), s.faultID()))
+	u.sendControl(appendCancel(appendCancel(nil, s.id), s.errorID()))
 }
 
 // shared tells whether other streams would suffer if one held the reading up.
@@ -334,7 +334,7 @@ func (u *upstream) data(in *frameReader, h frameHeader, out *delivery) error {
 		switch {
 		case s == nil:
 		case fault:
-			s.addFault(chunk)
+			s.addErrorText(chunk)
 		default:
 			u.carried.Store(true)
 			out.add(s, chunk)
@@ -360,7 +360,7 @@ func (u *upstream) find(id uint32) (s *stream, fault bool, err error) {
 		return s, false, nil
 	}
 	if s = u.streams[id+2]; s != nil {
-		s.faultReplied = true
+		s.errorReplied = true
 	}
 	return s, true, nil
 }

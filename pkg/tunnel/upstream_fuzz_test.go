@@ -86,8 +86,8 @@ func FuzzRead(f *testing.F) {
 		if n := min(len(want), len(client.got)); !bytes.Equal(want[:n], client.got[:n]) {
 			t.Fatalf("the client gets %q, the library's would %q", client.got, want)
 		}
-		if len(s.backlog) > len(sent) || len(s.fault) > faultSize {
-			t.Fatalf("%d bytes are kept of %d, and %d of the fault", len(s.backlog), len(sent), len(s.fault))
+		if len(s.backlog) > len(sent) || len(s.errorText) > maxErrorText {
+			t.Fatalf("%d bytes are kept of %d, and %d of the fault", len(s.backlog), len(sent), len(s.errorText))
 		}
 		for {
 			if _, err := s.Read(make([]byte, 1<<16)); err != nil {

@@ -221,7 +221,7 @@ func TestStarves(t *testing.T) {
 		starvesAfter := func(held time.Time) time.Duration {
 			begin := time.Now()
 			for time.Since(begin) < time.Minute {
-				if s.starves(held, slowTime) {
+				if s.starving(held, slowClientGrace) {
 					return time.Since(begin)
 				}
 				<-time.After(time.Second)
@@ -231,25 +231,25 @@ func TestStarves(t *testing.T) {
 		if d := starvesAfter(time.Now()); d != 0 {
 			t.Errorf("a new one starves after %v", d)
 		}
-		_ = s.begin() // it asks for something
-		if d := starvesAfter(time.Now()); d != slowTime {
+		_ = s.startWrite() // it asks for something
+		if d := starvesAfter(time.Now()); d != slowClientGrace {
 			t.Errorf("one without an answer starves after %v", d)
 		}
 		held := time.Now()
 		<-time.After(3 * time.Second)
-		_ = s.begin()
-		if d := starvesAfter(held); d != slowTime {
+		_ = s.startWrite()
+		if d := starvesAfter(held); d != slowClientGrace {
 			t.Errorf("one that asks later starves after %v", d)
 		}
-		s.received, s.last = 100, time.Now()
-		if d := starvesAfter(time.Now()); d != slowTime {
+		s.received, s.lastProgress = 100, time.Now()
+		if d := starvesAfter(time.Now()); d != slowClientGrace {
 			t.Errorf("one with a flow of bytes starves after %v", d)
 		}
-		<-time.After(flowTime)
+		<-time.After(flowWindow)
 		if d := starvesAfter(time.Now()); d != 0 {
 			t.Errorf("one that was answered long ago starves after %v", d)
 		}
-		_ = s.begin()
+		_ = s.startWrite()
 		s.backlog = []byte("these it could have")
 		if d := starvesAfter(time.Now()); d != 0 {
 			t.Errorf("one that doesn't take what it has starves after %v", d)
@@ -261,7 +261,7 @@ func TestStarves(t *testing.T) {
 func (s *stream) holds() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return !s.held.IsZero()
+	return !s.blockingSince.IsZero()
 }
 
 // A client that reads nothing, on a connection that is shared, is given up and
