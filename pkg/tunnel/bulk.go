@@ -170,7 +170,7 @@ func (c *bulkConn) Write(p []byte) (int, error) {
 	case c.corked:
 		*c.corkBuffer = append(*c.corkBuffer, p...)
 	case c.sending:
-		if c.pending = append(c.pending, p...); len(c.pending) > maxQueued {
+		if c.pending = append(c.pending, p...); len(c.pending) > maxQueuedControl {
 			return 0, errProtocol // it asks for more answers than it takes
 		}
 	default:

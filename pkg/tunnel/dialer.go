@@ -139,7 +139,7 @@ func (d *Dialer) Dial(ctx context.Context, pod plan.PodRef, port uint16) (fwd.St
 			continue
 		}
 		l := &leased{stream: s, pool: p}
-		if fresh || u.answers(ctx) {
+		if fresh || u.awaitReply(ctx) {
 			return l, nil
 		}
 		_ = l.Close() // nothing was sent on it

@@ -12,7 +12,7 @@ import (
 // stream's, are usable and have the fewest streams' bytes, and how many those
 // are: a stream that gets stuck holds up what comes behind it in its lane.
 func (u *upstream) nextIDLocked() (id uint32, neighbours int, ok bool) {
-	if u.retired {
+	if u.draining {
 		return 0, 0, false
 	}
 	for i := range uint32(workers) {
@@ -38,23 +38,23 @@ func (u *upstream) othersStarving(by *stream, since time.Time, patience time.Dur
 	return slices.ContainsFunc(streams, func(s *stream) bool { return s != by && s.starving(since, patience) })
 }
 
-// fit says how well an upstream can take one more stream.
-type fit int
+// fitness says how well an upstream can take one more stream.
+type fitness int
 
 const (
-	unfit   fit = iota
-	crowded     // it would have to wait for what others carry, or they are many
-	near        // it would share a lane: if a pod stops reading, others come to suffer
+	unfit       fitness = iota
+	crowded             // it would have to wait for what others carry, or they are many
+	queueShared         // it would share a lane: if a pod stops reading, others come to suffer
 	roomy
 )
 
-// fit tells how well a further stream would get on here.
-func (u *upstream) fit() fit {
+// fitness tells how well a further stream would get on here.
+func (u *upstream) fitness() fitness {
 	u.mu.Lock()
 	_, neighbours, free := u.nextIDLocked()
 	free = free && u.err == nil
 	streams := slices.Collect(maps.Values(u.streams))
-	slow := !u.writeBegan.IsZero() && time.Since(u.writeBegan) > slowWriteTimeout
+	slow := !u.writingSince.IsZero() && time.Since(u.writingSince) > slowWriteTimeout
 	// A stream that is alone has no bound: the server may not read any more.
 	full := u.queueFullLocked()
 	u.mu.Unlock()
@@ -67,13 +67,13 @@ func (u *upstream) fit() fit {
 	case len(streams) >= workers, slices.ContainsFunc(streams, (*stream).heavy):
 		return crowded
 	case neighbours > 0:
-		return near
+		return queueShared
 	}
 	return roomy
 }
 
 // isFit tells whether a stream would get on here that has it for itself.
-func (u *upstream) isFit() bool { return u.fit() != unfit }
+func (u *upstream) isFit() bool { return u.fitness() != unfit }
 
 // noteSentLocked notes that a frame goes to a stream.
 func (u *upstream) noteSentLocked(id uint32, bytes int) {
@@ -99,7 +99,7 @@ func (u *upstream) pingLocked(n int) {
 	for range n {
 		ping := 2*u.pingCount + 1
 		u.queues[u.pingCount%workers].ping(ping)
-		u.queued = appendPing(u.queued, ping)
+		u.queuedControl = appendPing(u.queuedControl, ping)
 		u.pingCount++
 	}
 	u.liveness.expectReply()
@@ -135,14 +135,14 @@ func (u *upstream) pong(ping uint32) {
 func (u *upstream) echoPing(ping uint32) {
 	u.mu.Lock()
 	u.pingCount++
-	u.queued = appendPing(u.queued, ping)
+	u.queuedControl = appendPing(u.queuedControl, ping)
 	u.mu.Unlock()
 	u.sendControl(nil)
 }
 
-// drop breaks a stream off that the server has given up, or that is given up
+// dropStream breaks a stream off that the server has given up, or that is given up
 // because of the server.
-func (u *upstream) drop(s *stream, err error) {
+func (u *upstream) dropStream(s *stream, err error) {
 	s.fail(err)
 	u.remove(s) // who waits to send for it needn't any more
 }
@@ -174,7 +174,7 @@ func (u *upstream) admit(id uint32, bytes int) bool {
 		if len(u.streams) == 1 || !u.mustWaitLocked(&u.queues[queueOf(id)]) {
 			s.uploads = s.uploads || bytes > frameHeaderSize
 			u.noteSentLocked(id, bytes)
-			u.writer = id
+			u.writerID = id
 			u.mu.Unlock()
 			return true
 		}

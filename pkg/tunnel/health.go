@@ -6,14 +6,14 @@ import (
 )
 
 const (
-	// stuckTime is how long a lane may not take what ended streams had for the
+	// stuckQueueTimeout is how long a lane may not take what ended streams had for the
 	// upstream to be given up for new ones.
-	stuckTime = 2 * time.Second
-	// replyTime is how long the server, which gives signs of life, may take to
+	stuckQueueTimeout = 2 * time.Second
+	// streamReplyTimeout is how long the server, which gives signs of life, may take to
 	// begin with a stream.
-	replyTime = 3 * time.Second
-	// slowLine is how many bytes a second the way to the server carries at least.
-	slowLine = 16 << 10
+	streamReplyTimeout = 3 * time.Second
+	// minLineRate is how many bytes a second the way to the server carries at least.
+	minLineRate = 16 << 10
 )
 
 // check asks the server for a sign of life if it is time for it, and breaks
@@ -21,15 +21,15 @@ const (
 // of another connection to the same place began that worked. It tells whether
 // an answer is overdue.
 func (u *upstream) check(proven time.Time) (doubtful bool) {
-	ignored, stuck := u.tend()
+	ignored, stuck := u.checkStreams()
 	for _, s := range ignored {
-		u.drop(s, errIgnored)
+		u.dropStream(s, errNotStarted)
 	}
 	for _, s := range stuck {
-		u.drop(s, errStuck)
+		u.dropStream(s, errStuck)
 	}
 	u.sendControl(nil)
-	if u.advances() {
+	if u.sendProgressed() {
 		u.liveness.extendDue()
 	}
 	since, silent := u.liveness.silence()
@@ -38,45 +38,45 @@ func (u *upstream) check(proven time.Time) (doubtful bool) {
 		patience = silenceTimeout
 	}
 	// The question may stand behind what clients have said, on a slow line.
-	patience += time.Duration(u.unackedBytes()) * time.Second / slowLine
+	patience += time.Duration(u.unackedBytes()) * time.Second / minLineRate
 	if silent >= patience && !u.queueFull() {
-		u.fail(errSilent)
+		u.fail(errUnresponsive)
 	}
 	return silent >= doubtTimeout
 }
 
-// advances tells whether what we sent gets to the other side's kernel: answers
+// sendProgressed tells whether what we sent gets to the other side's kernel: answers
 // may have to wait behind it. Where that can't be known, a client's bytes that
 // are being written are taken for it. It is for check alone.
-func (u *upstream) advances() bool {
+func (u *upstream) sendProgressed() bool {
 	acked, known := u.bulk.acked()
 	if !known {
 		u.mu.Lock()
 		defer u.mu.Unlock()
-		return u.writer != 0
+		return u.writerID != 0
 	}
 	before := u.kernelAcked
 	u.kernelAcked = acked
 	return acked != before
 }
 
-// tend asks where a proof is missing, and gives the upstream up for new streams
+// checkStreams asks where a proof is missing, and gives the upstream up for new streams
 // if the server has got stuck. It returns the streams that the server has not
 // begun with, and those that it will never go on with.
-func (u *upstream) tend() (ignored, stuck []*stream) {
+func (u *upstream) checkStreams() (ignored, stuck []*stream) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	ask := false
 	for i := range u.queues {
 		l := &u.queues[i]
 		ask = ask || l.probe == 0 && l.sentFrames > l.ackedFrames
-		u.retired = u.retired || l.stuck(stuckTime)
+		u.draining = u.draining || l.stuck(stuckQueueTimeout)
 	}
 	for _, s := range u.streams {
 		begun, since := s.replied && s.errorReplied, time.Since(s.openedAt)
 		switch {
-		case !begun && since >= replyTime && u.ackedAt.After(s.openedAt), !begun && since >= deadTimeout:
-			u.retired = true
+		case !begun && since >= streamReplyTimeout && u.ackedAt.After(s.openedAt), !begun && since >= deadTimeout:
+			u.draining = true
 			ignored = append(ignored, s)
 		case u.queues[queueOf(s.id)].stuck(deadTimeout):
 			stuck = append(stuck, s)
@@ -91,9 +91,9 @@ func (u *upstream) tend() (ignored, stuck []*stream) {
 	return ignored, stuck
 }
 
-// answers waits for a sign of life, a moment. Without one the upstream is
+// awaitReply waits for a sign of life, a moment. Without one the upstream is
 // doubtful until it comes.
-func (u *upstream) answers(ctx context.Context) bool {
+func (u *upstream) awaitReply(ctx context.Context) bool {
 	next := u.liveness.nextHeard()
 	if u.liveness.fresh() { // it has come
 		return true
@@ -102,36 +102,36 @@ func (u *upstream) answers(ctx context.Context) bool {
 	defer overdue.Stop()
 	select {
 	case <-next:
-		return u.works()
+		return u.alive()
 	case <-overdue.C:
 	case <-ctx.Done():
 	}
 	return false
 }
 
-// futile tells whether the upstream had streams and not one got an answer.
-func (u *upstream) futile() bool {
+// neverAnswered tells whether the upstream had streams and not one got an answer.
+func (u *upstream) neverAnswered() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return u.minNextID > 1 && !u.carried.Load()
+	return u.minNextID > 1 && !u.gotData.Load()
 }
 
-// retire has the upstream take no more streams: what it leads to is gone.
-func (u *upstream) retire() {
+// drain has the upstream take no more streams: what it leads to is gone.
+func (u *upstream) drain() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.retired = true
+	u.draining = true
 }
 
-// done tells whether the upstream is of no more use once its streams have ended.
-func (u *upstream) done() bool {
+// isDraining tells whether the upstream is of no more use once its streams have ended.
+func (u *upstream) isDraining() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return u.retired
+	return u.draining
 }
 
-// works tells whether the upstream isn't broken.
-func (u *upstream) works() bool {
+// alive tells whether the upstream isn't broken.
+func (u *upstream) alive() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.err == nil

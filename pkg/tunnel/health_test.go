@@ -66,7 +66,7 @@ func TestOnlyWhatIsPassedOverIsGivenUp(t *testing.T) {
 		synctest.Wait()
 		u.check(time.Time{})
 		_, err = second.Read(make([]byte, 1))
-		if !errors.Is(err, errIgnored) || errors.As(err, new(*fwd.UnreachedError)) {
+		if !errors.Is(err, errNotStarted) || errors.As(err, new(*fwd.UnreachedError)) {
 			t.Errorf("the one that is passed over ends with %v", err)
 		}
 		_ = theirs.Close()

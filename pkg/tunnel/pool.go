@@ -215,7 +215,7 @@ func (p *pool) takeLocked(hurry, share bool) *upstream {
 		return nil
 	}
 	var best *upstream
-	least := near
+	least := queueShared
 	if hurry || p.dialing == 0 && !p.mayDialLocked() {
 		least = crowded
 	}
@@ -223,7 +223,7 @@ func (p *pool) takeLocked(hurry, share bool) *upstream {
 		if n == 0 {
 			continue // not fit
 		}
-		if f := u.fit(); f > least || f == least && (best == nil || n < p.users[best]) {
+		if f := u.fitness(); f > least || f == least && (best == nil || n < p.users[best]) {
 			best, least = u, f
 		}
 	}
@@ -248,7 +248,7 @@ func (p *pool) add(ctx context.Context) {
 	defer closed()
 	err = u.read() // its streams have the error
 	p.remove(u)
-	if u.futile() && errors.Is(err, errUpstreamLost) {
+	if u.neverAnswered() && errors.Is(err, errUpstreamLost) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.failedLocked(err)
@@ -282,15 +282,15 @@ func (p *pool) check(ctx context.Context, checks *sync.WaitGroup) {
 }
 
 func (p *pool) checkOne(ctx context.Context, u *upstream) {
-	if !u.counted && u.carried.Load() {
-		u.counted = true
+	if !u.gotDataNoted && u.gotData.Load() {
+		u.gotDataNoted = true
 		p.worked()
 	}
 	p.mu.Lock()
 	proven, unused := p.proven, p.users[u] == 0
 	p.mu.Unlock()
 	doubtful := u.check(proven)
-	if unused && u.done() {
+	if unused && u.isDraining() {
 		u.fail(errUpstreamClosed)
 	}
 	if !doubtful {
@@ -336,7 +336,7 @@ func (p *pool) dialled(u *upstream, err error, began time.Time) {
 			p.first, p.took = time.Now(), took
 		}
 		p.took = min(p.took, took)
-		p.users[u], u.used = 0, time.Now()
+		p.users[u], u.lastUsed = 0, time.Now()
 		p.idle = append(p.idle, u)
 	}
 	p.wakeLocked()
@@ -369,10 +369,10 @@ func (p *pool) put(u *upstream) {
 		return // it has ended
 	}
 	p.users[u] = n - 1
-	p.used, u.used = time.Now(), time.Now()
+	p.used, u.lastUsed = time.Now(), time.Now()
 	switch {
 	case n > 1:
-	case u.done():
+	case u.isDraining():
 		u.fail(errUpstreamClosed)
 	default:
 		p.idle = append(p.idle, u)
@@ -404,7 +404,7 @@ func (p *pool) reap(now time.Time) bool {
 	}
 	var unused []*upstream
 	for i, u := range p.idle { // the last used last
-		if now.Sub(u.used) > keepTime && len(p.idle)-i > spares {
+		if now.Sub(u.lastUsed) > keepTime && len(p.idle)-i > spares {
 			unused = append(unused, u)
 		}
 	}

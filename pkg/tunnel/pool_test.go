@@ -59,7 +59,7 @@ func TestGetAfterADialThatFailedAndOneThatDidNot(t *testing.T) {
 		}()
 		synctest.Wait()
 		busy.mu.Lock()
-		busy.writeBegan = time.Now().Add(-time.Second)
+		busy.writingSince = time.Now().Add(-time.Second)
 		busy.mu.Unlock()
 		p.mu.Lock()
 		p.failedLocked(errors.New("refused"))
@@ -69,7 +69,7 @@ func TestGetAfterADialThatFailedAndOneThatDidNot(t *testing.T) {
 		p.mu.Unlock()
 		synctest.Wait()
 		busy.mu.Lock()
-		busy.writeBegan = time.Time{}
+		busy.writingSince = time.Time{}
 		busy.mu.Unlock()
 		if err := <-got; err != nil {
 			t.Error(err)
@@ -84,7 +84,7 @@ func TestHeldUpConnectionsAreNotInTheWay(t *testing.T) {
 		all := make([]*upstream, 0, maxUpstreams)
 		for range maxUpstreams {
 			u := mute(t)
-			u.writeBegan = time.Now().Add(-time.Second)
+			u.writingSince = time.Now().Add(-time.Second)
 			all = append(all, u)
 		}
 		start := make(chan func(context.Context))
@@ -114,12 +114,12 @@ func TestReapLeavesASpare(t *testing.T) {
 		}
 		open := 0
 		for _, u := range idle {
-			if u.works() {
+			if u.alive() {
 				open++
 			}
 		}
-		if open != 1 || !used.works() {
-			t.Errorf("%d unused connections are left, the used one works: %v", open, used.works())
+		if open != 1 || !used.alive() {
+			t.Errorf("%d unused connections are left, the used one works: %v", open, used.alive())
 		}
 	})
 }
@@ -132,7 +132,7 @@ func TestPingFloodEndsTheConnection(t *testing.T) {
 		ended := make(chan error, 1)
 		go func() { ended <- u.read() }()
 		u.writeMu.Lock() // as an upload does that is backed up
-		flood := bytes.Repeat(appendPing(nil, 2), maxQueued)
+		flood := bytes.Repeat(appendPing(nil, 2), maxQueuedControl)
 		_, _ = theirs.Write(flood)
 		if err := <-ended; !errors.Is(err, errProtocol) && !strings.Contains(u.err.Error(), "answers") {
 			t.Errorf("reading ends with %v", err)
@@ -170,12 +170,12 @@ func TestSlowLineIsNotSilence(t *testing.T) {
 		}
 		<-time.After(30 * time.Second) // of the bubble
 		u.check(time.Now())
-		if !u.works() {
+		if !u.alive() {
 			t.Error("900 KiB had 30 seconds")
 		}
 		<-time.After(5 * time.Minute)
 		u.check(time.Now())
-		if u.works() {
+		if u.alive() {
 			t.Error("a server that never answers is not given up")
 		}
 	})

@@ -26,7 +26,7 @@ func (s *stream) awaitClientLocked() bool {
 	}
 	look := time.AfterFunc(starvationCheckInterval, s.wake)
 	defer look.Stop()
-	for s.err == nil && s.written == before && s.up.shared() {
+	for s.err == nil && s.written == before && s.up.isShared() {
 		patience := slowClientGrace
 		if time.Since(began) >= stalledClientGrace {
 			patience = stalledClientGrace

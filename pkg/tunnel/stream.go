@@ -112,7 +112,7 @@ func (s *stream) accept(chunks *net.Buffers) bool {
 		s.blockingSince = time.Time{}
 	}
 	for s.err == nil && size > 0 {
-		shared := s.up.shared()
+		shared := s.up.isShared()
 		switch {
 		case s.local != nil && len(s.backlog) == 0 && !s.flushing && (!shared || !s.clientFull):
 			size -= s.writeDirectLocked(chunks, shared)
@@ -326,7 +326,7 @@ func (s *stream) closeReasonLocked() error {
 		}
 		if err.Reason == fwd.PodGone {
 			// Soon the kubelet doesn't even answer on it.
-			s.up.retire()
+			s.up.drain()
 		}
 		return err
 	case s.err != nil:

@@ -18,11 +18,11 @@ import (
 )
 
 const (
-	// controlTime bounds the write of a frame that carries no bytes of a
+	// controlWriteTimeout bounds the write of a frame that carries no bytes of a
 	// client. If it doesn't do, the server has not read for so long.
-	controlTime = 5 * time.Second
-	// maxQueued bounds the control frames that wait to be written.
-	maxQueued = 64 << 10
+	controlWriteTimeout = 5 * time.Second
+	// maxQueuedControl bounds the control frames that wait to be written.
+	maxQueuedControl = 64 << 10
 )
 
 var (
@@ -30,20 +30,20 @@ var (
 	errUpstreamClosed = errors.New("the connection to the API server was closed")
 	// errUpstreamLost is what they get if the server closed it.
 	errUpstreamLost = errors.New("the API server closed the connection")
-	// errSilent is what they get if the server, or the way to it, is gone
+	// errUnresponsive is what they get if the server, or the way to it, is gone
 	// without a word.
-	errSilent = errors.New("the API server doesn't answer any more")
+	errUnresponsive = errors.New("the API server doesn't answer any more")
 	// errReset is what a stream gets that the server gave up by itself.
 	errReset = errors.New("the API server reset the stream")
-	// errIgnored is what a stream gets that the server doesn't begin with.
-	errIgnored = errors.New("the API server doesn't begin with the stream")
+	// errNotStarted is what a stream gets that the server doesn't begin with.
+	errNotStarted = errors.New("the API server doesn't begin with the stream")
 	// errStuck is what they get if the server has stopped handling what is sent
 	// to them.
 	errStuck = errors.New("the API server doesn't handle the stream any more")
 	// errUpstreamFull says that no stream can be opened on a connection now.
 	errUpstreamFull = errors.New("a pod that doesn't read holds up the connection to the API server")
-	// errUpstreamSpent says that a connection has used up its stream numbers.
-	errUpstreamSpent = errors.New("the connection to the API server has had all the streams that it can have")
+	// errUpstreamExhausted says that a connection has used up its stream numbers.
+	errUpstreamExhausted = errors.New("the connection to the API server has had all the streams that it can have")
 )
 
 // upstream is one connection to a pod's port-forward endpoint, and the streams
@@ -52,33 +52,33 @@ type upstream struct {
 	conn      net.Conn
 	bulk      *bulkConn      // below conn; may be nil
 	readAhead bool           // conn's reads may end with errWouldBlock
-	used      time.Time      // when it last was; by its pool's mu
+	lastUsed  time.Time      // when it last was; by its pool's mu
 	stalled   *atomic.Uint64 // counts streams whose client was given up
 	liveness  liveness
 	// carried says that a stream got an answer from the pod.
-	carried  atomic.Bool
-	counted  bool // its pool has noted that; check's alone
-	checking atomic.Bool
+	gotData      atomic.Bool
+	gotDataNoted bool // its pool has noted that; check's alone
+	checking     atomic.Bool
 
 	// writing is held over each write: frames go out whole, and streams are
 	// opened in the order of their numbers.
-	writeMu timedMutex
-	scratch []byte
-	opened  bool // a stream was, ever
+	writeMu        timedMutex
+	scratch        []byte
+	headersStarted bool // a stream was, ever
 
-	mu          sync.Mutex // taken after a stream's mu, never before it
-	freed       *sync.Cond // a lane is not full any more, or a stream has ended
-	minNextID   uint32     // of the next stream to be opened, the first of its two
-	streams     map[uint32]*stream
-	queues      [workers]workerQueue
-	pingCount   uint32    // how many were sent, the server's that were sent back too
-	ackedAt     time.Time // when the last of ours that was answered had been sent
-	queued      []byte    // control frames for whoever writes next
-	writer      uint32    // the stream whose bytes are being written; 0 if none are
-	writeBegan  time.Time // when what is being written began to be; zero if nothing is
-	kernelAcked uint64    // bytes that the other side's kernel has taken
-	retired     bool      // it takes no more streams
-	err         error     // why it is broken; nil while it works
+	mu            sync.Mutex // taken after a stream's mu, never before it
+	freed         *sync.Cond // a lane is not full any more, or a stream has ended
+	minNextID     uint32     // of the next stream to be opened, the first of its two
+	streams       map[uint32]*stream
+	queues        [workers]workerQueue
+	pingCount     uint32    // how many were sent, the server's that were sent back too
+	ackedAt       time.Time // when the last of ours that was answered had been sent
+	queuedControl []byte    // control frames for whoever writes next
+	writerID      uint32    // the stream whose bytes are being written; 0 if none are
+	writingSince  time.Time // when what is being written began to be; zero if nothing is
+	kernelAcked   uint64    // bytes that the other side's kernel has taken
+	draining      bool      // it takes no more streams
+	err           error     // why it is broken; nil while it works
 }
 
 // newUpstream returns the upstream of a connection. bulk is what stands below
@@ -109,12 +109,12 @@ func (u *upstream) open(port uint16) (*stream, error) {
 		corev1.PortHeader:                 {strconv.Itoa(int(port))},
 		corev1.PortForwardRequestIDHeader: {strconv.FormatUint(uint64(s.id), 10)},
 	}
-	u.scratch = appendSynStream(u.scratch[:0], s.errorID(), flagFin, headers, !u.opened)
-	u.opened = true
+	u.scratch = appendSynStream(u.scratch[:0], s.errorID(), flagFin, headers, !u.headersStarted)
+	u.headersStarted = true
 	headers[corev1.StreamType] = []string{corev1.StreamTypeData}
 	u.scratch = appendSynStream(u.scratch, s.id, 0, headers, false)
 	u.liveness.expectReply()
-	return s, u.write(u.scratch, controlTime)
+	return s, u.write(u.scratch, controlWriteTimeout)
 }
 
 // add gives a new stream its numbers. Those that are there already must from
@@ -127,7 +127,7 @@ func (u *upstream) add() (*stream, error) {
 		return nil, u.err
 	case u.minNextID > maxStreamID-4*workers:
 		defer u.mu.Unlock()
-		return nil, errUpstreamSpent
+		return nil, errUpstreamExhausted
 	}
 	id, _, ok := u.nextIDLocked()
 	if !ok {
@@ -154,8 +154,8 @@ func (u *upstream) add() (*stream, error) {
 // word couldn't either: the upstream is closed then, which says it as well.
 func (u *upstream) reset(s *stream) {
 	u.mu.Lock()
-	blocked := len(u.streams) == 0 && u.writer == s.id
-	u.retired = u.retired || blocked
+	blocked := len(u.streams) == 0 && u.writerID == s.id
+	u.draining = u.draining || blocked
 	u.noteSentLocked(s.id, 0)
 	u.noteSentLocked(s.errorID(), 0)
 	u.mu.Unlock()
@@ -166,8 +166,8 @@ func (u *upstream) reset(s *stream) {
 	u.sendControl(appendCancel(appendCancel(nil, s.id), s.errorID()))
 }
 
-// shared tells whether other streams would suffer if one held the reading up.
-func (u *upstream) shared() bool {
+// isShared tells whether other streams would suffer if one held the reading up.
+func (u *upstream) isShared() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return len(u.streams) > 1
@@ -204,8 +204,8 @@ func (u *upstream) batch(write func() error) error {
 // doesn't wait for a write that is under way.
 func (u *upstream) sendControl(frames []byte) {
 	u.mu.Lock()
-	u.queued = append(u.queued, frames...)
-	flooded := len(u.queued) > maxQueued
+	u.queuedControl = append(u.queuedControl, frames...)
+	flooded := len(u.queuedControl) > maxQueuedControl
 	u.mu.Unlock()
 	if flooded {
 		u.fail(fmt.Errorf("%w: it asks for more answers than it takes", errProtocol))
@@ -220,11 +220,11 @@ func (u *upstream) sendControl(frames []byte) {
 func (u *upstream) release() {
 	for {
 		u.mu.Lock()
-		frames := u.queued
-		u.queued, u.writer, u.writeBegan = nil, 0, time.Time{}
+		frames := u.queuedControl
+		u.queuedControl, u.writerID, u.writingSince = nil, 0, time.Time{}
 		u.mu.Unlock()
 		if len(frames) > 0 {
-			limit := controlTime
+			limit := controlWriteTimeout
 			if u.unackedBytes() > 0 { // they may wait behind what a pod doesn't read
 				limit = 0
 			}
@@ -233,7 +233,7 @@ func (u *upstream) release() {
 		}
 		u.writeMu.Unlock()
 		u.mu.Lock()
-		more := len(u.queued) > 0
+		more := len(u.queuedControl) > 0
 		u.mu.Unlock()
 		if !more || !u.writeMu.TryLock() {
 			return
@@ -245,7 +245,7 @@ func (u *upstream) release() {
 // other side may have half a frame.
 func (u *upstream) write(b []byte, limit time.Duration) error {
 	u.mu.Lock()
-	u.writeBegan = time.Now()
+	u.writingSince = time.Now()
 	u.mu.Unlock()
 	if limit > 0 {
 		_ = u.conn.SetWriteDeadline(time.Now().Add(limit))
@@ -306,9 +306,9 @@ func (u *upstream) readFrames() error {
 		}
 		if h.control {
 			out.flush()
-			err = u.control(in, h)
+			err = u.handleControl(in, h)
 		} else {
-			err = u.data(in, h, &out)
+			err = u.handleData(in, h, &out)
 		}
 		if err != nil {
 			return err
@@ -316,8 +316,8 @@ func (u *upstream) readFrames() error {
 	}
 }
 
-// data hands the bytes of a data frame on as they come.
-func (u *upstream) data(in *frameReader, h frameHeader, out *delivery) error {
+// handleData hands the bytes of a data frame on as they come.
+func (u *upstream) handleData(in *frameReader, h frameHeader, out *delivery) error {
 	s, fault, err := u.find(h.stream)
 	if err != nil {
 		return err
@@ -336,7 +336,7 @@ func (u *upstream) data(in *frameReader, h frameHeader, out *delivery) error {
 		case fault:
 			s.addErrorText(chunk)
 		default:
-			u.carried.Store(true)
+			u.gotData.Store(true)
 			out.add(s, chunk)
 		}
 	}
@@ -365,8 +365,8 @@ func (u *upstream) find(id uint32) (s *stream, fault bool, err error) {
 	return s, true, nil
 }
 
-// control acts on a control frame.
-func (u *upstream) control(in *frameReader, h frameHeader) error {
+// handleControl acts on a control frame.
+func (u *upstream) handleControl(in *frameReader, h frameHeader) error {
 	body := make([]byte, h.length)
 	if err := in.readFull(body); err != nil {
 		return fmt.Errorf("read from the API server: %w", err)
@@ -381,7 +381,7 @@ func (u *upstream) control(in *frameReader, h frameHeader) error {
 			return err
 		}
 		if s != nil {
-			u.drop(s, fmt.Errorf("%w, status %d", errReset, binary.BigEndian.Uint32(body[4:])))
+			u.dropStream(s, fmt.Errorf("%w, status %d", errReset, binary.BigEndian.Uint32(body[4:])))
 		}
 	case typeSynReply:
 		if len(body) < 4 {

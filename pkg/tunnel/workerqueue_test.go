@@ -197,7 +197,7 @@ func TestNoStreamJoinsAStalledUpload(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if f := u.fit(); f != unfit {
+	if f := u.fitness(); f != unfit {
 		t.Errorf("it takes another stream: %v", f)
 	}
 }
