@@ -22,8 +22,8 @@ import (
 // Dialer opens streams to the pods of some clusters. It is a fwd.Dialer. Dial
 // works as long as Run runs.
 type Dialer struct {
-	find func(context string) (upstreamDialer, error)
-	work chan func(context.Context) // for Run to run
+	find  func(context string) (upstreamDialer, error)
+	tasks chan func(context.Context) // for Run to run
 
 	stalled atomic.Uint64
 
@@ -44,7 +44,7 @@ type upstreamDialer interface {
 // connections then go there.
 func New(find func(context string) (Cluster, bool), with Transport) *Dialer {
 	known := clusterCache{find: find, with: with, byContext: make(map[string]*cluster)}
-	return &Dialer{find: known.get, work: make(chan func(context.Context)), pools: make(map[plan.PodRef]*pool)}
+	return &Dialer{find: known.get, tasks: make(chan func(context.Context)), pools: make(map[plan.PodRef]*pool)}
 }
 
 // clusterCache has the cluster of each context as it last was.
@@ -85,7 +85,7 @@ func (d *Dialer) Connections() (n int) {
 	defer d.mu.Unlock()
 	for _, p := range d.pools {
 		p.mu.Lock()
-		n += len(p.users)
+		n += len(p.upstreams)
 		p.mu.Unlock()
 	}
 	return n
@@ -96,16 +96,16 @@ func (d *Dialer) Connections() (n int) {
 func (d *Dialer) Run(ctx context.Context) error {
 	var running errgroup.Group
 	running.Go(func() error {
-		d.lookAfter(ctx)
+		d.checkLoop(ctx)
 		return nil
 	})
-	reap := time.NewTicker(reapEvery)
+	reap := time.NewTicker(reapInterval)
 	defer reap.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return running.Wait()
-		case work := <-d.work:
+		case work := <-d.tasks:
 			running.Go(func() error {
 				work(ctx)
 				return nil
@@ -125,20 +125,20 @@ func (d *Dialer) Dial(ctx context.Context, pod plan.PodRef, port uint16) (fwd.St
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		u, err := p.get(ctx)
+		u, err := p.acquire(ctx)
 		if err != nil {
 			return nil, err
 		}
 		fresh := u.liveness.fresh()
 		s, err := u.open(port)
 		if err != nil {
-			p.put(u)
+			p.release(u)
 			if !errors.Is(err, errUpstreamFull) {
 				p.remove(u) // it has ended, or had all the streams that it can have
 			}
 			continue
 		}
-		l := &leased{stream: s, pool: p}
+		l := &leasedStream{stream: s, pool: p}
 		if fresh || u.awaitReply(ctx) {
 			return l, nil
 		}
@@ -146,7 +146,7 @@ func (d *Dialer) Dial(ctx context.Context, pod plan.PodRef, port uint16) (fwd.St
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		p.ask()
+		p.pingIdle()
 	}
 }
 
@@ -162,20 +162,20 @@ func (d *Dialer) pool(pod plan.PodRef) *pool {
 				return nil, err
 			}
 			return c.dial(ctx, pod)
-		}, d.work)
+		}, d.tasks)
 		p.stalled = &d.stalled
 		d.pools[pod] = p
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.used = time.Now() // it is not reaped before it is used
+	p.lastUsed = time.Now() // it is not reaped before it is used
 	return p
 }
 
-// lookAfter looks after all connections, until ctx ends. It does so for all of them
+// checkLoop looks after all connections, until ctx ends. It does so for all of them
 // at once: what costs an idle program is to be woken.
-func (d *Dialer) lookAfter(ctx context.Context) {
-	every := time.NewTicker(checkEvery)
+func (d *Dialer) checkLoop(ctx context.Context) {
+	every := time.NewTicker(upstreamCheckInterval)
 	defer every.Stop()
 	var checks sync.WaitGroup
 	defer checks.Wait()
@@ -205,21 +205,21 @@ func (d *Dialer) reap(now time.Time) {
 	}
 }
 
-// leased is a stream whose upstream goes back to the pool when it is closed.
-type leased struct {
+// leasedStream is a stream whose upstream goes back to the pool when it is closed.
+type leasedStream struct {
 	*stream
 	pool *pool
 	once sync.Once
 }
 
 // Close ends the stream at once.
-func (l *leased) Close() error {
+func (l *leasedStream) Close() error {
 	err := l.stream.Close()
 	l.once.Do(func() {
 		if n, _ := l.Received(); n > 0 {
-			l.pool.worked()
+			l.pool.recordSuccess()
 		}
-		l.pool.put(l.up)
+		l.pool.release(l.up)
 	})
 	return err
 }

@@ -95,7 +95,7 @@ func (n *network) serve(conn net.Conn) {
 func dialing(t *testing.T, run func(t *testing.T, d *Dialer, n *network)) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &network{silent: make(map[net.Conn]bool)}
-		d := &Dialer{work: make(chan func(context.Context)), find: func(string) (upstreamDialer, error) { return n, nil }, pools: make(map[plan.PodRef]*pool)}
+		d := &Dialer{tasks: make(chan func(context.Context)), find: func(string) (upstreamDialer, error) { return n, nil }, pools: make(map[plan.PodRef]*pool)}
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
 		go func() {
@@ -149,7 +149,7 @@ func TestSilenceIsNoticed(t *testing.T) {
 				defer old.Close()
 				n.setSilent()
 				synctest.Wait()
-				for u := range d.pools[plan.PodRef{}].users { // a sleeping machine's timers stand still
+				for u := range d.pools[plan.PodRef{}].upstreams { // a sleeping machine's timers stand still
 					u.liveness.mu.Lock()
 					u.liveness.lastHeard = u.liveness.lastHeard.Add(-asleep)
 					u.liveness.mu.Unlock()
@@ -231,7 +231,7 @@ func TestDialsBackOff(t *testing.T) {
 		n.mu.Unlock()
 		s, took := greeted(t, d)
 		_ = s.Close()
-		if took > clientDelay {
+		if took > maxClientDelay {
 			t.Errorf("once it is back, the next stream took %v", took)
 		}
 	})

@@ -33,9 +33,9 @@ func mute(t *testing.T) *upstream {
 
 // poolOf returns a pool of upstreams, each with that many streams.
 func poolOf(streams int, upstreams ...*upstream) *pool {
-	p := newPool(nil, make(chan func(context.Context), maxUpstreams))
+	p := newPool(nil, make(chan func(context.Context), maxUsableUpstreams))
 	for _, u := range upstreams {
-		p.users[u] = streams
+		p.upstreams[u] = streams
 		if streams == 0 {
 			p.idle = append(p.idle, u)
 		}
@@ -51,7 +51,7 @@ func TestGetAfterADialThatFailedAndOneThatDidNot(t *testing.T) {
 		p := poolOf(0)
 		got := make(chan error, 1)
 		go func() {
-			u, err := p.get(t.Context())
+			u, err := p.acquire(t.Context())
 			if u != busy {
 				err = errors.Join(err, errors.New("not the connection that there is"))
 			}
@@ -62,9 +62,9 @@ func TestGetAfterADialThatFailedAndOneThatDidNot(t *testing.T) {
 		busy.writingSince = time.Now().Add(-time.Second)
 		busy.mu.Unlock()
 		p.mu.Lock()
-		p.failedLocked(errors.New("refused"))
+		p.recordFailureLocked(errors.New("refused"))
 		p.dialErr, p.notBefore = nil, time.Time{}
-		p.users[busy] = 1
+		p.upstreams[busy] = 1
 		p.wakeLocked()
 		p.mu.Unlock()
 		synctest.Wait()
@@ -81,20 +81,20 @@ func TestGetAfterADialThatFailedAndOneThatDidNot(t *testing.T) {
 // are, another one is dialled.
 func TestHeldUpConnectionsAreNotInTheWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		all := make([]*upstream, 0, maxUpstreams)
-		for range maxUpstreams {
+		all := make([]*upstream, 0, maxUsableUpstreams)
+		for range maxUsableUpstreams {
 			u := mute(t)
 			u.writingSince = time.Now().Add(-time.Second)
 			all = append(all, u)
 		}
 		start := make(chan func(context.Context))
 		p := poolOf(1, all...)
-		p.start = start
+		p.tasks = start
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
-			_, _ = p.get(ctx)
+			_, _ = p.acquire(ctx)
 		}()
 		<-start // it is asked for
 		cancel()
@@ -108,7 +108,7 @@ func TestReapLeavesASpare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		used, idle := mute(t), []*upstream{mute(t), mute(t), mute(t)}
 		p := poolOf(0, idle...)
-		p.users[used], p.used = 1, time.Now()
+		p.upstreams[used], p.lastUsed = 1, time.Now()
 		if p.reap(time.Now().Add(24 * time.Hour)) {
 			t.Error("the pool is given up although it is used")
 		}
@@ -218,12 +218,12 @@ func TestDenialIsSaidAtOnce(t *testing.T) {
 		denied := &fwd.UnreachedError{Reason: fwd.Denied, Err: errors.New("may not")}
 		p.mu.Lock()
 		for range 10 {
-			p.failedLocked(denied)
+			p.recordFailureLocked(denied)
 		}
 		p.notBefore = time.Now().Add(time.Second)
 		p.mu.Unlock()
 		begin := time.Now()
-		if _, err := p.get(t.Context()); !errors.Is(err, denied) || time.Since(begin) > 0 {
+		if _, err := p.acquire(t.Context()); !errors.Is(err, denied) || time.Since(begin) > 0 {
 			t.Errorf("get says %v after %v", err, time.Since(begin))
 		}
 	})
@@ -263,7 +263,7 @@ func TestBurst(t *testing.T) {
 						mu.Lock()
 						defer mu.Unlock()
 						slowest, open = max(slowest, took), append(open, s)
-						used[s.(*leased).up] = true
+						used[s.(*leasedStream).up] = true
 					})
 				}
 				burst.Wait()
