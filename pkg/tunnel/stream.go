@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -84,104 +83,6 @@ func newStream(u *upstream, id uint32) *stream {
 
 func (s *stream) errorID() uint32 { return s.id - 2 }
 
-// deliver takes bytes that the server sent, which are good only until it
-// returns. The upstream's reader alone calls it.
-func (s *stream) deliver(chunks *net.Buffers) {
-	if !s.accept(chunks) {
-		s.up.stalled.Add(1)
-		s.fail(errStalled)
-		s.up.remove(s)
-		s.up.reset(s)
-	}
-}
-
-// accept is false if there is no room for the bytes and waiting for some would
-// cost others.
-func (s *stream) accept(chunks *net.Buffers) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	size := 0
-	for _, chunk := range *chunks {
-		size += len(chunk)
-	}
-	s.received, s.lastProgress = s.received+int64(size), time.Now()
-	if s.received > maxBacklog/2 {
-		s.large.Store(true)
-	}
-	if len(s.backlog) == 0 {
-		s.blockingSince = time.Time{}
-	}
-	for s.err == nil && size > 0 {
-		shared := s.up.isShared()
-		switch {
-		case s.local != nil && len(s.backlog) == 0 && !s.flushing && (!shared || !s.clientFull):
-			size -= s.writeDirectLocked(chunks, shared)
-		case len(s.backlog) == 0 || len(s.backlog)+size <= maxBacklog:
-			for _, chunk := range *chunks {
-				s.backlog = append(s.backlog, chunk...)
-			}
-			s.clientFull = false
-			s.changed.Broadcast()
-			return true
-		case shared:
-			if !s.awaitClientLocked() {
-				return false
-			}
-		default:
-			s.changed.Wait()
-		}
-	}
-	return true
-}
-
-// writeDirectLocked writes to the client, and returns how much. If the stream is shared,
-// or comes to be in the meantime, it doesn't wait for the client. mu must be
-// held, and is not during the write.
-func (s *stream) writeDirectLocked(chunks *net.Buffers, shared bool) int {
-	s.direct = true
-	s.mu.Unlock()
-	n, err := s.local.writeNow(chunks)
-	if len(*chunks) > 0 && err == nil && !shared {
-		var more int64
-		more, err = s.local.write(chunks)
-		n += more
-	}
-	s.mu.Lock()
-	s.direct, s.clientFull = false, len(*chunks) > 0
-	s.written += n
-	s.lastProgress = time.Now()
-	if s.interrupted {
-		s.interrupted = false
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			err = nil
-		}
-		err = errors.Join(err, s.local.SetWriteDeadline(time.Time{}))
-	}
-	if err != nil {
-		s.failLocked(err)
-	}
-	s.changed.Broadcast() // WriteTo may be waiting for the end of it
-	return int(n)
-}
-
-// unblock keeps the upstream's reader from waiting for the client.
-func (s *stream) unblock() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.direct {
-		s.interrupted = true
-		_ = s.local.SetWriteDeadline(time.Unix(1, 0)) // if it can't be set, it is closed, which ends the write too
-	}
-	s.changed.Broadcast()
-}
-
-// clientSlow tells whether the client is slow to take what came.
-func (s *stream) clientSlow() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.direct && time.Since(s.lastProgress) > slowWriteTimeout || s.flushing || len(s.backlog) > 0 && s.local != nil
-}
-
 // heavy tells whether much is carried: one that shares with it may have to wait,
 // and costs it its right to wait for its client.
 func (s *stream) heavy() bool { return s.large.Load() }
@@ -229,76 +130,6 @@ func (s *stream) failLocked(err error) {
 		if s.flushing { // the client takes nothing: WriteTo has to return all the same
 			_ = s.local.SetWriteDeadline(time.Unix(1, 0))
 		}
-	}
-	s.changed.Broadcast()
-}
-
-// Read returns io.EOF only if the pod ended the stream in good order.
-func (s *stream) Read(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for {
-		switch {
-		case s.err != nil:
-			return 0, s.failureLocked()
-		case len(s.backlog) > 0:
-			n := copy(p, s.backlog)
-			s.backlog, s.written = s.backlog[n:], s.written+int64(n)
-			s.changed.Broadcast()
-			return n, nil
-		case s.dataEnd:
-			return 0, s.closeReasonLocked()
-		}
-		s.changed.Wait()
-	}
-}
-
-// WriteTo writes all that comes to a net.Conn and returns nil when the pod has
-// ended the stream in good order.
-func (s *stream) WriteTo(w io.Writer) (int64, error) {
-	conn, ok := w.(net.Conn)
-	if !ok {
-		return io.Copy(w, struct{ io.Reader }{s})
-	}
-	c := newLocalConn(conn)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.local = c
-	s.changed.Broadcast()
-	for {
-		switch {
-		case s.err != nil:
-			return s.written, s.failureLocked()
-		case len(s.backlog) > 0:
-			s.flushLocked()
-		case s.dataEnd && !s.direct:
-			if err := s.closeReasonLocked(); !errors.Is(err, io.EOF) {
-				return s.written, err
-			}
-			return s.written, nil
-		default:
-			s.changed.Wait()
-		}
-	}
-}
-
-// flushLocked writes from the backlog to the client. mu must be held, and is not
-// during the write.
-func (s *stream) flushLocked() {
-	chunk := s.backlog[:min(len(s.backlog), readSize)]
-	s.backlog, s.flushing = s.backlog[len(chunk):], true
-	if len(s.backlog) == 0 {
-		s.backlog = nil
-	}
-	s.changed.Broadcast()
-	s.mu.Unlock()
-	n, err := s.local.Write(chunk)
-	s.mu.Lock()
-	s.flushing = false
-	s.written += int64(n)
-	s.lastProgress = time.Now()
-	if err != nil {
-		s.failLocked(err)
 	}
 	s.changed.Broadcast()
 }
@@ -352,76 +183,6 @@ func (s *stream) failureLocked() error {
 	return &fwd.UnreachedError{Reason: fwd.ClusterUnreachable, Err: s.err}
 }
 
-// Write sends bytes to the pod.
-func (s *stream) Write(p []byte) (int, error) {
-	frame := frames.Get().(*[frameSize]byte)
-	defer frames.Put(frame)
-	for rest := p; len(rest) > 0; {
-		n := copy(frame[frameHeaderSize:], rest)
-		if err := s.send(frame[:frameHeaderSize+n]); err != nil {
-			return len(p) - len(rest), err
-		}
-		rest = rest[n:]
-	}
-	return len(p), nil
-}
-
-// ReadFrom sends all that comes from r to the pod, as soon as it comes.
-func (s *stream) ReadFrom(r io.Reader) (sent int64, err error) {
-	small := make([]byte, smallFrameSize)
-	for {
-		n, err := s.sendNext(r, small)
-		sent += n
-		if err == nil && n == smallFrameSize-frameHeaderSize {
-			n, err = s.sendMany(r)
-			sent += n
-		}
-		switch {
-		case errors.Is(err, io.EOF):
-			return sent, nil
-		case err != nil:
-			return sent, err
-		}
-	}
-}
-
-// sendMany sends what comes from r in large frames, until little comes at once.
-func (s *stream) sendMany(r io.Reader) (sent int64, err error) {
-	large := frames.Get().(*[frameSize]byte)
-	defer frames.Put(large)
-	for {
-		n, err := s.sendNext(r, large[:])
-		sent += n
-		if err != nil || n < smallFrameSize {
-			return sent, err
-		}
-	}
-}
-
-// sendNext sends one frame with what r has, by a buffer for it.
-func (s *stream) sendNext(r io.Reader, frame []byte) (int64, error) {
-	n, err := r.Read(frame[frameHeaderSize:])
-	if n == 0 {
-		return 0, err
-	}
-	if err := s.send(frame[:frameHeaderSize+n]); err != nil {
-		return 0, err
-	}
-	return int64(n), err
-}
-
-// send sends a frame with bytes behind the room for its header.
-func (s *stream) send(frame []byte) error {
-	if err := s.startWrite(); err != nil {
-		return err
-	}
-	return s.up.sendData(s.id, frame, false)
-}
-
-// frames has buffers for large frames. Most connections are idle most of the
-// time: one that waits for its client has a small one.
-var frames = sync.Pool{New: func() any { return new([frameSize]byte) }}
-
 // Received returns how many bytes have come from the pod so far, and when the
 // last of them did, or were taken by a client that was slow to.
 func (s *stream) Received() (n int64, last time.Time) {
@@ -431,26 +192,6 @@ func (s *stream) Received() (n int64, last time.Time) {
 		return s.received, time.Now()
 	}
 	return s.received, s.lastProgress
-}
-
-// CloseWrite says that no more will be written.
-func (s *stream) CloseWrite() error {
-	if err := s.failed(); err != nil {
-		return err
-	}
-	s.mu.Lock()
-	s.finSent = true
-	s.mu.Unlock()
-	return s.up.sendData(s.id, make([]byte, frameHeaderSize), true)
-}
-
-// startWrite notes that bytes are sent from now on, if they still can be.
-func (s *stream) startWrite() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.wrote = s.wrote || s.err == nil
-	s.lastSent.Store(time.Now().UnixNano())
-	return s.err
 }
 
 func (s *stream) failed() error {
