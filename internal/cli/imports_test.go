@@ -56,7 +56,7 @@ var imports = map[string][]string{
 	"pkg/listen":                        {},
 	"pkg/loopback":                      {},
 	"pkg/plan":                          {},
-	"pkg/tunnel":                        {"pkg/credential", "pkg/fwd", "pkg/plan"},
+	"pkg/tunnel":                        {"internal/backoff", "internal/printable", "internal/wake", "pkg/credential", "pkg/fwd", "pkg/plan"},
 }
 
 // kubernetes are the packages that may import Kubernetes' own.

@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/kubeshore/kubeshore/internal/printable"
 	"github.com/kubeshore/kubeshore/pkg/fwd"
 )
 
@@ -51,7 +52,7 @@ func classify(fault string) *fwd.UnreachedError {
 	default:
 		return nil
 	}
-	return &fwd.UnreachedError{Reason: why, Err: errors.New(line(text))}
+	return &fwd.UnreachedError{Reason: why, Err: errors.New(printable.Line(text, maxQuote))}
 }
 
 // summarize says what a kubelet or a runtime tells of a connection that broke off,
@@ -63,5 +64,5 @@ func summarize(fault string) string {
 	case strings.Contains(fault, "broken pipe"):
 		return "the process in the pod has closed the connection (broken pipe)"
 	}
-	return line(prefixPattern.ReplaceAllString(fault, ""))
+	return printable.Line(prefixPattern.ReplaceAllString(fault, ""), maxQuote)
 }

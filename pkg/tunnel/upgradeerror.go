@@ -6,11 +6,10 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
-	"strings"
-	"unicode"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/kubeshore/kubeshore/internal/printable"
 	"github.com/kubeshore/kubeshore/pkg/fwd"
 	"github.com/kubeshore/kubeshore/pkg/plan"
 )
@@ -33,11 +32,11 @@ func (a *upgrade) failure(err error) *upgradeError {
 	case errors.As(err, &denied): // by the gate, in one line
 		r.why, r.final, r.text = denied.Reason, true, denied.Error()
 	case a.requestSent.Load() && errors.Is(err, errUpgradeTimeout): // it does to others: this pod's node doesn't
-		r.why, r.text = fwd.PodGone, fmt.Sprintf("the API server %s doesn't answer the upgrade: %s", server, line(err.Error()))
+		r.why, r.text = fwd.PodGone, fmt.Sprintf("the API server %s doesn't answer the upgrade: %s", server, printable.Line(err.Error(), maxQuote))
 	case a.requestSent.Load():
-		r.text = fmt.Sprintf("the API server %s, or what stands before it, doesn't answer the upgrade: %s", server, line(err.Error()))
+		r.text = fmt.Sprintf("the API server %s, or what stands before it, doesn't answer the upgrade: %s", server, printable.Line(err.Error(), maxQuote))
 	default:
-		r.final, r.text = true, fmt.Sprintf("the API server %s can't be reached: %s", server, line(err.Error()))
+		r.final, r.text = true, fmt.Sprintf("the API server %s can't be reached: %s", server, printable.Line(err.Error(), maxQuote))
 	}
 	return r
 }
@@ -73,7 +72,7 @@ func (a response) message() (text string, isStatus bool) {
 func (a response) upgradeError(pod plan.PodRef, with Transport) *upgradeError {
 	said, isStatus := a.message()
 	r := &upgradeError{with: with, why: fwd.Denied}
-	r.text = fmt.Sprintf("the API server, or what stands before it, answers the upgrade with %s (%s)", line(a.status), line(a.mediaType))
+	r.text = fmt.Sprintf("the API server, or what stands before it, answers the upgrade with %s (%s)", printable.Line(a.status, maxQuote), printable.Line(a.mediaType, maxQuote))
 	switch gone := classify(said); {
 	case a.code == http.StatusUnauthorized:
 		r.final, r.text = true, "the API server does not accept the credentials of context "+pod.Context
@@ -83,11 +82,11 @@ func (a response) upgradeError(pod plan.PodRef, with Transport) *upgradeError {
 		r.verb = "create"
 	case a.mediaType == "text/html":
 	case a.code == http.StatusNotFound && isStatus:
-		r.why, r.final, r.text = fwd.PodGone, true, line(said)
+		r.why, r.final, r.text = fwd.PodGone, true, printable.Line(said, maxQuote)
 	case gone != nil:
 		r.why, r.final, r.text = gone.Reason, true, gone.Error()
 	case said != "":
-		r.text += ": " + line(said)
+		r.text += ": " + printable.Line(said, maxQuote)
 	}
 	switch {
 	case r.why != fwd.Denied:
@@ -135,18 +134,3 @@ func combine(refusals []*upgradeError) error {
 
 // maxQuote bounds what is quoted of another machine's words, in runes.
 const maxQuote = 200
-
-// line makes one short line of another machine's words.
-func line(text string) string {
-	printable := func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return ' '
-	}
-	runes := []rune(strings.Join(strings.Fields(strings.Map(printable, text)), " "))
-	if len(runes) > maxQuote {
-		return string(runes[:maxQuote]) + "…"
-	}
-	return string(runes)
-}
