@@ -94,7 +94,7 @@ func (u *upstream) checkStreams() (ignored, stuck []*stream) {
 // awaitReply waits for a sign of life, a moment. Without one the upstream is
 // doubtful until it comes.
 func (u *upstream) awaitReply(ctx context.Context) bool {
-	next := u.liveness.nextHeard()
+	next := u.liveness.heard.C()
 	if u.liveness.fresh() { // it has come
 		return true
 	}

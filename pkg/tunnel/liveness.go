@@ -3,6 +3,8 @@ package tunnel
 import (
 	"sync"
 	"time"
+
+	"github.com/kubeshore/kubeshore/internal/wake"
 )
 
 const (
@@ -26,10 +28,10 @@ const (
 // wall clock doesn't.
 type liveness struct {
 	mu                 sync.Mutex
-	lastHeard          time.Time     // when something last came
-	readerWaitingSince time.Time     // since when the reader waits; zero if it is busy
-	replyDueSince      time.Time     // since when an answer is due; zero if none is
-	heard              chan struct{} // closed when something comes; nil if nobody waits for it
+	lastHeard          time.Time      // when something last came
+	readerWaitingSince time.Time      // since when the reader waits; zero if it is busy
+	replyDueSince      time.Time      // since when an answer is due; zero if none is
+	heard              wake.Broadcast // fires when something comes
 }
 
 // expectReply notes that an answer is due.
@@ -53,20 +55,7 @@ func (p *liveness) receive() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.lastHeard, p.readerWaitingSince, p.replyDueSince = time.Now(), time.Time{}, time.Time{}
-	if p.heard != nil {
-		close(p.heard)
-		p.heard = nil
-	}
-}
-
-// nextHeard returns what is closed when something comes.
-func (p *liveness) nextHeard() <-chan struct{} {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.heard == nil {
-		p.heard = make(chan struct{})
-	}
-	return p.heard
+	p.heard.Fire()
 }
 
 // fresh tells whether something has come of late, by the wall clock.

@@ -6,6 +6,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/kubeshore/kubeshore/internal/backoff"
+	"github.com/kubeshore/kubeshore/internal/wake"
 )
 
 const (
@@ -51,19 +54,19 @@ type pool struct {
 	waiting      int           // streams that have no connection yet
 	connectedAt  time.Time     // when there first was a connection
 	fastestDial  time.Duration // to dial one, at best
-	changed      chan struct{} // closed and made anew when there is something new to look at
+	changed      wake.Broadcast
 	lastUsed     time.Time
 	lastGoodDial time.Time // when the last dial that succeeded began
 
-	dialErr     error     // of the last dial, until one succeeds
-	failedDials int       // dials that failed, ever
-	failures    int       // since a stream last worked
-	failedAt    time.Time // when the last of them did
-	notBefore   time.Time // the next dial
+	dialErr     error           // of the last dial, until one succeeds
+	failedDials int             // dials that failed, ever
+	backoff     backoff.Backoff // between dials, until a stream works
+	failedAt    time.Time       // when the last of them did
+	notBefore   time.Time       // the next dial
 }
 
 func newPool(dial func(context.Context) (*upstream, error), start chan<- func(context.Context)) *pool {
-	return &pool{dial: dial, tasks: start, upstreams: make(map[*upstream]int), changed: make(chan struct{})}
+	return &pool{dial: dial, tasks: start, upstreams: make(map[*upstream]int), backoff: backoff.Backoff{Min: minDialDelay, Max: maxDialDelay}}
 }
 
 // acquire returns a connection for one more stream: an unused one, or else, while
@@ -95,7 +98,7 @@ func (p *pool) acquire(ctx context.Context) (*upstream, error) {
 		if u != nil {
 			return u, nil
 		}
-		changed := p.changed
+		changed := p.changed.C()
 		p.mu.Unlock()
 		err = waitForChange(ctx, changed, delay)
 		p.mu.Lock()
@@ -187,7 +190,7 @@ func (p *pool) release(u *upstream) {
 	default:
 		p.idle = append(p.idle, u)
 	}
-	p.wakeLocked()
+	p.changed.Fire()
 }
 
 // remove forgets a connection that has ended, or can't be used any more.
@@ -196,12 +199,7 @@ func (p *pool) remove(u *upstream) {
 	defer p.mu.Unlock()
 	delete(p.upstreams, u)
 	p.idle = slices.DeleteFunc(p.idle, func(other *upstream) bool { return other == u })
-	p.wakeLocked()
-}
-
-func (p *pool) wakeLocked() {
-	close(p.changed)
-	p.changed = make(chan struct{})
+	p.changed.Fire()
 }
 
 // reap closes the connections that were not used for long, but for a spare as

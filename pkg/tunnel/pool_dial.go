@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/kubeshore/kubeshore/internal/backoff"
 	"github.com/kubeshore/kubeshore/pkg/fwd"
 )
 
@@ -66,7 +66,7 @@ func (p *pool) startDial(ctx context.Context) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.dialing--
-		p.wakeLocked()
+		p.changed.Fire()
 	}
 }
 
@@ -109,7 +109,7 @@ func (p *pool) dialDone(u *upstream, err error, began time.Time) {
 		p.upstreams[u], u.lastUsed = 0, time.Now()
 		p.idle = append(p.idle, u)
 	}
-	p.wakeLocked()
+	p.changed.Fire()
 }
 
 // recordFailureLocked takes a dial that came to nothing. The next one is put off, by
@@ -117,17 +117,16 @@ func (p *pool) dialDone(u *upstream, err error, began time.Time) {
 func (p *pool) recordFailureLocked(err error) {
 	p.dialErr = err
 	p.failedDials++
-	delay := min(maxDialDelay, minDialDelay<<min(p.failures, 10))
-	p.failures++
 	p.failedAt = time.Now()
-	p.notBefore = p.failedAt.Add(rand.N(delay)) //nolint:gosec // not a secret
+	p.notBefore = p.failedAt.Add(backoff.Jitter(p.backoff.Next()))
 }
 
 // recordSuccess says that a stream got an answer from the pod.
 func (p *pool) recordSuccess() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.failures, p.notBefore = 0, time.Time{}
+	p.backoff.Reset()
+	p.notBefore = time.Time{}
 }
 
 // check looks after the connections, each in a goroutine of its own that checks

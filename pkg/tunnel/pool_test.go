@@ -65,7 +65,7 @@ func TestGetAfterADialThatFailedAndOneThatDidNot(t *testing.T) {
 		p.recordFailureLocked(errors.New("refused"))
 		p.dialErr, p.notBefore = nil, time.Time{}
 		p.upstreams[busy] = 1
-		p.wakeLocked()
+		p.changed.Fire()
 		p.mu.Unlock()
 		synctest.Wait()
 		busy.mu.Lock()
