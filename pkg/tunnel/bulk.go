@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/kubeshore/kubeshore/internal/wake"
 )
 
 const (
@@ -68,10 +70,10 @@ type bulkConn struct {
 	batching   atomic.Bool // together runs
 	mu         sync.Mutex
 	corked     bool
-	corkBuffer *[]byte    // what is written while corked
-	sending    bool       // somebody writes to Conn
-	idle       *sync.Cond // nobody does any more
-	pending    []byte     // what was written meanwhile: it doesn't wait
+	corkBuffer *[]byte        // what is written while corked
+	sending    bool           // somebody writes to Conn
+	idle       wake.Broadcast // nobody does any more
+	pending    []byte         // what was written meanwhile: it doesn't wait
 
 	// handshake is how many more bytes may be read before the upgrade is done;
 	// negative once it is.
@@ -83,7 +85,6 @@ const maxHandshakeSize = 1 << 20
 
 func newBulkConn(conn net.Conn) *bulkConn {
 	c := &bulkConn{Conn: conn, in: readBuffer{small: make([]byte, readSize)}, handshakeLeft: maxHandshakeSize}
-	c.idle = sync.NewCond(&c.mu)
 	c.lowWater.init(conn)
 	return c
 }
@@ -190,7 +191,10 @@ func (c *bulkConn) batch(write func() error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for c.sending {
-		c.idle.Wait() // what comes meanwhile stands behind what is in out
+		idle := c.idle.C()
+		c.mu.Unlock()
+		<-idle
+		c.mu.Lock()
 	}
 	c.corked = false
 	if err == nil && len(*c.corkBuffer) > 0 {
@@ -213,7 +217,7 @@ func (c *bulkConn) sendLocked(p []byte) (err error) {
 		p, c.pending = c.pending, nil
 	}
 	c.sending = false
-	c.idle.Broadcast()
+	c.idle.Fire()
 	return err
 }
 

@@ -127,7 +127,7 @@ func (u *upstream) pong(ping uint32) {
 		u.ackedAt = l.probedAt
 	}
 	l.pong(ping)
-	u.freed.Broadcast()
+	u.freed.Fire()
 }
 
 // echoPing sends a PING of the server's back. It takes its worker's turn like one of
@@ -182,7 +182,10 @@ func (u *upstream) admit(id uint32, bytes int) bool {
 		u.release()
 		u.mu.Lock()
 		for u.streams[id] != nil && len(u.streams) > 1 && u.mustWaitLocked(&u.queues[queueOf(id)]) {
-			u.freed.Wait()
+			freed := u.freed.C()
+			u.mu.Unlock()
+			<-freed
+			u.mu.Lock()
 		}
 		u.mu.Unlock()
 	}
@@ -220,7 +223,7 @@ func (u *upstream) remove(s *stream) {
 			u.pingWorkersLocked()
 		}
 	}
-	u.freed.Broadcast()
+	u.freed.Fire()
 	u.mu.Unlock()
 	u.sendControl(nil)
 }

@@ -24,8 +24,8 @@ func (s *stream) awaitClientLocked() bool {
 	if s.blockingSince.IsZero() {
 		s.blockingSince = began
 	}
-	look := time.AfterFunc(starvationCheckInterval, s.wake)
-	defer look.Stop()
+	check := time.NewTicker(starvationCheckInterval)
+	defer check.Stop()
 	for s.err == nil && s.written == before && s.up.isShared() {
 		patience := slowClientGrace
 		if time.Since(began) >= stalledClientGrace {
@@ -34,16 +34,9 @@ func (s *stream) awaitClientLocked() bool {
 		if s.up.othersStarving(s, s.blockingSince, patience) {
 			return false
 		}
-		s.changed.Wait()
-		look.Reset(starvationCheckInterval)
+		s.waitLocked(check.C)
 	}
 	return true
-}
-
-func (s *stream) wake() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.changed.Broadcast()
 }
 
 // starving tells whether the client seems to wait for bytes of the pod's, and has

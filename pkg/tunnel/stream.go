@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/kubeshore/kubeshore/internal/wake"
 	"github.com/kubeshore/kubeshore/pkg/fwd"
 )
 
@@ -56,7 +57,7 @@ type stream struct {
 	lastSent atomic.Int64 // when the client last said something; Unix nanoseconds
 
 	mu            sync.Mutex
-	changed       *sync.Cond
+	changed       wake.Broadcast
 	local         *localConn // once WriteTo was called
 	direct        bool       // the upstream's reader writes to the client now
 	interrupted   bool       // the client has a write deadline that is over
@@ -76,9 +77,7 @@ type stream struct {
 }
 
 func newStream(u *upstream, id uint32) *stream {
-	s := &stream{up: u, id: id}
-	s.changed = sync.NewCond(&s.mu)
-	return s
+	return &stream{up: u, id: id}
 }
 
 func (s *stream) errorID() uint32 { return s.id - 2 }
@@ -113,7 +112,7 @@ func (s *stream) finish(fault bool) {
 	} else {
 		s.dataEnd = true
 	}
-	s.changed.Broadcast()
+	s.changed.Fire()
 }
 
 // fail breaks the stream off: nothing more is read or written.
@@ -131,22 +130,33 @@ func (s *stream) failLocked(err error) {
 			_ = s.local.SetWriteDeadline(time.Unix(1, 0))
 		}
 	}
-	s.changed.Broadcast()
+	s.changed.Fire()
+}
+
+// waitLocked waits for a change of the stream, and reports whether one came
+// before timeout fired. A nil timeout never fires. mu must be held; waitLocked
+// releases it while it waits.
+func (s *stream) waitLocked(timeout <-chan time.Time) bool {
+	changed := s.changed.C()
+	s.mu.Unlock()
+	defer s.mu.Lock()
+	select {
+	case <-changed:
+		return true
+	case <-timeout:
+		return false
+	}
 }
 
 // closeReasonLocked says how the stream has ended, once the bytes have: in good order
 // (io.EOF), or by what the error stream says. mu must be held.
 func (s *stream) closeReasonLocked() error {
-	late := false
-	timer := time.AfterFunc(closeReasonTimeout, func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		late = true
-		s.changed.Broadcast()
-	})
-	defer timer.Stop()
-	for s.err == nil && !s.errorEnd && !late {
-		s.changed.Wait()
+	timeout := time.NewTimer(closeReasonTimeout)
+	defer timeout.Stop()
+	for s.err == nil && !s.errorEnd {
+		if !s.waitLocked(timeout.C) {
+			break
+		}
 	}
 	switch {
 	case len(s.errorText) > 0:
@@ -207,7 +217,7 @@ func (s *stream) Close() error {
 	first := !errors.Is(s.err, net.ErrClosed)
 	done := s.dataEnd && s.errorEnd && s.finSent
 	s.err = net.ErrClosed
-	s.changed.Broadcast()
+	s.changed.Fire()
 	s.mu.Unlock()
 	if first {
 		s.up.remove(s)

@@ -45,14 +45,14 @@ func (s *stream) accept(chunks *net.Buffers) bool {
 				s.backlog = append(s.backlog, chunk...)
 			}
 			s.clientFull = false
-			s.changed.Broadcast()
+			s.changed.Fire()
 			return true
 		case shared:
 			if !s.awaitClientLocked() {
 				return false
 			}
 		default:
-			s.changed.Wait()
+			s.waitLocked(nil)
 		}
 	}
 	return true
@@ -84,7 +84,6 @@ func (s *stream) writeDirectLocked(chunks *net.Buffers, shared bool) int {
 	if err != nil {
 		s.failLocked(err)
 	}
-	s.changed.Broadcast() // WriteTo may be waiting for the end of it
 	return int(n)
 }
 
@@ -96,7 +95,7 @@ func (s *stream) unblock() {
 		s.interrupted = true
 		_ = s.local.SetWriteDeadline(time.Unix(1, 0)) // if it can't be set, it is closed, which ends the write too
 	}
-	s.changed.Broadcast()
+	s.changed.Fire()
 }
 
 // clientSlow tells whether the client is slow to take what came.
@@ -117,12 +116,12 @@ func (s *stream) Read(p []byte) (int, error) {
 		case len(s.backlog) > 0:
 			n := copy(p, s.backlog)
 			s.backlog, s.written = s.backlog[n:], s.written+int64(n)
-			s.changed.Broadcast()
+			s.changed.Fire()
 			return n, nil
 		case s.dataEnd:
 			return 0, s.closeReasonLocked()
 		}
-		s.changed.Wait()
+		s.waitLocked(nil)
 	}
 }
 
@@ -137,20 +136,20 @@ func (s *stream) WriteTo(w io.Writer) (int64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.local = c
-	s.changed.Broadcast()
+	s.changed.Fire()
 	for {
 		switch {
 		case s.err != nil:
 			return s.written, s.failureLocked()
 		case len(s.backlog) > 0:
 			s.flushLocked()
-		case s.dataEnd && !s.direct:
+		case s.dataEnd: // after the last write of the upstream's reader
 			if err := s.closeReasonLocked(); !errors.Is(err, io.EOF) {
 				return s.written, err
 			}
 			return s.written, nil
 		default:
-			s.changed.Wait()
+			s.waitLocked(nil)
 		}
 	}
 }
@@ -163,7 +162,7 @@ func (s *stream) flushLocked() {
 	if len(s.backlog) == 0 {
 		s.backlog = nil
 	}
-	s.changed.Broadcast()
+	s.changed.Fire()
 	s.mu.Unlock()
 	n, err := s.local.Write(chunk)
 	s.mu.Lock()
@@ -173,5 +172,5 @@ func (s *stream) flushLocked() {
 	if err != nil {
 		s.failLocked(err)
 	}
-	s.changed.Broadcast()
+	s.changed.Fire()
 }

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/kubeshore/kubeshore/internal/wake"
 )
 
 const (
@@ -64,9 +66,9 @@ type upstream struct {
 	scratch        []byte
 	headersStarted bool // a stream was, ever
 
-	mu            sync.Mutex // taken after a stream's mu, never before it
-	freed         *sync.Cond // a lane is not full any more, or a stream has ended
-	minNextID     uint32     // of the next stream to be opened, the first of its two
+	mu            sync.Mutex     // taken after a stream's mu, never before it
+	freed         wake.Broadcast // a lane is not full any more, or a stream has ended
+	minNextID     uint32         // of the next stream to be opened, the first of its two
 	streams       map[uint32]*stream
 	queues        [workers]workerQueue
 	pingCount     uint32    // how many were sent, the server's that were sent back too
@@ -83,7 +85,6 @@ type upstream struct {
 // its TLS; nil if that isn't known.
 func newUpstream(conn net.Conn, bulk *bulkConn) *upstream {
 	u := &upstream{conn: conn, bulk: bulk, writeMu: newTimedMutex(), minNextID: 1, streams: make(map[uint32]*stream), stalled: new(atomic.Uint64)}
-	u.freed = sync.NewCond(&u.mu)
 	u.liveness.receive()
 	return u
 }
@@ -266,7 +267,7 @@ func (u *upstream) fail(err error) {
 	u.err = err
 	streams := u.streams
 	u.streams = make(map[uint32]*stream)
-	u.freed.Broadcast()
+	u.freed.Fire()
 	u.mu.Unlock()
 	if u.bulk != nil {
 		_ = u.bulk.Close() // below TLS, whose own farewell could take its time
