@@ -11,22 +11,22 @@ import (
 )
 
 const (
-	// readSize is how much is read at once, bulkReadSize while bytes come at a
-	// pace. Most connections are idle most of the time.
+	// readSize is the read size of most connections, which are idle most of the
+	// time; bulkReadSize is that of a fast transfer.
 	readSize     = 32 << 10
 	bulkReadSize = 256 << 10
-	// They come at a pace if bulkWindowBytes came within bulkWindow.
+	// A transfer is fast if bulkWindowBytes come within bulkWindow.
 	bulkWindowBytes = 256 << 10
-	// bulkWindow is also how long a read then waits for lowWater bytes. That
-	// saves most of the wake-ups, which cost more than the bytes do.
+	// bulkWindow is also how long a read of a fast transfer waits for lowWater
+	// bytes. This avoids most wake-ups, which cost more than the copying.
 	bulkWindow = 4 * time.Millisecond
 	lowWater   = 128 << 10
 )
 
-// readBuffers has those of bulkReadSize.
+// readBuffers holds buffers of bulkReadSize.
 var readBuffers = sync.Pool{New: func() any { return new([bulkReadSize]byte) }}
 
-// readBuffer is one that can grow and shrink.
+// readBuffer is a buffer of readSize or bulkReadSize.
 type readBuffer struct {
 	small []byte
 	large *[bulkReadSize]byte // nil unless in use
@@ -39,7 +39,7 @@ func (b *readBuffer) bytes() []byte {
 	return b.small
 }
 
-// resize must be called only when the bytes are of no use any more.
+// resize switches between the two sizes. It discards the contents.
 func (b *readBuffer) resize(large bool) {
 	switch {
 	case large == (b.large != nil):
@@ -51,53 +51,53 @@ func (b *readBuffer) resize(large bool) {
 	}
 }
 
-// bulkConn stands below TLS and makes few large system calls of TLS's many
-// small ones, which come a record (16 KiB) at a time.
+// bulkConn is the connection below TLS. It merges TLS's many small system calls,
+// one per record of 16 KiB, into few large ones.
 type bulkConn struct {
 	net.Conn
 
-	// What follows is the reading goroutine's.
+	// The following fields belong to the reading goroutine.
 	in           readBuffer
-	begin, end   int  // of in: what was read and not yet handed out
-	bufferedOnly bool // Read only hands out what was read already
-	windowBytes  int  // bytes that came from since on
+	begin, end   int  // the unread part of in
+	bufferedOnly bool // Read doesn't read from the network
+	windowBytes  int  // bytes read since windowStart
 	windowStart  time.Time
-	fast         bool // they come at a pace
-	lowWater     lowWaterReader
+	fast         bool // a fast transfer is under way
+	bulkReader   lowWaterReader
 
-	// Most is written by together, by one goroutine at a time; but TLS and
-	// WebSocket have something to say of their own now and then, while they read.
-	batching   atomic.Bool // together runs
+	// Most writes come from batch, which one goroutine calls at a time. TLS and
+	// WebSocket occasionally write while they read.
+	batching   atomic.Bool // batch is running
 	mu         sync.Mutex
 	corked     bool
-	corkBuffer *[]byte        // what is written while corked
-	sending    bool           // somebody writes to Conn
-	idle       wake.Broadcast // nobody does any more
-	pending    []byte         // what was written meanwhile: it doesn't wait
+	corkBuffer *[]byte        // collects writes while corked
+	sending    bool           // a goroutine writes to Conn
+	idle       wake.Broadcast // fires when sending ends
+	pending    []byte         // collects writes while sending, without blocking them
 
-	// handshake is how many more bytes may be read before the upgrade is done;
-	// negative once it is.
+	// handshakeLeft is how many more bytes may come before the upgrade is done;
+	// negative afterwards.
 	handshakeLeft int
 }
 
-// maxHandshakeSize is how much may come before the upgrade is done.
+// maxHandshakeSize bounds the bytes read before the upgrade is done.
 const maxHandshakeSize = 1 << 20
 
 func newBulkConn(conn net.Conn) *bulkConn {
 	c := &bulkConn{Conn: conn, in: readBuffer{small: make([]byte, readSize)}, handshakeLeft: maxHandshakeSize}
-	c.lowWater.init(conn)
+	c.bulkReader.init(conn)
 	return c
 }
 
-// errWouldBlock says that nothing can be had without waiting. TLS takes it as a
-// passing fault, as it does a timeout: what it has of a record it keeps.
+// errWouldBlock reports that no buffered bytes are left. TLS treats it as a
+// temporary error, like a timeout, and keeps the part of a record that it has.
 type errWouldBlock struct{}
 
-func (errWouldBlock) Error() string   { return "nothing is there yet" }
+func (errWouldBlock) Error() string   { return "read would block" }
 func (errWouldBlock) Timeout() bool   { return true }
 func (errWouldBlock) Temporary() bool { return true }
 
-// Read is for one goroutine at a time.
+// Read may be called by only one goroutine at a time.
 func (c *bulkConn) Read(p []byte) (int, error) {
 	if c.begin == c.end {
 		if c.bufferedOnly {
@@ -119,25 +119,26 @@ func (c *bulkConn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// errResponseTooLarge is for a server that doesn't come to an end with its answer.
-var errResponseTooLarge = errors.New("its answer to the upgrade is too large")
+// errResponseTooLarge ends an upgrade whose response exceeds maxHandshakeSize.
+var errResponseTooLarge = errors.New("the response to the upgrade request is too large")
 
-// handshakeDone says that the upgrade is done. It must be called before the next Read.
+// handshakeDone lifts the limit on the bytes read. It must be called between
+// reads.
 func (c *bulkConn) handshakeDone() { c.handshakeLeft = -1 }
 
-// readBuffered calls read, whose reads through the connection get only what was read
-// from the network already.
+// readBuffered calls read. Reads of the connection within it return only
+// buffered bytes.
 func (c *bulkConn) readBuffered(read func() (int, error)) (int, error) {
 	c.bufferedOnly = true
 	defer func() { c.bufferedOnly = false }()
 	return read()
 }
 
-// fill reads from the network, in the manner that the pace suggests.
+// fill reads from the network, during a fast transfer with the low-water mark.
 func (c *bulkConn) fill() (int, error) {
 	c.in.resize(c.fast)
 	if c.fast {
-		n, err := c.lowWater.read(c.in.bytes())
+		n, err := c.bulkReader.read(c.in.bytes())
 		c.fast, c.windowBytes = n >= lowWater, 0
 		if n > 0 || err != nil {
 			return n, err
@@ -149,19 +150,19 @@ func (c *bulkConn) fill() (int, error) {
 		c.windowStart = time.Now()
 	}
 	if c.windowBytes += n; c.windowBytes >= bulkWindowBytes {
-		c.fast = time.Since(c.windowStart) < bulkWindow && c.lowWater.start()
+		c.fast = time.Since(c.windowStart) < bulkWindow && c.bulkReader.start()
 		c.windowBytes = 0
 	}
 	return n, err
 }
 
-// acked returns how many bytes of ours the other side's kernel has taken, if that
-// can be known. c may be nil.
+// acked returns how many bytes the other side's kernel has acknowledged, if
+// known. c may be nil.
 func (c *bulkConn) acked() (n uint64, known bool) {
 	if c == nil {
 		return 0, false
 	}
-	return c.lowWater.acked()
+	return c.bulkReader.acked()
 }
 
 func (c *bulkConn) Write(p []byte) (int, error) {
@@ -172,7 +173,7 @@ func (c *bulkConn) Write(p []byte) (int, error) {
 		*c.corkBuffer = append(*c.corkBuffer, p...)
 	case c.sending:
 		if c.pending = append(c.pending, p...); len(c.pending) > maxQueuedControl {
-			return 0, errProtocol // it asks for more answers than it takes
+			return 0, errProtocol // the server requests replies faster than it reads them
 		}
 	default:
 		return len(p), c.sendLocked(p)
@@ -180,7 +181,7 @@ func (c *bulkConn) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// batch calls write and then sends all that it wrote to c at once.
+// batch calls write, and then sends everything that it wrote at once.
 func (c *bulkConn) batch(write func() error) error {
 	c.batching.Store(true)
 	defer c.batching.Store(false)
@@ -190,7 +191,7 @@ func (c *bulkConn) batch(write func() error) error {
 	err := write()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for c.sending {
+	for c.sending { // writes meanwhile are added to corkBuffer
 		idle := c.idle.C()
 		c.mu.Unlock()
 		<-idle
@@ -206,8 +207,8 @@ func (c *bulkConn) batch(write func() error) error {
 	return err
 }
 
-// sendLocked writes to the network, and then what was to be written meanwhile. mu must
-// be held, and is not during the writes.
+// sendLocked writes p to the network, and then everything written meanwhile. mu
+// must be held; sendLocked releases it during the writes.
 func (c *bulkConn) sendLocked(p []byte) (err error) {
 	c.sending = true
 	for err == nil && len(p) > 0 {
@@ -221,11 +222,11 @@ func (c *bulkConn) sendLocked(p []byte) (err error) {
 	return err
 }
 
-// corkBuffers has buffers for what is written while corked.
+// corkBuffers holds the buffers of batch.
 var corkBuffers = sync.Pool{New: func() any { return new([]byte) }}
 
-// SetWriteDeadline leaves what together sends alone: it is what gorilla's
-// WebSocket would wait for before it answers a PING, if it knew.
+// SetWriteDeadline does nothing during a batch: gorilla's WebSocket sets a
+// deadline when it answers a PING, which would apply to the batch, too.
 func (c *bulkConn) SetWriteDeadline(t time.Time) error {
 	if c.batching.Load() {
 		return nil

@@ -9,60 +9,61 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/fwd"
 )
 
-// What kubelets and container runtimes say of a connection in a pod; where each
-// text comes from is in the table of TestClassify.
+// Error texts of kubelets and container runtimes. TestClassify lists where each
+// of them comes from.
 var (
-	// midway: bytes have been exchanged, or may have been.
+	// midwayPattern matches errors after bytes may have been exchanged.
 	midwayPattern = regexp.MustCompile(`\b(read|write) tcp|connection reset|[Bb]roken pipe`)
-	// nodeUnreachablePattern is the API server's word for a node that it can't reach.
+	// nodeUnreachablePattern matches the API server's error for an unreachable
+	// node.
 	nodeUnreachablePattern = regexp.MustCompile(`error dialing backend: .*`)
-	// unconnected: the connection within the pod was not made.
+	// dialFailedPattern matches a failed connection within the pod.
 	dialFailedPattern = regexp.MustCompile(`\bdial tcp|failed to connect to localhost:|socat\[\d+\] E connect\(`)
-	refusedPattern    = regexp.MustCompile(`[Cc]onnection refused`)
-	// unmade: nothing to make the connection in.
+	// refusedPattern matches a connection refused by the pod.
+	refusedPattern = regexp.MustCompile(`[Cc]onnection refused`)
+	// sandboxGonePattern matches errors about a missing or stopped pod.
 	sandboxGonePattern = regexp.MustCompile(`(failed to find sandbox|[Ss]andbox .*is not running|network namespace for sandbox .* is closed|` +
 		`network namespace path of sandbox .* is empty|could not find sandbox|PodSandbox with ID starting with .* not found|` +
 		`pod not found|container not found|container not running|does not have a host assigned|failed to Statfs|` +
 		`unable to do port forwarding: ).*`)
-	// portPattern is where they name the port.
+	// portPattern matches the port.
 	portPattern = regexp.MustCompile(`(?:error forwarding port |localhost:|127\.0\.0\.1:)(\d+)`)
-	// prefixPattern is what they put around the reason.
+	// prefixPattern matches the text before the reason.
 	prefixPattern = regexp.MustCompile(`^.*(?:error forwarding port \d+ to pod [^:]*: |network namespace "[^"]*": )`)
 )
 
-// classify returns what the text of a port-forward's error stream says, if it
-// proves that the connection within the pod was never made, and nil if not.
-func classify(fault string) *fwd.UnreachedError {
+// classify returns the error for an error stream's text. It returns nil unless
+// the text proves that no connection was made within the pod.
+func classify(errorText string) *fwd.UnreachedError {
 	why := fwd.PodGone
 	var text string
 	switch {
-	case midwayPattern.MatchString(fault):
+	case midwayPattern.MatchString(errorText):
 		return nil
-	case nodeUnreachablePattern.MatchString(fault):
-		text = "the pod's node can't be reached: " + nodeUnreachablePattern.FindString(fault)
-	case dialFailedPattern.MatchString(fault) && refusedPattern.MatchString(fault):
+	case nodeUnreachablePattern.MatchString(errorText):
+		text = "the API server cannot reach the pod's node: " + nodeUnreachablePattern.FindString(errorText)
+	case dialFailedPattern.MatchString(errorText) && refusedPattern.MatchString(errorText):
 		why, text = fwd.PortClosed, "nothing listens on that port of the pod"
-		if found := portPattern.FindStringSubmatch(fault); found != nil {
+		if found := portPattern.FindStringSubmatch(errorText); found != nil {
 			text = "nothing listens on port " + found[1] + " of the pod"
 		}
-	case dialFailedPattern.MatchString(fault):
-		text = "the pod can't be reached from its node: " + prefixPattern.ReplaceAllString(fault, "")
-	case sandboxGonePattern.MatchString(fault):
-		text = "the pod is gone: " + sandboxGonePattern.FindString(fault)
+	case dialFailedPattern.MatchString(errorText):
+		text = "the pod's node cannot reach the pod: " + prefixPattern.ReplaceAllString(errorText, "")
+	case sandboxGonePattern.MatchString(errorText):
+		text = "the pod is gone: " + sandboxGonePattern.FindString(errorText)
 	default:
 		return nil
 	}
 	return &fwd.UnreachedError{Reason: why, Err: errors.New(printable.Line(text, maxQuote))}
 }
 
-// summarize says what a kubelet or a runtime tells of a connection that broke off,
-// without the paths and numbers that help nobody.
-func summarize(fault string) string {
+// summarize shortens a kubelet's or runtime's error about a broken connection.
+func summarize(errorText string) string {
 	switch {
-	case strings.Contains(fault, "connection reset by peer"):
+	case strings.Contains(errorText, "connection reset by peer"):
 		return "the process in the pod reset the connection (connection reset by peer)"
-	case strings.Contains(fault, "broken pipe"):
-		return "the process in the pod has closed the connection (broken pipe)"
+	case strings.Contains(errorText, "broken pipe"):
+		return "the process in the pod closed the connection (broken pipe)"
 	}
-	return printable.Line(prefixPattern.ReplaceAllString(fault, ""), maxQuote)
+	return printable.Line(prefixPattern.ReplaceAllString(errorText, ""), maxQuote)
 }

@@ -17,21 +17,21 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
-// preferenceWindow is how long WebSocket is preferred once SPDY was refused: that
-// may have been a passing fault.
+// preferenceWindow is how long WebSocket is preferred after SPDY failed, possibly
+// only temporarily.
 const preferenceWindow = 10 * time.Minute
 
-// Cluster says how a cluster's API server is reached.
+// Cluster describes how to reach a cluster's API server.
 type Cluster struct {
 	Config *rest.Config
-	Gate   *credential.Gate // before the credential plugin of Config; may be nil
+	Gate   *credential.Gate // in front of the credential plugin of Config; may be nil
 }
 
-// cluster makes connections to the pods of one cluster. client-go's pieces do
-// what is the same for all clients: TLS, credentials and the choice of a proxy.
+// cluster makes connections to the pods of one cluster. It uses client-go for
+// TLS, credentials and the choice of a proxy.
 type cluster struct {
 	source  Cluster
-	forced  Transport // Auto if it is ours to choose
+	forced  Transport // Auto to choose automatically
 	baseURL *url.URL
 	config  *transport.Config
 	tls     *tls.Config // without a session cache
@@ -39,17 +39,17 @@ type cluster struct {
 	dialTCP func(ctx context.Context, network, addr string) (net.Conn, error)
 
 	mu             sync.Mutex
-	preferred      Transport // the one that last did
-	preferredSince time.Time // the other one was tried in vain
+	preferred      Transport // the one that last worked
+	preferredSince time.Time // when the other one last failed
 	sessions       tls.ClientSessionCache
 }
 
-func newCluster(of Cluster, forced Transport) (*cluster, error) {
-	base, _, err := rest.DefaultServerUrlFor(of.Config)
+func newCluster(source Cluster, forced Transport) (*cluster, error) {
+	baseURL, _, err := rest.DefaultServerUrlFor(source.Config)
 	if err != nil {
 		return nil, err
 	}
-	config, err := of.Gate.Config(of.Config)
+	config, err := source.Gate.Config(source.Config)
 	if err != nil {
 		return nil, err
 	}
@@ -61,18 +61,21 @@ func newCluster(of Cluster, forced Transport) (*cluster, error) {
 		tlsConfig = &tls.Config{MinVersion: tls.VersionTLS12}
 	}
 	tlsConfig.NextProtos = []string{"http/1.1"}
-	tlsConfig.DynamicRecordSizingDisabled = true // full records from the first
-	c := &cluster{source: of, forced: forced, baseURL: base, config: config, tls: tlsConfig, preferred: SPDY, proxy: proxyFunc(of.Config)}
+	tlsConfig.DynamicRecordSizingDisabled = true // use full records from the start
+	c := &cluster{
+		source: source, forced: forced, baseURL: baseURL, config: config, tls: tlsConfig,
+		preferred: SPDY, proxy: proxyFunc(source.Config),
+	}
 	c.dialTCP = (&net.Dialer{}).DialContext
-	if of.Config.Dial != nil {
-		c.dialTCP = of.Config.Dial
+	if source.Config.Dial != nil {
+		c.dialTCP = source.Config.Dial
 	}
 	c.resetSessions()
 	return c, nil
 }
 
-// proxyFunc returns what chooses the proxy of a request. Its error doesn't quote
-// the proxy's address, which may have a password in it.
+// proxyFunc returns the function that chooses the proxy of a request. Its error
+// doesn't quote the proxy's address, which may contain a password.
 func proxyFunc(config *rest.Config) func(*http.Request) (*url.URL, error) {
 	proxy := config.Proxy
 	if proxy == nil {
@@ -81,34 +84,34 @@ func proxyFunc(config *rest.Config) func(*http.Request) (*url.URL, error) {
 	return func(req *http.Request) (*url.URL, error) {
 		address, err := proxy(req)
 		if err != nil {
-			return nil, errors.New("the address of the proxy (HTTPS_PROXY, HTTP_PROXY) is not a valid URL")
+			return nil, errors.New("the proxy address (HTTPS_PROXY, HTTP_PROXY) is not a valid URL")
 		}
 		return address, nil
 	}
 }
 
-// dial makes a connection to a pod. Its errors are [fwd.UnreachedError], but
-// for the end of ctx, which is its cause.
+// dial makes a connection to a pod. It returns a [fwd.UnreachedError], or ctx's
+// cause if ctx ended.
 func (c *cluster) dial(ctx context.Context, pod plan.PodRef) (*upstream, error) {
-	var refusals []*upgradeError
+	var errs []*upgradeError
 	for _, with := range c.transports() {
-		u, r := c.upgrade(ctx, pod, with)
-		if r == nil {
+		u, upgradeErr := c.upgrade(ctx, pod, with)
+		if upgradeErr == nil {
 			c.prefer(with)
 			return u, nil
 		}
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		refusals = append(refusals, r)
-		if r.final {
+		errs = append(errs, upgradeErr)
+		if upgradeErr.final {
 			break
 		}
 	}
-	return nil, combine(refusals)
+	return nil, combine(errs)
 }
 
-// transports returns the transports that may be tried, the first first.
+// transports returns the transports to try, in order.
 func (c *cluster) transports() []Transport {
 	if c.forced != Auto {
 		return []Transport{c.forced}
@@ -121,6 +124,7 @@ func (c *cluster) transports() []Transport {
 	return []Transport{SPDY, WebSocket}
 }
 
+// prefer records that a transport worked.
 func (c *cluster) prefer(worked Transport) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -129,7 +133,7 @@ func (c *cluster) prefer(worked Transport) {
 	}
 }
 
-// tlsConfig returns what one connection's TLS is configured with.
+// tlsConfig returns the TLS configuration for one connection.
 func (c *cluster) tlsConfig() *tls.Config {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -138,32 +142,32 @@ func (c *cluster) tlsConfig() *tls.Config {
 	return config
 }
 
-// resetSessions makes the next TLS handshake a full one: a session that is
-// resumed is that of the client certificate that it began with.
+// resetSessions forces the next TLS handshake to be a full one: a resumed session
+// keeps the client certificate of its first handshake.
 func (c *cluster) resetSessions() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.sessions = tls.NewLRUClientSessionCache(0)
 }
 
-// upgrade makes a connection with one transport. What the API server says 401
-// to is tried once more: the credentials may have been renewed by that.
+// upgrade makes a connection with one transport. It retries once after a 401,
+// which makes client-go renew the credentials.
 func (c *cluster) upgrade(ctx context.Context, pod plan.PodRef, with Transport) (*upstream, *upgradeError) {
-	a := &upgrade{cluster: c, with: with}
-	said, err := a.do(ctx, pod)
-	if err == nil && said.code == http.StatusUnauthorized {
+	attempt := &upgrade{cluster: c, with: with}
+	resp, err := attempt.do(ctx, pod)
+	if err == nil && resp.code == http.StatusUnauthorized {
 		c.resetSessions()
-		a = &upgrade{cluster: c, with: with}
-		said, err = a.do(ctx, pod)
+		attempt = &upgrade{cluster: c, with: with}
+		resp, err = attempt.do(ctx, pod)
 	}
 	switch {
 	case err != nil:
-		return nil, a.failure(err)
-	case said.code != http.StatusSwitchingProtocols:
-		return nil, said.upgradeError(pod, with)
+		return nil, attempt.failure(err)
+	case resp.code != http.StatusSwitchingProtocols:
+		return nil, resp.asError(pod, with)
 	}
-	a.bulk.handshakeDone()
-	u := newUpstream(a.conn, a.bulk)
-	u.readAhead = with == SPDY // WebSocket takes any error of a read as its end
+	attempt.bulk.handshakeDone()
+	u := newUpstream(attempt.conn, attempt.bulk)
+	u.readAhead = with == SPDY // WebSocket treats every read error as final
 	return u, nil
 }

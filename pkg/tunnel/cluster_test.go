@@ -25,8 +25,8 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/fwd"
 )
 
-// says answers with a body.
-func says(code int, kind, body string) http.HandlerFunc {
+// respondWith returns a handler that responds with a body.
+func respondWith(code int, kind, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", kind)
 		w.WriteHeader(code)
@@ -34,30 +34,30 @@ func says(code int, kind, body string) http.HandlerFunc {
 	}
 }
 
-// status answers as an API server does.
-func status(code int, message string) http.HandlerFunc {
-	return says(code, "application/json", fmt.Sprintf(`{"kind":"Status","apiVersion":"v1","status":"Failure","message":%q,"code":%d}`, message, code))
+// respondStatus returns a handler that responds like an API server.
+func respondStatus(code int, message string) http.HandlerFunc {
+	return respondWith(code, "application/json", fmt.Sprintf(`{"kind":"Status","apiVersion":"v1","status":"Failure","message":%q,"code":%d}`, message, code))
 }
 
-func forbids(verb string) http.HandlerFunc {
-	return status(403, `pods "pod" is forbidden: User "u" cannot `+verb+` resource "pods/portforward" in API group "" in the namespace "ns"`)
+func respondForbidden(verb string) http.HandlerFunc {
+	return respondStatus(403, `pods "pod" is forbidden: User "u" cannot `+verb+` resource "pods/portforward" in API group "" in the namespace "ns"`)
 }
 
-func hangsUp(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
+func hangUp(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
 
 const html = "<html>log in</html>"
 
-// Whatever stands before the API server and lets only one transport through:
-// the other one is taken, and first from then on.
-func TestAutoTakesWhatGetsThrough(t *testing.T) {
-	for name, refuse := range map[string]http.HandlerFunc{
-		"403 by a gateway":        says(403, "text/html", html),
-		"403 by the API server":   forbids("create"),
-		"400":                     says(400, "text/plain", "upgrade required"),
-		"a hang-up":               hangsUp,
-		"200 with HTML":           says(200, "text/html; charset=utf-8", html),
-		"a redirect":              http.RedirectHandler("/login", http.StatusFound).ServeHTTP,
-		"an upgrade to something": says(101, "", ""),
+// If only one transport gets through to the API server, Auto uses that one, and
+// tries it first from then on.
+func TestAutoUsesTransportThatGetsThrough(t *testing.T) {
+	for name, handler := range map[string]http.HandlerFunc{
+		"403 from a gateway":             respondWith(403, "text/html", html),
+		"403 from the API server":        respondForbidden("create"),
+		"400":                            respondWith(400, "text/plain", "upgrade required"),
+		"a hang-up":                      hangUp,
+		"200 with HTML":                  respondWith(200, "text/html; charset=utf-8", html),
+		"a redirect":                     http.RedirectHandler("/login", http.StatusFound).ServeHTTP,
+		"an upgrade to another protocol": respondWith(101, "", ""),
 	} {
 		for _, blocked := range []Transport{SPDY, WebSocket} {
 			t.Run(fmt.Sprintf("%v: %s", blocked, name), func(t *testing.T) {
@@ -65,36 +65,36 @@ func TestAutoTakesWhatGetsThrough(t *testing.T) {
 				c := newTestCluster(t, s.config(), Auto)
 				open := SPDY + WebSocket - blocked
 				c.prefer(blocked)
-				s.answer(blocked, refuse)
+				s.respond(blocked, handler)
 				mustExchange(t, c, s, blocked, open)
 				mustExchange(t, c, s, open)
-				s.answer(open, refuse)
-				s.answer(blocked, nil)
+				s.respond(open, handler)
+				s.respond(blocked, nil)
 				mustExchange(t, c, s, open, blocked)
 			})
 		}
 	}
 }
 
-func TestAutoTakesSPDYFirst(t *testing.T) {
+func TestAutoTriesSPDYFirst(t *testing.T) {
 	s := newAPIServer(t, nil)
 	mustExchange(t, newTestCluster(t, s.config(), Auto), s, SPDY)
 }
 
-func TestForcedTransportAlone(t *testing.T) {
+func TestForcedTransportIsOnlyOneTried(t *testing.T) {
 	for _, with := range []Transport{SPDY, WebSocket} {
 		s := newAPIServer(t, nil)
 		c := newTestCluster(t, s.config(), with)
 		mustExchange(t, c, s, with)
-		s.answer(with, hangsUp)
-		_ = wantUnreached(t, c, fwd.ClusterUnreachable, "doesn't answer the upgrade: ")
-		if got := s.requests(); !slices.Equal(got, []Transport{with}) {
-			t.Errorf("the server was asked for %v", got)
+		s.respond(with, hangUp)
+		_ = wantUnreached(t, c, fwd.ClusterUnreachable, "didn't respond to the upgrade request: ")
+		if got, want := s.takeRequests(), []Transport{with}; !slices.Equal(got, want) {
+			t.Errorf("got requests for %v, want %v", got, want)
 		}
 	}
 }
 
-// wantUnreached dials and compares the error, which must be one line.
+// wantUnreached dials and compares the error, which must be a single line.
 func wantUnreached(t *testing.T, c *cluster, why fwd.Reason, text string) string {
 	t.Helper()
 	err := exchange(t.Context(), c)
@@ -105,87 +105,87 @@ func wantUnreached(t *testing.T, c *cluster, why fwd.Reason, text string) string
 	return fmt.Sprint(err)
 }
 
-// What both transports are refused by, in one line that says it once, or the
-// one that was forced; and how often the server is asked.
-func TestRefusals(t *testing.T) {
-	const denied = "may not create pods/portforward in namespace ns of context ctx"
+// The error of a failed upgrade is a single line that reports each reason once. The
+// server gets no more requests than necessary.
+func TestUpgradeErrors(t *testing.T) {
+	const denied = "the user can't create pods/portforward in namespace ns (context ctx)"
 	for name, c := range map[string]struct {
 		with            Transport
 		spdy, websocket http.HandlerFunc
 		why             fwd.Reason
 		want            string
-		asked           int
+		requests        int
 	}{
-		"no right to either":     {Auto, forbids("create"), forbids("get"), fwd.Denied, denied, 2},
-		"1.35, no create":        {Auto, forbids("create"), status(403, `pods "pod" is forbidden: `), fwd.Denied, denied, 2},
-		"1.35, no create, RBAC":  {WebSocket, nil, status(403, `pods "pod" is forbidden: RBAC: clusterrole "x" not found`), fwd.Denied, denied, 1},
-		"no right, SPDY":         {SPDY, forbids("create"), nil, fwd.Denied, denied, 1},
-		"no right, WebSocket":    {WebSocket, nil, forbids("get"), fwd.Denied, "may not get pods/portforward in namespace ns of context ctx", 1},
-		"an admission's no":      {SPDY, status(403, `pods "pod" is forbidden: not on Fridays`), nil, fwd.Denied, "403 Forbidden (application/json): pods \"pod\" is forbidden: not on Fridays", 1},
-		"a gateway, then no get": {Auto, says(403, "text/html", html), forbids("get"), fwd.Denied, "spdy: the API server, or what stands before it, answers the upgrade with 403 Forbidden (text/html); websocket: may not get", 2},
-		"HTML":                   {Auto, says(200, "text/html; charset=utf-8", html), says(200, "text/html", html), fwd.Denied, "the API server, or what stands before it, answers the upgrade with 200 OK (text/html)", 2},
-		"overloaded":             {Auto, says(503, "text/plain", "soon\nagain"), says(503, "text/plain", "soon\nagain"), fwd.ClusterUnreachable, "503 Service Unavailable (text/plain): soon again", 2},
-		"no pod":                 {Auto, status(404, `pods "pod" not found`), nil, fwd.PodGone, `pods "pod" not found`, 1},
-		"a pod in no node":       {Auto, status(400, "pod x does not have a host assigned"), nil, fwd.PodGone, "the pod is gone", 1},
-		"a node away":            {Auto, status(500, "error dialing backend: dial tcp 10.0.0.9:10250: connect: connection refused"), nil, fwd.PodGone, "the pod's node can't be reached", 1},
-		"a pod that has ended":   {Auto, says(500, "text/plain", "sandbox container is not running"), nil, fwd.PodGone, "the pod is gone: sandbox container is not running", 1},
-		"no pod, by WebSocket":   {Auto, hangsUp, status(404, `pods "pod" not found`), fwd.PodGone, `pods "pod" not found`, 2},
-		"no credentials":         {Auto, status(401, "Unauthorized"), nil, fwd.Denied, "does not accept the credentials of context ctx", 2},
-		"a runtime away": {
-			Auto, status(500, "rpc error: code = Unavailable desc = connection error"), status(500, "rpc error: code = Unavailable desc = connection error"),
+		"neither allowed":               {Auto, respondForbidden("create"), respondForbidden("get"), fwd.Denied, denied, 2},
+		"1.35, no create":               {Auto, respondForbidden("create"), respondStatus(403, `pods "pod" is forbidden: `), fwd.Denied, denied, 2},
+		"1.35, no create, RBAC":         {WebSocket, nil, respondStatus(403, `pods "pod" is forbidden: RBAC: clusterrole "x" not found`), fwd.Denied, denied, 1},
+		"create not allowed":            {SPDY, respondForbidden("create"), nil, fwd.Denied, denied, 1},
+		"get not allowed":               {WebSocket, nil, respondForbidden("get"), fwd.Denied, "the user can't get pods/portforward in namespace ns (context ctx)", 1},
+		"denied by admission":           {SPDY, respondStatus(403, `pods "pod" is forbidden: not on Fridays`), nil, fwd.Denied, "403 Forbidden (application/json): pods \"pod\" is forbidden: not on Fridays", 1},
+		"gateway, then get not allowed": {Auto, respondWith(403, "text/html", html), respondForbidden("get"), fwd.Denied, "spdy: the API server, or a proxy in front of it, responded to the upgrade request with 403 Forbidden (text/html); websocket: the user can't get", 2},
+		"HTML":                          {Auto, respondWith(200, "text/html; charset=utf-8", html), respondWith(200, "text/html", html), fwd.Denied, "the API server, or a proxy in front of it, responded to the upgrade request with 200 OK (text/html)", 2},
+		"overloaded":                    {Auto, respondWith(503, "text/plain", "soon\nagain"), respondWith(503, "text/plain", "soon\nagain"), fwd.ClusterUnreachable, "503 Service Unavailable (text/plain): soon again", 2},
+		"no pod":                        {Auto, respondStatus(404, `pods "pod" not found`), nil, fwd.PodGone, `pods "pod" not found`, 1},
+		"unscheduled pod":               {Auto, respondStatus(400, "pod x does not have a host assigned"), nil, fwd.PodGone, "the pod is gone", 1},
+		"unreachable node":              {Auto, respondStatus(500, "error dialing backend: dial tcp 10.0.0.9:10250: connect: connection refused"), nil, fwd.PodGone, "the API server cannot reach the pod's node", 1},
+		"stopped pod":                   {Auto, respondWith(500, "text/plain", "sandbox container is not running"), nil, fwd.PodGone, "the pod is gone: sandbox container is not running", 1},
+		"no pod, WebSocket":             {Auto, hangUp, respondStatus(404, `pods "pod" not found`), fwd.PodGone, `pods "pod" not found`, 2},
+		"rejected credentials":          {Auto, respondStatus(401, "Unauthorized"), nil, fwd.Denied, "rejected the credentials of context ctx", 2},
+		"runtime error": {
+			Auto, respondStatus(500, "rpc error: code = Unavailable desc = connection error"), respondStatus(500, "rpc error: code = Unavailable desc = connection error"),
 			fwd.PodGone, "rpc error: code = Unavailable", 2,
 		},
-		"etcd has no leader": {Auto, status(500, "etcdserver: leader changed"), status(500, "etcdserver: leader changed"), fwd.ClusterUnreachable, "leader changed", 2},
-		"a proxy's fault":    {Auto, says(500, "text/html", html), says(500, "text/html", html), fwd.Denied, "500 Internal Server Error (text/html)", 2},
-		"hang-ups":           {Auto, hangsUp, hangsUp, fwd.ClusterUnreachable, "doesn't answer the upgrade: ", 2},
+		"etcd has no leader": {Auto, respondStatus(500, "etcdserver: leader changed"), respondStatus(500, "etcdserver: leader changed"), fwd.ClusterUnreachable, "leader changed", 2},
+		"error from a proxy": {Auto, respondWith(500, "text/html", html), respondWith(500, "text/html", html), fwd.Denied, "500 Internal Server Error (text/html)", 2},
+		"hang-ups":           {Auto, hangUp, hangUp, fwd.ClusterUnreachable, "didn't respond to the upgrade request: ", 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newAPIServer(t, nil)
-			s.answer(SPDY, c.spdy)
-			s.answer(WebSocket, c.websocket)
+			s.respond(SPDY, c.spdy)
+			s.respond(WebSocket, c.websocket)
 			text := wantUnreached(t, newTestCluster(t, s.config(), c.with), c.why, c.want)
 			if c.want == denied && text != denied || strings.Count(text, "; websocket: ") > 1 {
-				t.Errorf("it says %q", text)
+				t.Errorf("got error %q, want each reason once", text)
 			}
-			if asked := s.requests(); len(asked) != c.asked {
-				t.Errorf("the server was asked for %v", asked)
+			if got := s.takeRequests(); len(got) != c.requests {
+				t.Errorf("got requests for %v, want %d", got, c.requests)
 			}
 		})
 	}
 }
 
-func TestServerAway(t *testing.T) {
+func TestUnreachableServer(t *testing.T) {
 	closed := httptest.NewServer(nil)
 	closed.Close()
 	s := newAPIServer(t, nil)
-	stranger := s.config()
-	stranger.CAData = nil
+	untrusted := s.config()
+	untrusted.CAData = nil
 	for name, config := range map[string]*rest.Config{
 		"refused":           {Host: closed.URL},
 		"no such name":      {Host: "https://nowhere.invalid"},
-		"wrong certificate": stranger,
-		"no TLS":            {Host: "https://" + plain(t)},
+		"wrong certificate": untrusted,
+		"no TLS":            {Host: "https://" + plainServer(t)},
 	} {
 		for _, with := range []Transport{Auto, WebSocket} {
-			text := wantUnreached(t, newTestCluster(t, config, with), fwd.ClusterUnreachable, "the API server "+config.Host)
-			if !strings.Contains(text, "can't be reached: ") || strings.Contains(text, "; websocket") {
-				t.Errorf("%s, %v: %s", name, with, text)
+			text := wantUnreached(t, newTestCluster(t, config, with), fwd.ClusterUnreachable, "cannot reach the API server "+config.Host+": ")
+			if !strings.Contains(text, "cannot reach ") || strings.Contains(text, "; websocket") {
+				t.Errorf("%s, %v: got error %q, want one reason", name, with, text)
 			}
 		}
 	}
-	if asked := s.requests(); len(asked) != 0 {
-		t.Errorf("a stranger was asked for %v", asked)
+	if got := s.takeRequests(); len(got) != 0 {
+		t.Errorf("got requests for %v at an untrusted server, want none", got)
 	}
 }
 
-// plain is the address of a server without TLS.
-func plain(t *testing.T) string {
+// plainServer returns the address of a server without TLS.
+func plainServer(t *testing.T) string {
 	s := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(s.Close)
 	return s.Listener.Addr().String()
 }
 
-// The end of the dial's context ends it, wherever it is.
+// A dial returns when its context ends, at every stage.
 func TestDialEndsWithItsContext(t *testing.T) {
 	reason := errors.New("enough")
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
@@ -201,8 +201,8 @@ func TestDialEndsWithItsContext(t *testing.T) {
 				cancel(reason)
 				<-r.Context().Done()
 			}
-			s.answer(SPDY, slow)
-			s.answer(WebSocket, slow)
+			s.respond(SPDY, slow)
+			s.respond(WebSocket, slow)
 			config := s.config()
 			if through != "" {
 				if through == "proxy" {
@@ -216,13 +216,13 @@ func TestDialEndsWithItsContext(t *testing.T) {
 				}
 			}
 			if err := exchange(ctx, newTestCluster(t, config, with)); !errors.Is(err, reason) || errors.As(err, new(*fwd.UnreachedError)) {
-				t.Errorf("%v %s: %v", with, through, err)
+				t.Errorf("%v %s: got error %v, want %v", with, through, err, reason)
 			}
 		}
 	}
 }
 
-// connectProxy is an HTTP proxy that knows CONNECT, and counts those.
+// connectProxy runs an HTTP proxy that supports and counts CONNECT.
 func connectProxy(t *testing.T) (*url.URL, *atomic.Int32) {
 	t.Helper()
 	var count atomic.Int32
@@ -262,7 +262,7 @@ func connectProxy(t *testing.T) (*url.URL, *atomic.Int32) {
 	return address, &count
 }
 
-func TestProxy(t *testing.T) {
+func TestDialThroughProxy(t *testing.T) {
 	for _, with := range []Transport{SPDY, WebSocket} {
 		s := newAPIServer(t, nil)
 		proxy, count := connectProxy(t)
@@ -270,21 +270,22 @@ func TestProxy(t *testing.T) {
 		config.Proxy = http.ProxyURL(proxy)
 		mustExchange(t, newTestCluster(t, config, with), s, with)
 		if n := count.Load(); n != 1 {
-			t.Errorf("%v: %d connections through the proxy", with, n)
+			t.Errorf("%v: got %d connections through the proxy, want 1", with, n)
 		}
-		stranger := *proxy
-		stranger.User = nil
-		config.Proxy = http.ProxyURL(&stranger)
+		anonymous := *proxy
+		anonymous.User = nil
+		config.Proxy = http.ProxyURL(&anonymous)
 		_ = wantUnreached(t, newTestCluster(t, config, with), fwd.ClusterUnreachable, "Proxy Authentication Required")
 		config.Proxy = func(*http.Request) (*url.URL, error) { return nil, errors.New("invalid proxy address user:passwd@") }
-		if text := wantUnreached(t, newTestCluster(t, config, with), fwd.ClusterUnreachable, "address of the proxy"); strings.Contains(text, "passwd") {
-			t.Errorf("a password is told: %s", text)
+		if text := wantUnreached(t, newTestCluster(t, config, with), fwd.ClusterUnreachable, "proxy address"); strings.Contains(text, "passwd") {
+			t.Errorf("got error %q, want one without the password", text)
 		}
 	}
 }
 
-// A proxy whose refusal has no words makes gorilla's dialer panic.
-func TestProxyOfFewWords(t *testing.T) {
+// A proxy's status line without text makes gorilla's dialer panic. The dial returns
+// an error.
+func TestProxyStatusWithoutText(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -309,22 +310,22 @@ func TestProxyOfFewWords(t *testing.T) {
 	config := newAPIServer(t, nil).config()
 	config.Proxy = http.ProxyURL(&url.URL{Scheme: "http", Host: l.Addr().String()})
 	for _, with := range []Transport{SPDY, WebSocket} {
-		_ = wantUnreached(t, newTestCluster(t, config, with), fwd.ClusterUnreachable, "can't be reached")
+		_ = wantUnreached(t, newTestCluster(t, config, with), fwd.ClusterUnreachable, "cannot reach ")
 	}
 }
 
-func TestServerName(t *testing.T) {
+func TestServerNameOverride(t *testing.T) {
 	for _, with := range []Transport{SPDY, WebSocket} {
 		s := newAPIServer(t, nil)
 		config := s.config()
-		config.ServerName = "example.com" // httptest's certificate has it
+		config.ServerName = "example.com" // in httptest's certificate
 		mustExchange(t, newTestCluster(t, config, with), s, with)
 		config.ServerName = "other.test"
 		_ = wantUnreached(t, newTestCluster(t, config, with), fwd.ClusterUnreachable, "other.test")
 	}
 }
 
-func TestClientCertificate(t *testing.T) {
+func TestClientCertificateIsUsed(t *testing.T) {
 	cert, key, err := certutil.GenerateSelfSignedCertKey("user", nil, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -340,12 +341,12 @@ func TestClientCertificate(t *testing.T) {
 	}
 }
 
-// A token file is read again for each connection.
-func TestTokenFile(t *testing.T) {
+// The token file is read again for each connection.
+func TestTokenFileIsReread(t *testing.T) {
 	for _, with := range []Transport{SPDY, WebSocket} {
 		s := newAPIServer(t, nil)
 		var good atomic.Value
-		s.Config.Handler = onlyFor(s, &good)
+		s.Config.Handler = requireToken(s, &good)
 		config := s.config()
 		config.BearerTokenFile = filepath.Join(t.TempDir(), "token")
 		c := newTestCluster(t, config, with)
@@ -359,19 +360,19 @@ func TestTokenFile(t *testing.T) {
 	}
 }
 
-// onlyFor answers 401 to all who haven't the token.
-func onlyFor(s *apiServer, token *atomic.Value) http.Handler {
+// requireToken returns a handler that responds 401 to requests without the token.
+func requireToken(s *apiServer, token *atomic.Value) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") != fmt.Sprint("Bearer ", token.Load()) {
-			status(401, "Unauthorized")(w, r)
+			respondStatus(401, "Unauthorized")(w, r)
 			return
 		}
 		s.ServeHTTP(w, r)
 	})
 }
 
-// TLS sessions are resumed, but not those from before a 401: they have the
-// client certificate of then.
+// TLS sessions are resumed, but not after a 401, because they keep the client
+// certificate.
 func TestSessionsAreResumed(t *testing.T) {
 	for _, with := range []Transport{SPDY, WebSocket} {
 		s := newAPIServer(t, func(s *httptest.Server) { s.TLS = &tls.Config{ClientCAs: x509.NewCertPool()} })
@@ -381,10 +382,10 @@ func TestSessionsAreResumed(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		s.answer(with, status(401, "Unauthorized"))
+		s.respond(with, respondStatus(401, "Unauthorized"))
 		_ = wantUnreached(t, c, fwd.Denied, "credentials")
 		if want := []bool{false, true, true, true, false}; !slices.Equal(s.resumed, want) {
-			t.Errorf("%v: resumed %v, want %v", with, s.resumed, want)
+			t.Errorf("%v: got resumed %v, want %v", with, s.resumed, want)
 		}
 	}
 }

@@ -17,11 +17,11 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/fwd"
 )
 
-// user is one of an API server whose credential plugin is a real one.
+// user is a user of an API server with a real credential plugin.
 type user struct {
 	*apiServer
-	good  atomic.Value // the token that the server takes
-	files string
+	good  atomic.Value // the token that the server accepts
+	files string       // the plugin's folder
 }
 
 func newUser(t *testing.T) *user {
@@ -30,25 +30,26 @@ func newUser(t *testing.T) *user {
 		t.Skip(err)
 	}
 	u := &user{apiServer: newAPIServer(t, nil), files: t.TempDir()}
-	u.Config.Handler = onlyFor(u.apiServer, &u.good)
+	u.Config.Handler = requireToken(u.apiServer, &u.good)
 	return u
 }
 
-// has sets the token that the plugin gives; without one it fails.
-func (u *user) has(t *testing.T, token string) {
+// setToken sets the token that the plugin returns. With an empty token, the plugin
+// fails.
+func (u *user) setToken(t *testing.T, token string) {
 	t.Helper()
-	said := ""
+	output := ""
 	if token != "" {
-		said = fmt.Sprintf(`{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":{"token":%q}}`, token)
+		output = fmt.Sprintf(`{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":{"token":%q}}`, token)
 	}
-	if err := os.WriteFile(filepath.Join(u.files, "said"), []byte(said), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(u.files, "output"), []byte(output), 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// runs returns how often the plugin has run.
+// runs returns the number of plugin runs.
 func (u *user) runs() int {
-	lines, _ := os.ReadFile(filepath.Join(u.files, "runs")) // not there before the first
+	lines, _ := os.ReadFile(filepath.Join(u.files, "runs")) // missing before the first run
 	return strings.Count(string(lines), "\n")
 }
 
@@ -57,7 +58,7 @@ func (u *user) cluster(t *testing.T, with Transport) *cluster {
 	config := u.config()
 	config.ExecProvider = &clientcmdapi.ExecConfig{
 		APIVersion: "client.authentication.k8s.io/v1", InteractiveMode: clientcmdapi.NeverExecInteractiveMode,
-		Command: "sh", Args: []string{"-c", `cd "$0"; echo >> runs; test -s said && cat said`, u.files},
+		Command: "sh", Args: []string{"-c", `cd "$0"; echo >> runs; test -s output && cat output`, u.files},
 	}
 	c, err := newCluster(Cluster{Config: config, Gate: credential.NewGate("ctx")}, with)
 	if err != nil {
@@ -66,8 +67,8 @@ func (u *user) cluster(t *testing.T, with Transport) *cluster {
 	return c
 }
 
-// many makes n exchanges at once and returns their errors.
-func many(t *testing.T, c *cluster, n int) []error {
+// exchangeMany makes n exchanges in parallel and returns their errors.
+func exchangeMany(t *testing.T, c *cluster, n int) []error {
 	errs := make([]error, n)
 	var running sync.WaitGroup
 	for i := range errs {
@@ -77,61 +78,60 @@ func many(t *testing.T, c *cluster, n int) []error {
 	return errs
 }
 
-// A token that expires in the middle of a run is renewed by one run of the
-// plugin, and everybody goes on.
-func TestTokenExpires(t *testing.T) {
+// When a token expires, the plugin runs once for all connections.
+func TestExpiredTokenIsRenewedOnce(t *testing.T) {
 	for _, with := range []Transport{SPDY, WebSocket, Auto} {
 		u := newUser(t)
 		c := u.cluster(t, with)
 		for run, token := range []string{"first", "second", "third"} {
 			u.good.Store(token)
-			u.has(t, token)
-			if err := errors.Join(many(t, c, 20)...); err != nil {
+			u.setToken(t, token)
+			if err := errors.Join(exchangeMany(t, c, 20)...); err != nil {
 				t.Error(err)
 			}
 			if n := u.runs(); n != run+1 {
-				t.Errorf("%v: the plugin ran %d times for %d tokens", with, n, run+1)
+				t.Errorf("%v: got %d plugin runs, want %d", with, n, run+1)
 			}
 		}
 	}
 }
 
-// A plugin that fails is run once for all that want a connection, whether it
-// fails at first or once the API server says 401.
-func TestPluginFails(t *testing.T) {
-	for name, prepare := range map[string]func(u *user, c *cluster) (runs int, says string){
+// A failing plugin runs once for all connections, whether it fails at first or after
+// a 401.
+func TestFailingPluginRunsOnce(t *testing.T) {
+	for name, prepare := range map[string]func(u *user, c *cluster) (runs int, text string){
 		"at first": func(*user, *cluster) (int, string) { return 1, "exit code 1" },
 		"after a 401": func(u *user, c *cluster) (int, string) {
 			u.good.Store("first")
-			u.has(t, "first")
+			u.setToken(t, "first")
 			mustExchange(t, c, u.apiServer, WebSocket)
 			u.good.Store("second")
-			u.has(t, "")
-			return 2, "rejects its credentials"
+			u.setToken(t, "")
+			return 2, "does not accept"
 		},
-		"and gives what is refused": func(u *user, _ *cluster) (int, string) {
+		"rejected token": func(u *user, _ *cluster) (int, string) {
 			u.good.Store("none")
-			u.has(t, "some")
-			return 2, "rejects its credentials"
+			u.setToken(t, "some")
+			return 2, "does not accept"
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			u := newUser(t)
 			c := u.cluster(t, WebSocket)
-			runs, says := prepare(u, c)
-			for _, err := range many(t, c, 100) {
+			runs, want := prepare(u, c)
+			for _, err := range exchangeMany(t, c, 100) {
 				var denied *fwd.UnreachedError
 				if !errors.As(err, &denied) || denied.Reason != fwd.Denied || strings.Contains(err.Error(), "\n") {
-					t.Errorf("got %v", err)
+					t.Errorf("got error %v, want a single line with reason Denied", err)
 				}
 			}
-			asked := u.requests()
-			text := wantUnreached(t, c, fwd.Denied, "run the plugin by hand")
-			if n := u.runs(); n != runs || !strings.Contains(text, says) {
-				t.Errorf("the plugin ran %d times, want %d: %s", n, runs, text)
+			before := u.takeRequests()
+			text := wantUnreached(t, c, fwd.Denied, "run it by hand")
+			if n := u.runs(); n != runs || !strings.Contains(text, want) {
+				t.Errorf("got %d plugin runs and error %q, want %d and %q", n, text, runs, want)
 			}
-			if again := u.requests(); len(again) != 0 {
-				t.Errorf("the server was asked for %v, and %v after that", asked, again)
+			if got := u.takeRequests(); len(got) != 0 {
+				t.Errorf("got requests for %v after %v, want none", got, before)
 			}
 		})
 	}

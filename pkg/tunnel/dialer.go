@@ -1,6 +1,6 @@
-// Package tunnel opens byte streams to ports of pods, through the API server
-// and the kubelet: the port-forward subresource (KEP-4006 describes the
-// protocol, which is SPDY/3.1 with two streams for each connection).
+// Package tunnel opens byte streams to ports of pods through the API server and
+// the kubelet. It uses the port-forward subresource, whose protocol is SPDY/3.1
+// with two streams for each connection (see KEP-4006).
 package tunnel
 
 import (
@@ -19,11 +19,11 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
-// Dialer opens streams to the pods of some clusters. It is a fwd.Dialer. Dial
-// works as long as Run runs.
+// Dialer opens streams to the pods of several clusters. It is a fwd.Dialer. Dial
+// works only while Run is running.
 type Dialer struct {
-	find  func(context string) (upstreamDialer, error)
-	tasks chan func(context.Context) // for Run to run
+	clusterOf func(contextName string) (upstreamDialer, error)
+	tasks     chan func(context.Context) // run by Run
 
 	stalled atomic.Uint64
 
@@ -33,53 +33,52 @@ type Dialer struct {
 
 // upstreamDialer makes connections to the pods of one cluster.
 type upstreamDialer interface {
-	// dial's errors are fwd.UnreachedError, but for the end of ctx, which is
-	// its cause.
+	// dial returns a fwd.UnreachedError, or ctx's cause if ctx ended.
 	dial(ctx context.Context, pod plan.PodRef) (*upstream, error)
 }
 
-// New returns a dialer that uses the transport given. find says how a context's
-// cluster is reached; it is asked for each new connection to an API server, by
-// several goroutines at once. Another Config than the last one is a change: new
-// connections then go there.
-func New(find func(context string) (Cluster, bool), with Transport) *Dialer {
-	known := clusterCache{find: find, with: with, byContext: make(map[string]*cluster)}
-	return &Dialer{find: known.get, tasks: make(chan func(context.Context)), pools: make(map[plan.PodRef]*pool)}
+// New returns a Dialer that uses the given transport. It calls find, concurrently,
+// for each new connection to an API server to look up the cluster of a context. If
+// find returns another Config than before, new connections use that one.
+func New(find func(contextName string) (Cluster, bool), with Transport) *Dialer {
+	cache := clusterCache{find: find, with: with, byContext: make(map[string]*cluster)}
+	return &Dialer{clusterOf: cache.get, tasks: make(chan func(context.Context)), pools: make(map[plan.PodRef]*pool)}
 }
 
-// clusterCache has the cluster of each context as it last was.
+// clusterCache holds the latest cluster of each context.
 type clusterCache struct {
-	find func(context string) (Cluster, bool)
+	find func(contextName string) (Cluster, bool)
 	with Transport
 
 	mu        sync.Mutex
 	byContext map[string]*cluster
 }
 
-func (c *clusterCache) get(context string) (upstreamDialer, error) {
-	of, ok := c.find(context)
+// get returns the cluster of a context, and caches it until its Config changes.
+func (c *clusterCache) get(contextName string) (upstreamDialer, error) {
+	source, ok := c.find(contextName)
 	if !ok {
-		return nil, &fwd.UnreachedError{Reason: fwd.ClusterUnreachable, Err: fmt.Errorf("context %s is not known any more", context)}
+		return nil, &fwd.UnreachedError{Reason: fwd.ClusterUnreachable, Err: fmt.Errorf("context %s no longer exists", contextName)}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if known := c.byContext[context]; known != nil && known.source.Config == of.Config {
-		return known, nil
+	if cached := c.byContext[contextName]; cached != nil && cached.source.Config == source.Config {
+		return cached, nil
 	}
-	fresh, err := newCluster(of, c.with)
+	fresh, err := newCluster(source, c.with)
 	if err != nil {
-		return nil, &fwd.UnreachedError{Reason: fwd.ClusterUnreachable, Err: fmt.Errorf("context %s: %w", context, err)}
+		return nil, &fwd.UnreachedError{Reason: fwd.ClusterUnreachable, Err: fmt.Errorf("context %s: %w", contextName, err)}
 	}
-	c.byContext[context] = fresh
+	c.byContext[contextName] = fresh
 	return fresh, nil
 }
 
-// Stalled returns how many connections were reset so far as their clients didn't
-// read while others waited. Anyone may call it at any time.
+// Stalled returns the number of connections reset because their client didn't
+// read while others waited. Any goroutine may call it.
 func (d *Dialer) Stalled() uint64 { return d.stalled.Load() }
 
-// Connections returns how many connections to API servers there are. Anyone may call it
-// at any time.
+// Connections returns the number of connections to API servers. Any goroutine
+// may call it.
 func (d *Dialer) Connections() (n int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -105,9 +104,9 @@ func (d *Dialer) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return running.Wait()
-		case work := <-d.tasks:
+		case task := <-d.tasks:
 			running.Go(func() error {
-				work(ctx)
+				task(ctx)
 				return nil
 			})
 		case now := <-reap.C:
@@ -116,9 +115,9 @@ func (d *Dialer) Run(ctx context.Context) error {
 	}
 }
 
-// Dial opens a stream to a port of a pod. It returns before the pod was asked:
-// that nothing listens there is what Read then says. ctx bounds the dial, not
-// the stream.
+// Dial opens a stream to a port of a pod. It doesn't wait for the pod: if nothing
+// listens on the port, the stream's Read returns the error. ctx bounds the dial,
+// not the stream.
 func (d *Dialer) Dial(ctx context.Context, pod plan.PodRef, port uint16) (fwd.Stream, error) {
 	p := d.pool(pod)
 	for {
@@ -134,15 +133,15 @@ func (d *Dialer) Dial(ctx context.Context, pod plan.PodRef, port uint16) (fwd.St
 		if err != nil {
 			p.release(u)
 			if !errors.Is(err, errUpstreamFull) {
-				p.remove(u) // it has ended, or had all the streams that it can have
+				p.remove(u) // broken or exhausted
 			}
 			continue
 		}
-		l := &leasedStream{stream: s, pool: p}
+		leased := &leasedStream{stream: s, pool: p}
 		if fresh || u.awaitReply(ctx) {
-			return l, nil
+			return leased, nil
 		}
-		_ = l.Close() // nothing was sent on it
+		_ = leased.Close() // nothing was sent on it
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
@@ -150,14 +149,14 @@ func (d *Dialer) Dial(ctx context.Context, pod plan.PodRef, port uint16) (fwd.St
 	}
 }
 
-// pool returns the pool of a pod's connections.
+// pool returns the pool of connections to a pod.
 func (d *Dialer) pool(pod plan.PodRef) *pool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	p, ok := d.pools[pod]
 	if !ok {
 		p = newPool(func(ctx context.Context) (*upstream, error) {
-			c, err := d.find(pod.Context)
+			c, err := d.clusterOf(pod.Context)
 			if err != nil {
 				return nil, err
 			}
@@ -168,22 +167,22 @@ func (d *Dialer) pool(pod plan.PodRef) *pool {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.lastUsed = time.Now() // it is not reaped before it is used
+	p.lastUsed = time.Now() // keeps reap from deleting the pool before its first use
 	return p
 }
 
-// checkLoop looks after all connections, until ctx ends. It does so for all of them
-// at once: what costs an idle program is to be woken.
+// checkLoop checks all connections periodically until ctx ends. One ticker serves
+// all of them, because wake-ups are the main cost of an idle program.
 func (d *Dialer) checkLoop(ctx context.Context) {
-	every := time.NewTicker(upstreamCheckInterval)
-	defer every.Stop()
+	ticker := time.NewTicker(upstreamCheckInterval)
+	defer ticker.Stop()
 	var checks sync.WaitGroup
 	defer checks.Wait()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-every.C:
+		case <-ticker.C:
 		}
 		d.mu.Lock()
 		pools := slices.Collect(maps.Values(d.pools))
@@ -194,7 +193,7 @@ func (d *Dialer) checkLoop(ctx context.Context) {
 	}
 }
 
-// reap closes what was not used for long.
+// reap closes idle connections and deletes unused pools.
 func (d *Dialer) reap(now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -205,7 +204,7 @@ func (d *Dialer) reap(now time.Time) {
 	}
 }
 
-// leasedStream is a stream whose upstream goes back to the pool when it is closed.
+// leasedStream is a stream that returns its upstream to the pool when closed.
 type leasedStream struct {
 	*stream
 	pool *pool

@@ -23,15 +23,15 @@ import (
 
 var pod = plan.PodRef{Context: "c", Namespace: "ns", Name: "pod", UID: "u"}
 
-// behave is what a pod does with a forwarded connection: it has the two
-// streams, and the connection that they belong to.
-type behave func(data, faults httpstream.Stream, conn httpstream.Connection)
+// podFunc is a pod's behavior on a forwarded connection: it gets the two streams
+// and the connection that they belong to.
+type podFunc func(data, errStream httpstream.Stream, conn httpstream.Connection)
 
-// cluster runs an API server's port-forward endpoint, made of the upstream
-// library's server side, over TLS. It returns a dialer for it.
-func cluster(t *testing.T, pod behave) *tunnel.Dialer {
+// newCluster runs an API server's port-forward endpoint over TLS, based on
+// moby/spdystream. It returns a Dialer for it.
+func newCluster(t *testing.T, handle podFunc) *tunnel.Dialer {
 	t.Helper()
-	var upgraded sync.WaitGroup // the server doesn't wait for these
+	var upgraded sync.WaitGroup // server.Close doesn't wait for these
 	t.Cleanup(upgraded.Wait)
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		upgraded.Add(1)
@@ -50,7 +50,7 @@ func cluster(t *testing.T, pod behave) *tunnel.Dialer {
 		ready := make(chan struct{})
 		conn = spdy.NewResponseUpgrader().UpgradeResponse(w, r, func(s httpstream.Stream, _ <-chan struct{}) error {
 			if s.Headers().Get(corev1.PortHeader) != "8080" {
-				t.Errorf("a stream for port %q", s.Headers().Get(corev1.PortHeader))
+				t.Errorf("got a stream for port %q, want 8080", s.Headers().Get(corev1.PortHeader))
 			}
 			id := s.Headers().Get(corev1.PortForwardRequestIDHeader)
 			mu.Lock()
@@ -62,7 +62,7 @@ func cluster(t *testing.T, pod behave) *tunnel.Dialer {
 			if pair := pairs[id]; len(pair) == 2 {
 				running.Go(func() {
 					<-ready
-					pod(pair[corev1.StreamTypeData], pair[corev1.StreamTypeError], conn)
+					handle(pair[corev1.StreamTypeData], pair[corev1.StreamTypeError], conn)
 				})
 			}
 			return nil
@@ -81,10 +81,10 @@ func cluster(t *testing.T, pod behave) *tunnel.Dialer {
 	})
 }
 
-// run returns a dialer that runs as long as the test.
+// run returns a Dialer that runs until the end of the test.
 func run(t *testing.T, config *rest.Config) *tunnel.Dialer {
 	t.Helper()
-	d := tunnel.New(func(context string) (tunnel.Cluster, bool) { return tunnel.Cluster{Config: config}, context == "c" }, tunnel.SPDY)
+	d := tunnel.New(func(name string) (tunnel.Cluster, bool) { return tunnel.Cluster{Config: config}, name == "c" }, tunnel.SPDY)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error)
 	go func() { ended <- d.Run(ctx) }()
@@ -107,16 +107,16 @@ func dial(t *testing.T, d *tunnel.Dialer) fwd.Stream {
 	return s
 }
 
-// end ends both streams in good order, as the kubelet does.
-func end(data, faults httpstream.Stream) {
+// end ends both streams in order, like the kubelet.
+func end(data, errStream httpstream.Stream) {
 	_ = data.Close()
-	_ = faults.Close()
+	_ = errStream.Close()
 }
 
 func TestStreamEchoes(t *testing.T) {
-	s := dial(t, cluster(t, func(data, faults httpstream.Stream, _ httpstream.Connection) {
+	s := dial(t, newCluster(t, func(data, errStream httpstream.Stream, _ httpstream.Connection) {
 		_, _ = io.Copy(data, data)
-		end(data, faults)
+		end(data, errStream)
 	}))
 	sent := strings.Repeat("hello, pod ", 100_000)
 	go func() {
@@ -124,59 +124,59 @@ func TestStreamEchoes(t *testing.T) {
 		_ = s.CloseWrite()
 	}()
 	if got, err := io.ReadAll(s); string(got) != sent || err != nil {
-		t.Errorf("%d bytes came back, %v; want %d", len(got), err, len(sent))
+		t.Errorf("got %d bytes and error %v, want %d bytes", len(got), err, len(sent))
 	}
 }
 
-func TestStreamFaults(t *testing.T) {
+func TestStreamErrors(t *testing.T) {
 	const refused = "dial tcp4 127.0.0.1:8080: connect: connection refused"
 	for name, c := range map[string]struct {
-		pod  behave
+		pod  podFunc
 		want string
 	}{
-		"a newer runtime's pod refuses": {func(data, faults httpstream.Stream, _ httpstream.Connection) {
-			_, _ = io.WriteString(faults, refused)
-			_, _ = data.Reset(), faults.Reset()
+		"connection refused, newer runtime": {func(data, errStream httpstream.Stream, _ httpstream.Connection) {
+			_, _ = io.WriteString(errStream, refused)
+			_, _ = data.Reset(), errStream.Reset()
 		}, "nothing listens on port 8080"},
-		"and the end of the bytes comes first": {func(data, faults httpstream.Stream, _ httpstream.Connection) {
+		"connection refused, newer runtime, data ends first": {func(data, errStream httpstream.Stream, _ httpstream.Connection) {
 			_ = data.Close()
-			_, _ = io.WriteString(faults, refused)
-			_, _ = data.Reset(), faults.Reset()
+			_, _ = io.WriteString(errStream, refused)
+			_, _ = data.Reset(), errStream.Reset()
 		}, "nothing listens on port 8080"},
-		"a newer runtime's pod resets": {func(data, faults httpstream.Stream, _ httpstream.Connection) {
-			_, _ = io.WriteString(faults, "read tcp4 127.0.0.1:1->127.0.0.1:8080: read: connection reset by peer")
-			_, _ = data.Reset(), faults.Reset()
+		"connection reset, newer runtime": {func(data, errStream httpstream.Stream, _ httpstream.Connection) {
+			_, _ = io.WriteString(errStream, "read tcp4 127.0.0.1:1->127.0.0.1:8080: read: connection reset by peer")
+			_, _ = data.Reset(), errStream.Reset()
 		}, "the process in the pod reset the connection"},
-		"the pod refuses": {func(data, faults httpstream.Stream, _ httpstream.Connection) {
-			_ = data.Close() // the end of the bytes comes first, the reason after it
-			_, _ = io.WriteString(faults, refused)
-			_ = faults.Close()
+		"connection refused": {func(data, errStream httpstream.Stream, _ httpstream.Connection) {
+			_ = data.Close() // before the reason
+			_, _ = io.WriteString(errStream, refused)
+			_ = errStream.Close()
 		}, "nothing listens on port 8080"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := cluster(t, c.pod)
+			d := newCluster(t, c.pod)
 			for range 20 {
 				s := dial(t, d)
-				_, _ = io.WriteString(s, "hello") // the stream may have ended by then
+				_, _ = io.WriteString(s, "hello") // may fail if the stream has ended
 				_, err := s.Read(make([]byte, 1))
 				if err == nil || errors.Is(err, io.EOF) || !strings.Contains(err.Error(), c.want) {
-					t.Errorf("Read says %v, want %q and not the end", err, c.want)
+					t.Errorf("got %v, want an error with %q other than io.EOF", err, c.want)
 				}
 			}
 		})
 	}
 }
 
-func TestLostConnection(t *testing.T) {
-	s := dial(t, cluster(t, func(_, _ httpstream.Stream, conn httpstream.Connection) { _ = conn.Close() }))
+func TestReadReportsResetStream(t *testing.T) {
+	s := dial(t, newCluster(t, func(_, _ httpstream.Stream, conn httpstream.Connection) { _ = conn.Close() }))
 	if _, err := s.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) || !strings.Contains(err.Error(), "reset the stream") {
-		t.Errorf("Read says %v, want that the stream was reset", err)
+		t.Errorf("got %v, want an error with \"reset the stream\"", err)
 	}
 }
 
-func TestStreamCloseIsNoticedByThePod(t *testing.T) {
+func TestCloseEndsConnectionInPod(t *testing.T) {
 	noticed := make(chan struct{})
-	s := dial(t, cluster(t, func(data, _ httpstream.Stream, _ httpstream.Connection) {
+	s := dial(t, newCluster(t, func(data, _ httpstream.Stream, _ httpstream.Connection) {
 		_, _ = io.Copy(io.Discard, data)
 		close(noticed)
 	}))
@@ -188,27 +188,27 @@ func TestStreamCloseIsNoticedByThePod(t *testing.T) {
 	select {
 	case <-noticed:
 	case <-time.After(10 * time.Second):
-		t.Error("the pod never notices")
+		t.Error("got an open connection in the pod 10s after Close, want it closed")
 	}
 	if _, err := s.Read(make([]byte, 1)); err == nil {
-		t.Error("it can still be read")
+		t.Error("got no error from Read after Close")
 	}
 }
 
-func TestDialFaults(t *testing.T) {
-	d := cluster(t, func(httpstream.Stream, httpstream.Stream, httpstream.Connection) {})
+func TestDialErrors(t *testing.T) {
+	d := newCluster(t, func(httpstream.Stream, httpstream.Stream, httpstream.Connection) {})
 	other := pod
 	other.Name = "other"
 	if _, err := d.Dial(t.Context(), other, 8080); err == nil || !strings.Contains(err.Error(), "not found") {
-		t.Errorf("a pod that is not there: %v", err)
+		t.Errorf("missing pod: got error %v, want \"not found\"", err)
 	}
 	other.Context = "unknown"
 	if _, err := d.Dial(t.Context(), other, 8080); err == nil || !strings.Contains(err.Error(), "unknown") {
-		t.Errorf("a context that is not there: %v", err)
+		t.Errorf("unknown context: got error %v, want one with the context's name", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := d.Dial(ctx, pod, 8080); !errors.Is(err, context.Canceled) {
-		t.Errorf("after the end of ctx: %v", err)
+		t.Errorf("after the end of ctx: got error %v, want %v", err, context.Canceled)
 	}
 }

@@ -6,59 +6,63 @@ import (
 	"time"
 )
 
-// What goes to the server on one connection, and whether it gets there.
+// This file controls the data that an upstream sends, and tracks whether the server
+// takes it.
 
-// nextIDLocked returns the next number of a data stream whose lane, and whose error
-// stream's, are usable and have the fewest streams' bytes, and how many those
-// are: a stream that gets stuck holds up what comes behind it in its lane.
+// nextIDLocked returns the ID for the next data stream. Its worker's queue, and
+// that of its error stream, are usable and have the fewest neighbours: the
+// streams that would be held up if this one got stuck. ok is false if no queue is
+// usable. mu must be held.
 func (u *upstream) nextIDLocked() (id uint32, neighbours int, ok bool) {
 	if u.draining {
 		return 0, 0, false
 	}
 	for i := range uint32(workers) {
-		next := u.minNextID + 2 + 4*i // so each lane comes once
-		data, fault := &u.queues[queueOf(next)], &u.queues[queueOf(next-2)]
-		if !data.usable() || !fault.usable() {
+		next := u.minNextID + 2 + 4*i // visits each queue once
+		dataQueue, errorQueue := &u.queues[queueOf(next)], &u.queues[queueOf(next-2)]
+		if !dataQueue.usable() || !errorQueue.usable() {
 			continue
 		}
-		if n := data.streams + fault.streams; !ok || n < neighbours {
+		if n := dataQueue.streams + errorQueue.streams; !ok || n < neighbours {
 			id, neighbours, ok = next, n, true
 		}
 	}
 	return id, neighbours, ok
 }
 
-// othersStarving tells whether a stream has held up another one that waits for bytes
-// for too long, which counts from since on. The upstream's reader alone calls it:
-// it looks into one stream while it has the mu of the other.
-func (u *upstream) othersStarving(by *stream, since time.Time, patience time.Duration) bool {
+// othersStarving reports whether another stream than by has waited for bytes for
+// longer than grace, not counting the time before since. Only the upstream's
+// reader may call it, because it locks a stream's mu while it holds that of
+// another stream.
+func (u *upstream) othersStarving(by *stream, since time.Time, grace time.Duration) bool {
 	u.mu.Lock()
 	streams := slices.Collect(maps.Values(u.streams))
 	u.mu.Unlock()
-	return slices.ContainsFunc(streams, func(s *stream) bool { return s != by && s.starving(since, patience) })
+	return slices.ContainsFunc(streams, func(s *stream) bool { return s != by && s.starving(since, grace) })
 }
 
-// fitness says how well an upstream can take one more stream.
+// fitness is how well an upstream suits one more stream.
 type fitness int
 
 const (
 	unfit       fitness = iota
-	crowded             // it would have to wait for what others carry, or they are many
-	queueShared         // it would share a lane: if a pod stops reading, others come to suffer
+	crowded             // there are many streams, or one with much traffic
+	queueShared         // the stream would share a worker with others
 	roomy
 )
 
-// fitness tells how well a further stream would get on here.
+// fitness returns how well the upstream suits one more stream.
 func (u *upstream) fitness() fitness {
 	u.mu.Lock()
-	_, neighbours, free := u.nextIDLocked()
-	free = free && u.err == nil
+	_, neighbours, usable := u.nextIDLocked()
+	usable = usable && u.err == nil
 	streams := slices.Collect(maps.Values(u.streams))
 	slow := !u.writingSince.IsZero() && time.Since(u.writingSince) > slowWriteTimeout
-	// A stream that is alone has no bound: the server may not read any more.
+	// A lone stream may exceed the queue's limit. The server may have stopped
+	// reading then.
 	full := u.queueFullLocked()
 	u.mu.Unlock()
-	if !free || slow || full || u.liveness.overdue() {
+	if !usable || slow || full || u.liveness.overdue() {
 		return unfit
 	}
 	switch {
@@ -72,29 +76,29 @@ func (u *upstream) fitness() fitness {
 	return roomy
 }
 
-// isFit tells whether a stream would get on here that has it for itself.
+// isFit reports whether the upstream can take one more stream at all.
 func (u *upstream) isFit() bool { return u.fitness() != unfit }
 
-// noteSentLocked notes that a frame goes to a stream.
+// noteSentLocked records that a frame is sent to a stream. mu must be held.
 func (u *upstream) noteSentLocked(id uint32, bytes int) {
-	l := &u.queues[queueOf(id)]
-	l.sentFrames++
-	l.sentBytes += int64(bytes)
-	if l.pingDue() {
+	q := &u.queues[queueOf(id)]
+	q.sentFrames++
+	q.sentBytes += int64(bytes)
+	if q.pingDue() {
 		u.pingWorkersLocked()
 	}
 }
 
-// pingWorkersLocked has the server say that it is there, and that its workers are. It
-// does nothing if a worker has not answered for long: questions would fill its
-// queue too.
+// pingWorkersLocked queues a PING for each of the server's workers. It does
+// nothing if a worker is unresponsive, because PINGs would fill its queue, too.
+// mu must be held.
 func (u *upstream) pingWorkersLocked() {
 	if !u.unresponsiveLocked() {
 		u.pingLocked(workers)
 	}
 }
 
-// pingLocked asks that many workers, one after the other.
+// pingLocked queues PINGs for the next n workers. mu must be held.
 func (u *upstream) pingLocked(n int) {
 	for range n {
 		ping := 2*u.pingCount + 1
@@ -105,12 +109,13 @@ func (u *upstream) pingLocked(n int) {
 	u.liveness.expectReply()
 }
 
-// unresponsiveLocked tells whether a lane doesn't answer.
+// unresponsiveLocked reports whether a worker has too many PINGs to answer. mu
+// must be held.
 func (u *upstream) unresponsiveLocked() bool {
-	return slices.ContainsFunc(u.queues[:], func(l workerQueue) bool { return l.pendingPings >= maxQueuePings })
+	return slices.ContainsFunc(u.queues[:], func(q workerQueue) bool { return q.pendingPings >= maxQueuePings })
 }
 
-// pingWorkers has the server give a sign of life.
+// pingWorkers sends a PING to each of the server's workers.
 func (u *upstream) pingWorkers() {
 	u.mu.Lock()
 	u.pingWorkersLocked()
@@ -118,20 +123,20 @@ func (u *upstream) pingWorkers() {
 	u.sendControl(nil)
 }
 
-// pong takes the answer to a ping of ours.
+// pong handles the reply to one of our PINGs.
 func (u *upstream) pong(ping uint32) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	l := &u.queues[ping/2%workers]
-	if l.probe == ping && l.probedAt.After(u.ackedAt) {
-		u.ackedAt = l.probedAt
+	q := &u.queues[ping/2%workers]
+	if q.probe == ping && q.probedAt.After(u.ackedAt) {
+		u.ackedAt = q.probedAt
 	}
-	l.pong(ping)
+	q.pong(ping)
 	u.freed.Fire()
 }
 
-// echoPing sends a PING of the server's back. It takes its worker's turn like one of
-// ours.
+// echoPing replies to a PING of the server. The server assigns the reply to a
+// worker like one of our own PINGs, so that it counts as one.
 func (u *upstream) echoPing(ping uint32) {
 	u.mu.Lock()
 	u.pingCount++
@@ -140,27 +145,28 @@ func (u *upstream) echoPing(ping uint32) {
 	u.sendControl(nil)
 }
 
-// dropStream breaks a stream off that the server has given up, or that is given up
-// because of the server.
+// dropStream breaks off a stream that the server reset, or that the server
+// doesn't process.
 func (u *upstream) dropStream(s *stream, err error) {
 	s.fail(err)
-	u.remove(s) // who waits to send for it needn't any more
+	u.remove(s) // also wakes senders in admit
 }
 
-// queueFull tells whether the server may have stopped reading, as a pod doesn't
-// read: its silence then says nothing.
+// queueFull reports whether a queue is full. The server may have stopped reading
+// then, because of a pod that doesn't read; its silence proves nothing.
 func (u *upstream) queueFull() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.queueFullLocked()
 }
 
+// queueFullLocked is queueFull with mu held.
 func (u *upstream) queueFullLocked() bool {
-	return slices.ContainsFunc(u.queues[:], func(l workerQueue) bool { return l.full() })
+	return slices.ContainsFunc(u.queues[:], func(q workerQueue) bool { return q.full() })
 }
 
-// admit waits until a stream may send a frame. It then holds writing, and
-// returns true; it returns false if the stream is not on the upstream any more.
+// admit waits until a stream may send a frame, then locks writeMu and returns
+// true. It returns false, without the lock, if the stream was removed.
 func (u *upstream) admit(id uint32, bytes int) bool {
 	for {
 		u.writeMu.Lock()
@@ -168,18 +174,18 @@ func (u *upstream) admit(id uint32, bytes int) bool {
 		s := u.streams[id]
 		if s == nil {
 			u.mu.Unlock()
-			u.release()
+			u.unlockWrite()
 			return false
 		}
 		if len(u.streams) == 1 || !u.mustWaitLocked(&u.queues[queueOf(id)]) {
-			s.uploads = s.uploads || bytes > frameHeaderSize
+			s.uploaded = s.uploaded || bytes > frameHeaderSize
 			u.noteSentLocked(id, bytes)
 			u.writerID = id
 			u.mu.Unlock()
 			return true
 		}
 		u.mu.Unlock()
-		u.release()
+		u.unlockWrite()
 		u.mu.Lock()
 		for u.streams[id] != nil && len(u.streams) > 1 && u.mustWaitLocked(&u.queues[queueOf(id)]) {
 			freed := u.freed.C()
@@ -191,14 +197,14 @@ func (u *upstream) admit(id uint32, bytes int) bool {
 	}
 }
 
-// mustWaitLocked tells whether no more should be under way to a lane. If another
-// one doesn't answer, there are no answers to wait for: it is trusted then.
-func (u *upstream) mustWaitLocked(l *workerQueue) bool {
-	return l.full() && (l.pendingPings >= maxQueuePings || !u.unresponsiveLocked())
+// mustWaitLocked reports whether a queue has to be acked before more is sent to
+// it. While another worker is unresponsive, no PINGs are sent and no reply would
+// come; the queue may then exceed its limit. mu must be held.
+func (u *upstream) mustWaitLocked(q *workerQueue) bool {
+	return q.full() && (q.pendingPings >= maxQueuePings || !u.unresponsiveLocked())
 }
 
-// unackedBytes returns how many bytes clients have said of which the server hasn't
-// shown yet that it took them.
+// unackedBytes returns how many bytes were sent to the server without an ack.
 func (u *upstream) unackedBytes() (bytes int64) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -208,16 +214,16 @@ func (u *upstream) unackedBytes() (bytes int64) {
 	return bytes
 }
 
-// remove forgets a stream: what still comes for it is passed over. Its lane is
-// of no use to others before what it had is taken.
+// remove removes a stream. Frames that still come for it are discarded. If it
+// uploaded, no other stream uses its queue before its frames are acked.
 func (u *upstream) remove(s *stream) {
 	u.mu.Lock()
 	if u.streams[s.id] == s {
 		delete(u.streams, s.id)
-		l := &u.queues[queueOf(s.id)]
-		l.streams--
-		if s.uploads {
-			l.reuseAfter = l.sentFrames
+		q := &u.queues[queueOf(s.id)]
+		q.streams--
+		if s.uploaded {
+			q.reuseAfter = q.sentFrames
 		}
 		if _, _, ok := u.nextIDLocked(); !ok || u.fewUsableLocked() {
 			u.pingWorkersLocked()
@@ -228,12 +234,13 @@ func (u *upstream) remove(s *stream) {
 	u.sendControl(nil)
 }
 
-// fewUsableLocked tells whether it is time to ask for proofs that make lanes usable
-// again, so that they come before the next streams do.
+// fewUsableLocked reports whether at least two queues are unusable and have no
+// PING pending. Pinging them early makes them usable before the next streams
+// need them. mu must be held.
 func (u *upstream) fewUsableLocked() bool {
 	n := 0
 	for i := range u.queues {
-		if l := &u.queues[i]; !l.usable() && l.probe == 0 {
+		if q := &u.queues[i]; !q.usable() && q.probe == 0 {
 			n++
 		}
 	}

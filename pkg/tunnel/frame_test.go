@@ -10,8 +10,8 @@ import (
 	"github.com/moby/spdystream/spdy"
 )
 
-// The upstream library reads what we write.
-func TestFramesAgainstUpstream(t *testing.T) {
+// The frames that we write can be read by moby/spdystream.
+func TestFramesAreReadableByLibrary(t *testing.T) {
 	headers := http.Header{"Streamtype": {"data"}, "Port": {"8080"}, "Requestid": {"7"}}
 	var sent []byte
 	sent = appendSynStream(sent, 1, flagFin, headers, true)
@@ -36,7 +36,7 @@ func TestFramesAgainstUpstream(t *testing.T) {
 	for i, flags := range []spdy.ControlFlags{spdy.ControlFlagFin, 0} {
 		syn := read().(*spdy.SynStreamFrame)
 		if syn.StreamId != spdy.StreamId(2*i+1) || syn.CFHeader.Flags != flags || !reflect.DeepEqual(syn.Headers, headers) {
-			t.Errorf("stream %d: got %+v", i, syn)
+			t.Errorf("got %+v, want stream %d with flags %v and headers %v", syn, 2*i+1, flags, headers)
 		}
 	}
 	for _, want := range []spdy.DataFrame{{StreamId: 3, Data: []byte("hello")}, {StreamId: 3, Flags: spdy.DataFlagFin, Data: []byte{}}} {
@@ -45,9 +45,9 @@ func TestFramesAgainstUpstream(t *testing.T) {
 		}
 	}
 	if ping := read().(*spdy.PingFrame); ping.Id != 9 {
-		t.Errorf("got %+v", ping)
+		t.Errorf("got %+v, want PING 9", ping)
 	}
 	if rst := read().(*spdy.RstStreamFrame); rst.StreamId != 3 || rst.Status != spdy.Cancel {
-		t.Errorf("got %+v", rst)
+		t.Errorf("got %+v, want RST_STREAM of stream 3 with status CANCEL", rst)
 	}
 }

@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-// repeated is a connection whose other side sends the same bytes over and over,
-// and takes all that is written.
+// repeated is a connection whose other side repeats the same bytes and accepts
+// all writes.
 type repeated struct {
 	net.Conn
 	frames []byte
 	at     int
-	left   int // how many times until the end
+	left   int // number of repetitions until the end
 }
 
 func (r *repeated) Read(p []byte) (int, error) {
@@ -32,8 +32,7 @@ func (*repeated) Write(p []byte) (int, error)      { return len(p), nil }
 func (*repeated) Close() error                     { return nil }
 func (*repeated) SetWriteDeadline(time.Time) error { return nil }
 
-// receive has an upstream take n data frames of the size given, for a client
-// that is a TCP connection.
+// receive makes an upstream receive n data frames of a size for a TCP client.
 func receive(b *testing.B, n, size int) {
 	b.Helper()
 	ours, theirs := tcpPair(b)
@@ -52,7 +51,7 @@ func receive(b *testing.B, n, size int) {
 	_ = u.read()
 	b.StopTimer()
 	if s.written != int64(n*size) {
-		b.Fatalf("%d of %d bytes were written", s.written, n*size)
+		b.Fatalf("got %d bytes written, want %d", s.written, n*size)
 	}
 	_ = ours.Close()
 	if err := <-drained; err != nil {
@@ -77,7 +76,7 @@ func tcpPair(b testing.TB) (ours, theirs *net.TCPConn) {
 	return ours, theirs
 }
 
-// send has a stream send n frames of the size given.
+// send makes a stream send n frames of a size.
 func send(b *testing.B, n, size int) {
 	b.Helper()
 	u := newUpstream(&repeated{}, nil)
@@ -86,15 +85,15 @@ func send(b *testing.B, n, size int) {
 		b.Fatal(err)
 	}
 	b.ResetTimer()
-	if sent, err := s.ReadFrom(&words{left: n, size: size}); err != nil || sent != int64(n*size) {
-		b.Fatalf("%d of %d bytes were sent, %v", sent, n*size, err)
+	if sent, err := s.ReadFrom(&chunkReader{left: n, size: size}); err != nil || sent != int64(n*size) {
+		b.Fatalf("got %d bytes sent, want %d, error %v", sent, n*size, err)
 	}
 }
 
-// words is a client that says something of a size, so many times.
-type words struct{ left, size, at int }
+// chunkReader returns the given number of chunks of a size.
+type chunkReader struct{ left, size, at int }
 
-func (w *words) Read(p []byte) (int, error) {
+func (w *chunkReader) Read(p []byte) (int, error) {
 	if w.left == 0 {
 		return 0, io.EOF
 	}
@@ -128,13 +127,13 @@ func BenchmarkSend(b *testing.B) {
 	}
 }
 
-// A data frame costs no allocation, whichever way it goes.
+// Data frames cost no allocation in either direction.
 func TestFramesDontAllocate(t *testing.T) {
-	for way, run := range map[string]func(b *testing.B, n, size int){"receive": receive, "send": send} {
+	for direction, run := range map[string]func(b *testing.B, n, size int){"receive": receive, "send": send} {
 		for name, size := range benchSizes {
 			result := testing.Benchmark(func(b *testing.B) { run(b, b.N, size) })
 			if n := result.AllocsPerOp(); n > 0 {
-				t.Errorf("%s of frames of %s: %d allocations each", way, name, n)
+				t.Errorf("%s of frames of %s: got %d allocations per frame, want 0", direction, name, n)
 			}
 		}
 	}

@@ -6,23 +6,23 @@ import (
 )
 
 const (
-	// stuckQueueTimeout is how long a lane may not take what ended streams had for the
-	// upstream to be given up for new ones.
+	// stuckQueueTimeout is how long a worker may be stuck before its upstream
+	// takes no new streams.
 	stuckQueueTimeout = 2 * time.Second
-	// streamReplyTimeout is how long the server, which gives signs of life, may take to
-	// begin with a stream.
+	// streamReplyTimeout is how long a responsive server may take to reply to a
+	// new stream.
 	streamReplyTimeout = 3 * time.Second
-	// minLineRate is how many bytes a second the way to the server carries at least.
+	// minLineRate is the assumed minimum throughput to the server, in bytes per
+	// second.
 	minLineRate = 16 << 10
 )
 
-// check asks the server for a sign of life if it is time for it, and breaks
-// the upstream if it is certain that none will come. proven is when the dialling
-// of another connection to the same place began that worked. It tells whether
-// an answer is overdue.
-func (u *upstream) check(proven time.Time) (doubtful bool) {
-	ignored, stuck := u.checkStreams()
-	for _, s := range ignored {
+// check pings the server if necessary, and breaks the upstream if no reply will
+// come. lastGoodDial is the start of the last successful dial to the same pod. It
+// reports whether a reply is overdue.
+func (u *upstream) check(lastGoodDial time.Time) (overdue bool) {
+	notStarted, stuck := u.checkStreams()
+	for _, s := range notStarted {
 		u.dropStream(s, errNotStarted)
 	}
 	for _, s := range stuck {
@@ -33,21 +33,22 @@ func (u *upstream) check(proven time.Time) (doubtful bool) {
 		u.liveness.extendDue()
 	}
 	since, silent := u.liveness.silence()
-	patience := deadTimeout
-	if proven.After(since) {
-		patience = silenceTimeout
+	timeout := deadTimeout
+	if lastGoodDial.After(since) {
+		timeout = silenceTimeout
 	}
-	// The question may stand behind what clients have said, on a slow line.
-	patience += time.Duration(u.unackedBytes()) * time.Second / minLineRate
-	if silent >= patience && !u.queueFull() {
+	// The PING may be queued behind an upload on a slow line.
+	timeout += time.Duration(u.unackedBytes()) * time.Second / minLineRate
+	if silent >= timeout && !u.queueFull() {
 		u.fail(errUnresponsive)
 	}
 	return silent >= doubtTimeout
 }
 
-// sendProgressed tells whether what we sent gets to the other side's kernel: answers
-// may have to wait behind it. Where that can't be known, a client's bytes that
-// are being written are taken for it. It is for check alone.
+// sendProgressed reports whether the other side's kernel has acknowledged more
+// bytes since the last call; replies may be delayed by these. Where that is
+// unknown, it reports whether client data is being written. Only check may call
+// it.
 func (u *upstream) sendProgressed() bool {
 	acked, known := u.bulk.acked()
 	if !known {
@@ -60,77 +61,79 @@ func (u *upstream) sendProgressed() bool {
 	return acked != before
 }
 
-// checkStreams asks where a proof is missing, and gives the upstream up for new streams
-// if the server has got stuck. It returns the streams that the server has not
-// begun with, and those that it will never go on with.
-func (u *upstream) checkStreams() (ignored, stuck []*stream) {
+// checkStreams queues PINGs where acks are missing, and starts draining if a
+// worker is stuck. It returns the streams that the server hasn't replied to, and
+// those that it will never process.
+func (u *upstream) checkStreams() (notStarted, stuck []*stream) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	ask := false
+	unacked := false
 	for i := range u.queues {
-		l := &u.queues[i]
-		ask = ask || l.probe == 0 && l.sentFrames > l.ackedFrames
-		u.draining = u.draining || l.stuck(stuckQueueTimeout)
+		q := &u.queues[i]
+		unacked = unacked || q.probe == 0 && q.sentFrames > q.ackedFrames
+		u.draining = u.draining || q.stuck(stuckQueueTimeout)
 	}
 	for _, s := range u.streams {
-		begun, since := s.replied && s.errorReplied, time.Since(s.openedAt)
+		started, age := s.replied && s.errorReplied, time.Since(s.openedAt)
 		switch {
-		case !begun && since >= streamReplyTimeout && u.ackedAt.After(s.openedAt), !begun && since >= deadTimeout:
+		case !started && age >= streamReplyTimeout && u.ackedAt.After(s.openedAt), !started && age >= deadTimeout:
 			u.draining = true
-			ignored = append(ignored, s)
+			notStarted = append(notStarted, s)
 		case u.queues[queueOf(s.id)].stuck(deadTimeout):
 			stuck = append(stuck, s)
 		}
 	}
 	switch {
-	case ask:
+	case unacked:
 		u.pingWorkersLocked()
 	case u.liveness.pingDue() && !u.unresponsiveLocked():
-		u.pingLocked(1) // any of them will do for a sign of life
+		u.pingLocked(1) // a reply from any worker will do
 	}
-	return ignored, stuck
+	return notStarted, stuck
 }
 
-// awaitReply waits for a sign of life, a moment. Without one the upstream is
-// doubtful until it comes.
+// awaitReply waits up to doubtTimeout until bytes come, and reports whether the
+// upstream works. If not, a reply stays overdue until bytes come.
 func (u *upstream) awaitReply(ctx context.Context) bool {
-	next := u.liveness.heard.C()
-	if u.liveness.fresh() { // it has come
+	heard := u.liveness.heard.C()
+	if u.liveness.fresh() { // bytes came before C was called
 		return true
 	}
-	overdue := time.NewTimer(doubtTimeout)
-	defer overdue.Stop()
+	timeout := time.NewTimer(doubtTimeout)
+	defer timeout.Stop()
 	select {
-	case <-next:
+	case <-heard:
 		return u.alive()
-	case <-overdue.C:
+	case <-timeout.C:
 	case <-ctx.Done():
 	}
 	return false
 }
 
-// neverAnswered tells whether the upstream had streams and not one got an answer.
+// neverAnswered reports whether the upstream had streams but none got data from
+// the pod.
 func (u *upstream) neverAnswered() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.minNextID > 1 && !u.gotData.Load()
 }
 
-// drain has the upstream take no more streams: what it leads to is gone.
+// drain stops the upstream from taking new streams, because its pod is gone.
 func (u *upstream) drain() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.draining = true
 }
 
-// isDraining tells whether the upstream is of no more use once its streams have ended.
+// isDraining reports whether the upstream takes no new streams and can be closed
+// after the last one.
 func (u *upstream) isDraining() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.draining
 }
 
-// alive tells whether the upstream isn't broken.
+// alive reports whether the upstream isn't broken.
 func (u *upstream) alive() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -8,109 +8,113 @@ import (
 )
 
 const (
-	// idlePingInterval is how long nothing may come before the server is asked for a
-	// sign of life, as client-go does too.
+	// idlePingInterval is how long a connection may be silent before it is
+	// pinged. client-go uses the same interval.
 	idlePingInterval = 5 * time.Second
-	// freshWindow is how long ago something may have come for a connection to be
-	// taken as working; it is more than idlePingInterval and an answer need.
+	// freshWindow is how recently bytes must have come for a connection to
+	// count as working. It leaves room for idlePingInterval and a reply.
 	freshWindow = 8 * time.Second
-	// doubtTimeout is how long an answer may take before another connection is
+	// doubtTimeout is how long a reply may take before another connection is
 	// tried.
 	doubtTimeout = time.Second
-	// silenceTimeout is how long, if the other one worked; deadTimeout, if it is not
-	// known whether one would.
+	// silenceTimeout is how long a reply may take if another connection to the
+	// same pod works; deadTimeout is the limit if that isn't known.
 	silenceTimeout = 3 * time.Second
 	deadTimeout    = 30 * time.Second
 )
 
-// liveness knows whether the other side of a connection still answers. The
-// machine may sleep in between: the monotonic clock stands still then, and the
+// liveness tracks whether the other side of a connection still replies. It
+// compares both clocks: the monotonic clock stops while the machine sleeps, the
 // wall clock doesn't.
 type liveness struct {
+	heard wake.Broadcast // fires when bytes come
+
 	mu                 sync.Mutex
-	lastHeard          time.Time      // when something last came
-	readerWaitingSince time.Time      // since when the reader waits; zero if it is busy
-	replyDueSince      time.Time      // since when an answer is due; zero if none is
-	heard              wake.Broadcast // fires when something comes
+	lastHeard          time.Time // when bytes last came
+	readerWaitingSince time.Time // zero while the reader is busy
+	replyDueSince      time.Time // zero if no reply is due
 }
 
-// expectReply notes that an answer is due.
-func (p *liveness) expectReply() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.replyDueSince.IsZero() {
-		p.replyDueSince = time.Now()
+// expectReply records that a reply is due from now on.
+func (l *liveness) expectReply() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.replyDueSince.IsZero() {
+		l.replyDueSince = time.Now()
 	}
 }
 
-// readerWaits notes that the reader waits for bytes.
-func (p *liveness) readerWaits() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.readerWaitingSince = time.Now()
+// readerWaits records that the reader waits for bytes.
+func (l *liveness) readerWaits() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.readerWaitingSince = time.Now()
 }
 
-// receive notes that bytes have come, and that the reader is now busy with them.
-func (p *liveness) receive() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.lastHeard, p.readerWaitingSince, p.replyDueSince = time.Now(), time.Time{}, time.Time{}
-	p.heard.Fire()
+// receive records that bytes came and that the reader is busy with them.
+func (l *liveness) receive() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lastHeard, l.readerWaitingSince, l.replyDueSince = time.Now(), time.Time{}, time.Time{}
+	l.heard.Fire()
 }
 
-// fresh tells whether something has come of late, by the wall clock.
-func (p *liveness) fresh() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.freshLocked()
+// fresh reports whether bytes came within freshWindow.
+func (l *liveness) fresh() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.freshLocked()
 }
 
-func (p *liveness) freshLocked() bool {
-	return p.ageLocked() < freshWindow
+// freshLocked is fresh with mu held.
+func (l *liveness) freshLocked() bool {
+	return l.ageLocked() < freshWindow
 }
 
-// pingDue tells whether it is time to ask.
-func (p *liveness) pingDue() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.replyDueSince.IsZero() && p.ageLocked() >= idlePingInterval
+// pingDue reports whether the connection has been silent for long enough to be
+// pinged.
+func (l *liveness) pingDue() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.replyDueSince.IsZero() && l.ageLocked() >= idlePingInterval
 }
 
-// ageLocked returns how long ago something came, by the clock that says more: one may
-// have stood still, the other may have been set back. mu must be held.
-func (p *liveness) ageLocked() time.Duration {
-	return max(time.Since(p.lastHeard), time.Now().Round(0).Sub(p.lastHeard.Round(0)))
+// ageLocked returns the time since bytes last came, by whichever clock shows
+// more: the monotonic clock may have stopped, the wall clock may have been set
+// back. mu must be held.
+func (l *liveness) ageLocked() time.Duration {
+	return max(time.Since(l.lastHeard), time.Now().Round(0).Sub(l.lastHeard.Round(0)))
 }
 
-// extendDue notes that what was sent is still being taken, if by the other side's
-// kernel: the answer may come behind it.
-func (p *liveness) extendDue() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.replyDueSince.IsZero() {
-		p.replyDueSince = time.Now()
+// extendDue restarts the wait for a reply: the other side's kernel still
+// acknowledges data, and the reply may be queued behind it.
+func (l *liveness) extendDue() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.replyDueSince.IsZero() {
+		l.replyDueSince = time.Now()
 	}
 }
 
-// silence returns since when an answer is due that the reader waits for, and
-// for how long; zero if none is.
-func (p *liveness) silence() (since time.Time, d time.Duration) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.replyDueSince.IsZero() || p.readerWaitingSince.IsZero() {
+// silence returns since when a reply has been due while the reader was waiting,
+// and for how long; both are zero if none is due.
+func (l *liveness) silence() (since time.Time, d time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.replyDueSince.IsZero() || l.readerWaitingSince.IsZero() {
 		return time.Time{}, 0
 	}
-	since = p.replyDueSince
-	if p.readerWaitingSince.After(since) {
-		since = p.readerWaitingSince
+	since = l.replyDueSince
+	if l.readerWaitingSince.After(since) {
+		since = l.readerWaitingSince
 	}
 	return since, time.Since(since)
 }
 
-// overdue tells whether an answer is overdue.
-func (p *liveness) overdue() bool {
-	_, d := p.silence()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return d >= doubtTimeout || !p.replyDueSince.IsZero() && !p.freshLocked()
+// overdue reports whether a reply is overdue.
+func (l *liveness) overdue() bool {
+	_, d := l.silence()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return d >= doubtTimeout || !l.replyDueSince.IsZero() && !l.freshLocked()
 }

@@ -15,19 +15,19 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
-// network is an API server and the way to it. It can go silent: what is sent is
-// lost then, for the connections that are there.
-type network struct {
+// fakeNetwork is an API server and the network to it. setSilent loses all bytes sent
+// on the existing connections.
+type fakeNetwork struct {
 	mu     sync.Mutex
 	silent map[net.Conn]bool
 	conns  []net.Conn
 	down   bool
-	takes  time.Duration // a dial
-	held   chan struct{} // what is sent arrives when it is closed; nil: at once
+	takes  time.Duration // duration of a dial
+	held   chan struct{} // delays replies until closed; nil for no delay
 	dials  int
 }
 
-func (n *network) setSilent() {
+func (n *fakeNetwork) setSilent() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, c := range n.conns {
@@ -35,7 +35,7 @@ func (n *network) setSilent() {
 	}
 }
 
-func (n *network) dial(context.Context, plan.PodRef) (*upstream, error) {
+func (n *fakeNetwork) dial(context.Context, plan.PodRef) (*upstream, error) {
 	<-time.After(n.takes)
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -49,10 +49,10 @@ func (n *network) dial(context.Context, plan.PodRef) (*upstream, error) {
 	return newUpstream(ours, nil), nil
 }
 
-// serve answers every PING, and every stream with a greeting.
-func (n *network) serve(conn net.Conn) {
-	var answers sync.WaitGroup
-	defer answers.Wait()
+// serve answers each PING, and sends a greeting on each stream.
+func (n *fakeNetwork) serve(conn net.Conn) {
+	var replies sync.WaitGroup
+	defer replies.Wait()
 	defer conn.Close()
 	for {
 		var header [frameHeaderSize]byte
@@ -70,32 +70,32 @@ func (n *network) serve(conn net.Conn) {
 		n.mu.Lock()
 		silent, held := n.silent[conn], n.held
 		n.mu.Unlock()
-		var answer []byte
+		var reply []byte
 		switch {
 		case silent || !h.control:
 		case h.kind == typePing:
-			answer = appendPing(nil, binary.BigEndian.Uint32(body))
+			reply = appendPing(nil, binary.BigEndian.Uint32(body))
 		case h.kind == typeSynStream && h.flags&flagFin != 0: // an error stream
-			answer = appendControl(nil, typeSynReply, 0, body[:4]...)
+			reply = appendControl(nil, typeSynReply, 0, body[:4]...)
 		case h.kind == typeSynStream: // a data stream
-			answer = append(appendDataHeader(nil, binary.BigEndian.Uint32(body), 0, 5), "hello"...)
+			reply = append(appendDataHeader(nil, binary.BigEndian.Uint32(body), 0, 5), "hello"...)
 		}
-		answers.Go(func() {
+		replies.Go(func() {
 			if held != nil {
 				<-held
 			}
-			if len(answer) > 0 {
-				_, _ = conn.Write(answer) // if it has ended, the next read says so
+			if len(reply) > 0 {
+				_, _ = conn.Write(reply) // on an error, the next read fails, too
 			}
 		})
 	}
 }
 
-// dialing runs a dialer over a network, in a bubble of synctest.
-func dialing(t *testing.T, run func(t *testing.T, d *Dialer, n *network)) {
+// withNetwork runs a test with a Dialer and its network in a synctest bubble.
+func withNetwork(t *testing.T, run func(t *testing.T, d *Dialer, n *fakeNetwork)) {
 	synctest.Test(t, func(t *testing.T) {
-		n := &network{silent: make(map[net.Conn]bool)}
-		d := &Dialer{tasks: make(chan func(context.Context)), find: func(string) (upstreamDialer, error) { return n, nil }, pools: make(map[plan.PodRef]*pool)}
+		n := &fakeNetwork{silent: make(map[net.Conn]bool)}
+		d := &Dialer{tasks: make(chan func(context.Context)), clusterOf: func(string) (upstreamDialer, error) { return n, nil }, pools: make(map[plan.PodRef]*pool)}
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
 		go func() {
@@ -108,8 +108,8 @@ func dialing(t *testing.T, run func(t *testing.T, d *Dialer, n *network)) {
 	})
 }
 
-// greeted opens a stream and reads its greeting; it returns how long that took.
-func greeted(t *testing.T, d *Dialer) (fwd.Stream, time.Duration) {
+// dialGreeted opens a stream and reads its greeting. It returns how long that took.
+func dialGreeted(t *testing.T, d *Dialer) (fwd.Stream, time.Duration) {
 	t.Helper()
 	begin := time.Now()
 	s, err := d.Dial(t.Context(), plan.PodRef{}, 80)
@@ -122,34 +122,34 @@ func greeted(t *testing.T, d *Dialer) (fwd.Stream, time.Duration) {
 	return s, time.Since(begin)
 }
 
-// An idle connection is asked for a sign of life, and lives on.
-func TestIdleConnectionsLive(t *testing.T) {
-	dialing(t, func(t *testing.T, d *Dialer, n *network) {
-		s, _ := greeted(t, d)
-		<-time.After(5*time.Minute + 500*time.Millisecond) // of the bubble
+// Idle connections are pinged and stay open.
+func TestIdleConnectionsStayOpen(t *testing.T) {
+	withNetwork(t, func(t *testing.T, d *Dialer, n *fakeNetwork) {
+		s, _ := dialGreeted(t, d)
+		<-time.After(5*time.Minute + 500*time.Millisecond) // virtual
 		if _, err := s.Write([]byte("x")); err != nil {
 			t.Error(err)
 		}
 		_ = s.Close()
-		second, took := greeted(t, d)
+		second, took := dialGreeted(t, d)
 		_ = second.Close()
-		if took > 0 || n.dials != 2 { // the first and the spare
-			t.Errorf("the next stream took %v, %d dials", took, n.dials)
+		if took > 0 || n.dials != 2 { // including the spare
+			t.Errorf("got the next stream after %v and %d dials, want 0s and 2 dials", took, n.dials)
 		}
 	})
 }
 
-// After the network has changed, new connections work within moments, and the
-// dead ones are closed.
-func TestSilenceIsNoticed(t *testing.T) {
+// After a change of networks, new streams work within seconds, and the dead
+// connections are closed.
+func TestSilenceIsDetected(t *testing.T) {
 	for name, asleep := range map[string]time.Duration{"while awake": 0, "asleep": 3 * time.Hour} {
 		t.Run(name, func(t *testing.T) {
-			dialing(t, func(t *testing.T, d *Dialer, n *network) {
-				old, _ := greeted(t, d)
+			withNetwork(t, func(t *testing.T, d *Dialer, n *fakeNetwork) {
+				old, _ := dialGreeted(t, d)
 				defer old.Close()
 				n.setSilent()
 				synctest.Wait()
-				for u := range d.pools[plan.PodRef{}].upstreams { // a sleeping machine's timers stand still
+				for u := range d.pools[plan.PodRef{}].upstreams { // timers stop while a machine sleeps
 					u.liveness.mu.Lock()
 					u.liveness.lastHeard = u.liveness.lastHeard.Add(-asleep)
 					u.liveness.mu.Unlock()
@@ -159,7 +159,7 @@ func TestSilenceIsNoticed(t *testing.T) {
 				go func() {
 					_, err := old.Read(make([]byte, 1))
 					if err == nil || errors.Is(err, io.EOF) {
-						t.Errorf("the dead stream's Read says %v", err)
+						t.Errorf("got %v from the dead stream, want an error other than io.EOF", err)
 					}
 					broken <- time.Since(begin)
 				}()
@@ -174,65 +174,65 @@ func TestSilenceIsNoticed(t *testing.T) {
 					if err == nil {
 						break
 					}
-					if !errors.As(err, &unreached) { // nothing was said on it
+					if !errors.As(err, &unreached) { // no bytes were sent on it
 						t.Fatal(err)
 					}
 				}
 				if took := time.Since(begin); took > 7*time.Second || asleep > 0 && took > 2*time.Second {
-					t.Errorf("a new stream took %v", took)
+					t.Errorf("got a new stream after %v, want at most 7s, or 2s after sleep", took)
 				}
 				if took := <-broken; took > 15*time.Second {
-					t.Errorf("the dead one was closed after %v", took)
+					t.Errorf("got the dead stream closed after %v, want at most 15s", took)
 				}
 			})
 		})
 	}
 }
 
-// As long as nothing can be reached at all, connections are given the time
-// that a network may need to come back.
-func TestShortOutageBreaksNothing(t *testing.T) {
-	dialing(t, func(t *testing.T, d *Dialer, n *network) {
-		s, _ := greeted(t, d)
+// While the API server can't be reached at all, connections are kept, because the
+// network may come back.
+func TestShortOutageKeepsConnections(t *testing.T) {
+	withNetwork(t, func(t *testing.T, d *Dialer, n *fakeNetwork) {
+		s, _ := dialGreeted(t, d)
 		defer s.Close()
 		synctest.Wait()
 		n.mu.Lock()
 		n.down, n.held = true, make(chan struct{})
 		n.mu.Unlock()
-		<-time.After(20 * time.Second) // of the bubble
+		<-time.After(20 * time.Second) // virtual
 		n.mu.Lock()
 		close(n.held)
 		n.down, n.held = false, nil
 		n.mu.Unlock()
-		<-time.After(time.Minute) // of the bubble
+		<-time.After(time.Minute) // virtual
 		if _, err := s.Write([]byte("x")); err != nil {
 			t.Error(err)
 		}
 	})
 }
 
-// A server that can't be reached is not dialled without end.
+// Dials of an unreachable API server back off.
 func TestDialsBackOff(t *testing.T) {
-	dialing(t, func(t *testing.T, d *Dialer, n *network) {
+	withNetwork(t, func(t *testing.T, d *Dialer, n *fakeNetwork) {
 		n.down = true
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 		defer cancel()
 		for ctx.Err() == nil {
 			if s, err := d.Dial(ctx, plan.PodRef{}, 80); err == nil {
 				_ = s.Close()
-				t.Fatal("it was reached")
+				t.Fatal("got a stream, want an error")
 			}
 		}
 		if n.dials < 100 || n.dials > 1500 {
-			t.Errorf("%d dials in ten minutes", n.dials)
+			t.Errorf("got %d dials in ten minutes, want 100 to 1500", n.dials)
 		}
 		n.mu.Lock()
 		n.down = false
 		n.mu.Unlock()
-		s, took := greeted(t, d)
+		s, took := dialGreeted(t, d)
 		_ = s.Close()
 		if took > maxClientDelay {
-			t.Errorf("once it is back, the next stream took %v", took)
+			t.Errorf("got a stream %v after the end of the outage, want at most %v", took, maxClientDelay)
 		}
 	})
 }

@@ -1,10 +1,8 @@
 package tunnel
 
-import (
-	"net"
-)
+import "net"
 
-// localConn is where a stream's bytes go without a detour.
+// localConn is a stream's connection to its client.
 type localConn struct {
 	net.Conn
 	nonblocking nonblockingWriter
@@ -16,8 +14,8 @@ func newLocalConn(conn net.Conn) *localConn {
 	return c
 }
 
-// writeNow writes as much as the client takes without waiting, and takes it off
-// chunks. Where the system has no such writes it writes nothing.
+// writeNow writes as much as fits without blocking, and removes that from chunks.
+// It writes nothing on systems without non-blocking writes.
 func (c *localConn) writeNow(chunks *net.Buffers) (int64, error) {
 	n, err := c.nonblocking.write(*chunks)
 	for left := n; left > 0; {
@@ -32,5 +30,5 @@ func (c *localConn) writeNow(chunks *net.Buffers) (int64, error) {
 	return int64(n), err
 }
 
-// write writes until all is taken, an error comes or the deadline is over.
+// write writes all chunks. It blocks until then, an error or the deadline.
 func (c *localConn) write(chunks *net.Buffers) (int64, error) { return chunks.WriteTo(c.Conn) }

@@ -4,7 +4,7 @@ package tunnel
 
 import "net"
 
-// nonblockingWriter does nothing: there are no such writes here.
+// nonblockingWriter writes nothing on this system.
 type nonblockingWriter struct{}
 
 func (*nonblockingWriter) init(net.Conn) {}

@@ -11,22 +11,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxIovecs is how many parts one writev(2) takes (IOV_MAX of both systems).
+// maxIovecs is the limit of writev(2) on both systems (IOV_MAX).
 const maxIovecs = 1024
 
-// notSentLowWater is how much may wait in the kernel for a client that has no room.
+// notSentLowWater bounds the unsent bytes in the kernel while the client's receive
+// window is full.
 const notSentLowWater = 256 << 10
 
-// nonblockingWriter writes to a connection without waiting.
+// nonblockingWriter writes to a connection without blocking.
 type nonblockingWriter struct {
-	raw    syscall.RawConn // nil if the connection is none of the system's
+	raw    syscall.RawConn // nil if the connection has no file descriptor
 	once   func(fd uintptr) bool
 	chunks [][]byte
 	n      int
 	err    error
 }
 
-func (a *nonblockingWriter) init(conn net.Conn) {
+func (w *nonblockingWriter) init(conn net.Conn) {
 	c, ok := conn.(syscall.Conn)
 	if !ok {
 		return
@@ -35,37 +36,38 @@ func (a *nonblockingWriter) init(conn net.Conn) {
 	if err != nil {
 		return
 	}
-	a.raw = raw
-	// A client that reads slowly is seen to read: without this a writer is woken
-	// only when a third of the buffer, which may be megabytes, is free.
+	w.raw = raw
+	// This makes the progress of slow readers visible: by default, a writer is
+	// woken only when a third of the buffer, which may be megabytes, is free.
 	_ = raw.Control(func(fd uintptr) {
 		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, notSentLowWater)
 	})
-	a.once = func(fd uintptr) bool { // made once: it is called for every frame
-		if len(a.chunks) == 1 {
-			a.n, a.err = unix.Write(int(fd), a.chunks[0])
+	w.once = func(fd uintptr) bool { // allocated once, called for every frame
+		if len(w.chunks) == 1 {
+			w.n, w.err = unix.Write(int(fd), w.chunks[0])
 		} else {
-			a.n, a.err = unix.Writev(int(fd), a.chunks)
+			w.n, w.err = unix.Writev(int(fd), w.chunks)
 		}
 		return true
 	}
 }
 
-// write is for one goroutine at a time.
-func (a *nonblockingWriter) write(chunks [][]byte) (int, error) {
-	if a.raw == nil {
+// write writes as much as fits without blocking. Only one goroutine may call it
+// at a time.
+func (w *nonblockingWriter) write(chunks [][]byte) (int, error) {
+	if w.raw == nil {
 		return 0, nil
 	}
-	a.chunks = chunks[:min(len(chunks), maxIovecs)]
-	err := a.raw.Write(a.once)
-	a.chunks = nil
+	w.chunks = chunks[:min(len(chunks), maxIovecs)]
+	err := w.raw.Write(w.once)
+	w.chunks = nil
 	switch {
 	case err != nil:
 		return 0, err
-	case errors.Is(a.err, unix.EAGAIN) || errors.Is(a.err, unix.EINTR):
+	case errors.Is(w.err, unix.EAGAIN) || errors.Is(w.err, unix.EINTR):
 		return 0, nil
-	case a.err != nil:
-		return max(a.n, 0), os.NewSyscallError("write", a.err)
+	case w.err != nil:
+		return max(w.n, 0), os.NewSyscallError("write", w.err)
 	}
-	return a.n, nil
+	return w.n, nil
 }

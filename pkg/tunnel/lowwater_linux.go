@@ -10,11 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lowWaterReader reads from a connection when much is there. Between the bytes
-// of a fast transfer it blocks a thread for a moment: that costs one change of
-// threads, where parking a goroutine costs several.
+// lowWaterReader reads from a connection once many bytes are available
+// (SO_RCVLOWAT). During a fast transfer it blocks a thread for a moment, which
+// costs one thread switch; parking a goroutine costs several.
 type lowWaterReader struct {
-	raw    syscall.RawConn // nil if the connection is none of the system's
+	raw    syscall.RawConn // nil if the connection has no file descriptor
 	once   func(fd uintptr) bool
 	buf    []byte
 	polled [1]unix.PollFd
@@ -32,16 +32,16 @@ func (r *lowWaterReader) init(conn net.Conn) {
 		return
 	}
 	r.raw = raw
-	r.once = func(fd uintptr) bool { // made once: it is called for every read
+	r.once = func(fd uintptr) bool { // allocated once, called for every read
 		r.n, r.err = r.pollAndRead(int(fd))
 		return true
 	}
 }
 
-// start says whether read can be used.
+// start sets the low-water mark and reports whether read can be used.
 func (r *lowWaterReader) start() bool { return r.raw != nil && r.setLowWater(lowWater) == nil }
 
-// setLowWater sets how many bytes must be there for anyone to be woken.
+// setLowWater sets how many bytes must be available before a reader wakes up.
 func (r *lowWaterReader) setLowWater(bytes int) error {
 	var failed error
 	err := r.raw.Control(func(fd uintptr) {
@@ -50,9 +50,9 @@ func (r *lowWaterReader) setLowWater(bytes int) error {
 	return errors.Join(err, os.NewSyscallError("setsockopt", failed))
 }
 
-// read waits until lowWater bytes are there, at most for bulkWindow, and takes
-// what there is, which may be nothing. Less than lowWater ends what start has
-// begun. It is for one goroutine at a time.
+// read waits up to bulkWindow for lowWater bytes and reads those available,
+// possibly none. If there are fewer than lowWater, it resets the low-water mark.
+// Only one goroutine may call it at a time.
 func (r *lowWaterReader) read(p []byte) (int, error) {
 	r.buf = p
 	err := r.raw.Read(r.once)
@@ -73,8 +73,8 @@ func (r *lowWaterReader) pollAndRead(fd int) (int, error) {
 	return readResult(n, err)
 }
 
-// acked returns how many bytes the other side's kernel has taken (tcp(7),
-// TCP_INFO).
+// acked returns how many bytes the other side's kernel has acknowledged
+// (TCP_INFO, see tcp(7)).
 func (r *lowWaterReader) acked() (bytes uint64, known bool) {
 	if r.raw == nil {
 		return 0, false
@@ -87,7 +87,7 @@ func (r *lowWaterReader) acked() (bytes uint64, known bool) {
 	return bytes, known
 }
 
-// readResult is a read's, as io.Reader wants it.
+// readResult converts the result of read(2) to that of an io.Reader.
 func readResult(n int, err error) (int, error) {
 	switch {
 	case errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR):

@@ -7,7 +7,7 @@ import (
 	"net"
 )
 
-// lowWaterReader is Linux's.
+// lowWaterReader is available on Linux only.
 type lowWaterReader struct{}
 
 func (*lowWaterReader) init(net.Conn) {}

@@ -6,8 +6,8 @@ import (
 	"go.uber.org/goleak"
 )
 
-// The server side of the tests is the upstream library's, which lingers where
-// a pod doesn't read.
+// TestMain ignores goroutines of moby/spdystream, the server side of the tests,
+// because they linger when a pod doesn't read.
 func TestMain(m *testing.M) {
 	const server = "github.com/moby/spdystream.(*Connection)."
 	goleak.VerifyTestMain(m,

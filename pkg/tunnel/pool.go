@@ -12,66 +12,64 @@ import (
 )
 
 const (
-	// maxUsableUpstreams bounds the connections to one pod, maxDials those of them
-	// that are dialled at once. Beyond that, and until a dial is through,
-	// streams share. Those that can't be shared, as a client or a pod holds
-	// them up, don't count, up to maxUpstreams. More of them would cost busy
-	// connections the gain of travelling together, a third of their rate at 32;
-	// 16 are enough for 80 streams without a neighbour in their lane.
+	// maxUsableUpstreams bounds the connections to one pod that can take another
+	// stream; beyond it, streams share them. At 32, busy connections lose a third
+	// of their throughput, because they batch less. 16 suffice for 80 streams,
+	// each with a worker's queue to itself.
 	maxUsableUpstreams = 16
-	maxUpstreams       = 256
-	maxDials           = 8
-	// fastDialWindow is how long a dial may take, at best, for streams to wait for a
-	// connection of their own; they do for twice as long.
+	// maxUpstreams bounds all connections to one pod, including those that a
+	// client or the pod holds up.
+	maxUpstreams = 256
+	// fastDialWindow is the duration of a fast dial. If the pod's fastest dial was
+	// within it, a stream waits for its own connection, for up to twice as long.
 	fastDialWindow = 50 * time.Millisecond
-	// shareRetryInterval is when connections that couldn't be shared are looked at again.
+	// shareRetryInterval is how often a waiting stream checks whether a connection
+	// has become usable.
 	shareRetryInterval = 20 * time.Millisecond
-	// upstreamIdleTimeout is how long a connection is kept after its last use.
+	// upstreamIdleTimeout is how long an unused connection is kept.
 	upstreamIdleTimeout = 10 * time.Minute
-	// reapInterval is how often unused connections are looked for.
+	// reapInterval is the interval between checks for unused connections.
 	reapInterval = time.Minute
-	// upstreamCheckInterval is how often a connection is looked at.
+	// upstreamCheckInterval is the interval between health checks of a connection.
 	upstreamCheckInterval = time.Second
-	// minDialDelay and maxDialDelay bound the time between dials that fail, and
-	// maxClientDelay does as long as clients wait for one.
-	minDialDelay   = 100 * time.Millisecond
-	maxDialDelay   = 15 * time.Second
-	maxClientDelay = 2 * time.Second
 )
 
-// pool has the connections to one pod: one for each stream where that costs
-// nothing, one stream after another; and a spare, so that the next stream need
-// not wait for a dial.
+// pool holds the connections to one pod. Where that costs no time, each stream
+// has a connection to itself. A spare connection saves the next stream the dial.
+// When a stream ends, its connection is reused.
 type pool struct {
 	dial    func(context.Context) (*upstream, error)
-	tasks   chan<- func(context.Context) // runs what it is given
-	stalled *atomic.Uint64               // counts streams whose client was given up; may be nil
+	tasks   chan<- func(context.Context) // functions for Dialer.Run to run
+	stalled *atomic.Uint64               // counts streams reset because their client stalled; may be nil
 
 	mu           sync.Mutex
-	upstreams    map[*upstream]int // all of them, with the number of their streams
-	idle         []*upstream       // those without, the last used last
-	dialing      int
-	waiting      int           // streams that have no connection yet
-	connectedAt  time.Time     // when there first was a connection
-	fastestDial  time.Duration // to dial one, at best
-	changed      wake.Broadcast
+	changed      wake.Broadcast    // fires when a waiting stream should try again
+	upstreams    map[*upstream]int // all connections, with their numbers of streams
+	idle         []*upstream       // those without streams, most recently used last
+	dials        int               // dials under way
+	waiting      int               // streams without a connection
+	connectedAt  time.Time         // time of the first connection
+	fastestDial  time.Duration
 	lastUsed     time.Time
-	lastGoodDial time.Time // when the last dial that succeeded began
+	lastGoodDial time.Time // start of the last successful dial
 
-	dialErr     error           // of the last dial, until one succeeds
-	failedDials int             // dials that failed, ever
-	backoff     backoff.Backoff // between dials, until a stream works
-	failedAt    time.Time       // when the last of them did
-	notBefore   time.Time       // the next dial
+	dialErr     error           // of the last dial; nil if it succeeded
+	failedDials int             // total number
+	failedAt    time.Time       // time of the last failed dial
+	backoff     backoff.Backoff // reset when a stream works
+	notBefore   time.Time       // earliest time of the next dial
 }
 
-func newPool(dial func(context.Context) (*upstream, error), start chan<- func(context.Context)) *pool {
-	return &pool{dial: dial, tasks: start, upstreams: make(map[*upstream]int), backoff: backoff.Backoff{Min: minDialDelay, Max: maxDialDelay}}
+func newPool(dial func(context.Context) (*upstream, error), tasks chan<- func(context.Context)) *pool {
+	return &pool{
+		dial: dial, tasks: tasks, upstreams: make(map[*upstream]int),
+		backoff: backoff.Backoff{Min: minDialDelay, Max: maxDialDelay},
+	}
 }
 
-// acquire returns a connection for one more stream: an unused one, or else, while
-// another is dialled, one that can be shared. There is to be one for each
-// stream, and a spare for the next.
+// acquire returns a connection for one more stream: an idle one if possible,
+// otherwise a new or a shared one. It starts a dial if there is less than one
+// connection per stream and a spare.
 func (p *pool) acquire(ctx context.Context) (*upstream, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -79,7 +77,7 @@ func (p *pool) acquire(ctx context.Context) (*upstream, error) {
 	for {
 		p.lastUsed = time.Now()
 		u := p.pickLocked(p.failedDials != failed, p.mayShareLocked(began))
-		if u == nil && p.failedDials != failed && p.dialErr != nil { // while we waited
+		if u == nil && p.failedDials != failed && p.dialErr != nil { // a dial failed since the call
 			return nil, p.dialErr
 		}
 		delay, err := p.dialDelayLocked(p.failedAt.Add(maxClientDelay))
@@ -90,7 +88,7 @@ func (p *pool) acquire(ctx context.Context) (*upstream, error) {
 			p.waiting++
 		}
 		if delay == 0 && p.wantsMoreLocked() && p.mayDialLocked() {
-			p.dialing++
+			p.dials++
 			p.mu.Unlock()
 			p.startDial(ctx)
 			p.mu.Lock()
@@ -109,8 +107,8 @@ func (p *pool) acquire(ctx context.Context) (*upstream, error) {
 	}
 }
 
-// waitForChange waits for a change, or for a delay if there is one to wait for, or for
-// the moment after which a connection that was busy may not be any more.
+// waitForChange waits for a change of the pool, but no longer than delay, or, if
+// that is 0, than shareRetryInterval. It returns ctx's cause if ctx ends.
 func waitForChange(ctx context.Context, changed <-chan struct{}, delay time.Duration) error {
 	if delay == 0 {
 		delay = shareRetryInterval
@@ -126,23 +124,22 @@ func waitForChange(ctx context.Context, changed <-chan struct{}, delay time.Dura
 	return nil
 }
 
-// mayShareLocked tells whether a stream that has waited since began may share a
-// connection with others, rather than wait on for one of its own. It should not
-// have to: if one of them turns out to be slow, the others are.
+// mayShareLocked reports whether a stream that has waited since began may share a
+// connection. A separate connection is better, because a slow stream slows down
+// those that share its connection. mu must be held.
 func (p *pool) mayShareLocked(began time.Time) bool {
-	known := time.Since(p.connectedAt)
 	switch {
-	case p.dialing == 0:
+	case p.dials == 0:
 		return true
-	case known < fastDialWindow: // the others are through in a moment too
+	case time.Since(p.connectedAt) < fastDialWindow: // the other dials will complete soon, too
 		return false
 	}
-	return p.fastestDial > fastDialWindow || time.Since(began) >= 2*fastDialWindow // many at once take longer
+	return p.fastestDial > fastDialWindow || time.Since(began) >= 2*fastDialWindow // dials in parallel take longer
 }
 
-// pickLocked returns a connection for one more stream, nil if there is none. It
-// is one that has others only if share is set, and one that is crowded only if
-// no better one is to be had, or hurry is set.
+// pickLocked returns a connection for one more stream, or nil. It returns one
+// with other streams only if share or hurry is set, and a crowded one only if
+// hurry is set or no other can be dialed. mu must be held.
 func (p *pool) pickLocked(hurry, share bool) *upstream {
 	for i, u := range slices.Backward(p.idle) {
 		if u.isFit() {
@@ -156,12 +153,12 @@ func (p *pool) pickLocked(hurry, share bool) *upstream {
 	}
 	var best *upstream
 	least := queueShared
-	if hurry || p.dialing == 0 && !p.mayDialLocked() {
+	if hurry || p.dials == 0 && !p.mayDialLocked() {
 		least = crowded
 	}
 	for u, n := range p.upstreams {
 		if n == 0 {
-			continue // not fit
+			continue // idle, but not fit
 		}
 		if f := u.fitness(); f > least || f == least && (best == nil || n < p.upstreams[best]) {
 			best, least = u, f
@@ -173,13 +170,13 @@ func (p *pool) pickLocked(hurry, share bool) *upstream {
 	return best
 }
 
-// release takes a connection back from one stream.
+// release returns a connection after the end of a stream.
 func (p *pool) release(u *upstream) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	n, ok := p.upstreams[u]
 	if !ok {
-		return // it has ended
+		return // removed
 	}
 	p.upstreams[u] = n - 1
 	p.lastUsed, u.lastUsed = time.Now(), time.Now()
@@ -193,7 +190,7 @@ func (p *pool) release(u *upstream) {
 	p.changed.Fire()
 }
 
-// remove forgets a connection that has ended, or can't be used any more.
+// remove removes a connection that is broken or exhausted.
 func (p *pool) remove(u *upstream) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -202,8 +199,8 @@ func (p *pool) remove(u *upstream) {
 	p.changed.Fire()
 }
 
-// reap closes the connections that were not used for long, but for a spare as
-// long as the pool is in use, and says whether the pool itself is of no more use.
+// reap closes the connections that have been idle for upstreamIdleTimeout, except
+// a spare if the pool is in use. It reports whether the pool can be deleted.
 func (p *pool) reap(now time.Time) bool {
 	p.mu.Lock()
 	spares := 0
@@ -211,15 +208,15 @@ func (p *pool) reap(now time.Time) bool {
 		spares = 1
 	}
 	var unused []*upstream
-	for i, u := range p.idle { // the last used last
+	for i, u := range p.idle { // most recently used last
 		if now.Sub(u.lastUsed) > upstreamIdleTimeout && len(p.idle)-i > spares {
 			unused = append(unused, u)
 		}
 	}
-	over := spares == 0 && p.dialing == 0 && len(unused) == len(p.upstreams)
+	unneeded := spares == 0 && p.dials == 0 && len(unused) == len(p.upstreams)
 	p.mu.Unlock()
 	for _, u := range unused {
-		u.fail(errUpstreamClosed) // which takes it out
+		u.fail(errUpstreamClosed) // dialAndServe removes it
 	}
-	return over
+	return unneeded
 }

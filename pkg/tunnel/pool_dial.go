@@ -12,24 +12,35 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/fwd"
 )
 
-// fewUsableLocked tells whether there are fewer connections than there should be: one
-// for each stream, and a spare. At first there is none: check has it dialled, once
-// the streams have theirs, and those to other pods too that begin together.
+const (
+	// maxDials bounds the dials to one pod under way.
+	maxDials = 8
+	// minDialDelay and maxDialDelay bound the backoff after failed dials, before
+	// jitter. maxClientDelay bounds it while a client waits.
+	minDialDelay   = 100 * time.Millisecond
+	maxDialDelay   = 15 * time.Second
+	maxClientDelay = 2 * time.Second
+)
+
+// wantsMoreLocked reports whether the pool has less than one connection per
+// stream and a spare. It wants no spare at first: check dials it later, so that
+// it doesn't delay the connections of other streams that start at the same time.
+// mu must be held.
 func (p *pool) wantsMoreLocked() bool {
 	want := p.waiting
 	for _, n := range p.upstreams {
 		want += n
 	}
 	if time.Since(p.connectedAt) < fastDialWindow || p.connectedAt.IsZero() {
-		return len(p.upstreams)+p.dialing < want
+		return len(p.upstreams)+p.dials < want
 	}
-	return len(p.upstreams)+p.dialing <= want || p.dialing == 0 && !slices.ContainsFunc(p.idle, (*upstream).isFit)
+	return len(p.upstreams)+p.dials <= want || p.dials == 0 && !slices.ContainsFunc(p.idle, (*upstream).isFit)
 }
 
-// mayDialLocked tells whether one more connection may be dialled.
+// mayDialLocked reports whether the limits allow one more dial. mu must be held.
 func (p *pool) mayDialLocked() bool {
-	n := len(p.upstreams) + p.dialing
-	if p.dialing >= maxDials || n >= maxUpstreams {
+	n := len(p.upstreams) + p.dials
+	if p.dials >= maxDials || n >= maxUpstreams {
 		return false
 	}
 	for u := range p.upstreams {
@@ -43,9 +54,10 @@ func (p *pool) mayDialLocked() bool {
 	return n < maxUsableUpstreams
 }
 
-// dialDelayLocked returns how long no dial may begin, after some that failed, but
-// not for longer than until latest. What will be said again of every dial is
-// said at once: that is the error.
+// dialDelayLocked returns the time until the next dial may start, at most until
+// latest. If it isn't 0, dialDelayLocked also returns the error of the last dial,
+// unless the API server was unreachable: other errors would recur anyway. mu must
+// be held.
 func (p *pool) dialDelayLocked(latest time.Time) (time.Duration, error) {
 	delay := max(0, min(time.Until(p.notBefore), time.Until(latest)))
 	if delay == 0 {
@@ -58,19 +70,19 @@ func (p *pool) dialDelayLocked(latest time.Time) (time.Duration, error) {
 	return delay, p.dialErr
 }
 
-// startDial has a connection dialled that was counted in dialing.
+// startDial starts a dial, which the caller has counted in dials.
 func (p *pool) startDial(ctx context.Context) {
 	select {
 	case p.tasks <- p.dialAndServe:
 	case <-ctx.Done():
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.dialing--
+		p.dials--
 		p.changed.Fire()
 	}
 }
 
-// dialAndServe dials a connection and serves it until it ends.
+// dialAndServe dials a connection and reads from it until it ends.
 func (p *pool) dialAndServe(ctx context.Context) {
 	began := time.Now()
 	u, err := p.dial(ctx)
@@ -81,9 +93,9 @@ func (p *pool) dialAndServe(ctx context.Context) {
 	if err != nil {
 		return
 	}
-	closed := context.AfterFunc(ctx, func() { u.fail(errUpstreamClosed) })
-	defer closed()
-	err = u.read() // its streams have the error
+	stop := context.AfterFunc(ctx, func() { u.fail(errUpstreamClosed) })
+	defer stop()
+	err = u.read() // also breaks the streams
 	p.remove(u)
 	if u.neverAnswered() && errors.Is(err, errUpstreamLost) {
 		p.mu.Lock()
@@ -92,28 +104,28 @@ func (p *pool) dialAndServe(ctx context.Context) {
 	}
 }
 
-// dialDone takes the outcome of a dial.
+// dialDone records the result of a dial.
 func (p *pool) dialDone(u *upstream, err error, began time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.dialing--
+	defer p.changed.Fire()
+	p.dials--
 	if err != nil {
 		p.recordFailureLocked(err)
-	} else {
-		p.dialErr, p.lastGoodDial = nil, began
-		took := time.Since(began)
-		if p.connectedAt.IsZero() {
-			p.connectedAt, p.fastestDial = time.Now(), took
-		}
-		p.fastestDial = min(p.fastestDial, took)
-		p.upstreams[u], u.lastUsed = 0, time.Now()
-		p.idle = append(p.idle, u)
+		return
 	}
-	p.changed.Fire()
+	p.dialErr, p.lastGoodDial = nil, began
+	took := time.Since(began)
+	if p.connectedAt.IsZero() {
+		p.connectedAt, p.fastestDial = time.Now(), took
+	}
+	p.fastestDial = min(p.fastestDial, took)
+	p.upstreams[u], u.lastUsed = 0, time.Now()
+	p.idle = append(p.idle, u)
 }
 
-// recordFailureLocked takes a dial that came to nothing. The next one is put off, by
-// full jitter: clients don't come back all at once.
+// recordFailureLocked records a failed dial, and delays the next one with full
+// jitter, so that clients don't reconnect all at once. mu must be held.
 func (p *pool) recordFailureLocked(err error) {
 	p.dialErr = err
 	p.failedDials++
@@ -121,7 +133,7 @@ func (p *pool) recordFailureLocked(err error) {
 	p.notBefore = p.failedAt.Add(backoff.Jitter(p.backoff.Next()))
 }
 
-// recordSuccess says that a stream got an answer from the pod.
+// recordSuccess records that a stream got data from the pod.
 func (p *pool) recordSuccess() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -129,9 +141,8 @@ func (p *pool) recordSuccess() {
 	p.notBefore = time.Time{}
 }
 
-// check looks after the connections, each in a goroutine of its own that checks
-// counts: one that can't be written to now is not to hold up the others. While it
-// is doubtful whether one works, another is dialled: it will tell.
+// check checks all connections, each in a goroutine counted in checks, because a
+// write to one of them may block. It also dials a missing spare.
 func (p *pool) check(ctx context.Context, checks *sync.WaitGroup) {
 	p.mu.Lock()
 	all := slices.Collect(maps.Keys(p.upstreams))
@@ -145,9 +156,10 @@ func (p *pool) check(ctx context.Context, checks *sync.WaitGroup) {
 		}
 	}
 	p.mu.Lock()
-	spare := len(p.upstreams) > 0 && p.dialing == 0 && time.Since(p.lastUsed) < upstreamIdleTimeout && !time.Now().Before(p.notBefore) && p.wantsMoreLocked() && p.mayDialLocked()
+	spare := len(p.upstreams) > 0 && p.dials == 0 && time.Since(p.lastUsed) < upstreamIdleTimeout &&
+		!time.Now().Before(p.notBefore) && p.wantsMoreLocked() && p.mayDialLocked()
 	if spare {
-		p.dialing++
+		p.dials++
 	}
 	p.mu.Unlock()
 	if spare {
@@ -155,27 +167,29 @@ func (p *pool) check(ctx context.Context, checks *sync.WaitGroup) {
 	}
 }
 
+// checkOne checks one connection. If a reply is overdue, it dials another one,
+// which shows whether the API server can be reached.
 func (p *pool) checkOne(ctx context.Context, u *upstream) {
 	if !u.gotDataNoted && u.gotData.Load() {
 		u.gotDataNoted = true
 		p.recordSuccess()
 	}
 	p.mu.Lock()
-	proven, unused := p.lastGoodDial, p.upstreams[u] == 0
+	lastGoodDial, unused := p.lastGoodDial, p.upstreams[u] == 0
 	p.mu.Unlock()
-	doubtful := u.check(proven)
+	overdue := u.check(lastGoodDial)
 	if unused && u.isDraining() {
 		u.fail(errUpstreamClosed)
 	}
-	if !doubtful {
+	if !overdue {
 		return
 	}
 	p.mu.Lock()
 	since, _ := u.liveness.silence()
 	delay, _ := p.dialDelayLocked(p.notBefore)
-	dial := p.upstreams[u] > 0 && !proven.After(since) && p.dialing == 0 && delay == 0 && p.mayDialLocked()
+	dial := p.upstreams[u] > 0 && !lastGoodDial.After(since) && p.dials == 0 && delay == 0 && p.mayDialLocked()
 	if dial {
-		p.dialing++
+		p.dials++
 	}
 	p.mu.Unlock()
 	if dial {
@@ -183,8 +197,8 @@ func (p *pool) checkOne(ctx context.Context, u *upstream) {
 	}
 }
 
-// pingIdle has the unused connections that were not heard of lately give a sign of
-// life: the next stream should not be what finds out.
+// pingIdle pings the idle connections that have been silent for a while, so that
+// broken ones are found before the next stream uses them.
 func (p *pool) pingIdle() {
 	p.mu.Lock()
 	idle := slices.Clone(p.idle)

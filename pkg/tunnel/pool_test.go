@@ -15,7 +15,7 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/fwd"
 )
 
-// mute returns an upstream whose other side reads all and says nothing.
+// mute returns an upstream whose other side reads everything and sends nothing.
 func mute(t *testing.T) *upstream {
 	t.Helper()
 	ours, theirs := net.Pipe()
@@ -31,7 +31,7 @@ func mute(t *testing.T) *upstream {
 	return u
 }
 
-// poolOf returns a pool of upstreams, each with that many streams.
+// poolOf returns a pool of upstreams, each with the given number of streams.
 func poolOf(streams int, upstreams ...*upstream) *pool {
 	p := newPool(nil, make(chan func(context.Context), maxUsableUpstreams))
 	for _, u := range upstreams {
@@ -43,9 +43,9 @@ func poolOf(streams int, upstreams ...*upstream) *pool {
 	return p
 }
 
-// A waiter that missed both a dial that failed and a later one that succeeded
-// goes on waiting, as the connection may be busy for a moment.
-func TestGetAfterADialThatFailedAndOneThatDidNot(t *testing.T) {
+// A waiting stream that missed both a failed dial and a later successful one keeps
+// waiting, because the new connection may be busy only for a moment.
+func TestAcquireWaitsAfterFailedAndSuccessfulDial(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		busy := mute(t)
 		p := poolOf(0)
@@ -53,7 +53,7 @@ func TestGetAfterADialThatFailedAndOneThatDidNot(t *testing.T) {
 		go func() {
 			u, err := p.acquire(t.Context())
 			if u != busy {
-				err = errors.Join(err, errors.New("not the connection that there is"))
+				err = errors.Join(err, errors.New("got another connection than the one dialed"))
 			}
 			got <- err
 		}()
@@ -77,9 +77,9 @@ func TestGetAfterADialThatFailedAndOneThatDidNot(t *testing.T) {
 	})
 }
 
-// A connection that is held up by its client doesn't count: however many there
-// are, another one is dialled.
-func TestHeldUpConnectionsAreNotInTheWay(t *testing.T) {
+// Connections that are blocked by their clients don't count: another one is
+// dialed, however many of them there are.
+func TestBlockedConnectionsDontPreventDials(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		all := make([]*upstream, 0, maxUsableUpstreams)
 		for range maxUsableUpstreams {
@@ -96,21 +96,21 @@ func TestHeldUpConnectionsAreNotInTheWay(t *testing.T) {
 			defer close(ended)
 			_, _ = p.acquire(ctx)
 		}()
-		<-start // it is asked for
+		<-start // the dial
 		cancel()
 		<-ended
 	})
 }
 
-// What was not used for long is closed, but for a spare, also while other
-// connections to the pod are in use.
+// Idle connections are closed, except a spare, also while other connections to the
+// pod are in use.
 func TestReapLeavesASpare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		used, idle := mute(t), []*upstream{mute(t), mute(t), mute(t)}
 		p := poolOf(0, idle...)
 		p.upstreams[used], p.lastUsed = 1, time.Now()
 		if p.reap(time.Now().Add(24 * time.Hour)) {
-			t.Error("the pool is given up although it is used")
+			t.Error("got a deleted pool, want it kept while in use")
 		}
 		open := 0
 		for _, u := range idle {
@@ -119,46 +119,46 @@ func TestReapLeavesASpare(t *testing.T) {
 			}
 		}
 		if open != 1 || !used.alive() {
-			t.Errorf("%d unused connections are left, the used one works: %v", open, used.alive())
+			t.Errorf("got %d idle connections and used one alive: %v, want 1 and true", open, used.alive())
 		}
 	})
 }
 
-// A server that asks for answers and takes none is given up.
+// A server that sends PINGs but reads no replies loses its connection.
 func TestPingFloodEndsTheConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ours, theirs := net.Pipe()
 		u := newUpstream(ours, nil)
 		ended := make(chan error, 1)
 		go func() { ended <- u.read() }()
-		u.writeMu.Lock() // as an upload does that is backed up
+		u.writeMu.Lock() // like a blocked upload
 		flood := bytes.Repeat(appendPing(nil, 2), maxQueuedControl)
 		_, _ = theirs.Write(flood)
-		if err := <-ended; !errors.Is(err, errProtocol) && !strings.Contains(u.err.Error(), "answers") {
-			t.Errorf("reading ends with %v", err)
+		if err := <-ended; !errors.Is(err, errProtocol) && !strings.Contains(u.err.Error(), "replies") {
+			t.Errorf("got error %v, want %v", err, errProtocol)
 		}
 		_ = theirs.Close()
 	})
 }
 
-// Bytes after the end are the server's fault, not the end of the answer.
-func TestBytesAfterTheEnd(t *testing.T) {
-	u := newUpstream(said{from: bytes.NewReader(appendDataHeader(append(appendDataHeader(nil, 3, flagFin, 2), "ab"...), 3, 0, 2))}, nil)
+// Data after the end of its stream is a protocol violation, not an orderly end.
+func TestDataAfterEndBreaksUpstream(t *testing.T) {
+	u := newUpstream(readerConn{from: bytes.NewReader(appendDataHeader(append(appendDataHeader(nil, 3, flagFin, 2), "ab"...), 3, 0, 2))}, nil)
 	s, err := u.open(80)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := u.read(); !errors.Is(err, errProtocol) {
-		t.Errorf("reading ends with %v", err)
+		t.Errorf("got error %v, want %v", err, errProtocol)
 	}
 	if _, err := io.ReadAll(s); err == nil {
-		t.Error("the stream ends in good order")
+		t.Error("got an orderly end of the stream, want an error")
 	}
 }
 
-// An upload over a slow line is not taken for silence, although the answer to
-// the question stands behind it.
-func TestSlowLineIsNotSilence(t *testing.T) {
+// A slow upload doesn't count as silence, although the reply to the PING is queued
+// behind it.
+func TestSlowUploadIsNotSilence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := mute(t)
 		s, err := u.open(80)
@@ -168,21 +168,21 @@ func TestSlowLineIsNotSilence(t *testing.T) {
 		if _, err := s.Write(make([]byte, 900<<10)); err != nil {
 			t.Fatal(err)
 		}
-		<-time.After(30 * time.Second) // of the bubble
+		<-time.After(30 * time.Second) // virtual
 		u.check(time.Now())
 		if !u.alive() {
-			t.Error("900 KiB had 30 seconds")
+			t.Error("got a broken upstream 30s after 900 KiB were sent, want it alive")
 		}
 		<-time.After(5 * time.Minute)
 		u.check(time.Now())
 		if u.alive() {
-			t.Error("a server that never answers is not given up")
+			t.Error("got a live upstream without any reply, want it broken")
 		}
 	})
 }
 
-// After a fast transfer, small answers come at once again.
-func TestFastReadingEnds(t *testing.T) {
+// After a fast transfer, small replies are read without delay again.
+func TestSmallReadsAfterFastTransfer(t *testing.T) {
 	ours, theirs := tcpPair(t)
 	c := newBulkConn(ours)
 	c.handshakeDone()
@@ -207,12 +207,12 @@ func TestFastReadingEnds(t *testing.T) {
 		}
 	}
 	if c.fast {
-		t.Error("it still waits for many bytes")
+		t.Error("got fast mode after small reads, want it off")
 	}
 }
 
-// What no dial can better is said at once, until it is time to look again.
-func TestDenialIsSaidAtOnce(t *testing.T) {
+// An error that other dials wouldn't avoid is returned at once until the next dial.
+func TestDenialIsReturnedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := poolOf(0)
 		denied := &fwd.UnreachedError{Reason: fwd.Denied, Err: errors.New("may not")}
@@ -224,20 +224,20 @@ func TestDenialIsSaidAtOnce(t *testing.T) {
 		p.mu.Unlock()
 		begin := time.Now()
 		if _, err := p.acquire(t.Context()); !errors.Is(err, denied) || time.Since(begin) > 0 {
-			t.Errorf("get says %v after %v", err, time.Since(begin))
+			t.Errorf("got %v after %v, want %v at once", err, time.Since(begin), denied)
 		}
 	})
 }
 
-// Of connections that come at once each has one to the API server of its own,
-// unless that takes its time and they need not wait for it.
-func TestBurst(t *testing.T) {
+// Streams that start at the same time get a connection each, unless dials are slow
+// and they can share one.
+func TestBurstGetsConnectionEach(t *testing.T) {
 	const size = 8
 	for name, c := range map[string]struct {
-		takes  time.Duration // a dial
+		takes  time.Duration // per dial
 		warm   bool
 		shares bool
-		want   time.Duration // for the slowest
+		want   time.Duration // of the slowest stream
 	}{
 		"cold":              {takes: 10 * time.Millisecond, want: 10 * time.Millisecond},
 		"cold and far away": {takes: 200 * time.Millisecond, want: 200 * time.Millisecond},
@@ -245,11 +245,11 @@ func TestBurst(t *testing.T) {
 		"warm and far away": {takes: 200 * time.Millisecond, warm: true, shares: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dialing(t, func(t *testing.T, d *Dialer, n *network) {
+			withNetwork(t, func(t *testing.T, d *Dialer, n *fakeNetwork) {
 				n.takes = c.takes
 				if c.warm {
-					first, _ := greeted(t, d)
-					<-time.After(2 * time.Second) // there is a spare then
+					first, _ := dialGreeted(t, d)
+					<-time.After(2 * time.Second) // until there is a spare
 					defer first.Close()
 				}
 				var mu sync.Mutex
@@ -259,7 +259,7 @@ func TestBurst(t *testing.T) {
 				var burst sync.WaitGroup
 				for range size {
 					burst.Go(func() {
-						s, took := greeted(t, d)
+						s, took := dialGreeted(t, d)
 						mu.Lock()
 						defer mu.Unlock()
 						slowest, open = max(slowest, took), append(open, s)
@@ -268,10 +268,10 @@ func TestBurst(t *testing.T) {
 				}
 				burst.Wait()
 				if slowest > c.want || (len(used) < size) != c.shares {
-					t.Errorf("they have %d connections, the slowest after %v", len(used), slowest)
+					t.Errorf("got %d connections, the slowest stream after %v; want shared: %v, at most %v", len(used), slowest, c.shares, c.want)
 				}
 				<-time.After(2 * time.Second)
-				want := size + 1 // and a spare
+				want := size + 1 // including a spare
 				if c.warm {
 					want++
 				}
@@ -279,7 +279,7 @@ func TestBurst(t *testing.T) {
 				dials := n.dials
 				n.mu.Unlock()
 				if dials != want {
-					t.Errorf("%d dials, want %d", dials, want)
+					t.Errorf("got %d dials, want %d", dials, want)
 				}
 				for _, s := range open {
 					_ = s.Close()

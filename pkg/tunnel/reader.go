@@ -5,23 +5,23 @@ import (
 	"net"
 )
 
-// delivery gathers the bytes for one stream that stand in the reader's buffer,
-// so that one system call writes what came in several frames.
+// delivery collects the chunks for one stream that are in the reader's buffer,
+// so that several frames are written with one system call.
 type delivery struct {
 	stream    *stream
 	chunks    [][]byte
-	remaining net.Buffers // what flush has not handed on yet
+	remaining net.Buffers // the chunks that flush hasn't delivered yet
 }
 
-func (d *delivery) add(to *stream, chunk []byte) {
-	if d.stream != to {
+func (d *delivery) add(s *stream, chunk []byte) {
+	if d.stream != s {
 		d.flush()
-		d.stream = to
+		d.stream = s
 	}
 	d.chunks = append(d.chunks, chunk)
 }
 
-// flush hands on what was gathered.
+// flush delivers the collected chunks.
 func (d *delivery) flush() {
 	if len(d.chunks) == 0 {
 		return
@@ -32,20 +32,20 @@ func (d *delivery) flush() {
 	d.chunks = d.chunks[:0]
 }
 
-// frameReader reads frames through a buffer of its own, so that the bytes of
-// data frames can be handed on from it without being copied.
+// frameReader reads frames through its own buffer, from which the bytes of data
+// frames are delivered without copying.
 type frameReader struct {
 	r           io.Reader
 	bulk        *bulkConn // below r; may be nil
 	readAhead   bool      // see upstream
 	buf         readBuffer
-	begin, end  int // what was read and not yet handed out
+	begin, end  int // the unread part of buf
 	liveness    *liveness
-	beforeReuse func() // called before what was handed out is overwritten; may be nil
+	beforeReuse func() // called before the buffer is overwritten; may be nil
 }
 
-// next returns at least one and at most limit bytes, which are good until
-// spent is called.
+// next returns between one and limit bytes, which are valid until beforeReuse is
+// called.
 func (f *frameReader) next(limit int) ([]byte, error) {
 	if f.begin == f.end {
 		if err := f.fill(); err != nil {
@@ -57,7 +57,7 @@ func (f *frameReader) next(limit int) ([]byte, error) {
 	return chunk, nil
 }
 
-// fill waits for bytes, and takes all those that have come with them.
+// fill waits for bytes and reads all that are available.
 func (f *frameReader) fill() error {
 	if f.beforeReuse != nil {
 		f.beforeReuse()
@@ -77,9 +77,10 @@ func (f *frameReader) fill() error {
 		n, err = f.bulk.readBuffered(f.readMore)
 		f.end += n
 	}
-	return nil // an error comes again
+	return nil // the next read returns the error again
 }
 
+// readMore appends to the buffer.
 func (f *frameReader) readMore() (int, error) { return f.r.Read(f.buf.bytes()[f.end:]) }
 
 // readFull fills p.

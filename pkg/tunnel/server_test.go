@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net/http"
@@ -24,32 +25,32 @@ import (
 
 var testPod = plan.PodRef{Context: "ctx", Namespace: "ns", Name: "pod", UID: "u"}
 
-// apiServer is the port-forward endpoint of an API server whose pods send back
-// what they are sent, for both transports. What it answers can be changed.
+// apiServer is the port-forward endpoint of an API server whose pods echo, for
+// both transports. Its responses can be replaced.
 type apiServer struct {
 	*httptest.Server
-	upgraded sync.WaitGroup // what the server doesn't wait for
+	upgraded sync.WaitGroup // upgraded requests; Server.Close doesn't wait for them
 
-	mu      sync.Mutex
-	ended   bool                           // nothing is upgraded any more
-	answers map[Transport]http.HandlerFunc // instead of the upgrade
-	asked   []Transport                    // in the order of the requests
-	resumed []bool                         // of each request, whether its TLS session was resumed
+	mu       sync.Mutex
+	closed   bool                           // no more upgrades
+	handlers map[Transport]http.HandlerFunc // respond instead of the upgrade
+	requests []Transport                    // in order
+	resumed  []bool                         // for each request, whether its TLS session was resumed
 }
 
-// newAPIServer starts one; prepare may change its TLS configuration.
+// newAPIServer starts an apiServer. prepare may change its TLS configuration.
 func newAPIServer(t *testing.T, prepare func(*httptest.Server)) *apiServer {
 	t.Helper()
-	s := &apiServer{answers: make(map[Transport]http.HandlerFunc)}
+	s := &apiServer{handlers: make(map[Transport]http.HandlerFunc)}
 	s.Server = httptest.NewUnstartedServer(s)
-	s.Config.ErrorLog = log.New(io.Discard, "", 0) // what is meant to fail
+	s.Config.ErrorLog = log.New(io.Discard, "", 0) // many errors are expected
 	if prepare != nil {
 		prepare(s.Server)
 	}
 	s.StartTLS()
 	t.Cleanup(func() {
 		s.mu.Lock()
-		s.ended = true
+		s.closed = true
 		s.mu.Unlock()
 		s.CloseClientConnections()
 		s.Close()
@@ -58,26 +59,26 @@ func newAPIServer(t *testing.T, prepare func(*httptest.Server)) *apiServer {
 	return s
 }
 
-// config is how the server is reached, by a user whom nobody asks who it is.
+// config returns a client configuration for the server, without credentials.
 func (s *apiServer) config() *rest.Config {
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
 	return &rest.Config{Host: s.URL, TLSClientConfig: rest.TLSClientConfig{CAData: ca}}
 }
 
-// answer makes the server answer the requests for a transport; nil upgrades.
-func (s *apiServer) answer(with Transport, how http.HandlerFunc) {
+// respond sets the handler for requests with a transport. nil upgrades.
+func (s *apiServer) respond(with Transport, handler http.HandlerFunc) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.answers[with] = how
+	s.handlers[with] = handler
 }
 
-// requests returns the transports that were asked for since the last call.
-func (s *apiServer) requests() []Transport {
+// takeRequests returns the transports requested since the last call.
+func (s *apiServer) takeRequests() []Transport {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	asked := s.asked
-	s.asked = nil
-	return asked
+	requests := s.requests
+	s.requests = nil
+	return requests
 }
 
 func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -86,21 +87,21 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		with = WebSocket
 	}
 	s.mu.Lock()
-	if s.ended {
+	if s.closed {
 		s.mu.Unlock()
 		return
 	}
 	s.upgraded.Add(1)
 	defer s.upgraded.Done()
-	s.asked = append(s.asked, with)
+	s.requests = append(s.requests, with)
 	s.resumed = append(s.resumed, r.TLS.DidResume)
-	how := s.answers[with]
+	handler := s.handlers[with]
 	s.mu.Unlock()
-	if how != nil {
-		how(w, r)
+	if handler != nil {
+		handler(w, r)
 		return
 	}
-	pairs := &pairs{}
+	echoes := &echoStreams{}
 	var conn httpstream.Connection
 	if with == WebSocket {
 		upgrader := gorilla.Upgrader{Subprotocols: []string{"SPDY/3.1+portforward.k8s.io"}}
@@ -108,48 +109,48 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if err != nil {
 			return
 		}
-		if conn, err = spdy.NewServerConnection(portforward.NewTunnelingConnection("server", ws), pairs.add); err != nil {
+		if conn, err = spdy.NewServerConnection(portforward.NewTunnelingConnection("server", ws), echoes.add); err != nil {
 			return
 		}
 	} else {
 		if _, err := httpstream.Handshake(r, w, []string{"portforward.k8s.io"}); err != nil {
 			return
 		}
-		if conn = spdy.NewResponseUpgrader().UpgradeResponse(w, r, pairs.add); conn == nil {
+		if conn = spdy.NewResponseUpgrader().UpgradeResponse(w, r, echoes.add); conn == nil {
 			return
 		}
 	}
 	<-conn.CloseChan()
 	_ = conn.Close()
-	pairs.running.Wait()
+	echoes.running.Wait()
 }
 
-// pairs echoes on the streams of one connection.
-type pairs struct {
-	running sync.WaitGroup
-	mu      sync.Mutex
-	half    map[string]httpstream.Stream // the first of two to come
+// echoStreams echoes on the streams of one connection.
+type echoStreams struct {
+	running  sync.WaitGroup
+	mu       sync.Mutex
+	unpaired map[string]httpstream.Stream // by request ID
 }
 
-func (p *pairs) add(s httpstream.Stream, _ <-chan struct{}) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+func (e *echoStreams) add(s httpstream.Stream, _ <-chan struct{}) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	id := s.Headers().Get(corev1.PortForwardRequestIDHeader)
-	other := p.half[id]
+	other := e.unpaired[id]
 	if other == nil {
-		if p.half == nil {
-			p.half = make(map[string]httpstream.Stream)
+		if e.unpaired == nil {
+			e.unpaired = make(map[string]httpstream.Stream)
 		}
-		p.half[id] = s
+		e.unpaired[id] = s
 		return nil
 	}
-	data, faults := s, other
+	data, errStream := s, other
 	if data.Headers().Get(corev1.StreamType) == corev1.StreamTypeError {
-		data, faults = other, s
+		data, errStream = other, s
 	}
-	p.running.Go(func() {
+	e.running.Go(func() {
 		_, _ = io.Copy(data, data)
-		_, _ = data.Close(), faults.Close()
+		_, _ = data.Close(), errStream.Close()
 	})
 	return nil
 }
@@ -163,7 +164,7 @@ func newTestCluster(t *testing.T, config *rest.Config, with Transport) *cluster 
 	return c
 }
 
-// exchange makes a connection and has a pod send something back on it.
+// exchange makes a connection and checks that a pod echoes on it.
 func exchange(ctx context.Context, c *cluster) error {
 	u, err := c.dial(ctx, testPod)
 	if err != nil {
@@ -186,18 +187,18 @@ func exchange(ctx context.Context, c *cluster) error {
 	err = errors.Join(err, s.CloseWrite())
 	got, readErr := io.ReadAll(s)
 	if err = errors.Join(err, readErr); err == nil && string(got) != "hello" {
-		err = errors.New("the pod says " + string(got))
+		err = fmt.Errorf("got reply %q, want \"hello\"", got)
 	}
 	return err
 }
 
-// mustExchange does, and compares what the server was asked for.
+// mustExchange calls exchange and compares the requested transports.
 func mustExchange(t *testing.T, c *cluster, s *apiServer, want ...Transport) {
 	t.Helper()
 	if err := exchange(t.Context(), c); err != nil {
 		t.Error(err)
 	}
-	if got := s.requests(); !slices.Equal(got, want) {
-		t.Errorf("the server was asked for %v, want %v", got, want)
+	if got := s.takeRequests(); !slices.Equal(got, want) {
+		t.Errorf("got requests for %v, want %v", got, want)
 	}
 }

@@ -2,23 +2,26 @@ package tunnel
 
 import "time"
 
-// What becomes of a client that is slow, on an upstream that it shares.
+// This file decides when a slow client is disconnected in favour of other
+// streams on its upstream.
 
 const (
-	// stalledClientGrace is how long a client that takes nothing may hold up another
-	// stream of its upstream that waits for bytes, slowClientGrace one that takes some.
+	// stalledClientGrace is how long a client that reads nothing may make another
+	// stream of its upstream starve; slowClientGrace applies to one that reads
+	// slowly.
 	stalledClientGrace = time.Second
 	slowClientGrace    = 5 * time.Second
-	// One waits for bytes if its client has said something within replyWindow and
-	// had no answer, or if it got some within flowWindow.
+	// A stream counts as waiting for bytes if its client sent some within
+	// replyWindow and got no reply, or if some came from the pod within flowWindow.
 	replyWindow = time.Minute
 	flowWindow  = 10 * time.Second
-	// starvationCheckInterval is how often it is looked whether one waits.
+	// starvationCheckInterval is how often a blocked reader checks whether
+	// another stream starves.
 	starvationCheckInterval = 100 * time.Millisecond
 )
 
-// awaitClientLocked waits until the client has taken something. It is false if another
-// stream of the upstream has waited for that for too long. mu must be held.
+// awaitClientLocked waits until the client has read something. It returns false
+// if another stream of the upstream has starved for too long. mu must be held.
 func (s *stream) awaitClientLocked() bool {
 	began, before := time.Now(), s.written
 	if s.blockingSince.IsZero() {
@@ -27,11 +30,11 @@ func (s *stream) awaitClientLocked() bool {
 	check := time.NewTicker(starvationCheckInterval)
 	defer check.Stop()
 	for s.err == nil && s.written == before && s.up.isShared() {
-		patience := slowClientGrace
+		grace := slowClientGrace
 		if time.Since(began) >= stalledClientGrace {
-			patience = stalledClientGrace
+			grace = stalledClientGrace
 		}
-		if s.up.othersStarving(s, s.blockingSince, patience) {
+		if s.up.othersStarving(s, s.blockingSince, grace) {
 			return false
 		}
 		s.waitLocked(check.C)
@@ -39,22 +42,22 @@ func (s *stream) awaitClientLocked() bool {
 	return true
 }
 
-// starving tells whether the client seems to wait for bytes of the pod's, and has
-// got none for so long, which counts from since on.
-func (s *stream) starving(since time.Time, patience time.Duration) bool {
+// starving reports whether the client seems to wait for bytes from the pod, and
+// has got none for at least grace, not counting the time before since.
+func (s *stream) starving(since time.Time, grace time.Duration) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.direct || s.flushing || len(s.backlog) > 0 {
-		return false // it has some to take
+		return false // there are bytes to read
 	}
-	said := time.Unix(0, s.lastSent.Load())
-	asks := said.After(s.lastProgress) && time.Since(said) < replyWindow
-	flows := s.received > 0 && since.Sub(s.lastProgress) < flowWindow
-	if asks && said.After(since) {
-		since = said
+	lastSent := time.Unix(0, s.lastSent.Load())
+	awaitsReply := lastSent.After(s.lastProgress) && time.Since(lastSent) < replyWindow
+	receives := s.received > 0 && since.Sub(s.lastProgress) < flowWindow
+	if awaitsReply && lastSent.After(since) {
+		since = lastSent
 	}
 	if s.lastProgress.After(since) {
 		since = s.lastProgress
 	}
-	return (asks || flows) && time.Since(since) >= patience
+	return (awaitsReply || receives) && time.Since(since) >= grace
 }

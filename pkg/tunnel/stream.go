@@ -14,100 +14,101 @@ import (
 )
 
 const (
-	// closeReasonTimeout is how long the end of the bytes waits for word of what
-	// ended them: the error stream's text comes after the data stream's end.
+	// closeReasonTimeout is how long the end of a data stream waits for that of
+	// the error stream, which carries the reason.
 	closeReasonTimeout = 3 * time.Second
-	// maxErrorText is how much is kept of what the kubelet says went wrong.
+	// maxErrorText bounds the text kept from an error stream, in bytes.
 	maxErrorText = 4096
-	// maxBacklog is how much of a stream's bytes waits for a client that
-	// doesn't take them as fast as they come. The stream then holds its upstream
-	// up, which is backpressure; if others share the upstream, only as long as
-	// the client takes something at all.
+	// maxBacklog bounds the bytes kept for a slow client. When the backlog is
+	// full, the stream blocks the upstream's reader, which is backpressure. If
+	// other streams share the upstream, it may do so only while the client reads
+	// fast enough for them.
 	maxBacklog = 1 << 20
+	// slowWriteTimeout is the duration after which a write counts as slow.
+	slowWriteTimeout = 20 * time.Millisecond
 )
 
-// slowWriteTimeout is when a write to a client that takes what it gets is over.
-const slowWriteTimeout = 20 * time.Millisecond
-
-// errStalled is what becomes of a stream whose client takes nothing while
-// others share its upstream.
-var errStalled = errors.New("the client doesn't read fast enough, and others share its connection to the API server")
-
-// errNoCloseReason is what becomes of a stream that ends without a word whether all
-// has come.
-var errNoCloseReason = errors.New("the API server doesn't say how the connection ended")
+var (
+	// errStalled ends a stream whose client blocks other streams of the upstream.
+	errStalled = errors.New("the client reads too slowly for a shared connection to the API server")
+	// errNoCloseReason ends a stream that may be incomplete.
+	errNoCloseReason = errors.New("the API server didn't report how the connection ended")
+)
 
 // stream is one forwarded connection. It is a fwd.Stream.
 //
-// What comes for it is written to the client by the upstream's reader, straight
-// from its buffer, as far as the client takes it. What it doesn't take at once
-// holds the upstream up if the stream is alone on it, which is backpressure; if
-// others share it, it waits in the backlog, which WriteTo or Read empties.
+// The upstream's reader writes incoming bytes directly from its buffer to the
+// client. If the client doesn't accept them at once and the stream is alone on
+// the upstream, the reader blocks, which is backpressure. If other streams share
+// the upstream, the rest goes to the backlog, which WriteTo or Read empties.
 type stream struct {
 	up *upstream
-	id uint32 // of the data stream; the error stream's is two less
+	id uint32 // of the data stream; see errorID
 
-	// These are the upstream's, by its mu.
+	// The following fields are guarded by the upstream's mu.
 	openedAt     time.Time
-	replied      bool // the server has begun with it
-	errorReplied bool // and with its error stream: it connects to the pod then
-	uploads      bool // bytes of the client's were sent on it
+	replied      bool // the server replied on the data stream
+	errorReplied bool // the server replied on the error stream, and connects to the pod
+	uploaded     bool // client data was sent
 
-	large    atomic.Bool  // has been received
-	lastSent atomic.Int64 // when the client last said something; Unix nanoseconds
+	large    atomic.Bool  // see heavy
+	lastSent atomic.Int64 // when the client last sent bytes, in Unix nanoseconds
 
 	mu            sync.Mutex
-	changed       wake.Broadcast
-	local         *localConn // once WriteTo was called
-	direct        bool       // the upstream's reader writes to the client now
-	interrupted   bool       // the client has a write deadline that is over
-	clientFull    bool       // the client has just not taken all of what came
-	blockingSince time.Time  // since when others have to wait for the client; zero if they don't
-	flushing      bool       // WriteTo writes to the client now
+	changed       wake.Broadcast // fires for Read, WriteTo and a blocked reader
+	local         *localConn     // nil until WriteTo is called
+	direct        bool           // the upstream's reader is writing to the client
+	interrupted   bool           // unblock has set a write deadline
+	clientFull    bool           // the client didn't accept all of the last write
+	blockingSince time.Time      // when the client began to block other streams; zero if it doesn't
+	flushing      bool           // WriteTo is writing to the client
 	backlog       []byte
-	written       int64     // bytes that the client has taken
-	received      int64     // bytes that the pod has sent
-	lastProgress  time.Time // when the last of them came
-	wrote         bool      // bytes of the client's have been sent, or tried to
-	dataEnd       bool      // the server has sent its last byte
-	errorEnd      bool      // the error stream has ended
-	finSent       bool      // we have sent our last byte
-	errorText     []byte
-	err           error // why it broke off
+	written       int64     // bytes that the client accepted
+	received      int64     // bytes that came from the pod
+	lastProgress  time.Time // when written or received last changed
+	wrote         bool      // client data was sent, perhaps in part
+	dataEnd       bool      // the server has ended the data stream
+	errorEnd      bool      // the server has ended the error stream
+	finSent       bool      // we have ended the data stream
+	errorText     []byte    // from the error stream
+	err           error     // why the stream broke; nil while it works
 }
 
 func newStream(u *upstream, id uint32) *stream {
 	return &stream{up: u, id: id}
 }
 
+// errorID returns the ID of the error stream.
 func (s *stream) errorID() uint32 { return s.id - 2 }
 
-// heavy tells whether much is carried: one that shares with it may have to wait,
-// and costs it its right to wait for its client.
+// heavy reports whether the stream has received much. Another stream on the same
+// upstream might have to wait for it, and would end its backpressure.
 func (s *stream) heavy() bool { return s.large.Load() }
 
-// addErrorText takes what the server says went wrong.
+// addErrorText adds text from the error stream.
 func (s *stream) addErrorText(text []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.errorText = append(s.errorText, text[:min(len(text), maxErrorText-len(s.errorText))]...)
 }
 
-// ended tells whether the data stream or the error stream has ended.
-func (s *stream) ended(fault bool) bool {
+// ended reports whether the server has ended the data stream, or, with isError,
+// the error stream.
+func (s *stream) ended(isError bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if fault {
+	if isError {
 		return s.errorEnd
 	}
 	return s.dataEnd
 }
 
-// finish notes that the data stream or the error stream has ended.
-func (s *stream) finish(fault bool) {
+// finish records the end of the data stream, or, with isError, of the error
+// stream.
+func (s *stream) finish(isError bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if fault {
+	if isError {
 		s.errorEnd = true
 	} else {
 		s.dataEnd = true
@@ -115,18 +116,20 @@ func (s *stream) finish(fault bool) {
 	s.changed.Fire()
 }
 
-// fail breaks the stream off: nothing more is read or written.
+// fail breaks the stream, unless it has ended in order. Reads and writes return
+// err.
 func (s *stream) fail(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.failLocked(err)
 }
 
+// failLocked is fail with mu held.
 func (s *stream) failLocked(err error) {
-	inOrder := s.dataEnd && s.errorEnd // what has ended so can't fail any more
+	inOrder := s.dataEnd && s.errorEnd
 	if s.err == nil && !inOrder {
 		s.err = err
-		if s.flushing { // the client takes nothing: WriteTo has to return all the same
+		if s.flushing { // the client may block WriteTo
 			_ = s.local.SetWriteDeadline(time.Unix(1, 0))
 		}
 	}
@@ -148,8 +151,9 @@ func (s *stream) waitLocked(timeout <-chan time.Time) bool {
 	}
 }
 
-// closeReasonLocked says how the stream has ended, once the bytes have: in good order
-// (io.EOF), or by what the error stream says. mu must be held.
+// closeReasonLocked returns how the stream ended, after the end of its data:
+// io.EOF if in order, otherwise an error with the error stream's text. mu must be
+// held.
 func (s *stream) closeReasonLocked() error {
 	timeout := time.NewTimer(closeReasonTimeout)
 	defer timeout.Stop()
@@ -166,8 +170,7 @@ func (s *stream) closeReasonLocked() error {
 			return errors.New(summarize(text))
 		}
 		if err.Reason == fwd.PodGone {
-			// Soon the kubelet doesn't even answer on it.
-			s.up.drain()
+			s.up.drain() // the kubelet may soon stop responding on it
 		}
 		return err
 	case s.err != nil:
@@ -178,9 +181,9 @@ func (s *stream) closeReasonLocked() error {
 	return io.EOF
 }
 
-// failureLocked is why the stream broke off, and says so if no byte went either way.
-// Newer runtimes reset a stream of which the error stream has said what is wrong.
-// mu must be held.
+// failureLocked returns why the stream broke, as a fwd.UnreachedError if no bytes
+// were exchanged. Newer runtimes reset a stream after they have sent the reason
+// on the error stream. mu must be held.
 func (s *stream) failureLocked() error {
 	switch {
 	case errors.Is(s.err, errReset) && len(s.errorText) > 0:
@@ -193,8 +196,8 @@ func (s *stream) failureLocked() error {
 	return &fwd.UnreachedError{Reason: fwd.ClusterUnreachable, Err: s.err}
 }
 
-// Received returns how many bytes have come from the pod so far, and when the
-// last of them did, or were taken by a client that was slow to.
+// Received returns how many bytes have come from the pod, and when the last of
+// them came or were accepted by the client.
 func (s *stream) Received() (n int64, last time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -204,14 +207,15 @@ func (s *stream) Received() (n int64, last time.Time) {
 	return s.received, s.lastProgress
 }
 
-func (s *stream) failed() error {
+// checkErr returns why the stream broke, or nil.
+func (s *stream) checkErr() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.err
 }
 
-// Close ends the stream at once. Unless both sides had said all, the pod's
-// process sees its connection end.
+// Close ends the stream at once. Unless both sides have ended it, the connection
+// in the pod is closed.
 func (s *stream) Close() error {
 	s.mu.Lock()
 	first := !errors.Is(s.err, net.ErrClosed)

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// deliver takes bytes that the server sent, which are good only until it
-// returns. The upstream's reader alone calls it.
+// deliver delivers bytes from the server, which are valid only until it returns.
+// Only the upstream's reader may call it.
 func (s *stream) deliver(chunks *net.Buffers) {
 	if !s.accept(chunks) {
 		s.up.stalled.Add(1)
@@ -19,8 +19,8 @@ func (s *stream) deliver(chunks *net.Buffers) {
 	}
 }
 
-// accept is false if there is no room for the bytes and waiting for some would
-// cost others.
+// accept writes the bytes to the client or to the backlog. It returns false if
+// the backlog is full and other streams starve.
 func (s *stream) accept(chunks *net.Buffers) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -58,9 +58,10 @@ func (s *stream) accept(chunks *net.Buffers) bool {
 	return true
 }
 
-// writeDirectLocked writes to the client, and returns how much. If the stream is shared,
-// or comes to be in the meantime, it doesn't wait for the client. mu must be
-// held, and is not during the write.
+// writeDirectLocked writes to the client, and returns the number of bytes
+// written. It doesn't block if the upstream is shared or becomes shared
+// meanwhile. mu must be held; writeDirectLocked releases it during the write. It
+// doesn't fire changed, because that would wake WriteTo for each frame.
 func (s *stream) writeDirectLocked(chunks *net.Buffers, shared bool) int {
 	s.direct = true
 	s.mu.Unlock()
@@ -87,25 +88,25 @@ func (s *stream) writeDirectLocked(chunks *net.Buffers, shared bool) int {
 	return int(n)
 }
 
-// unblock keeps the upstream's reader from waiting for the client.
+// unblock interrupts a write of the upstream's reader to the client.
 func (s *stream) unblock() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.direct {
 		s.interrupted = true
-		_ = s.local.SetWriteDeadline(time.Unix(1, 0)) // if it can't be set, it is closed, which ends the write too
+		_ = s.local.SetWriteDeadline(time.Unix(1, 0)) // fails only on a closed connection, whose write ends anyway
 	}
 	s.changed.Fire()
 }
 
-// clientSlow tells whether the client is slow to take what came.
+// clientSlow reports whether the client is slow to read.
 func (s *stream) clientSlow() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.direct && time.Since(s.lastProgress) > slowWriteTimeout || s.flushing || len(s.backlog) > 0 && s.local != nil
 }
 
-// Read returns io.EOF only if the pod ended the stream in good order.
+// Read reads from the backlog. It returns io.EOF only after an orderly end.
 func (s *stream) Read(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -125,17 +126,17 @@ func (s *stream) Read(p []byte) (int, error) {
 	}
 }
 
-// WriteTo writes all that comes to a net.Conn and returns nil when the pod has
-// ended the stream in good order.
+// WriteTo writes everything that comes from the pod to w. It returns nil after
+// an orderly end. If w is a net.Conn, the upstream's reader writes to it directly.
 func (s *stream) WriteTo(w io.Writer) (int64, error) {
 	conn, ok := w.(net.Conn)
 	if !ok {
 		return io.Copy(w, struct{ io.Reader }{s})
 	}
-	c := newLocalConn(conn)
+	local := newLocalConn(conn)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.local = c
+	s.local = local
 	s.changed.Fire()
 	for {
 		switch {
@@ -143,7 +144,7 @@ func (s *stream) WriteTo(w io.Writer) (int64, error) {
 			return s.written, s.failureLocked()
 		case len(s.backlog) > 0:
 			s.flushLocked()
-		case s.dataEnd: // after the last write of the upstream's reader
+		case s.dataEnd: // set after the last direct write
 			if err := s.closeReasonLocked(); !errors.Is(err, io.EOF) {
 				return s.written, err
 			}
@@ -154,8 +155,8 @@ func (s *stream) WriteTo(w io.Writer) (int64, error) {
 	}
 }
 
-// flushLocked writes from the backlog to the client. mu must be held, and is not
-// during the write.
+// flushLocked writes part of the backlog to the client. mu must be held;
+// flushLocked releases it during the write.
 func (s *stream) flushLocked() {
 	chunk := s.backlog[:min(len(s.backlog), readSize)]
 	s.backlog, s.flushing = s.backlog[len(chunk):], true

@@ -9,8 +9,8 @@ import (
 
 // Write sends bytes to the pod.
 func (s *stream) Write(p []byte) (int, error) {
-	frame := frames.Get().(*[frameSize]byte)
-	defer frames.Put(frame)
+	frame := frameBuffers.Get().(*[frameSize]byte)
+	defer frameBuffers.Put(frame)
 	for rest := p; len(rest) > 0; {
 		n := copy(frame[frameHeaderSize:], rest)
 		if err := s.send(frame[:frameHeaderSize+n]); err != nil {
@@ -21,7 +21,7 @@ func (s *stream) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// ReadFrom sends all that comes from r to the pod, as soon as it comes.
+// ReadFrom sends everything that it reads from r to the pod without delay.
 func (s *stream) ReadFrom(r io.Reader) (sent int64, err error) {
 	small := make([]byte, smallFrameSize)
 	for {
@@ -40,10 +40,10 @@ func (s *stream) ReadFrom(r io.Reader) (sent int64, err error) {
 	}
 }
 
-// sendMany sends what comes from r in large frames, until little comes at once.
+// sendMany sends large frames until a read from r returns little.
 func (s *stream) sendMany(r io.Reader) (sent int64, err error) {
-	large := frames.Get().(*[frameSize]byte)
-	defer frames.Put(large)
+	large := frameBuffers.Get().(*[frameSize]byte)
+	defer frameBuffers.Put(large)
 	for {
 		n, err := s.sendNext(r, large[:])
 		sent += n
@@ -53,7 +53,7 @@ func (s *stream) sendMany(r io.Reader) (sent int64, err error) {
 	}
 }
 
-// sendNext sends one frame with what r has, by a buffer for it.
+// sendNext sends the result of one read from r, using frame as the buffer.
 func (s *stream) sendNext(r io.Reader, frame []byte) (int64, error) {
 	n, err := r.Read(frame[frameHeaderSize:])
 	if n == 0 {
@@ -65,7 +65,7 @@ func (s *stream) sendNext(r io.Reader, frame []byte) (int64, error) {
 	return int64(n), err
 }
 
-// send sends a frame with bytes behind the room for its header.
+// send sends a data frame. frame has room for the header before the data.
 func (s *stream) send(frame []byte) error {
 	if err := s.startWrite(); err != nil {
 		return err
@@ -73,13 +73,13 @@ func (s *stream) send(frame []byte) error {
 	return s.up.sendData(s.id, frame, false)
 }
 
-// frames has buffers for large frames. Most connections are idle most of the
-// time: one that waits for its client has a small one.
-var frames = sync.Pool{New: func() any { return new([frameSize]byte) }}
+// frameBuffers holds buffers for large frames. Most connections are idle most of
+// the time; an idle one keeps only a small buffer.
+var frameBuffers = sync.Pool{New: func() any { return new([frameSize]byte) }}
 
-// CloseWrite says that no more will be written.
+// CloseWrite ends the data sent to the pod.
 func (s *stream) CloseWrite() error {
-	if err := s.failed(); err != nil {
+	if err := s.checkErr(); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -88,7 +88,8 @@ func (s *stream) CloseWrite() error {
 	return s.up.sendData(s.id, make([]byte, frameHeaderSize), true)
 }
 
-// startWrite notes that bytes are sent from now on, if they still can be.
+// startWrite records that client data is about to be sent. It returns why the
+// stream broke, or nil.
 func (s *stream) startWrite() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

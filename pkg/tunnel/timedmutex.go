@@ -2,33 +2,33 @@ package tunnel
 
 import "time"
 
-// timedMutex is a mutex that one can wait for no longer than one wants.
+// timedMutex is a mutex with an acquisition timeout.
 type timedMutex chan struct{}
 
 func newTimedMutex() timedMutex { return make(timedMutex, 1) }
 
-func (t timedMutex) Lock() { t <- struct{}{} }
+func (m timedMutex) Lock() { m <- struct{}{} }
 
-func (t timedMutex) Unlock() { <-t }
+func (m timedMutex) Unlock() { <-m }
 
-func (t timedMutex) TryLock() bool {
+func (m timedMutex) TryLock() bool {
 	select {
-	case t <- struct{}{}:
+	case m <- struct{}{}:
 		return true
 	default:
 		return false
 	}
 }
 
-// tryLockFor tells whether it has locked.
-func (t timedMutex) tryLockFor(d time.Duration) bool {
-	if t.TryLock() {
+// tryLockFor waits up to d for the lock and reports whether it acquired it.
+func (m timedMutex) tryLockFor(d time.Duration) bool {
+	if m.TryLock() {
 		return true
 	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
-	case t <- struct{}{}:
+	case m <- struct{}{}:
 		return true
 	case <-timer.C:
 		return false

@@ -2,19 +2,20 @@ package tunnel
 
 import "fmt"
 
-// Transport is what carries the bytes to the API server. It is a pflag.Value.
+// Transport is a protocol between kubeshore and the API server. *Transport is a
+// pflag.Value.
 type Transport int
 
 const (
-	// Auto is SPDY or else WebSocket, whichever the server and all that stands
-	// before it let through; the one that last worked is tried first.
+	// Auto tries both protocols until one gets through to the API server, first
+	// the one that last worked, initially SPDY.
 	Auto Transport = iota
-	// SPDY is SPDY/3.1 right behind an HTTP upgrade. It is the faster one, and
-	// the only one of API servers before 1.31. It takes the right to create
-	// pods/portforward.
+	// SPDY is SPDY/3.1 directly after an HTTP upgrade. It is the faster one, and
+	// the only one that API servers before 1.31 support. It requires the
+	// permission to create pods/portforward.
 	SPDY
-	// WebSocket is SPDY/3.1 inside WebSocket messages (KEP-4006). It takes the
-	// right to get pods/portforward; from 1.35 on, to create them too.
+	// WebSocket is SPDY/3.1 inside WebSocket messages (KEP-4006). It requires the
+	// permission to get pods/portforward; since 1.35, also to create it.
 	WebSocket
 )
 
@@ -30,7 +31,7 @@ func (t Transport) String() string {
 	return fmt.Sprintf("Transport(%d)", int(t))
 }
 
-// Set takes what String returns.
+// Set sets t to the transport with that name.
 func (t *Transport) Set(name string) error {
 	for _, known := range []Transport{Auto, SPDY, WebSocket} {
 		if name == known.String() {
@@ -41,5 +42,5 @@ func (t *Transport) Set(name string) error {
 	return fmt.Errorf("must be %v, %v or %v", Auto, SPDY, WebSocket)
 }
 
-// Type is what the usage calls a value.
+// Type returns the name of the flag's type in the usage text.
 func (*Transport) Type() string { return "transport" }

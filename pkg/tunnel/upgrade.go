@@ -24,44 +24,44 @@ import (
 )
 
 const (
-	// upgradeTimeout bounds one try of one transport to reach a pod's port-forward
-	// endpoint, from the TCP connection to the answer.
+	// upgradeTimeout bounds an upgrade with one transport, from the TCP
+	// connection to the response.
 	upgradeTimeout = 15 * time.Second
-	// maxBodySize is how much is read of an answer that isn't the upgrade.
+	// maxBodySize bounds the part of a response's body that is read.
 	maxBodySize = 64 << 10
 )
 
-// errUpgradeTimeout is what becomes of an attempt that takes too long.
-var errUpgradeTimeout = fmt.Errorf("no answer within %v", upgradeTimeout)
+// errUpgradeTimeout reports that an upgrade took too long.
+var errUpgradeTimeout = fmt.Errorf("no response within %v", upgradeTimeout)
 
-// upgrade is an http.RoundTripper for one request for an upgrade, at the bottom
-// of those that have the credentials. It keeps the connection that the request
-// went over. An answer that isn't the upgrade is an answer, not an error: the
-// credentials' keeper must see a 401. The end of the request's context ends all
-// of it, and so does upgradeTimeout, which doesn't count a credential plugin's time.
+// upgrade is an http.RoundTripper for one upgrade request, below those that add
+// the credentials. It keeps the request's connection. It returns a response other
+// than 101 as a response, not as an error, because the credential plugin's round
+// tripper must see a 401. The upgrade ends with the request's context, or after
+// upgradeTimeout, which excludes the time that a credential plugin takes.
 type upgrade struct {
 	cluster     *cluster
 	with        Transport
-	requestSent atomic.Bool // the request, at least in part: what TCP, a proxy and TLS have to say is said
+	requestSent atomic.Bool // at least in part; TCP, proxy and TLS succeeded
 
-	// What follows is set once RoundTrip has returned 101.
+	// The following fields are set after RoundTrip has returned a 101.
 	conn net.Conn
 	bulk *bulkConn // below conn
 	stop func() bool
 }
 
-// do sends the request, with the user's credentials, and returns the answer.
-func (a *upgrade) do(ctx context.Context, pod plan.PodRef) (response, error) {
+// do sends the request with the user's credentials and returns the response.
+func (u *upgrade) do(ctx context.Context, pod plan.PodRef) (response, error) {
 	method := http.MethodPost
-	if a.with == WebSocket {
+	if u.with == WebSocket {
 		method = http.MethodGet // RFC 6455, 4.1
 	}
-	target := a.cluster.baseURL.JoinPath("api", "v1", "namespaces", pod.Namespace, "pods", pod.Name, "portforward")
+	target := u.cluster.baseURL.JoinPath("api", "v1", "namespaces", pod.Namespace, "pods", pod.Name, "portforward")
 	req, err := http.NewRequestWithContext(ctx, method, target.String(), nil)
 	if err != nil {
 		return response{}, err
 	}
-	authorized, err := transport.HTTPWrappersForConfig(a.cluster.config, a)
+	authorized, err := transport.HTTPWrappersForConfig(u.cluster.config, u)
 	if err != nil {
 		return response{}, err
 	}
@@ -70,68 +70,68 @@ func (a *upgrade) do(ctx context.Context, pod plan.PodRef) (response, error) {
 		return response{}, err
 	}
 	defer resp.Body.Close()
-	kind, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
+	mediaType, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
 	body, err := io.ReadAll(resp.Body)
-	return response{code: resp.StatusCode, status: resp.Status, mediaType: kind, body: body}, err
+	return response{code: resp.StatusCode, status: resp.Status, mediaType: mediaType, body: body}, err
 }
 
-func (a *upgrade) RoundTrip(req *http.Request) (*http.Response, error) {
+// RoundTrip sends the upgrade request and returns the response.
+func (u *upgrade) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithTimeoutCause(req.Context(), upgradeTimeout, errUpgradeTimeout)
 	defer cancel()
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { a.requestSent.Store(true) }})
-	send := a.spdy
-	if a.with == WebSocket {
-		send = a.websocket
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { u.requestSent.Store(true) }})
+	roundTrip := u.spdy
+	if u.with == WebSocket {
+		roundTrip = u.websocket
 	}
-	resp, err := send(ctx, req.Clone(ctx))
-	if err == nil && resp.StatusCode != http.StatusSwitchingProtocols {
-		return bufferBody(resp), nil
-	}
-	if err == nil && !a.stop() {
-		_ = a.conn.Close()
-		err = context.Cause(ctx)
-	}
-	if err != nil && ctx.Err() != nil {
-		err = context.Cause(ctx) // all else is what came of it
-	}
-	if err != nil {
+	resp, err := roundTrip(ctx, req.Clone(ctx))
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil, context.Cause(ctx) // err is a consequence of it
+	case err != nil:
 		return nil, err
+	case resp.StatusCode != http.StatusSwitchingProtocols:
+		return bufferBody(resp), nil
+	case !u.stop():
+		_ = u.conn.Close()
+		return nil, context.Cause(ctx)
 	}
 	return resp, nil
 }
 
-// bufferBody reads an answer's body into memory, as its connection won't last.
+// bufferBody reads the body into memory, because the connection is closed next.
 func bufferBody(resp *http.Response) *http.Response {
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxBodySize)) // the status says most of it
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxBodySize)) // the status matters more than a complete body
 	_ = resp.Body.Close()
 	resp.Body = io.NopCloser(bytes.NewReader(body))
 	return resp
 }
 
-// dialTCP makes the connection to the API server or to a proxy. It breaks when
-// ctx ends, until stop is called.
-func (a *upgrade) dialTCP(ctx context.Context, network, addr string) (net.Conn, error) {
-	conn, err := a.cluster.dialTCP(ctx, network, addr)
+// dialTCP connects to the API server or to a proxy. Until stop is called, the end
+// of ctx breaks the connection.
+func (u *upgrade) dialTCP(ctx context.Context, network, addr string) (net.Conn, error) {
+	conn, err := u.cluster.dialTCP(ctx, network, addr)
 	if err != nil {
 		return nil, err
 	}
-	a.bulk = newBulkConn(conn)
-	a.stop = context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	return a.bulk, nil
+	u.bulk = newBulkConn(conn)
+	u.stop = context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	return u.bulk, nil
 }
 
-// spdy asks for SPDY/3.1. net/http has a transport for upgrades, which knows
-// all kinds of proxies.
-func (a *upgrade) spdy(ctx context.Context, req *http.Request) (*http.Response, error) {
+// spdy requests an upgrade to SPDY/3.1. It uses net/http's transport, which
+// supports upgrades and all kinds of proxies.
+func (u *upgrade) spdy(ctx context.Context, req *http.Request) (*http.Response, error) {
 	req.Header.Set("Connection", "Upgrade")
 	req.Header.Set("Upgrade", spdy.HeaderSpdy31)
 	req.Header.Set("X-Stream-Protocol-Version", portforward.PortForwardProtocolV1Name)
 	once := &http.Transport{
-		Proxy:           a.cluster.proxy,
-		TLSClientConfig: a.cluster.tlsConfig(),
-		// The transport's own context is one for connections that others may use.
+		Proxy:           u.cluster.proxy,
+		TLSClientConfig: u.cluster.tlsConfig(),
+		// The transport passes a context that outlives the request, for connections
+		// that it may reuse.
 		DialContext: func(_ context.Context, network, addr string) (net.Conn, error) {
-			return a.dialTCP(ctx, network, addr)
+			return u.dialTCP(ctx, network, addr)
 		},
 		DisableKeepAlives:  true,
 		DisableCompression: true,
@@ -140,49 +140,50 @@ func (a *upgrade) spdy(ctx context.Context, req *http.Request) (*http.Response, 
 	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
 		return resp, err
 	}
-	stream, ok := resp.Body.(io.ReadWriteCloser)
+	rwc, ok := resp.Body.(io.ReadWriteCloser)
 	if protocol := resp.Header.Get("X-Stream-Protocol-Version"); !ok || protocol != portforward.PortForwardProtocolV1Name {
 		_ = resp.Body.Close()
-		return nil, fmt.Errorf("it upgrades to %q with %q, not to %s with %s", resp.Header.Get("Upgrade"), protocol,
+		return nil, fmt.Errorf("the server upgraded to %q with %q instead of %s with %s", resp.Header.Get("Upgrade"), protocol,
 			spdy.HeaderSpdy31, portforward.PortForwardProtocolV1Name)
 	}
-	a.conn = &upgradedConn{Conn: a.bulk, stream: stream}
+	u.conn = &upgradedConn{Conn: u.bulk, stream: rwc}
 	resp.Body = http.NoBody
 	return resp, nil
 }
 
-// upgradedConn is a connection after the upgrade: what is below it, with the
-// stream in place of its bytes.
+// upgradedConn is a connection after the upgrade: the net.Conn below TLS, with
+// the reads, writes and Close of the upgraded stream.
 type upgradedConn struct {
 	net.Conn
 	stream io.ReadWriteCloser
 }
 
-func (u *upgradedConn) Read(p []byte) (int, error)  { return u.stream.Read(p) }
-func (u *upgradedConn) Write(p []byte) (int, error) { return u.stream.Write(p) }
-func (u *upgradedConn) Close() error                { return u.stream.Close() }
+func (c *upgradedConn) Read(p []byte) (int, error)  { return c.stream.Read(p) }
+func (c *upgradedConn) Write(p []byte) (int, error) { return c.stream.Write(p) }
+func (c *upgradedConn) Close() error                { return c.stream.Close() }
 
-// writeBuffers has gorilla's, which are needed only while something is written.
-var writeBuffers sync.Pool
+// webSocketBuffers holds gorilla's write buffers, which are needed only during
+// writes.
+var webSocketBuffers sync.Pool
 
-// websocket asks for SPDY/3.1 inside WebSocket. It uses what client-go's own
-// round tripper uses, and not that one, which makes an error of a 401 before
-// client-go's credentials can see it.
-func (a *upgrade) websocket(ctx context.Context, req *http.Request) (resp *http.Response, err error) {
+// websocket requests an upgrade to SPDY/3.1 inside WebSocket. It uses the same
+// dialer as client-go's round tripper, but not that round tripper: that one turns
+// a 401 into an error before client-go's credential plugin can see it.
+func (u *upgrade) websocket(ctx context.Context, req *http.Request) (resp *http.Response, err error) {
 	protocol := apiportforward.WebsocketsSPDYTunnelingPrefix + portforward.PortForwardProtocolV1Name
 	dialer := gorilla.Dialer{
-		Proxy:           a.cluster.proxy,
-		TLSClientConfig: a.cluster.tlsConfig(),
-		NetDialContext:  a.dialTCP,
+		Proxy:           u.cluster.proxy,
+		TLSClientConfig: u.cluster.tlsConfig(),
+		NetDialContext:  u.dialTCP,
 		Subprotocols:    []string{protocol},
 		ReadBufferSize:  readSize,
-		WriteBufferPool: &writeBuffers,
-		WriteBufferSize: frameSize, // a frame of a message
+		WriteBufferPool: &webSocketBuffers,
+		WriteBufferSize: frameSize, // one WebSocket frame per message
 	}
 	defer func() {
-		// The dialer panics where a proxy answers with a status and no words.
+		// The dialer panics if a proxy's status line has no text.
 		if recover() != nil {
-			resp, err = nil, errors.New("the proxy refuses the connection")
+			resp, err = nil, errors.New("the proxy refused the connection")
 		}
 	}()
 	target := *req.URL
@@ -196,8 +197,8 @@ func (a *upgrade) websocket(ctx context.Context, req *http.Request) (resp *http.
 	}
 	if conn.Subprotocol() != protocol {
 		_ = conn.Close()
-		return nil, fmt.Errorf("it upgrades to WebSocket with %q, not %s", conn.Subprotocol(), protocol)
+		return nil, fmt.Errorf("the server upgraded to WebSocket with %q instead of %s", conn.Subprotocol(), protocol)
 	}
-	a.conn = portforward.NewTunnelingConnection("kubeshore", conn)
+	u.conn = portforward.NewTunnelingConnection("kubeshore", conn)
 	return resp, nil
 }

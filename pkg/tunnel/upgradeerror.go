@@ -14,123 +14,125 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
-// upgradeError is why an upgrade didn't come about.
+// upgradeError is the reason why an upgrade failed.
 type upgradeError struct {
 	with  Transport
 	why   fwd.Reason
-	final bool   // the other transport would fare no better
-	verb  string // the one that the user may not use on pods/portforward; often empty
-	text  string // all of it, in one line
+	final bool   // the other transport would fail, too
+	verb  string // the verb on pods/portforward that the user isn't allowed; often empty
+	text  string // the error message, one line
 }
 
-// failure is the refusal of an attempt that got no answer.
-func (a *upgrade) failure(err error) *upgradeError {
-	r := &upgradeError{with: a.with, why: fwd.ClusterUnreachable}
+// failure returns the upgradeError of an upgrade without a response.
+func (u *upgrade) failure(err error) *upgradeError {
+	e := &upgradeError{with: u.with, why: fwd.ClusterUnreachable}
 	var denied *fwd.UnreachedError
-	server := a.cluster.baseURL.Redacted()
+	server, reason := u.cluster.baseURL.Redacted(), printable.Line(err.Error(), maxQuote)
 	switch {
-	case errors.As(err, &denied): // by the gate, in one line
-		r.why, r.final, r.text = denied.Reason, true, denied.Error()
-	case a.requestSent.Load() && errors.Is(err, errUpgradeTimeout): // it does to others: this pod's node doesn't
-		r.why, r.text = fwd.PodGone, fmt.Sprintf("the API server %s doesn't answer the upgrade: %s", server, printable.Line(err.Error(), maxQuote))
-	case a.requestSent.Load():
-		r.text = fmt.Sprintf("the API server %s, or what stands before it, doesn't answer the upgrade: %s", server, printable.Line(err.Error(), maxQuote))
+	case errors.As(err, &denied): // by the credential gate, one line
+		e.why, e.final, e.text = denied.Reason, true, denied.Error()
+	case u.requestSent.Load() && errors.Is(err, errUpgradeTimeout): // the API server works, but can't reach the pod's node
+		e.why, e.text = fwd.PodGone, fmt.Sprintf("the API server %s didn't respond to the upgrade request: %s", server, reason)
+	case u.requestSent.Load():
+		e.text = fmt.Sprintf("the API server %s, or a proxy in front of it, didn't respond to the upgrade request: %s", server, reason)
 	default:
-		r.final, r.text = true, fmt.Sprintf("the API server %s can't be reached: %s", server, printable.Line(err.Error(), maxQuote))
+		e.final, e.text = true, fmt.Sprintf("cannot reach the API server %s: %s", server, reason)
 	}
-	return r
+	return e
 }
 
-// deniedVerbPattern is how an API server says that a verb may not be used (apiserver,
-// endpoints/handlers/responsewriters/errors.go); where the answer was cut
-// short it is found within the JSON too.
+// deniedVerbPattern matches an API server's message that a verb isn't allowed
+// (apiserver, endpoints/handlers/responsewriters/errors.go), also within the JSON
+// of a truncated response.
 var deniedVerbPattern = regexp.MustCompile(`cannot (\w+) resource \\?"pods/portforward`)
 
-// deniedCreatePattern is how one from 1.35 on says, to a WebSocket, that create may
-// not be used (kubernetes, registry/core/pod/rest/authorize.go): it gives the
-// authorizer's reason, and nothing if there is none.
+// deniedCreatePattern matches the message of an API server since 1.35 to a
+// WebSocket client that isn't allowed to create (kubernetes,
+// registry/core/pod/rest/authorize.go): the authorizer's reason, which may be
+// empty.
 var deniedCreatePattern = regexp.MustCompile(`^pods "[^"]*" is forbidden:\s*(RBAC: .*)?$`)
 
-// response is what a server says to a request for an upgrade.
+// runtimeErrorPattern matches a gRPC status: the kubelet reports that the pod's
+// container runtime doesn't respond or failed.
+var runtimeErrorPattern = regexp.MustCompile(`\brpc error: code = `)
+
+// response is the response to an upgrade request.
 type response struct {
 	code      int
-	status    string // the code and its words
-	mediaType string // of the body: a media type
+	status    string // the code and its text
+	mediaType string
 	body      []byte
 }
 
-// message returns the answer's words, and whether they are an API server's.
-func (a response) message() (text string, isStatus bool) {
-	var status metav1.Status
-	if json.Unmarshal(a.body, &status) == nil && status.Kind == "Status" && status.Message != "" {
-		return status.Message, true
+// message returns the message in the response, and whether it comes from an API
+// server.
+func (r response) message() (text string, isStatus bool) {
+	var body metav1.Status
+	if json.Unmarshal(r.body, &body) == nil && body.Kind == "Status" && body.Message != "" {
+		return body.Message, true
 	}
-	return string(a.body), false
+	return string(r.body), false
 }
 
-// upgradeError is what an answer other than the upgrade means.
-func (a response) upgradeError(pod plan.PodRef, with Transport) *upgradeError {
-	said, isStatus := a.message()
-	r := &upgradeError{with: with, why: fwd.Denied}
-	r.text = fmt.Sprintf("the API server, or what stands before it, answers the upgrade with %s (%s)", printable.Line(a.status, maxQuote), printable.Line(a.mediaType, maxQuote))
-	switch gone := classify(said); {
-	case a.code == http.StatusUnauthorized:
-		r.final, r.text = true, "the API server does not accept the credentials of context "+pod.Context
-	case a.code == http.StatusForbidden && deniedVerbPattern.MatchString(said):
-		r.verb = deniedVerbPattern.FindStringSubmatch(said)[1]
-	case a.code == http.StatusForbidden && isStatus && deniedCreatePattern.MatchString(said):
-		r.verb = "create"
-	case a.mediaType == "text/html":
-	case a.code == http.StatusNotFound && isStatus:
-		r.why, r.final, r.text = fwd.PodGone, true, printable.Line(said, maxQuote)
+// asError returns the upgradeError for a response other than 101.
+func (r response) asError(pod plan.PodRef, with Transport) *upgradeError {
+	message, isStatus := r.message()
+	e := &upgradeError{with: with, why: fwd.Denied}
+	e.text = fmt.Sprintf("the API server, or a proxy in front of it, responded to the upgrade request with %s (%s)",
+		printable.Line(r.status, maxQuote), printable.Line(r.mediaType, maxQuote))
+	switch gone := classify(message); {
+	case r.code == http.StatusUnauthorized:
+		e.final, e.text = true, "the API server rejected the credentials of context "+pod.Context
+	case r.code == http.StatusForbidden && deniedVerbPattern.MatchString(message):
+		e.verb = deniedVerbPattern.FindStringSubmatch(message)[1]
+	case r.code == http.StatusForbidden && isStatus && deniedCreatePattern.MatchString(message):
+		e.verb = "create"
+	case r.mediaType == "text/html":
+	case r.code == http.StatusNotFound && isStatus:
+		e.why, e.final, e.text = fwd.PodGone, true, printable.Line(message, maxQuote)
 	case gone != nil:
-		r.why, r.final, r.text = gone.Reason, true, gone.Error()
-	case said != "":
-		r.text += ": " + printable.Line(said, maxQuote)
+		e.why, e.final, e.text = gone.Reason, true, gone.Error()
+	case message != "":
+		e.text += ": " + printable.Line(message, maxQuote)
 	}
 	switch {
-	case r.why != fwd.Denied:
-	case runtimeErrorPattern.MatchString(said):
-		r.why = fwd.PodGone
-	case isTransient(a.code, a.mediaType):
-		r.why = fwd.ClusterUnreachable
+	case e.why != fwd.Denied:
+	case runtimeErrorPattern.MatchString(message):
+		e.why = fwd.PodGone
+	case isTransient(r.code, r.mediaType):
+		e.why = fwd.ClusterUnreachable
 	}
-	if r.verb != "" {
-		r.text = fmt.Sprintf("may not %s pods/portforward in namespace %s of context %s", r.verb, pod.Namespace, pod.Context)
+	if e.verb != "" {
+		e.text = fmt.Sprintf("the user can't %s pods/portforward in namespace %s (context %s)", e.verb, pod.Namespace, pod.Context)
 	}
-	return r
+	return e
 }
 
-// isTransient tells whether an answer is a server's that will do later what it
-// can't do now.
-func isTransient(code int, kind string) bool {
+// isTransient reports whether a retry of the request may succeed.
+func isTransient(code int, mediaType string) bool {
 	switch code {
 	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return true
 	}
-	return code >= http.StatusInternalServerError && kind != "text/html"
+	return code >= http.StatusInternalServerError && mediaType != "text/html"
 }
 
-// runtimeErrorPattern is how a kubelet says that the pod's container runtime doesn't
-// answer, or has a fault (gRPC's status).
-var runtimeErrorPattern = regexp.MustCompile(`\brpc error: code = `)
-
-// combine is the error of all the transports that were tried.
-func combine(refusals []*upgradeError) error {
-	last := refusals[len(refusals)-1]
+// combine returns one error for all transports that were tried.
+func combine(errs []*upgradeError) error {
+	last := errs[len(errs)-1]
 	why, text := last.why, last.text
-	if first := refusals[0]; !last.final && first.text != last.text {
+	if first := errs[0]; !last.final && first.text != last.text {
 		switch {
-		case first.verb == "create" && last.verb != "": // the other one's verb alone wouldn't do everywhere
+		case first.verb == "create" && last.verb != "": // report create: the other verb isn't sufficient on all servers
 			text = first.text
 		case last.verb == "create" && first.verb != "":
 		default:
 			text = fmt.Sprintf("%v: %s; %v: %s", first.with, first.text, last.with, last.text)
 		}
-		why = max(first.why, last.why) // a denial is an answer, silence is none
+		why = max(first.why, last.why) // prefers Denied, which is a response, to ClusterAway
 	}
 	return &fwd.UnreachedError{Reason: why, Err: errors.New(text)}
 }
 
-// maxQuote bounds what is quoted of another machine's words, in runes.
+// maxQuote bounds the text quoted from other programs, in runes.
 const maxQuote = 200

@@ -18,88 +18,78 @@ import (
 )
 
 const (
-	// controlWriteTimeout bounds the write of a frame that carries no bytes of a
-	// client. If it doesn't do, the server has not read for so long.
+	// controlWriteTimeout bounds the write of frames without client data. If it
+	// expires, the server has stopped reading.
 	controlWriteTimeout = 5 * time.Second
-	// maxQueuedControl bounds the control frames that wait to be written.
+	// maxQueuedControl bounds the control frames waiting to be written, in bytes.
 	maxQueuedControl = 64 << 10
 )
 
+// Errors of streams and of the upstream that they are on.
 var (
-	// errUpstreamClosed is what streams get whose connection was closed by us.
-	errUpstreamClosed = errors.New("the connection to the API server was closed")
-	// errUpstreamLost is what they get if the server closed it.
-	errUpstreamLost = errors.New("the API server closed the connection")
-	// errUnresponsive is what they get if the server, or the way to it, is gone
-	// without a word.
-	errUnresponsive = errors.New("the API server doesn't answer any more")
-	// errReset is what a stream gets that the server gave up by itself.
-	errReset = errors.New("the API server reset the stream")
-	// errNotStarted is what a stream gets that the server doesn't begin with.
-	errNotStarted = errors.New("the API server doesn't begin with the stream")
-	// errStuck is what they get if the server has stopped handling what is sent
-	// to them.
-	errStuck = errors.New("the API server doesn't handle the stream any more")
-	// errUpstreamFull says that no stream can be opened on a connection now.
-	errUpstreamFull = errors.New("a pod that doesn't read holds up the connection to the API server")
-	// errUpstreamExhausted says that a connection has used up its stream numbers.
-	errUpstreamExhausted = errors.New("the connection to the API server has had all the streams that it can have")
+	errUpstreamClosed    = errors.New("the connection to the API server was closed")
+	errUpstreamLost      = errors.New("the API server closed the connection")
+	errUnresponsive      = errors.New("the API server stopped responding")
+	errReset             = errors.New("the API server reset the stream")
+	errNotStarted        = errors.New("the API server didn't start the stream")
+	errStuck             = errors.New("the API server stopped processing the stream")
+	errUpstreamFull      = errors.New("the connection to the API server is blocked by a pod that doesn't read")
+	errUpstreamExhausted = errors.New("the connection to the API server has no stream IDs left")
 )
 
-// upstream is one connection to a pod's port-forward endpoint, and the streams
-// on it. Its methods may be called by several goroutines at once.
+// upstream is a connection to a pod's port-forward endpoint, with the streams on
+// it. Its methods may be called by several goroutines at once.
 type upstream struct {
-	conn      net.Conn
-	bulk      *bulkConn      // below conn; may be nil
-	readAhead bool           // conn's reads may end with errWouldBlock
-	lastUsed  time.Time      // when it last was; by its pool's mu
-	stalled   *atomic.Uint64 // counts streams whose client was given up
-	liveness  liveness
-	// carried says that a stream got an answer from the pod.
-	gotData      atomic.Bool
-	gotDataNoted bool // its pool has noted that; check's alone
-	checking     atomic.Bool
+	conn         net.Conn
+	bulk         *bulkConn      // below conn; may be nil
+	readAhead    bool           // conn can be read again after errWouldBlock
+	lastUsed     time.Time      // guarded by the pool's mu
+	stalled      *atomic.Uint64 // counts streams reset because their client stalled
+	liveness     liveness
+	gotData      atomic.Bool // a stream got data from the pod
+	gotDataNoted bool        // the pool knows about gotData; used by checkOne only
+	checking     atomic.Bool // checkOne is running
 
-	// writing is held over each write: frames go out whole, and streams are
-	// opened in the order of their numbers.
+	// writeMu is held during writes. It keeps frames intact, and streams in the
+	// order of their IDs.
 	writeMu        timedMutex
 	scratch        []byte
-	headersStarted bool // a stream was, ever
+	headersStarted bool // a SYN_STREAM was sent
 
-	mu            sync.Mutex     // taken after a stream's mu, never before it
-	freed         wake.Broadcast // a lane is not full any more, or a stream has ended
-	minNextID     uint32         // of the next stream to be opened, the first of its two
+	mu            sync.Mutex     // locked after a stream's mu, never before it
+	freed         wake.Broadcast // fires when a queue may have room, or a stream has ended
+	minNextID     uint32         // lower bound for the next stream; its error stream's ID
 	streams       map[uint32]*stream
 	queues        [workers]workerQueue
-	pingCount     uint32    // how many were sent, the server's that were sent back too
-	ackedAt       time.Time // when the last of ours that was answered had been sent
-	queuedControl []byte    // control frames for whoever writes next
-	writerID      uint32    // the stream whose bytes are being written; 0 if none are
-	writingSince  time.Time // when what is being written began to be; zero if nothing is
-	kernelAcked   uint64    // bytes that the other side's kernel has taken
-	draining      bool      // it takes no more streams
-	err           error     // why it is broken; nil while it works
+	pingCount     uint32    // PINGs sent, including replies to the server's
+	ackedAt       time.Time // when the latest of our PINGs with a reply was sent
+	queuedControl []byte    // control frames for the next writer to send
+	writerID      uint32    // the stream whose data is being written; 0 if none
+	writingSince  time.Time // start of the current write; zero if none
+	kernelAcked   uint64    // bytes that the other side's kernel has acknowledged
+	draining      bool      // no new streams
+	err           error     // why the upstream broke; nil while it works
 }
 
-// newUpstream returns the upstream of a connection. bulk is what stands below
-// its TLS; nil if that isn't known.
+// newUpstream returns the upstream of a connection. bulk is the connection below
+// TLS, or nil if unknown.
 func newUpstream(conn net.Conn, bulk *bulkConn) *upstream {
 	u := &upstream{conn: conn, bulk: bulk, writeMu: newTimedMutex(), minNextID: 1, streams: make(map[uint32]*stream), stalled: new(atomic.Uint64)}
 	u.liveness.receive()
 	return u
 }
 
-// open starts a stream to a port of the pod. Both of the streams that
-// port-forward wants for a connection go out at once, and no reply is waited
-// for: it says nothing of the pod. The error stream is half-closed from the
-// first, as we have nothing to say on it. If something else is being written,
-// and doesn't get on, there is no waiting for it.
+// open opens a stream to a port of the pod. It sends both streams that
+// port-forward needs for a connection, and doesn't wait for the replies, which
+// don't depend on the pod. The error stream is half-closed from the start,
+// because nothing is sent on it. If another write blocks, open fails with
+// errUpstreamFull.
 func (u *upstream) open(port uint16) (*stream, error) {
 	if !u.writeMu.tryLockFor(slowWriteTimeout) {
 		return nil, errUpstreamFull
 	}
-	defer u.release()
-	s, err := u.add()
+	defer u.unlockWrite()
+	s, err := u.addStream()
 	if err != nil {
 		return nil, err
 	}
@@ -113,12 +103,12 @@ func (u *upstream) open(port uint16) (*stream, error) {
 	headers[corev1.StreamType] = []string{corev1.StreamTypeData}
 	u.scratch = appendSynStream(u.scratch, s.id, 0, headers, false)
 	u.liveness.expectReply()
-	return s, u.write(u.scratch, controlWriteTimeout)
+	return s, u.writeLocked(u.scratch, controlWriteTimeout)
 }
 
-// add gives a new stream its numbers. Those that are there already must from
-// now on not hold up the reading.
-func (u *upstream) add() (*stream, error) {
+// addStream adds a stream with the next usable IDs. The other streams must not
+// block the reader from now on.
+func (u *upstream) addStream() (*stream, error) {
 	u.mu.Lock()
 	switch {
 	case u.err != nil:
@@ -148,9 +138,9 @@ func (u *upstream) add() (*stream, error) {
 	return s, nil
 }
 
-// reset tells the server that a stream, which was removed, is of no interest
-// any more. If the stream was alone and a write of its bytes can't get on, the
-// word couldn't either: the upstream is closed then, which says it as well.
+// reset resets a removed stream. If a write of its data blocks, and no other
+// streams are left, reset closes the upstream instead, because a RST_STREAM
+// couldn't be sent.
 func (u *upstream) reset(s *stream) {
 	u.mu.Lock()
 	blocked := len(u.streams) == 0 && u.writerID == s.id
@@ -165,15 +155,16 @@ func (u *upstream) reset(s *stream) {
 	u.sendControl(appendCancel(appendCancel(nil, s.id), s.errorID()))
 }
 
-// isShared tells whether other streams would suffer if one held the reading up.
+// isShared reports whether there are several streams. One that blocks the reader
+// would then hold up the others.
 func (u *upstream) isShared() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return len(u.streams) > 1
 }
 
-// sendData writes a frame of a stream's bytes, which stand in frame behind the
-// room for the header; fin says that they are the last.
+// sendData writes a data frame. frame has room for the header before the data.
+// fin ends the stream.
 func (u *upstream) sendData(id uint32, frame []byte, fin bool) error {
 	var flags byte
 	if fin {
@@ -183,11 +174,11 @@ func (u *upstream) sendData(id uint32, frame []byte, fin bool) error {
 	if !u.admit(id, len(frame)) {
 		return net.ErrClosed
 	}
-	defer u.release()
-	return u.batch(func() error { return u.write(frame, 0) })
+	defer u.unlockWrite()
+	return u.batch(func() error { return u.writeLocked(frame, 0) })
 }
 
-// batch calls write and sends what it writes at once, where that is possible.
+// batch calls write and sends everything that it writes at once, if possible.
 func (u *upstream) batch(write func() error) error {
 	if u.bulk == nil {
 		return write()
@@ -199,35 +190,35 @@ func (u *upstream) batch(write func() error) error {
 	return err
 }
 
-// sendControl writes frames as soon as nothing else is being written. It
-// doesn't wait for a write that is under way.
+// sendControl writes control frames, or leaves them to the current writer. It
+// doesn't wait for that one.
 func (u *upstream) sendControl(frames []byte) {
 	u.mu.Lock()
 	u.queuedControl = append(u.queuedControl, frames...)
 	flooded := len(u.queuedControl) > maxQueuedControl
 	u.mu.Unlock()
 	if flooded {
-		u.fail(fmt.Errorf("%w: it asks for more answers than it takes", errProtocol))
+		u.fail(fmt.Errorf("%w: server requests replies faster than it reads them", errProtocol))
 		return
 	}
 	if u.writeMu.TryLock() {
-		u.release()
+		u.unlockWrite()
 	}
 }
 
-// release gives writing free, after the control frames that came meanwhile.
-func (u *upstream) release() {
+// unlockWrite writes the queued control frames and unlocks writeMu.
+func (u *upstream) unlockWrite() {
 	for {
 		u.mu.Lock()
-		frames := u.queuedControl
+		queued := u.queuedControl
 		u.queuedControl, u.writerID, u.writingSince = nil, 0, time.Time{}
 		u.mu.Unlock()
-		if len(frames) > 0 {
-			limit := controlWriteTimeout
-			if u.unackedBytes() > 0 { // they may wait behind what a pod doesn't read
-				limit = 0
+		if len(queued) > 0 {
+			timeout := controlWriteTimeout
+			if u.unackedBytes() > 0 { // a pod that doesn't read may block the write
+				timeout = 0
 			}
-			_ = u.write(frames, limit) // a fault breaks the upstream, which tells all who use it
+			_ = u.writeLocked(queued, timeout) // an error breaks the upstream
 			continue
 		}
 		u.writeMu.Unlock()
@@ -240,24 +231,25 @@ func (u *upstream) release() {
 	}
 }
 
-// write writes frames; writing must be held. An error breaks the upstream: the
-// other side may have half a frame.
-func (u *upstream) write(b []byte, limit time.Duration) error {
+// writeLocked writes frames within timeout; 0 means no timeout. An error breaks
+// the upstream, because the server may have received part of a frame. writeMu
+// must be held.
+func (u *upstream) writeLocked(frames []byte, timeout time.Duration) error {
 	u.mu.Lock()
 	u.writingSince = time.Now()
 	u.mu.Unlock()
-	if limit > 0 {
-		_ = u.conn.SetWriteDeadline(time.Now().Add(limit))
+	if timeout > 0 {
+		_ = u.conn.SetWriteDeadline(time.Now().Add(timeout))
 		defer func() { _ = u.conn.SetWriteDeadline(time.Time{}) }()
 	}
-	if _, err := u.conn.Write(b); err != nil {
+	if _, err := u.conn.Write(frames); err != nil {
 		u.fail(fmt.Errorf("write to the API server: %w", err))
 		return err
 	}
 	return nil
 }
 
-// fail breaks the upstream and all that is on it.
+// fail breaks the upstream and all its streams.
 func (u *upstream) fail(err error) {
 	u.mu.Lock()
 	if u.err != nil {
@@ -270,9 +262,9 @@ func (u *upstream) fail(err error) {
 	u.freed.Fire()
 	u.mu.Unlock()
 	if u.bulk != nil {
-		_ = u.bulk.Close() // below TLS, whose own farewell could take its time
+		_ = u.bulk.Close() // first, because closing TLS may block
 	}
-	_ = u.conn.Close() // it is of no more use either way
+	_ = u.conn.Close() // the upstream is unusable in any case
 	for _, s := range streams {
 		s.fail(err)
 	}

@@ -7,13 +7,13 @@ import (
 	"io"
 )
 
-// read takes what the server sends until the connection ends or a frame is
-// wrong, and returns why. It must be called once; it breaks the upstream.
+// read reads frames until the connection ends or the server violates the
+// protocol. It then breaks the upstream and returns the reason. It must be called
+// once.
 func (u *upstream) read() error {
 	err := u.readFrames()
 	if errors.Is(err, io.EOF) {
-		// For the streams on it this is no end in good order.
-		err = errUpstreamLost
+		err = errUpstreamLost // for the streams, it isn't an orderly end
 	}
 	u.fail(err)
 	return err
@@ -21,7 +21,14 @@ func (u *upstream) read() error {
 
 func (u *upstream) readFrames() error {
 	var out delivery
-	in := &frameReader{r: u.conn, bulk: u.bulk, readAhead: u.readAhead && u.bulk != nil, buf: readBuffer{small: make([]byte, readSize)}, liveness: &u.liveness, beforeReuse: out.flush}
+	in := &frameReader{
+		r:           u.conn,
+		bulk:        u.bulk,
+		readAhead:   u.readAhead && u.bulk != nil,
+		buf:         readBuffer{small: make([]byte, readSize)},
+		liveness:    &u.liveness,
+		beforeReuse: out.flush,
+	}
 	defer out.flush()
 	for {
 		var header [frameHeaderSize]byte
@@ -44,14 +51,14 @@ func (u *upstream) readFrames() error {
 	}
 }
 
-// handleData hands the bytes of a data frame on as they come.
+// handleData delivers the bytes of a data frame as they come.
 func (u *upstream) handleData(in *frameReader, h frameHeader, out *delivery) error {
-	s, fault, err := u.find(h.stream)
+	s, isError, err := u.findStream(h.stream)
 	if err != nil {
 		return err
 	}
-	if s != nil && s.ended(fault) {
-		return fmt.Errorf("%w: bytes of stream %d after its end", errProtocol, h.stream)
+	if s != nil && s.ended(isError) {
+		return fmt.Errorf("%w: data on stream %d after its end", errProtocol, h.stream)
 	}
 	for left := h.length; left > 0; {
 		chunk, err := in.next(left)
@@ -61,7 +68,7 @@ func (u *upstream) handleData(in *frameReader, h frameHeader, out *delivery) err
 		left -= len(chunk)
 		switch {
 		case s == nil:
-		case fault:
+		case isError:
 			s.addErrorText(chunk)
 		default:
 			u.gotData.Store(true)
@@ -70,18 +77,19 @@ func (u *upstream) handleData(in *frameReader, h frameHeader, out *delivery) err
 	}
 	if h.flags&flagFin != 0 && s != nil {
 		out.flush()
-		s.finish(fault)
+		s.finish(isError)
 	}
 	return nil
 }
 
-// find returns the stream of a number, and whether the number is its error
-// stream's; nil for one that is gone already. The server has then begun with it.
-func (u *upstream) find(id uint32) (s *stream, fault bool, err error) {
+// findStream returns the stream with an ID, or nil if it was removed, and
+// whether the ID is that of its error stream. It records that the server has
+// replied on the stream.
+func (u *upstream) findStream(id uint32) (s *stream, isError bool, err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if id%2 == 0 || id >= u.minNextID {
-		return nil, false, fmt.Errorf("%w: a frame for stream %d, which was never opened", errProtocol, id)
+		return nil, false, fmt.Errorf("%w: frame for unopened stream %d", errProtocol, id)
 	}
 	if s := u.streams[id]; s != nil {
 		s.replied = true
@@ -93,7 +101,7 @@ func (u *upstream) find(id uint32) (s *stream, fault bool, err error) {
 	return s, true, nil
 }
 
-// handleControl acts on a control frame.
+// handleControl reads and handles the body of a control frame.
 func (u *upstream) handleControl(in *frameReader, h frameHeader) error {
 	body := make([]byte, h.length)
 	if err := in.readFull(body); err != nil {
@@ -104,7 +112,7 @@ func (u *upstream) handleControl(in *frameReader, h frameHeader) error {
 		if len(body) != 8 {
 			return fmt.Errorf("%w: RST_STREAM of %d bytes", errProtocol, len(body))
 		}
-		s, _, err := u.find(binary.BigEndian.Uint32(body) & maxStreamID)
+		s, _, err := u.findStream(binary.BigEndian.Uint32(body) & maxStreamID)
 		if err != nil {
 			return err
 		}
@@ -115,7 +123,7 @@ func (u *upstream) handleControl(in *frameReader, h frameHeader) error {
 		if len(body) < 4 {
 			return fmt.Errorf("%w: SYN_REPLY of %d bytes", errProtocol, len(body))
 		}
-		_, _, err := u.find(binary.BigEndian.Uint32(body) & maxStreamID)
+		_, _, err := u.findStream(binary.BigEndian.Uint32(body) & maxStreamID)
 		return err
 	case typePing:
 		if len(body) != 4 {
@@ -123,14 +131,14 @@ func (u *upstream) handleControl(in *frameReader, h frameHeader) error {
 		}
 		if id := binary.BigEndian.Uint32(body); id%2 == 1 {
 			u.pong(id)
-		} else { // the server's own: it wants it back
+		} else { // sent by the server
 			u.echoPing(id)
 		}
 	case typeGoAway:
 		return io.EOF
 	case typeSynStream:
-		return fmt.Errorf("%w: the server opens a stream", errProtocol)
-	default: // not port-forward's
+		return fmt.Errorf("%w: server opened a stream", errProtocol)
+	default: // not used by port-forward
 	}
 	return nil
 }

@@ -2,81 +2,85 @@ package tunnel
 
 import "time"
 
-// The server side of all Kubernetes runtimes is moby/spdystream. It hands the
-// frames that it reads to five workers, those of a stream always to the same
-// one, by the stream's number, and PING frames to each in turn. A worker waits
-// until the runtime has taken what it is at; when fifty frames are queued for
-// it, the server stops reading, and nothing on the connection moves any more.
-// There is no window to keep to: the server has none of SPDY/3.1's (2.6.8), and a
-// reset waits in the queue with the rest. If the runtime has ended a stream
-// without reading all of it (the port was closed, the pod reset or didn't want
-// more), the worker waits for good.
+// The server side of all Kubernetes runtimes is moby/spdystream. It distributes
+// the frames that it reads to the queues of five workers: those of a stream by
+// the stream's ID, always to the same worker, and PINGs round-robin. A worker
+// blocks until the runtime has taken the frame that it is at. When fifty frames
+// are queued for a worker, the server stops reading, and the connection stalls.
+// There is no flow-control window: the server doesn't implement SPDY/3.1's
+// (2.6.8), and a reset waits in the queue like other frames. If the runtime ends
+// a stream without reading all of it (the port was closed, or the pod reset the
+// connection or wanted no more bytes), the worker blocks forever.
 //
-// So we keep what is under way to each worker, a lane, below what would stop
-// the reading, as long as streams share a connection: a pod that doesn't read
-// then holds up its own lane alone. And a lane that had a stream's bytes is not
-// used for another stream until it is certain that they were taken. The answer
-// to a PING proves that: the worker got to it. Five in a row ask all of them.
+// Therefore, on a connection that streams share, the frames under way to each
+// worker are kept below that limit: a pod that doesn't read then stalls only its
+// own worker. A worker's queue that received a stream's data isn't used for
+// another stream before the worker has certainly taken it. The reply to a PING
+// proves that, because the PING went through the same queue. Five PINGs in a row
+// reach all workers.
 const (
 	workers = 5
-	// maxQueueFrames and maxQueueBytes bound what is under way to a lane.
+	// maxQueueFrames and maxQueueBytes bound the data under way to a worker.
 	maxQueueFrames = 40
 	maxQueueBytes  = 1 << 20
-	// maxQueuePings bounds the questions that wait with the frames.
+	// maxQueuePings bounds the PINGs that are queued with the frames.
 	maxQueuePings = 8
 )
 
-// workerQueue is what was sent to one of the server's workers. Frames are counted from
-// the connection's beginning.
+// workerQueue tracks the frames sent to one of the server's workers. Frames are
+// counted from the beginning of the connection.
 type workerQueue struct {
-	streams int // how many there are
+	streams int // that use the queue
 
-	sentFrames, ackedFrames int // frames: sent, and known to be taken
+	sentFrames, ackedFrames int // sent, and certainly taken by the worker
 	sentBytes, ackedBytes   int64
-	reuseAfter              int // the frame that must be taken for another stream to use the lane
+	reuseAfter              int // the frame to be acked before another stream may use the queue
 
-	pendingPings int    // questions without an answer
-	probe        uint32 // the one of them that counts; 0 if there is none
+	pendingPings int    // PINGs without a reply
+	probe        uint32 // the pending PING whose reply acks frames; 0 if none
 	probedAt     time.Time
-	probeFrames  int // what the answer proves
+	probeFrames  int // acked by the reply to probe
 	probeBytes   int64
 }
 
-// full tells whether no more should be under way to it.
-func (l *workerQueue) full() bool {
-	return l.sentFrames-l.ackedFrames >= maxQueueFrames || l.sentBytes-l.ackedBytes >= maxQueueBytes
+// full reports whether the data under way is at its limit.
+func (q *workerQueue) full() bool {
+	return q.sentFrames-q.ackedFrames >= maxQueueFrames || q.sentBytes-q.ackedBytes >= maxQueueBytes
 }
 
-// usable tells whether another stream may use it.
-func (l *workerQueue) usable() bool {
-	late := l.probe != 0 && time.Since(l.probedAt) >= doubtTimeout // whatever it is at
-	return !l.full() && l.reuseAfter <= l.ackedFrames && !late
+// usable reports whether another stream may use the queue.
+func (q *workerQueue) usable() bool {
+	late := q.probe != 0 && time.Since(q.probedAt) >= doubtTimeout // the worker may be blocked
+	return !q.full() && q.reuseAfter <= q.ackedFrames && !late
 }
 
-// pingDue tells whether to ask, so that the answer comes before the lane is full.
-func (l *workerQueue) pingDue() bool {
-	return l.probe == 0 && (l.sentFrames-l.ackedFrames >= maxQueueFrames*3/4 || l.sentBytes-l.ackedBytes >= maxQueueBytes/2)
+// pingDue reports whether a PING is needed for its reply to come before the
+// queue is full.
+func (q *workerQueue) pingDue() bool {
+	return q.probe == 0 && (q.sentFrames-q.ackedFrames >= maxQueueFrames*3/4 || q.sentBytes-q.ackedBytes >= maxQueueBytes/2)
 }
 
-// stuck tells whether nothing is taken that must be, and hasn't been for so long.
-func (l *workerQueue) stuck(d time.Duration) bool {
-	return l.probe != 0 && l.reuseAfter > l.ackedFrames && time.Since(l.probedAt) >= d
+// stuck reports whether the worker hasn't taken the data of ended streams for d.
+func (q *workerQueue) stuck(d time.Duration) bool {
+	return q.probe != 0 && q.reuseAfter > q.ackedFrames && time.Since(q.probedAt) >= d
 }
 
-// ping notes that the answer to a ping will prove what was sent so far.
-func (l *workerQueue) ping(ping uint32) {
-	l.pendingPings++
-	if l.probe == 0 {
-		l.probe, l.probedAt, l.probeFrames, l.probeBytes = ping, time.Now(), l.sentFrames, l.sentBytes
+// ping records that a PING was sent. Its reply acks all frames sent before it,
+// unless an earlier PING is still the probe.
+func (q *workerQueue) ping(id uint32) {
+	q.pendingPings++
+	if q.probe == 0 {
+		q.probe, q.probedAt, q.probeFrames, q.probeBytes = id, time.Now(), q.sentFrames, q.sentBytes
 	}
 }
 
-// pong takes the answer to a ping.
-func (l *workerQueue) pong(ping uint32) {
-	l.pendingPings = max(0, l.pendingPings-1)
-	if l.probe == ping {
-		l.probe, l.ackedFrames, l.ackedBytes = 0, l.probeFrames, l.probeBytes
+// pong records the reply to a PING.
+func (q *workerQueue) pong(id uint32) {
+	q.pendingPings = max(0, q.pendingPings-1)
+	if q.probe == id {
+		q.probe, q.ackedFrames, q.ackedBytes = 0, q.probeFrames, q.probeBytes
 	}
 }
 
-func queueOf(stream uint32) int { return int(stream % workers) }
+// queueOf returns the index of the queue for the stream with an ID.
+func queueOf(id uint32) int { return int(id % workers) }

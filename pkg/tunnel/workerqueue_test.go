@@ -15,15 +15,16 @@ import (
 	"k8s.io/streaming/pkg/httpstream/spdy"
 )
 
-// served returns an upstream to the upstream library's server over a real
-// connection; handle gets each data stream.
-func served(t *testing.T, handle func(data httpstream.Stream)) *upstream {
+// newServedUpstream returns an upstream to a moby/spdystream server over a real
+// connection. The server calls handle for each data stream.
+func newServedUpstream(t *testing.T, handle func(data httpstream.Stream)) *upstream {
 	t.Helper()
-	return servedWithPings(t, handle, 0)
+	return newPingedUpstream(t, handle, 0)
 }
 
-// servedWithPings is served, by a server that sends a PING so often.
-func servedWithPings(t *testing.T, handle func(data httpstream.Stream), every time.Duration) *upstream {
+// newPingedUpstream is newServedUpstream with a server that sends PINGs at an
+// interval.
+func newPingedUpstream(t *testing.T, handle func(data httpstream.Stream), interval time.Duration) *upstream {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -47,7 +48,7 @@ func servedWithPings(t *testing.T, handle func(data httpstream.Stream), every ti
 			})
 		}
 		return nil
-	}, every)
+	}, interval)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,12 +62,12 @@ func servedWithPings(t *testing.T, handle func(data httpstream.Stream), every ti
 	return u
 }
 
-// On a connection that is shared, a pod that doesn't read holds up its own
-// stream alone: not the others, and not new ones.
-func TestStalledUploadHoldsUpNoOther(t *testing.T) {
+// On a shared connection, a pod that doesn't read blocks only its own stream, not
+// the others, and no new ones.
+func TestStalledUploadBlocksNoOtherStream(t *testing.T) {
 	read := make(chan struct{})
 	letRead := sync.OnceFunc(func() { close(read) })
-	u := served(t, func(data httpstream.Stream) {
+	u := newServedUpstream(t, func(data httpstream.Stream) {
 		if data.Headers().Get(corev1.PortHeader) == "1" {
 			<-read
 			_, _ = io.Copy(io.Discard, data)
@@ -76,15 +77,7 @@ func TestStalledUploadHoldsUpNoOther(t *testing.T) {
 		_, _ = io.Copy(data, data)
 	})
 	t.Cleanup(letRead) // before the server is closed
-	open := func(port uint16) *stream {
-		t.Helper()
-		s, err := u.open(port)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return s
-	}
-	stalled, established := open(1), []*stream{open(2), open(2), open(2)}
+	stalled, established := mustOpen(t, u, 1), []*stream{mustOpen(t, u, 2), mustOpen(t, u, 2), mustOpen(t, u, 2)}
 
 	const size = 64 << 20
 	uploaded := make(chan error, 1)
@@ -92,16 +85,7 @@ func TestStalledUploadHoldsUpNoOther(t *testing.T) {
 		_, err := io.CopyN(stalled, zeroes{}, size)
 		uploaded <- err
 	}()
-	full := func() bool {
-		u.mu.Lock()
-		defer u.mu.Unlock()
-		return u.queues[queueOf(stalled.id)].full()
-	}
-	for deadline := time.Now().Add(10 * time.Second); !full(); {
-		if time.Now().After(deadline) {
-			t.Fatal("the upload is never held up")
-		}
-	}
+	awaitFullQueue(t, u, stalled.id)
 	for range 200 {
 		for _, s := range established {
 			echo(t, s)
@@ -110,7 +94,7 @@ func TestStalledUploadHoldsUpNoOther(t *testing.T) {
 	for range 10 {
 		s, err := u.open(2)
 		if errors.Is(err, errUpstreamFull) {
-			continue // it goes elsewhere
+			continue // Dial would use another upstream
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -120,26 +104,52 @@ func TestStalledUploadHoldsUpNoOther(t *testing.T) {
 	}
 	select {
 	case err := <-uploaded:
-		t.Fatalf("the upload has ended: %v", err)
+		t.Fatalf("got a completed upload (error %v), want it blocked", err)
 	default:
 	}
 
-	letRead() // and now it goes on, whole
+	letRead() // the upload completes
 	if err := <-uploaded; err != nil {
 		t.Fatal(err)
 	}
 	if err := stalled.CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
-	if answer, err := io.ReadAll(io.LimitReader(stalled, 3)); string(answer) != "all" {
-		t.Errorf("the answer is %q, %v", answer, err)
+	if got, err := io.ReadAll(io.LimitReader(stalled, 3)); string(got) != "all" {
+		t.Errorf("got reply %q and error %v, want \"all\"", got, err)
 	}
 }
 
-// The server's own PINGs take turns of its workers too, and prove nothing.
-func TestPingsOfTheServersDontMislead(t *testing.T) {
+// mustOpen opens a stream.
+func mustOpen(t *testing.T, u *upstream, port uint16) *stream {
+	t.Helper()
+	s, err := u.open(port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// awaitFullQueue waits until a stream's queue is full.
+func awaitFullQueue(t *testing.T, u *upstream, id uint32) {
+	t.Helper()
+	full := func() bool {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		return u.queues[queueOf(id)].full()
+	}
+	for deadline := time.Now().Add(10 * time.Second); !full(); {
+		if time.Now().After(deadline) {
+			t.Fatal("got no full queue within 10s, want the upload to be blocked")
+		}
+	}
+}
+
+// Replies to the server's PINGs occupy its workers like our own PINGs, but ack
+// nothing.
+func TestServerPingsAreCounted(t *testing.T) {
 	read := make(chan struct{})
-	u := servedWithPings(t, func(data httpstream.Stream) {
+	u := newPingedUpstream(t, func(data httpstream.Stream) {
 		if data.Headers().Get(corev1.PortHeader) == "1" {
 			<-read
 			return
@@ -149,48 +159,39 @@ func TestPingsOfTheServersDontMislead(t *testing.T) {
 	t.Cleanup(func() { close(read) })
 	for deadline := time.After(10 * time.Second); ; {
 		u.mu.Lock()
-		echoed := u.pingCount // none of ours was sent
+		echoed := u.pingCount // no PINGs of ours yet
 		u.mu.Unlock()
 		if echoed > 0 && echoed%workers != 0 {
 			break
 		}
 		select {
 		case <-deadline:
-			t.Fatal("the server sends no PING")
+			t.Fatal("got no PING from the server within 10s")
 		case <-time.After(time.Millisecond):
 		}
 	}
-	stalled, err := u.open(1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	sibling, err := u.open(2)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stalled := mustOpen(t, u, 1)
+	sibling := mustOpen(t, u, 2)
 	var uploading sync.WaitGroup
 	uploading.Go(func() { _, _ = io.CopyN(stalled, zeroes{}, 64<<20) })
 	defer uploading.Wait()
 	defer u.fail(errUpstreamClosed)
 	for range 50 {
 		echo(t, sibling)
-		<-time.After(10 * time.Millisecond) // a few of the server's PINGs
+		<-time.After(10 * time.Millisecond) // a few PINGs from the server
 	}
 }
 
-// No stream joins one whose pod may have stopped reading: the server may not
-// read any more, as nothing bounds a stream that is alone.
-func TestNoStreamJoinsAStalledUpload(t *testing.T) {
+// An upstream whose lone stream exceeds its queue's limit takes no other streams:
+// the server may have stopped reading.
+func TestNoStreamJoinsStalledUpload(t *testing.T) {
 	begun, read := make(chan struct{}), make(chan struct{})
-	u := served(t, func(httpstream.Stream) {
+	u := newServedUpstream(t, func(httpstream.Stream) {
 		close(begun)
 		<-read
 	})
 	t.Cleanup(func() { close(read) })
-	stalled, err := u.open(1)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stalled := mustOpen(t, u, 1)
 	<-begun
 	for range 100 {
 		if _, err := stalled.Write([]byte("small enough for the kernel to take them all")); err != nil {
@@ -198,30 +199,30 @@ func TestNoStreamJoinsAStalledUpload(t *testing.T) {
 		}
 	}
 	if f := u.fitness(); f != unfit {
-		t.Errorf("it takes another stream: %v", f)
+		t.Errorf("got fitness %v, want %v", f, unfit)
 	}
 }
 
-// A stream isn't opened behind a write that doesn't get on.
-func TestOpenDoesNotWait(t *testing.T) {
+// open doesn't wait for a blocked write.
+func TestOpenFailsDuringBlockedWrite(t *testing.T) {
 	u := mute(t)
 	u.writeMu.Lock()
 	defer u.writeMu.Unlock()
 	if _, err := u.open(1); !errors.Is(err, errUpstreamFull) {
-		t.Errorf("open says %v", err)
+		t.Errorf("got error %v, want %v", err, errUpstreamFull)
 	}
 }
 
-// Who waits for bytes while another stream holds the reading up, and who only
-// seems to.
-func TestStarves(t *testing.T) {
+// A stream starves if its client waits for bytes while another stream blocks the
+// reader.
+func TestStarving(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := mute(t)
 		s := newStream(u, 3)
-		starvesAfter := func(held time.Time) time.Duration {
+		starvesAfter := func(blockedSince time.Time) time.Duration {
 			begin := time.Now()
 			for time.Since(begin) < time.Minute {
-				if s.starving(held, slowClientGrace) {
+				if s.starving(blockedSince, slowClientGrace) {
 					return time.Since(begin)
 				}
 				<-time.After(time.Second)
@@ -229,71 +230,65 @@ func TestStarves(t *testing.T) {
 			return 0
 		}
 		if d := starvesAfter(time.Now()); d != 0 {
-			t.Errorf("a new one starves after %v", d)
+			t.Errorf("new stream: got starving after %v, want never", d)
 		}
-		_ = s.startWrite() // it asks for something
+		_ = s.startWrite() // a request
 		if d := starvesAfter(time.Now()); d != slowClientGrace {
-			t.Errorf("one without an answer starves after %v", d)
+			t.Errorf("stream without a reply: got starving after %v, want %v", d, slowClientGrace)
 		}
-		held := time.Now()
+		blockedSince := time.Now()
 		<-time.After(3 * time.Second)
 		_ = s.startWrite()
-		if d := starvesAfter(held); d != slowClientGrace {
-			t.Errorf("one that asks later starves after %v", d)
+		if d := starvesAfter(blockedSince); d != slowClientGrace {
+			t.Errorf("stream with a later request: got starving after %v, want %v", d, slowClientGrace)
 		}
 		s.received, s.lastProgress = 100, time.Now()
 		if d := starvesAfter(time.Now()); d != slowClientGrace {
-			t.Errorf("one with a flow of bytes starves after %v", d)
+			t.Errorf("stream that received bytes: got starving after %v, want %v", d, slowClientGrace)
 		}
 		<-time.After(flowWindow)
 		if d := starvesAfter(time.Now()); d != 0 {
-			t.Errorf("one that was answered long ago starves after %v", d)
+			t.Errorf("stream that received bytes long ago: got starving after %v, want never", d)
 		}
 		_ = s.startWrite()
-		s.backlog = []byte("these it could have")
+		s.backlog = []byte("not read yet")
 		if d := starvesAfter(time.Now()); d != 0 {
-			t.Errorf("one that doesn't take what it has starves after %v", d)
+			t.Errorf("stream with a backlog: got starving after %v, want never", d)
 		}
 	})
 }
 
-// holds tells whether others have to wait for the client.
-func (s *stream) holds() bool {
+// blocksOthers reports whether the client blocks other streams.
+func (s *stream) blocksOthers() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return !s.blockingSince.IsZero()
 }
 
-// A client that reads nothing, on a connection that is shared, is given up and
-// counted once another one waits for an answer, which goes on.
-func TestStalledReaderIsGivenUp(t *testing.T) {
-	u := served(t, func(data httpstream.Stream) {
+// A client that reads nothing is reset and counted when another stream on the same
+// connection waits for a reply. The other stream continues.
+func TestStalledClientIsReset(t *testing.T) {
+	u := newServedUpstream(t, func(data httpstream.Stream) {
 		if data.Headers().Get(corev1.PortHeader) == "1" {
 			_, _ = io.Copy(data, zeroes{})
 			return
 		}
 		_, _ = io.Copy(data, data)
 	})
-	stalled, err := u.open(1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	sibling, err := u.open(2)
-	if err != nil {
-		t.Fatal(err)
-	}
-	client, _ := tcpPair(t) // nobody reads the other end
+	stalled := mustOpen(t, u, 1)
+	sibling := mustOpen(t, u, 2)
+	client, _ := tcpPair(t) // the other end isn't read
 	ended := make(chan error, 1)
 	go func() {
 		_, err := stalled.WriteTo(client)
 		ended <- err
 	}()
-	for deadline := time.After(10 * time.Second); !stalled.holds(); {
+	for deadline := time.After(10 * time.Second); !stalled.blocksOthers(); {
 		select {
 		case err := <-ended:
-			t.Fatalf("it is given up although nobody waits: %v", err)
+			t.Fatalf("got error %v while no other stream waits, want none", err)
 		case <-deadline:
-			t.Fatal("it holds nobody up")
+			t.Fatal("got no blocked reader within 10s")
 		case <-time.After(time.Millisecond):
 		}
 	}
@@ -303,38 +298,38 @@ func TestStalledReaderIsGivenUp(t *testing.T) {
 	select {
 	case err := <-ended:
 		if !errors.Is(err, errStalled) {
-			t.Errorf("the stalled one ends with %v", err)
+			t.Errorf("got error %v, want %v", err, errStalled)
 		}
 	case <-time.After(10 * time.Second):
-		t.Fatal("the stalled one is never given up")
+		t.Fatal("got no reset of the stalled client within 10s")
 	}
 	if _, err := io.ReadFull(sibling, make([]byte, 5)); err != nil {
 		t.Error(err)
 	}
 	if n := u.stalled.Load(); n != 1 {
-		t.Errorf("%d are counted", n)
+		t.Errorf("got %d stalled streams, want 1", n)
 	}
 }
 
-// echo says something on a stream that is an echo's and waits for the answer.
+// echo sends bytes on a stream that echoes, and waits for the reply.
 func echo(t *testing.T, s *stream) {
 	t.Helper()
-	said := bytes.Repeat([]byte("x"), 100)
-	if _, err := s.Write(said); err != nil {
+	sent := bytes.Repeat([]byte("x"), 100)
+	if _, err := s.Write(sent); err != nil {
 		t.Fatal(err)
 	}
-	answered := make(chan error, 1)
+	replied := make(chan error, 1)
 	go func() {
-		_, err := io.ReadFull(s, make([]byte, len(said)))
-		answered <- err
+		_, err := io.ReadFull(s, make([]byte, len(sent)))
+		replied <- err
 	}()
 	select {
-	case err := <-answered:
+	case err := <-replied:
 		if err != nil {
 			t.Fatal(err)
 		}
 	case <-time.After(10 * time.Second):
-		t.Fatal("no echo")
+		t.Fatal("got no reply within 10s")
 	}
 }
 

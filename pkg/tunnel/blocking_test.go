@@ -3,6 +3,7 @@ package tunnel_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -13,33 +14,33 @@ import (
 	"k8s.io/streaming/pkg/httpstream"
 )
 
-// within fails the test if what it runs takes longer than any of it should.
-func within(t *testing.T, what string, run func()) {
+// mustReturn fails the test if f blocks. The timeout allows for a busy machine.
+func mustReturn(t *testing.T, name string, f func()) {
 	t.Helper()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		run()
+		f()
 	}()
 	select {
 	case <-done:
-	case <-time.After(10 * time.Second):
-		t.Fatalf("%s hangs", what)
+	case <-time.After(time.Minute):
+		t.Fatalf("%s blocks, want it to return", name)
 	}
 }
 
-// An API server that takes the connection and never answers doesn't hold up a
-// dial that isn't wanted any more.
-func TestDialOfASilentServerEndsWithItsContext(t *testing.T) {
+// Dial returns when its context ends, even if the API server accepts the
+// connection but never responds.
+func TestDialOfSilentServerEndsWithContext(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	taken := make(chan net.Conn, 1)
+	accepted := make(chan net.Conn, 1)
 	go func() {
 		if conn, err := l.Accept(); err == nil {
-			taken <- conn
+			accepted <- conn
 		}
 	}()
 	for _, scheme := range []string{"http://", "https://"} {
@@ -47,7 +48,7 @@ func TestDialOfASilentServerEndsWithItsContext(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		if scheme == "http://" {
 			go func() {
-				conn := <-taken // it has the request now, or will
+				conn := <-accepted // the request comes next
 				cancel()
 				_, _ = io.Copy(io.Discard, conn)
 				_ = conn.Close()
@@ -55,19 +56,19 @@ func TestDialOfASilentServerEndsWithItsContext(t *testing.T) {
 		} else {
 			time.AfterFunc(50*time.Millisecond, cancel)
 		}
-		within(t, "Dial", func() {
+		mustReturn(t, "Dial", func() {
 			if _, err := d.Dial(ctx, pod, 8080); !errors.Is(err, context.Canceled) {
-				t.Errorf("Dial says %v", err)
+				t.Errorf("got error %v, want %v", err, context.Canceled)
 			}
 		})
 	}
 }
 
-// A stream whose bytes the pod doesn't take can be closed.
-func TestCloseOfAStalledUpload(t *testing.T) {
+// A stream can be closed while its pod reads nothing.
+func TestCloseOfStalledUpload(t *testing.T) {
 	stalled := make(chan struct{})
-	s := dial(t, cluster(t, func(data, _ httpstream.Stream, _ httpstream.Connection) {
-		<-stalled // reads nothing until the test is over
+	s := dial(t, newCluster(t, func(data, _ httpstream.Stream, _ httpstream.Connection) {
+		<-stalled // reads nothing until the test ends
 		_, _ = io.Copy(io.Discard, data)
 	}))
 	defer close(stalled)
@@ -86,25 +87,25 @@ func TestCloseOfAStalledUpload(t *testing.T) {
 			}
 		}
 	}()
-	for blocked := false; !blocked; { // no progress for a moment: it is
+	for blocked := false; !blocked; { // no progress for 300ms
 		select {
 		case <-progress:
 		case <-time.After(300 * time.Millisecond):
 			blocked = true
 		}
 	}
-	within(t, "Close", func() { _ = s.Close() })
-	within(t, "Write", func() { <-written })
+	mustReturn(t, "Close", func() { _ = s.Close() })
+	mustReturn(t, "Write", func() { <-written })
 }
 
-// Many connections at once and one after another to one pod: all are answered,
-// over few connections to the API server.
+// Many parallel and successive connections to one pod all get replies, over few
+// connections to the API server.
 func TestManyStreams(t *testing.T) {
-	d := cluster(t, func(data, faults httpstream.Stream, _ httpstream.Connection) {
+	d := newCluster(t, func(data, errStream httpstream.Stream, _ httpstream.Connection) {
 		_, _ = io.Copy(data, data)
-		end(data, faults)
+		end(data, errStream)
 	})
-	within(t, "the exchange", func() {
+	mustReturn(t, "the exchange", func() {
 		done := make(chan error)
 		const clients, rounds = 16, 5
 		for range clients {
@@ -117,9 +118,9 @@ func TestManyStreams(t *testing.T) {
 					}
 					_, err = io.WriteString(s, "hello")
 					err = errors.Join(err, s.CloseWrite())
-					answer, err2 := io.ReadAll(s)
-					if err = errors.Join(err, err2, s.Close()); err == nil && string(answer) != "hello" {
-						err = errors.New("the answer is " + string(answer))
+					got, readErr := io.ReadAll(s)
+					if err = errors.Join(err, readErr, s.Close()); err == nil && string(got) != "hello" {
+						err = fmt.Errorf("got reply %q, want \"hello\"", got)
 					}
 					if err != nil {
 						done <- err
@@ -137,15 +138,15 @@ func TestManyStreams(t *testing.T) {
 	})
 }
 
-// A pod that ends connections without reading what was said on them leaves the
-// server's workers stuck. No later connection is held up by that.
-func TestUnreadBytesHoldUpNoOther(t *testing.T) {
-	d := cluster(t, func(data, faults httpstream.Stream, _ httpstream.Connection) {
+// A pod that closes connections with unread bytes leaves the server's workers
+// stuck. This doesn't block later connections.
+func TestUnreadBytesBlockNoLaterStream(t *testing.T) {
+	d := newCluster(t, func(data, errStream httpstream.Stream, _ httpstream.Connection) {
 		_ = data.Close()
-		_, _ = io.WriteString(faults, "read tcp4: read: connection reset by peer")
-		_ = faults.Close()
+		_, _ = io.WriteString(errStream, "read tcp4: read: connection reset by peer")
+		_ = errStream.Close()
 	})
-	within(t, "the exchange", func() {
+	mustReturn(t, "the exchange", func() {
 		for range 40 {
 			s, err := d.Dial(t.Context(), pod, 8080)
 			if err != nil {
@@ -154,22 +155,22 @@ func TestUnreadBytesHoldUpNoOther(t *testing.T) {
 			}
 			_, _ = io.WriteString(s, "hello")
 			if _, err := s.Read(make([]byte, 1)); err == nil || !strings.Contains(err.Error(), "reset by peer") {
-				t.Errorf("Read says %v", err)
+				t.Errorf("got error %v, want one with \"reset by peer\"", err)
 			}
 			_ = s.Close()
 		}
 	})
 }
 
-// Eight large downloads at once from one pod are all whole, although some of
-// them share a connection to the API server and come faster than they are read.
-func TestManyDownloads(t *testing.T) {
+// Eight parallel large downloads from one pod are complete, although some of them
+// share a connection to the API server and their clients read slowly.
+func TestParallelDownloadsAreComplete(t *testing.T) {
 	const size = 16 << 20
-	d := cluster(t, func(data, faults httpstream.Stream, _ httpstream.Connection) {
+	d := newCluster(t, func(data, errStream httpstream.Stream, _ httpstream.Connection) {
 		_, _ = io.CopyN(data, endless{}, size)
-		end(data, faults)
+		end(data, errStream)
 	})
-	within(t, "the exchange", func() {
+	mustReturn(t, "the exchange", func() {
 		done := make(chan error)
 		for range 8 {
 			go func() {
@@ -184,7 +185,7 @@ func TestManyDownloads(t *testing.T) {
 					done <- errors.Join(err, ours.Close(), s.Close())
 				}()
 				if n, err := io.Copy(io.Discard, theirs); n != size {
-					t.Errorf("%d of %d bytes came, %v", n, size, err)
+					t.Errorf("got %d bytes and error %v, want %d bytes", n, err, size)
 				}
 			}()
 		}
@@ -196,7 +197,7 @@ func TestManyDownloads(t *testing.T) {
 	})
 }
 
-// endless is an endless source of bytes, whichever.
+// endless is an endless source of arbitrary bytes.
 type endless struct{}
 
 func (endless) Read(p []byte) (int, error) { return len(p), nil }
