@@ -107,12 +107,12 @@ func TestFailingPluginRunsOnce(t *testing.T) {
 			mustExchange(t, c, u.apiServer, WebSocket)
 			u.good.Store("second")
 			u.setToken(t, "")
-			return 2, "does not accept"
+			return 2, "rejects"
 		},
 		"rejected token": func(u *user, _ *cluster) (int, string) {
 			u.good.Store("none")
 			u.setToken(t, "some")
-			return 2, "does not accept"
+			return 2, "rejects"
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -126,7 +126,7 @@ func TestFailingPluginRunsOnce(t *testing.T) {
 				}
 			}
 			before := u.takeRequests()
-			text := wantUnreached(t, c, fwd.Denied, "run it by hand")
+			text := wantUnreached(t, c, fwd.Denied, "run the plugin by hand")
 			if n := u.runs(); n != runs || !strings.Contains(text, want) {
 				t.Errorf("got %d plugin runs and error %q, want %d and %q", n, text, runs, want)
 			}
