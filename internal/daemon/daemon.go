@@ -4,21 +4,14 @@ package daemon
 
 import (
 	"context"
-	"errors"
-	"os"
-	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/kubeshore/kubeshore/internal/config"
-	"github.com/kubeshore/kubeshore/internal/controlserver"
 	"github.com/kubeshore/kubeshore/internal/machine"
 	"github.com/kubeshore/kubeshore/internal/term"
-	"github.com/kubeshore/kubeshore/internal/version"
 	"github.com/kubeshore/kubeshore/internal/wake"
 	"github.com/kubeshore/kubeshore/pkg/fwd"
 	"github.com/kubeshore/kubeshore/pkg/tunnel"
@@ -72,81 +65,11 @@ type forwarder struct {
 	machine machine.Machine
 }
 
-// Run forwards until it is told to stop by ctx, a signal or the API, and returns
-// when the machine is restored. Errors before the machine is open leave everything
-// unchanged.
-func Run(ctx context.Context, o Options, log *logrus.Logger, open OpenFunc) (err error) {
-	started := time.Now()
-	signals := Notify(log)
-	defer signals.Stop()
-	for _, note := range o.Notes {
-		log.Warn(note)
-	}
-	if err := setWatchTimeouts(); err != nil {
-		return err
-	}
-	watcher, err := config.NewWatcher(o.Config, log)
-	if err != nil {
-		return err
-	}
-	api, err := openAPI(ctx, o, log)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, api.close()) }()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	abort, skipDrain := context.WithCancel(context.WithoutCancel(ctx))
-	defer skipDrain()
-	d := newDaemon(o, watcher, log, cancel)
-	d.started = started
-	metrics := controlserver.NewMetrics(version.String(), d.Status)
-
-	var helpers sync.WaitGroup
-	defer helpers.Wait()
-	done := make(chan struct{})
-	defer close(done)
-	helpers.Go(func() { signals.shutDown(done, func() { d.shutDown() }, skipDrain) })
-	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopServing()
-	helpers.Go(func() { api.serve(serving, d, metrics) }) // also while sudo asks for a password
-	return d.run(ctx, abort, metrics, func(ctx context.Context) (machine.Machine, error) {
-		m, err := open(ctx)
-		if err == nil && api.notice != "" {
-			log.Warn(api.notice)
-		}
-		return m, err
-	})
-}
-
 // newDaemon returns a daemon whose machine isn't open yet.
 func newDaemon(o Options, watcher *config.Watcher, log logrus.FieldLogger, cancel context.CancelFunc) *Daemon {
 	d := &Daemon{options: o, config: watcher, log: log, cancel: cancel}
 	d.dialer = tunnel.New(d.findCluster, o.Transport)
 	return d
-}
-
-// run opens the machine, forwards until ctx ends, and restores the machine.
-func (d *Daemon) run(ctx, abort context.Context, meter fwd.Meter, open OpenFunc) (err error) {
-	m, err := open(ctx)
-	if err != nil && ctx.Err() != nil {
-		return nil // stopped before anything was changed
-	}
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, m.Close()) }()
-	engine, err := d.newEngine(m, meter)
-	if err != nil {
-		return err
-	}
-	d.forward.Store(&forwarder{engine, m})
-	d.changed.Fire()
-	if err := d.withStatusLine(func() error { return d.runParts(ctx, abort, engine, m) }); err != nil {
-		return err
-	}
-	d.log.Info("cleaned up")
-	return nil
 }
 
 // findCluster returns how to reach a context's cluster.
@@ -156,80 +79,4 @@ func (d *Daemon) findCluster(context string) (tunnel.Cluster, bool) {
 		return tunnel.Cluster{}, false
 	}
 	return tunnel.Cluster{Config: cluster.Config, Gate: cluster.Gate}, true
-}
-
-// setWatchTimeouts makes client-go's watches notice a lost API server within five
-// seconds, as after sleep or a VPN change, instead of 45. client-go reads them
-// from the environment only; values that the user has set stay in force.
-func setWatchTimeouts() error {
-	for name, seconds := range map[string]string{"HTTP2_READ_IDLE_TIMEOUT_SECONDS": "3", "HTTP2_PING_TIMEOUT_SECONDS": "2"} {
-		if os.Getenv(name) == "" {
-			if err := os.Setenv(name, seconds); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// withStatusLine calls run, and shows a status line meanwhile.
-func (d *Daemon) withStatusLine(run func() error) error {
-	if d.options.View == nil {
-		return run()
-	}
-	var showing sync.WaitGroup
-	defer showing.Wait()
-	done := make(chan struct{})
-	defer close(done)
-	showing.Go(func() { d.options.View.ShowStatus(done, d) })
-	return run()
-}
-
-// runParts runs the parts until ctx ends or one of them fails. The dialer and the
-// machine stop last, because the engine needs them to drain connections and to
-// restore the machine.
-func (d *Daemon) runParts(ctx, abort context.Context, engine *fwd.Engine, m machine.Machine) error {
-	parts, ctx := errgroup.WithContext(ctx)
-	lasting, stopLasting := context.WithCancel(context.WithoutCancel(ctx))
-	parts.Go(func() error { return d.config.Source.Run(ctx) })
-	parts.Go(func() error {
-		d.config.Watch(ctx)
-		return nil
-	})
-	parts.Go(func() error { return d.dialer.Run(lasting) })
-	if m.Run != nil {
-		parts.Go(func() error { return m.Run(lasting) })
-	}
-	if d.options.OnStart != nil {
-		parts.Go(func() error { return d.options.OnStart(ctx, d) })
-	}
-	parts.Go(func() error {
-		defer stopLasting()
-		return d.runEngine(ctx, abort, engine, m)
-	})
-	err := parts.Wait()
-	if n := d.dialer.Stalled(); n > 0 {
-		d.log.Warnf("reset %d connections whose clients were too slow and blocked others", n)
-	}
-	return err
-}
-
-// runEngine runs the engine once the clusters can be read.
-func (d *Daemon) runEngine(ctx, abort context.Context, engine *fwd.Engine, m machine.Machine) error {
-	if err := d.config.Source.Ready(ctx); err != nil {
-		if ctx.Err() != nil {
-			return nil // stopped before anything was changed
-		}
-		return err
-	}
-	d.log.Infof("kubeconfig %s", strings.Join(d.config.Kubeconfig(), ", "))
-	if path := d.config.ProjectFile(); path != "" {
-		d.log.Infof("project file %s", path)
-	}
-	d.config.Announce()
-	d.log.Debugf("listening with %s", m.Ports.How())
-	if m.Notice != "" {
-		d.log.Warn(m.Notice)
-	}
-	return engine.Run(ctx, abort)
 }

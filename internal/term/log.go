@@ -1,9 +1,7 @@
 package term
 
 import (
-	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 
@@ -11,58 +9,6 @@ import (
 	"github.com/sirupsen/logrus"
 	"k8s.io/klog/v2"
 )
-
-// Format is a format of the log. It is a flag's value (pflag.Value).
-type Format string
-
-// The formats of the log.
-const (
-	Text Format = "text"
-	JSON Format = "json"
-)
-
-// String returns the format's name.
-func (f Format) String() string { return string(f) }
-
-// Set parses a format's name.
-func (f *Format) Set(text string) error {
-	switch Format(text) {
-	case Text, JSON:
-		*f = Format(text)
-		return nil
-	}
-	return fmt.Errorf("must be %s or %s", Text, JSON)
-}
-
-// Type returns the flag value's type as the help shows it.
-func (Format) Type() string { return string(Text + "|" + JSON) }
-
-// NewFormatter returns a formatter for log lines, with times in the given layout
-// (JSON always has RFC 3339).
-func NewFormatter(format Format, layout string) logrus.Formatter {
-	if format == JSON {
-		return &logrus.JSONFormatter{TimestampFormat: time.RFC3339Nano}
-	}
-	return &logrus.TextFormatter{FullTimestamp: true, TimestampFormat: layout, DisableColors: os.Getenv("NO_COLOR") != ""}
-}
-
-// WriteHook writes log entries to one more place.
-type WriteHook struct {
-	To        io.Writer
-	Formatter logrus.Formatter
-}
-
-// Levels implements logrus.Hook.
-func (*WriteHook) Levels() []logrus.Level { return logrus.AllLevels }
-
-// Fire implements logrus.Hook.
-func (h *WriteHook) Fire(entry *logrus.Entry) error {
-	line, err := h.Formatter.Format(entry)
-	if err == nil {
-		_, err = h.To.Write(line)
-	}
-	return err
-}
 
 // NewLog returns the log of a process that writes to out. Verbosity 1 adds debug
 // entries, 2 adds those of client-go. If out is a terminal and the format is
@@ -77,16 +23,17 @@ func NewLog(out io.Writer, format Format, verbosity int) (log *logrus.Logger, vi
 	case verbosity > 0:
 		log.SetLevel(logrus.DebugLevel)
 	}
-	writer, ok := out.(*AsyncWriter)
-	if format == Text && IsTerminal(out) {
-		if !ok {
-			writer = NewAsyncWriter(out)
-		}
+	writer, async := out.(*AsyncWriter)
+	if !async && isTerminal(out) {
+		writer = NewAsyncWriter(out)
+	}
+	switch {
+	case format == Text && writer != nil && writer.terminal:
 		view = &LogView{out: writer}
 		writer.SetFormatter(view)
 		log.SetOutput(io.Discard)
 		log.AddHook(view)
-	} else if ok {
+	case async:
 		writer.SetFormatter(log.Formatter)
 	}
 	klog.SetLoggerWithOptions(logr.New(klogSink{log: log}), klog.ContextualLogger(true))

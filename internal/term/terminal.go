@@ -11,11 +11,8 @@ import (
 	"golang.org/x/term"
 )
 
-// IsTerminal reports whether out is a terminal, or an [AsyncWriter] to one.
-func IsTerminal(out io.Writer) bool {
-	if w, ok := out.(*AsyncWriter); ok {
-		return w.terminal
-	}
+// isTerminal reports whether out is a terminal.
+func isTerminal(out io.Writer) bool {
 	file, ok := out.(*os.File)
 	return ok && term.IsTerminal(int(file.Fd()))
 }
@@ -29,7 +26,7 @@ func isDumb() bool {
 
 // HasColours reports whether out may get colours (https://no-color.org).
 func HasColours(out io.Writer) bool {
-	return os.Getenv("NO_COLOR") == "" && !isDumb() && IsTerminal(out)
+	return os.Getenv("NO_COLOR") == "" && !isDumb() && isTerminal(out)
 }
 
 // The colours, as parameters of ECMA-48's SGR sequence.

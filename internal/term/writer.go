@@ -57,7 +57,7 @@ type AsyncWriter struct {
 // NewAsyncWriter returns a writer to out.
 func NewAsyncWriter(out io.Writer) *AsyncWriter {
 	w := &AsyncWriter{
-		out: out, terminal: IsTerminal(out), live: IsTerminal(out) && !isDumb(), colours: HasColours(out),
+		out: out, terminal: isTerminal(out), live: isTerminal(out) && !isDumb(), colours: HasColours(out),
 		width: func() int { return 0 }, formatter: NewFormatter(Text, time.TimeOnly), queue: wake.NewTrigger(),
 	}
 	if file, ok := out.(*os.File); ok && w.terminal {

@@ -126,3 +126,13 @@ func onDone(ctx context.Context, f func()) (stop func()) {
 		}
 	}
 }
+
+// bytes returns the bytes of the connection so far.
+func (c *connection) bytes() Traffic {
+	t := Traffic{BytesUp: c.upload.bytesIn.Load()}
+	if stream := c.stream.Load(); stream != nil {
+		n, _ := (*stream).Received()
+		t.BytesDown = uint64(max(n, 0))
+	}
+	return t
+}

@@ -79,10 +79,3 @@ func (noMeter) FirstByte(time.Duration)     {}
 func (noMeter) Retried()                    {}
 func (noMeter) Held(time.Duration)          {}
 func (noMeter) Failed(FailureKind)          {}
-
-func (e *Engine) meter() Meter {
-	if e.Meter == nil {
-		return noMeter{}
-	}
-	return e.Meter
-}

@@ -2,8 +2,6 @@ package fwd
 
 import (
 	"sync"
-
-	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
 // Traffic counts the connections to a host and their bytes.
@@ -21,24 +19,29 @@ func (t *Traffic) add(other Traffic) {
 	t.BytesDown += other.BytesDown
 }
 
+// byteCounter is a connection that counts its bytes.
+type byteCounter interface {
+	bytes() Traffic // BytesUp and BytesDown alone
+}
+
 // counter counts the connections to a host.
 type counter struct {
 	mu    sync.Mutex
-	open  map[*connection]struct{}
+	open  map[byteCounter]struct{}
 	ended Traffic // of connections that are no longer open
 }
 
 // begin counts a connection as open until end is called with it.
-func (c *counter) begin(conn *connection) {
+func (c *counter) begin(conn byteCounter) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.open == nil {
-		c.open = make(map[*connection]struct{})
+		c.open = make(map[byteCounter]struct{})
 	}
 	c.open[conn] = struct{}{}
 }
 
-func (c *counter) end(conn *connection) {
+func (c *counter) end(conn byteCounter) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.open, conn)
@@ -55,28 +58,6 @@ func (c *counter) traffic() Traffic {
 		all.Open++
 		all.Total++
 		all.add(conn.bytes())
-	}
-	return all
-}
-
-// bytes returns the bytes of the connection so far.
-func (c *connection) bytes() Traffic {
-	t := Traffic{BytesUp: c.upload.bytesIn.Load()}
-	if stream := c.stream.Load(); stream != nil {
-		n, _ := (*stream).Received()
-		t.BytesDown = uint64(max(n, 0))
-	}
-	return t
-}
-
-// Traffic returns the traffic of each host since the host last appeared. Any
-// goroutine may call it at any time.
-func (e *Engine) Traffic() map[plan.HostID]Traffic {
-	all := make(map[plan.HostID]Traffic)
-	for _, r := range e.table.load() {
-		if _, counted := all[r.host]; !counted { // with another of its ports
-			all[r.host] = r.hostState.counter.traffic()
-		}
 	}
 	return all
 }

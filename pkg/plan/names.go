@@ -45,24 +45,6 @@ func (o Options) addDomain(names []string, from int) []string {
 	return names
 }
 
-// claim is a name that a host may get.
-type claim struct {
-	name string
-	rank rank
-	host int // index in planner.hosts
-}
-
-// rank is the precedence of a claim; the lowest wins.
-type rank int
-
-const (
-	rankUser     rank = iota // configured by the user
-	rankService              // a Service's own name
-	rankPod                  // the name of a headless Service's pod
-	rankExternal             // the name of an ExternalName Service that refers to the host
-	rankIngress              // a host of an Ingress
-)
-
 // assignNames gives each name to one host. Names can collide: the pod db-0 of
 // the headless Service web is db-0.web in the first namespace, and so is the
 // Service db-0 of a namespace web. The rank of the claims decides, then the
