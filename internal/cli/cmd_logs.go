@@ -2,7 +2,6 @@ package cli
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -28,7 +27,7 @@ func newLogs(streams Streams) *cobra.Command {
 			err = client.Log(cmd.Context(), streams.Out, tail, follow)
 			if errors.Is(err, control.ErrNotRunning) {
 				if path, ok := userdirs.ExistingLog(); ok {
-					return failure.WithHint(err, fmt.Sprintf("the log of the last run in the background is %s", path))
+					return failure.WithHint(err, "the log of the last run in the background is "+path)
 				}
 			}
 			return clientError(err)

@@ -146,10 +146,11 @@ func (d *Daemon) runParts(ctx, abort context.Context, engine *fwd.Engine, m mach
 
 // runEngine runs the engine once the clusters can be read.
 func (d *Daemon) runEngine(ctx, abort context.Context, engine *fwd.Engine, m machine.Machine) error {
-	if err := d.config.Source.Ready(ctx); err != nil {
-		if ctx.Err() != nil {
-			return nil // stopped before anything was changed
-		}
+	err := d.config.Source.Ready(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return nil // stopped before anything was changed
+	case err != nil:
 		return err
 	}
 	d.log.Infof("kubeconfig %s", strings.Join(d.config.Kubeconfig(), ", "))

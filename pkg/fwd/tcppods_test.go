@@ -136,7 +136,7 @@ func freePort(t *testing.T) uint16 {
 	return netip.MustParseAddrPort(l.Addr().String()).Port()
 }
 
-// resets resets the connection once the client has written something. Before
+// resets ends a connection with a reset once the client has written something. Before
 // that, the dial could fail, and another pod would be tried.
 func resets(conn *net.TCPConn) {
 	_, _ = conn.Read(make([]byte, 1))
