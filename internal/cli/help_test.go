@@ -75,8 +75,12 @@ func TestExamples(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	inBlock := false
 	for line := range strings.Lines(string(readme)) {
-		if strings.HasPrefix(line, "kubeshore ") || strings.HasPrefix(line, "sudo kubeshore ") {
+		if strings.HasPrefix(line, "```") {
+			inBlock = !inBlock
+		}
+		if inBlock && (strings.HasPrefix(line, "kubeshore ") || strings.HasPrefix(line, "sudo kubeshore ")) {
 			check("README.md", strings.TrimSpace(line))
 		}
 	}
