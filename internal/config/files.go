@@ -11,9 +11,9 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// fileQuietWindow is how long a file must be unchanged before it is read:
+// writeQuietWindow is how long a file must be unchanged before it is read:
 // programs write files in several steps.
-const fileQuietWindow = 100 * time.Millisecond
+const writeQuietWindow = 100 * time.Millisecond
 
 // watchFiles calls changed with the files that may have changed, until ctx ends.
 // The files need not exist, but their directories must.
@@ -41,7 +41,7 @@ func watchFiles(ctx context.Context, paths []string, changed func([]string)) err
 			}
 		}
 	}
-	quiet := time.NewTimer(fileQuietWindow)
+	quiet := time.NewTimer(writeQuietWindow)
 	defer quiet.Stop()
 	quiet.Stop()
 	var pending []string
@@ -54,11 +54,11 @@ func watchFiles(ctx context.Context, paths []string, changed func([]string)) err
 				return errors.New("the file watcher stopped")
 			}
 			pending = paths // events were lost: any of them may have changed
-			quiet.Reset(fileQuietWindow)
+			quiet.Reset(writeQuietWindow)
 		case event := <-watcher.Events:
 			if path, ours := byName[event.Name]; ours && event.Op != fsnotify.Chmod {
 				pending = append(pending, path)
-				quiet.Reset(fileQuietWindow)
+				quiet.Reset(writeQuietWindow)
 			}
 		case <-quiet.C:
 			changed(pending)

@@ -40,7 +40,7 @@ func TestWatchFiles(t *testing.T) {
 					t.Errorf("%s: got %q, want %s", what, paths, path)
 				}
 				return
-			case <-time.After(5 * fileQuietWindow):
+			case <-time.After(5 * writeQuietWindow):
 			case err := <-ended:
 				t.Fatalf("watchFiles: %v", err)
 			}

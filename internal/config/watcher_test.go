@@ -94,7 +94,7 @@ func TestProjectFileIsFollowed(t *testing.T) {
 		for deadline := time.After(20 * time.Second); !is(); {
 			change() // the watcher may not have started
 			select {
-			case <-time.After(5 * fileQuietWindow):
+			case <-time.After(5 * writeQuietWindow):
 			case <-deadline:
 				t.Fatalf("%s: no effect; the log has %s", what, logged(lines))
 			}

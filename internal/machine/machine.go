@@ -94,7 +94,8 @@ func OpenOwn(ctx context.Context, o Options, log logrus.FieldLogger) (Machine, e
 	}, nil
 }
 
-// OpenRootless opens what is available without root. Its Notice says what is not.
+// OpenRootless opens the parts that are available without root. Its Notice lists the
+// others.
 func OpenRootless(ctx context.Context, o Options, log logrus.FieldLogger) (Machine, error) {
 	ports, err := listen.Open(ctx, o.Listen)
 	if err != nil {
