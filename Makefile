@@ -8,7 +8,7 @@ K8S_VERSION := v1.36.3
 K8S_LDFLAGS := -s -w -X k8s.io/component-base/version.gitVersion=$(K8S_VERSION) \
 	-X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36
 IMAGES      := bin/images/pause.tar bin/images/go-ok.tar bin/images/peer.tar
-MODULES     := . test/cluster tools
+MODULES     := . docs/picture test/cluster tools
 FUZZTIME    ?= 10s
 BENCHFLAGS  ?= -out docs/benchmarks.md
 
@@ -54,6 +54,7 @@ cc:
 unit: cc ## run the tests that need no cluster
 	go test -race -shuffle=on ./...
 	go test -C test/cluster -race -shuffle=on .
+	go test -C docs/picture -race -shuffle=on .
 
 # The tests start kubeshore through the real sudo.
 .PHONY: sudo
@@ -78,6 +79,14 @@ docs: ## write the pages that are generated from the code
 	go test ./internal/cli -run '^TestConfigurationPage$$' -update
 	go test ./internal/controlserver -run '^TestOpenAPI$$' -update
 
+.PHONY: picture
+picture: build $(E2E_CLUSTER) ## record a session with the sample application, draw docs/kubeshore.svg
+	go build -C docs/picture -trimpath -o ../../bin/picture .
+	$(E2E_KUBECTL) --kubeconfig=$(E2E_KUBECONFIG) apply -f test/sample/sample.yaml
+	$(E2E_KUBECTL) --kubeconfig=$(E2E_KUBECONFIG) --namespace=shop rollout status deployment/go-ok --timeout=120s
+	$(E2E_KUBECTL) --kubeconfig=$(E2E_KUBECONFIG) --namespace=data rollout status statefulset/db --timeout=120s
+	bin/picture $(E2E_KUBECONFIG)
+
 .PHONY: fuzz
 fuzz: ## fuzz each fuzz test for FUZZTIME
 	grep -rl '^func Fuzz' --include='*_test.go' pkg | while read -r file; do \
@@ -97,9 +106,10 @@ verify: lint test ## run lint and every test, like CI
 .PHONY: lint
 lint: bin/golangci-lint ## check formatting, vet on three systems, linters, import rules and tidy modules
 	bin/golangci-lint fmt --diff ./...
-	for os in linux darwin windows; do GOOS=$$os go vet -tags=e2e ./...; GOOS=$$os go vet -C test/cluster . ./pause; done
+	for os in linux darwin windows; do GOOS=$$os go vet -tags=e2e ./...; GOOS=$$os go vet -C test/cluster . ./pause; GOOS=$$os go vet -C docs/picture .; done
 	bin/golangci-lint run ./...
 	cd test/cluster && ../../bin/golangci-lint run . ./pause
+	cd docs/picture && ../../bin/golangci-lint run .
 	for module in $(MODULES); do (cd $$module && go mod tidy -diff); done
 
 .PHONY: fmt
