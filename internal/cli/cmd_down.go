@@ -34,7 +34,7 @@ func newDown(streams Streams) *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().DurationVar(&timeout, "timeout", timeout, "how long to wait for it to stop")
+	cmd.Flags().DurationVar(&timeout, "timeout", timeout, "how long to wait for kubeshore to stop")
 	return cmd
 }
 

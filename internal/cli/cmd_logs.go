@@ -17,7 +17,7 @@ func newLogs(streams Streams) *cobra.Command {
 		Use:   "logs",
 		Short: "Show kubeshore's log",
 		Example: `  kubeshore logs                       # the last megabyte
-  kubeshore logs -f --tail 20          # the last lines, then follow`,
+  kubeshore logs -f --tail 20          # the last 20 lines, then new ones`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			client, err := newClient()

@@ -34,7 +34,7 @@ func newNamespaces(streams Streams, use, short string, change changeFunc) *cobra
 	cmd := &cobra.Command{
 		Use:     use,
 		Short:   short,
-		Example: fmt.Sprintf("  kubeshore %-26s # of the first context\n  kubeshore %s", use+" -n data", use+" -n shop,data -x staging"),
+		Example: fmt.Sprintf("  kubeshore %-26s # in the first context\n  kubeshore %s", use+" -n data", use+" -n shop,data -x staging"),
 		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if len(c.Namespaces) == 0 {

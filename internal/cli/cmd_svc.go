@@ -74,7 +74,7 @@ don't apply are accepted with a notice.`,
 	flags.StringVarP(&spec.FieldSelector, "field-selector", "f", "", fieldSelectorUsage)
 	flags.StringVarP(&spec.Domain, "domain", "d", "", domainUsage)
 	flags.VarP((*commaList)(&f.mapping), "mapping", "m", mappingUsage)
-	flags.VarP((*commaList)(&reservations), "reserve", "r", "address of a service, e.g. db.data:127.3.3.1")
+	flags.VarP((*commaList)(&reservations), "reserve", "r", "reserve an address for a service, e.g. db.data:127.3.3.1")
 	flags.StringVarP(&f.daemon.Config.KubefwdFile, "fwd-conf", "z", "", "kubefwd's configuration file with service addresses")
 	flags.StringVar(&f.daemon.Machine.HostsFile, "hosts-path", f.daemon.Machine.HostsFile, hostsFileUsage)
 	flags.BoolVarP(&verbose, "verbose", "v", false, "log every connection")

@@ -54,8 +54,8 @@ func newUp(streams Streams) *cobra.Command {
 Ctrl-C, SIGTERM, SIGQUIT or SIGHUP; then clean up. The services of the first
 namespace are also reachable by their short names.
 
-A project file, kubeshore.yaml in this directory or above, can set the same and
-more; flags take precedence.
+A project file, kubeshore.yaml in this directory or above, can also select and
+configure services; flags take precedence.
 
 kubeshore needs root for the hosts file and for ports, and asks for it with sudo;
 everything else, including credential plugins, runs as you.`,
@@ -64,7 +64,7 @@ everything else, including credential plugins, runs as you.`,
   kubeshore up -A -x dev,staging       # all namespaces of two clusters
   kubeshore up --include 'web*,db.data' -m 80:8080
   kubeshore up -d                      # in the background; then kubeshore ps, logs, down
-  sudo -E kubeshore up                 # with sudo yourself; -E preserves KUBECONFIG`,
+  sudo -E kubeshore up                 # run sudo yourself; -E preserves KUBECONFIG`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := f.parse(cmd.Flags()); err != nil {
@@ -208,7 +208,7 @@ func checkEmpty(flags *pflag.FlagSet) (err error) {
 	return err
 }
 
-// checkProcess checks the flags that say how kubeshore runs.
+// checkProcess checks the flags that determine how kubeshore runs.
 func (f *upFlags) checkProcess(flags *pflag.FlagSet) error {
 	if flags.Changed("wait") && !f.detach {
 		return failure.WithHint(errors.New("--wait needs --detach"), "to wait for a running kubeshore use kubeshore wait")

@@ -42,5 +42,5 @@ func (t *Transport) Set(name string) error {
 	return fmt.Errorf("must be %v, %v or %v", Auto, SPDY, WebSocket)
 }
 
-// Type returns the name of the flag's type in the usage text.
-func (*Transport) Type() string { return "transport" }
+// Type returns the placeholder of the flag's value in help texts.
+func (*Transport) Type() string { return "auto|spdy|websocket" }
