@@ -34,8 +34,8 @@ func writeKubeconfig(t *testing.T) (path string) {
 func TestCheckNotRunning(t *testing.T) {
 	for want, response := range map[string]string{
 		"; stop it with 'kubeshore down', or add to it with 'kubeshore add'": `{"pid": 7}`,
-		"; it is shutting down; try again in a moment":                       `{"pid": 7, "stopping": true}`,
-		"; stop it with 'kill ":                                              `{"services": "none"}`,
+		"; kubeshore is shutting down; try again in a moment":                `{"pid": 7, "stopping": true}`,
+		"; stop it with 'kill ": `{"services": "none"}`,
 	} {
 		dir := servertest.ServeHandler(t, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set(control.VersionHeader, "v9")

@@ -128,7 +128,7 @@ func checkNotRunning(ctx context.Context, dirs []string) error {
 	}
 	err = fmt.Errorf("%w (pid %d, since %s): %s", controlserver.ErrAlreadyRunning, status.PID, status.Started.Format(time.DateTime), DescribeContexts(status.Contexts))
 	if status.Stopping {
-		return failure.WithHint(err, "it is shutting down; try again in a moment")
+		return failure.WithHint(err, "kubeshore is shutting down; try again in a moment")
 	}
 	return failure.WithHint(err, "stop it with 'kubeshore down', or add to it with 'kubeshore add'")
 }
