@@ -12,7 +12,7 @@ import (
 	"github.com/kubeshore/kubeshore/internal/failure"
 )
 
-// Streams are what the program writes to.
+// Streams are the outputs of the program.
 type Streams struct {
 	Out io.Writer // results
 	Err io.Writer // log and errors

@@ -116,7 +116,7 @@ func serviceNames(ctx context.Context, cmd *cobra.Command, cluster *kube.Cluster
 	if all, _ := cmd.Flags().GetBool("all-namespaces"); len(namespaces) == 0 && !all {
 		namespaces = []string{cluster.Namespace}
 	}
-	services, _ := cluster.ServiceNames(ctx, namespaces) // without the right to list them there is no completion
+	services, _ := cluster.ServiceNames(ctx, namespaces) // if the user may not list them, nothing is completed
 	names := make([]string, len(services))
 	for i, s := range services {
 		names[i] = s.Name + "." + s.Namespace

@@ -59,7 +59,7 @@ var imports = map[string][]string{
 	"pkg/tunnel":                        {"internal/backoff", "internal/printable", "internal/wake", "pkg/credential", "pkg/fwd", "pkg/plan"},
 }
 
-// kubernetes are the packages that may import Kubernetes' own.
+// kubernetes lists the packages that may import Kubernetes packages.
 var kubernetes = []string{"internal/config", "internal/term", "pkg/credential", "pkg/kube", "pkg/tunnel"}
 
 // goList runs go list, and returns its output.
@@ -72,7 +72,7 @@ func goList(t *testing.T, args ...string) []byte {
 	return output
 }
 
-// The packages import each other as docs/architecture.md says.
+// The packages import each other as documented in docs/architecture.md.
 func TestImports(t *testing.T) {
 	seen := 0
 	output := goList(t, "-json=ImportPath,Imports", module+"cmd/...", module+"internal/...", module+"pkg/...")

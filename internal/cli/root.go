@@ -98,7 +98,7 @@ func addCobraCommands(root *cobra.Command) {
 	}
 }
 
-// otherNames are what commands are called in other programs.
+// otherNames maps commands to their names in other programs.
 var otherNames = map[string][]string{
 	"up": {"start", "run", "forward"}, "down": {"stop", "delete", "kill"}, "ps": {"status", "get", "list", "ls"}, "logs": {"log"},
 }

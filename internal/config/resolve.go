@@ -16,7 +16,8 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
-// Resolved is the configuration in force: what to watch, and how to plan.
+// Resolved is the configuration in force: the objects to watch, and the options of
+// the plan.
 type Resolved struct {
 	Follow  []kube.Follow
 	Plan    plan.Options

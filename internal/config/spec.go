@@ -15,8 +15,8 @@ import (
 	"github.com/kubeshore/kubeshore/internal/project"
 )
 
-// Spec is what the command line selects and configures. A nil or empty field
-// leaves the choice to the project file.
+// Spec is the configuration on the command line. If a field is nil or empty, the
+// project file decides.
 type Spec struct {
 	Contexts      []string
 	Namespaces    []string
@@ -36,7 +36,7 @@ type Spec struct {
 	added, removed map[string][]string
 }
 
-// Check returns the first error in the spec: one of the command line.
+// Check returns the first error in the spec, as an error of the command line.
 func (s *Spec) Check() error {
 	if err := checkNamespaces(s.Namespaces); err != nil {
 		return err

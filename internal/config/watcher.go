@@ -25,7 +25,8 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
-// Options is the part of the command line that selects what is forwarded.
+// Options is the part of the command line that configures the forwarding, and the
+// paths of the configuration files.
 type Options struct {
 	Spec        Spec
 	Kubeconfig  string // path; empty: KUBECONFIG or the default
@@ -160,7 +161,7 @@ func (w *Watcher) read() error {
 	return w.readLocked(w.spec)
 }
 
-// readLocked does that with another spec, which replaces the one in force if
+// readLocked is read with another spec, which replaces the one in force if
 // there is no error. readMu must be held.
 func (w *Watcher) readLocked(spec Spec) error {
 	file, err := project.Load(w.projectFile)

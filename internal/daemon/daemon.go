@@ -30,7 +30,7 @@ type Options struct {
 
 	Metrics string        // address for Prometheus; empty: none
 	Format  term.Format   // of the log
-	Notes   []string      // what to log at the start, a line each
+	Notes   []string      // lines to log at the start
 	View    *term.LogView // the log in a terminal, which gets a status line; may be nil
 
 	// LogFile is the path of the log of a daemon in the background; empty if it

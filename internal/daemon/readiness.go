@@ -62,7 +62,8 @@ func (d *Daemon) waitingLine(status control.Status, readiness control.Readiness)
 // maxReasons is how many services DescribeReadiness explains.
 const maxReasons = 5
 
-// DescribeReadiness returns in a line what is not ready, and why.
+// DescribeReadiness returns one line that lists the services that aren't ready, with
+// the reasons.
 func DescribeReadiness(r control.Readiness) string {
 	var parts []string
 	for _, name := range r.Unknown {

@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// hinted is an error with what the user can do about it.
+// hinted is an error with advice for the user.
 type hinted struct {
 	error
 	hint string

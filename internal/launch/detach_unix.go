@@ -38,7 +38,7 @@ const (
 	formatReplay = "replay" // for a log view: JSON log entries and status lines
 )
 
-// endOfOutput is what a daemon writes last to its starter, which may then exit.
+// endOfOutput is the last output of a daemon to its starter, which may then exit.
 const endOfOutput = "\x00\n"
 
 // logInTimeout is how long a person may take to log in to a cluster.
@@ -98,8 +98,8 @@ func reportDetached(ctx context.Context, out *term.AsyncWriter) error {
 	return nil
 }
 
-// prepare does what needs the terminal: it lets credential plugins ask, and
-// returns the connection to the keeper (see keeperFile). A signal cancels it.
+// prepare takes the steps that need the terminal: it lets credential plugins ask,
+// and returns the connection to the keeper (see keeperFile). A signal cancels it.
 func prepare(ctx context.Context, o Options, d daemon.Options, conn *net.UnixConn, signals daemon.Signals, log logrus.FieldLogger) (*os.File, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -173,8 +173,8 @@ func keeperFile(ctx context.Context, o Options, m machine.Options, conn *net.Uni
 	return conn.File()
 }
 
-// logIn lets the clusters' credential plugins ask for what they need. Other
-// problems with a cluster are left to the daemon.
+// logIn lets the clusters' credential plugins prompt the user. Other problems with a
+// cluster are left to the daemon.
 func logIn(ctx context.Context, o config.Options, log logrus.FieldLogger) error {
 	watcher, err := config.NewWatcher(o, log)
 	if err != nil {
@@ -198,8 +198,8 @@ func logIn(ctx context.Context, o config.Options, log logrus.FieldLogger) error 
 	return nil
 }
 
-// startInBackground starts this program again in a session of its own, and shows
-// its output until it can be detached. It fails if the daemon exits before.
+// startInBackground starts this program again in a new session, and shows its output
+// until it can be detached. It fails if the daemon exits before that.
 func startInBackground(keeper *os.File, signals daemon.Signals, out *term.AsyncWriter, view *term.LogView) error {
 	self, err := os.Executable()
 	if err != nil {
@@ -210,7 +210,7 @@ func startInBackground(keeper *os.File, signals daemon.Signals, out *term.AsyncW
 		return err
 	}
 	defer output.Close()
-	command := exec.CommandContext(context.Background(), self, os.Args[1:]...) //nolint:gosec // what the user has called
+	command := exec.CommandContext(context.Background(), self, os.Args[1:]...) //nolint:gosec // this process's own command line
 	command.Stderr = stderr
 	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	format := formatPlain

@@ -134,8 +134,8 @@ func KeeperConnect(socket string, o machine.Options) error {
 	return startKeeper(file, o)
 }
 
-// startKeeper starts a keeper, in a session of its own, for the daemon at the
-// other end of a connection. It exits when the daemon disconnects.
+// startKeeper starts a keeper, in a new session, for the daemon at the other end of
+// a connection. It exits when the daemon disconnects.
 func startKeeper(daemonConn *os.File, o machine.Options) error {
 	self, err := os.Executable()
 	if err != nil {

@@ -1,11 +1,11 @@
-// Package launch decides which process does what as which user: the daemon as the
+// Package launch decides which processes run, and as which users: the daemon as the
 // user, the keeper and its guard as root, in the foreground or in the background.
 //
 //	kubeshore up               the daemon; sudo starts its keeper (keeper-connect, keeper, guard)
 //	sudo kubeshore up          the keeper; it starts the daemon as the user who invoked sudo
 //	kubeshore up, by root      daemon and machine in one process, and a guard
 //	kubeshore up --rootless    the daemon alone
-//	kubeshore up --detach      a process that starts one of these in a session of its own
+//	kubeshore up --detach      a process that starts one of these in a new session
 package launch
 
 import (

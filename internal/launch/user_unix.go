@@ -103,7 +103,7 @@ func (u *targetUser) command(args []string) (*exec.Cmd, error) {
 		return nil, err
 	}
 	// The daemon ends itself: it is not killed when something here ends.
-	command := exec.CommandContext(context.Background(), self, args...) //nolint:gosec // what the user has called, as the user
+	command := exec.CommandContext(context.Background(), self, args...) //nolint:gosec // this program, as the user
 	command.Stdin, command.Stdout, command.Stderr = os.Stdin, os.Stdout, os.Stderr
 	if u.isolated { // a process with root's terminal could read from it, and type into it (TIOCSTI)
 		command.Stdin, command.Stdout, command.Stderr = nil, infallibleFile{os.Stdout}, infallibleFile{os.Stderr}
@@ -122,8 +122,9 @@ func (f infallibleFile) Write(text []byte) (int, error) {
 	return len(text), nil
 }
 
-// environ returns the user's environment: what sudo passed on or, if root chose
-// the user, only what isn't root's own, with the user's variables for root's.
+// environ returns the environment of the user's processes: the variables that sudo
+// passed on or, if root chose the user, only machineVariables and LC_*; with the
+// user's own HOME, USER, LOGNAME and SHELL.
 func (u *targetUser) environ(given []string) []string {
 	own := []string{"HOME=" + u.HomeDir, "USER=" + u.Username, "LOGNAME=" + u.Username}
 	if u.shell != "" {

@@ -18,13 +18,12 @@ const FlushCommand = "flush-names"
 // only.
 const RootPath = "/usr/sbin:/usr/bin:/sbin:/bin"
 
-// RootEnv returns the environment of processes that run as root. It has nothing
-// of the user's.
+// RootEnv returns the environment of processes that run as root. It has none of the
+// user's variables.
 func RootEnv() []string { return []string{"PATH=" + RootPath} }
 
-// DNSCacheFlusher returns a function that flushes the system's DNS cache. That
-// runs programs found by PATH, so it is done by a process of its own with
-// RootEnv.
+// DNSCacheFlusher returns a function that flushes the system's DNS cache. That runs
+// programs found by PATH, so a separate process does it, with RootEnv.
 func DNSCacheFlusher(log logrus.FieldLogger) func(context.Context) {
 	return func(ctx context.Context) {
 		self, err := os.Executable()

@@ -30,25 +30,24 @@ type Machine struct {
 	Names   Names // nil: no names are written
 	Aliases fwd.Aliases
 
-	// Run does what is necessary while the machine is in use, until ctx ends. It
-	// may be nil.
+	// Run must run while the machine is in use, until ctx ends. It may be nil.
 	Run func(ctx context.Context) error
-	// Notice is what the user should know about the rights that the machine was
-	// opened with; empty if there is nothing.
+	// Notice tells the user about limitations or risks of the rights that the
+	// machine was opened with. It may be empty.
 	Notice string
 	// Close releases the machine, which must have been restored before.
 	Close func() error
 }
 
-// Names gives addresses their names, by a hosts file.
+// Names maps names to addresses, with a hosts file.
 type Names interface {
 	fwd.Names
 	// Writes returns how often the hosts file was written.
 	Writes() uint64
 }
 
-// Options is what a machine is opened with. A keeper gets it on its own command
-// line, as that is the only input it trusts.
+// Options are the settings to open a machine with. A keeper gets them from its own
+// command line, because that is the only input it trusts.
 type Options struct {
 	Prefixes  []netip.Prefix // where addresses may be; automatic ones are in the first
 	HostsFile string         // absolute path

@@ -1,4 +1,4 @@
-// Package netaddr has what net/netip lacks.
+// Package netaddr complements net/netip.
 package netaddr
 
 import (

@@ -161,7 +161,7 @@ func without(lines, others []string) []string {
 	return slices.DeleteFunc(slices.Clone(lines), func(line string) bool { return slices.Contains(others, line) })
 }
 
-// notesOf returns what the daemon is busy with, a line each.
+// notesOf returns the operations in progress in the daemon, a line each.
 func notesOf(o control.Overview) (notes []string) {
 	switch {
 	case o.Stopping:

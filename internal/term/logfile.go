@@ -36,7 +36,7 @@ func OpenLogFile(path string) (*LogFile, error) {
 	return l, l.openLocked()
 }
 
-// openLocked opens the file. mu must be held, or l not be shared yet.
+// openLocked opens the file. mu must be held, unless l isn't shared yet.
 func (l *LogFile) openLocked() error {
 	file, err := os.OpenFile(l.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {

@@ -148,7 +148,7 @@ func (v *LogView) SetStatus(text string) {
 	v.out.SetStatus(text)
 }
 
-// StatusSource is what a status line shows.
+// StatusSource provides the text of a status line.
 type StatusSource interface {
 	// Changed returns a channel that is closed at the next change.
 	Changed() <-chan struct{}

@@ -1,5 +1,5 @@
-// Package userdirs knows for whom the program runs, and where that user's
-// sockets, state and log are.
+// Package userdirs finds the user that the program runs for, and that user's
+// directories for sockets, state and logs.
 package userdirs
 
 import (

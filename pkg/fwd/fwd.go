@@ -76,7 +76,7 @@ func (e *UnreachedError) Unwrap() error { return e.Err }
 type Reason int
 
 const (
-	// PodGone means that the pod or its sandbox doesn't exist, or no longer.
+	// PodGone means that the pod or its sandbox doesn't exist, or no longer exists.
 	PodGone Reason = iota + 1
 	// PortClosed means that nothing in the pod listens on the port.
 	PortClosed

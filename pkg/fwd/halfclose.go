@@ -24,9 +24,10 @@ const (
 
 // end handles the end of the client's sending half. Once the end is passed on, the
 // container runtime may soon cut the connection off (containerd: after one second).
-// So it is held back until the response seems complete. If the client has disconnected completely, nobody waits for a
-// response, and the stream is closed: immediately if the client's last bytes
-// were answered, otherwise after deliveryGrace.
+// So it is held back until the response seems complete. If the client has
+// disconnected completely, nobody waits for a response, and the stream is closed:
+// immediately if the client's last bytes were answered, otherwise after
+// deliveryGrace.
 func (u *upload) end(ctx context.Context) {
 	endedAt, gone := time.Now(), false
 	for interval := minGonePollInterval; ; interval = min(2*interval, maxGonePollInterval) {

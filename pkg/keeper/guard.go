@@ -37,7 +37,7 @@ func StartGuard(command *exec.Cmd) (*Guard, error) {
 	}
 	defer read.Close()
 	command.ExtraFiles = []*os.File{read}
-	// In a session of its own, the guard gets no signals from the keeper's terminal.
+	// In its own session, the guard gets no signals from the keeper's terminal.
 	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := command.Start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("guard: %w", err), write.Close())

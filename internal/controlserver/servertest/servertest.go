@@ -72,7 +72,7 @@ func ServeHandler(t *testing.T, handler http.HandlerFunc) (dir string) {
 	return dir
 }
 
-// listen opens a socket in a directory of its own.
+// listen opens a socket in a new directory.
 func listen(t *testing.T) (socket *controlserver.Socket, dir string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "socket") // short, because a socket's path has to be

@@ -1,5 +1,5 @@
-// Package termtest has what tests of terminal output need: an emulated terminal,
-// and a buffer that can be waited for.
+// Package termtest helps to test terminal output. It has an emulated terminal, and
+// a buffer that tests can wait for.
 package termtest
 
 import (
