@@ -23,7 +23,7 @@ import (
 var update = flag.Bool("update", false, "write docs/openapi.json")
 
 const description = "The API of a running kubeshore: HTTP with JSON on a unix socket that only its user can access. " +
-	"The socket is kubeshore/kubeshore.sock in XDG_RUNTIME_DIR, or kubeshore.sock in kubeshore's state folder (~/.local/state/kubeshore). " +
+	"The socket is kubeshore/kubeshore.sock in XDG_RUNTIME_DIR, or kubeshore.sock in kubeshore's state directory (~/.local/state/kubeshore). " +
 	"Within v1, fields may be added, but none is removed or changes its meaning. Unknown request fields are ignored: " +
 	"check the header Kubeshore-Version before relying on new ones. Unsupported methods return 405 with an Allow header."
 
@@ -139,9 +139,9 @@ func (r route) describe(reflector *jsonschema.Reflector, schemas map[string]*jso
 
 func TestRoutesRespondAsDescribed(t *testing.T) {
 	d := newFakeDaemon(service("web", control.Ready))
-	_, _, folder := serve(t, d)
+	_, _, dir := serve(t, d)
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", control.SocketPath(folder))
+		return new(net.Dialer).DialContext(ctx, "unix", control.SocketPath(dir))
 	}}}
 	for _, r := range routes() {
 		if r.method != "GET" || r.path == "/v1/events" {

@@ -72,21 +72,21 @@ func service(name string, state control.State) control.Service {
 	return control.Service{Name: name + ".shop", Service: name, Namespace: "shop", Context: "dev", State: state, Names: []string{name + ".shop", name}}
 }
 
-// listenInTempFolder listens on a socket in a new temporary folder.
-func listenInTempFolder(t *testing.T) (*Socket, string) {
+// listenInTempDir listens on a socket in a new temporary directory.
+func listenInTempDir(t *testing.T) (*Socket, string) {
 	t.Helper()
-	folder := shortFolder(t)
-	l, err := Listen(t.Context(), folder)
+	dir := shortDir(t)
+	l, err := Listen(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return l, folder
+	return l, dir
 }
 
 // serve serves a daemon until the test ends, with the default write timeout or the given one.
 func serve(t *testing.T, d *fakeDaemon, writeTimeout ...time.Duration) (*control.Client, *Server, string) {
 	t.Helper()
-	l, folder := listenInTempFolder(t)
+	l, dir := listenInTempDir(t)
 	s := &Server{Version: "v1", Daemon: d, Journal: new(Journal), Metrics: NewMetrics("v1", d.Status).Handler()}
 	for _, timeout := range writeTimeout {
 		s.chunkWriteTimeout = timeout
@@ -99,11 +99,11 @@ func serve(t *testing.T, d *fakeDaemon, writeTimeout ...time.Duration) (*control
 		if err := <-served; err != nil {
 			t.Errorf("Serve: %v", err)
 		}
-		if _, err := os.Stat(control.SocketPath(folder)); err == nil {
+		if _, err := os.Stat(control.SocketPath(dir)); err == nil {
 			t.Error("the socket still exists after the end of Serve")
 		}
 	})
-	return control.NewClient(filepath.Join(folder, "missing"), folder), s, folder
+	return control.NewClient(filepath.Join(dir, "missing"), dir), s, dir
 }
 
 func TestClientRequests(t *testing.T) {
@@ -265,7 +265,7 @@ func addRequest(body string) string {
 
 func TestInvalidRequestsAreRejected(t *testing.T) {
 	d := newFakeDaemon()
-	_, _, folder := serve(t, d)
+	_, _, dir := serve(t, d)
 	for _, c := range []struct{ request, status string }{
 		{"POST /v1/namespaces/add HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{\"x\": 1}\n", "400"},
 		{"POST /v1/namespaces/add HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + strings.Repeat("[", 100000), "400"},
@@ -285,7 +285,7 @@ func TestInvalidRequestsAreRejected(t *testing.T) {
 		{"GET /v1/status HTTP/1.1\r\nX: " + strings.Repeat("y", 200<<10) + "\r\n\r\n", "431"},
 		{"garbage\r\n\r\n", "400"},
 	} {
-		conn, err := net.Dial("unix", control.SocketPath(folder))
+		conn, err := net.Dial("unix", control.SocketPath(dir))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -40,22 +40,22 @@ type socketFile struct {
 	info fs.FileInfo // as created
 }
 
-// Listen listens on the socket in the first usable folder, and creates the folder if it is
-// missing. Only this process's user has access. A leftover socket of a killed process is
-// replaced. If another kubeshore listens there, Listen returns [ErrAlreadyRunning]. Closing
-// the listener removes the socket.
-func Listen(ctx context.Context, folders ...string) (*Socket, error) {
-	file, err := listenInFirst(ctx, folders)
+// Listen listens on the socket in the first usable directory, and creates the directory if
+// it is missing. Only this process's user has access. A leftover socket of a killed process
+// is replaced. If another kubeshore listens there, Listen returns [ErrAlreadyRunning].
+// Closing the listener removes the socket.
+func Listen(ctx context.Context, dirs ...string) (*Socket, error) {
+	file, err := listenInFirst(ctx, dirs)
 	if err != nil {
 		return nil, err
 	}
 	return &Socket{file: file}, nil
 }
 
-func listenInFirst(ctx context.Context, folders []string) (*socketFile, error) {
-	failed := errors.New("no folder")
-	for i, folder := range folders {
-		file, err := listenIn(ctx, folder)
+func listenInFirst(ctx context.Context, dirs []string) (*socketFile, error) {
+	failed := errors.New("no directory")
+	for i, dir := range dirs {
+		file, err := listenIn(ctx, dir)
 		switch {
 		case err == nil || errors.Is(err, ErrAlreadyRunning):
 			return file, err
@@ -68,12 +68,12 @@ func listenInFirst(ctx context.Context, folders []string) (*socketFile, error) {
 	return nil, fmt.Errorf("control socket: %w", failed)
 }
 
-func listenIn(ctx context.Context, folder string) (*socketFile, error) {
-	path := control.SocketPath(folder)
+func listenIn(ctx context.Context, dir string) (*socketFile, error) {
+	path := control.SocketPath(dir)
 	if len(path) > peer.MaxPath {
 		return nil, fmt.Errorf("path %s is too long: %d bytes, maximum %d", path, len(path), peer.MaxPath)
 	}
-	if err := os.MkdirAll(folder, 0o700); err != nil {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
 	// The lock makes processes that start at the same time see each other.
@@ -99,7 +99,7 @@ func listenIn(ctx context.Context, folder string) (*socketFile, error) {
 	}
 	l.SetUnlinkOnClose(false) // the path may lead to another socket by then
 	file := &socketFile{UnixListener: l, path: path}
-	err = os.Chmod(path, 0o600) // until then, the folder's mode protects it
+	err = os.Chmod(path, 0o600) // until then, the directory's mode protects it
 	if err == nil {
 		file.info, err = os.Lstat(path)
 	}
@@ -155,7 +155,7 @@ func (f *socketFile) Close() error {
 		defer unlock()
 	}
 	// Without the lock, another process may be about to replace the socket. The lock
-	// can't be taken at all if the folder has been removed.
+	// can't be taken at all if the directory has been removed.
 	if !f.inPlace() || lockErr != nil && !errors.Is(lockErr, fs.ErrNotExist) {
 		return err
 	}
@@ -166,10 +166,10 @@ func (f *socketFile) Close() error {
 }
 
 // KeepReachable checks the socket at each interval until ctx is done. If the socket has been
-// removed, e.g. with its folder, it creates a new one in the first usable folder, unless
-// another kubeshore listens there. It reports the path of a new socket, and each error that
-// differs from the previous one.
-func (s *Socket) KeepReachable(ctx context.Context, interval time.Duration, folders func() ([]string, error), report func(path string, err error)) {
+// removed, e.g. with its directory, it creates a new one in the first usable directory,
+// unless another kubeshore listens there. It reports the path of a new socket, and each
+// error that differs from the previous one.
+func (s *Socket) KeepReachable(ctx context.Context, interval time.Duration, dirs func() ([]string, error), report func(path string, err error)) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for lastError := ""; ; {
@@ -178,7 +178,7 @@ func (s *Socket) KeepReachable(ctx context.Context, interval time.Duration, fold
 			return
 		case <-tick.C:
 		}
-		path, err := s.recreate(ctx, folders)
+		path, err := s.recreate(ctx, dirs)
 		switch {
 		case err != nil && err.Error() != lastError && ctx.Err() == nil:
 			lastError = err.Error()
@@ -192,12 +192,12 @@ func (s *Socket) KeepReachable(ctx context.Context, interval time.Duration, fold
 
 // recreate replaces a socket that isn't in place, and returns the path of the new one. The
 // path is empty if there is none.
-func (s *Socket) recreate(ctx context.Context, folders func() ([]string, error)) (path string, err error) {
+func (s *Socket) recreate(ctx context.Context, dirs func() ([]string, error)) (path string, err error) {
 	old := s.current()
 	if old.inPlace() {
 		return "", nil
 	}
-	candidates, err := folders()
+	candidates, err := dirs()
 	if err != nil {
 		return "", err
 	}

@@ -17,31 +17,31 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/control"
 )
 
-// shortFolder returns a temporary folder whose path is short enough for a socket.
-func shortFolder(t *testing.T) string {
+// shortDir returns a temporary directory whose path is short enough for a socket.
+func shortDir(t *testing.T) string {
 	t.Helper()
-	folder, err := os.MkdirTemp("", "control")
+	dir, err := os.MkdirTemp("", "control")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(folder) })
-	return folder
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
 }
 
-func TestListenAllowsOneSocketPerFolder(t *testing.T) {
+func TestListenAllowsOneSocketPerDirectory(t *testing.T) {
 	d := newFakeDaemon()
-	c, _, folder := serve(t, d)
-	if _, err := Listen(t.Context(), folder); !errors.Is(err, ErrAlreadyRunning) {
+	c, _, dir := serve(t, d)
+	if _, err := Listen(t.Context(), dir); !errors.Is(err, ErrAlreadyRunning) {
 		t.Errorf("second Listen: got error %v, want %v", err, ErrAlreadyRunning)
 	}
-	if info, err := os.Stat(control.SocketPath(folder)); err != nil || info.Mode().Perm() != 0o600 {
+	if info, err := os.Stat(control.SocketPath(dir)); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("got mode %v, %v; want 0600", info.Mode(), err)
 	}
 	if _, err := c.Status(t.Context()); err != nil {
 		t.Error(err)
 	}
 	t.Run("leftover", func(t *testing.T) {
-		leftover := shortFolder(t)
+		leftover := shortDir(t)
 		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: control.SocketPath(leftover), Net: "unix"})
 		if err != nil {
 			t.Fatal(err)
@@ -60,12 +60,12 @@ func TestListenAllowsOneSocketPerFolder(t *testing.T) {
 }
 
 func TestConcurrentListenHasOneWinner(t *testing.T) {
-	folder := shortFolder(t)
+	dir := shortDir(t)
 	var all sync.WaitGroup
 	listeners := make(chan net.Listener, 20)
 	for range cap(listeners) {
 		all.Go(func() {
-			l, err := Listen(t.Context(), folder)
+			l, err := Listen(t.Context(), dir)
 			if err == nil {
 				listeners <- l
 			} else if !errors.Is(err, ErrAlreadyRunning) {
@@ -85,10 +85,10 @@ func TestConcurrentListenHasOneWinner(t *testing.T) {
 
 // A failed check for another process must not remove that process's socket.
 func TestCancelledListenKeepsTheSocket(t *testing.T) {
-	c, _, folder := serve(t, newFakeDaemon())
+	c, _, dir := serve(t, newFakeDaemon())
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := Listen(ctx, folder); err == nil {
+	if _, err := Listen(ctx, dir); err == nil {
 		t.Error("Listen with a cancelled context succeeded")
 	}
 	if _, err := c.Status(t.Context()); err != nil {
@@ -97,21 +97,21 @@ func TestCancelledListenKeepsTheSocket(t *testing.T) {
 }
 
 func TestListenGivesUpWaitingForTheLock(t *testing.T) {
-	folder := shortFolder(t)
-	unlock, err := lockedfile.MutexAt(control.SocketPath(folder) + ".lock").Lock()
+	dir := shortDir(t)
+	unlock, err := lockedfile.MutexAt(control.SocketPath(dir) + ".lock").Lock()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer unlock()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if l, err := Listen(ctx, folder); err == nil || !strings.Contains(err.Error(), "may be suspended") {
+	if l, err := Listen(ctx, dir); err == nil || !strings.Contains(err.Error(), "may be suspended") {
 		t.Errorf("got %v, %v; want an error that another process may be suspended", l, err)
 	}
 }
 
 func TestListenSkipsLongPaths(t *testing.T) {
-	short := shortFolder(t)
+	short := shortDir(t)
 	long := filepath.Join(short, strings.Repeat("x", 100))
 	if _, err := Listen(t.Context(), long); err == nil || !strings.Contains(err.Error(), "is too long") {
 		t.Error(err)
@@ -124,17 +124,17 @@ func TestListenSkipsLongPaths(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := l.Addr().String(); got != control.SocketPath(short) {
-		t.Errorf("got socket %s, want the one in the short folder", got)
+		t.Errorf("got socket %s, want the one in the short directory", got)
 	}
 	_ = l.Close()
 }
 
-// A removed socket is recreated in its folder, or in the next one, but another process's
+// A removed socket is recreated in its directory, or in the next one, but another process's
 // socket is never replaced.
 func TestRemovedSocketIsRecreated(t *testing.T) {
-	base := shortFolder(t)
-	folders := []string{filepath.Join(base, "run", "k"), filepath.Join(base, "state")}
-	l, err := Listen(t.Context(), folders...)
+	base := shortDir(t)
+	dirs := []string{filepath.Join(base, "run", "k"), filepath.Join(base, "state")}
+	l, err := Listen(t.Context(), dirs...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,10 +146,10 @@ func TestRemovedSocketIsRecreated(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	var unusable atomic.Int32 // the number of folders that are no longer usable
+	var unusable atomic.Int32 // the number of directories that are no longer usable
 	reports := make(chan string, 99)
 	serving.Go(func() {
-		usable := func() ([]string, error) { return folders[unusable.Load():], nil }
+		usable := func() ([]string, error) { return dirs[unusable.Load():], nil }
 		l.KeepReachable(ctx, time.Millisecond, usable, func(path string, err error) {
 			if err != nil {
 				path = err.Error()
@@ -157,7 +157,7 @@ func TestRemovedSocketIsRecreated(t *testing.T) {
 			reports <- path
 		})
 	})
-	c := control.NewClient(folders...)
+	c := control.NewClient(dirs...)
 	responds := func(when string) {
 		t.Helper()
 		if status, err := c.Status(t.Context()); err != nil || status.PID != 7 {
@@ -168,25 +168,25 @@ func TestRemovedSocketIsRecreated(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(base, "run")); err != nil {
 		t.Fatal(err)
 	}
-	if got := <-reports; got != control.SocketPath(folders[0]) {
-		t.Errorf("after its folder was removed: got %s", got)
+	if got := <-reports; got != control.SocketPath(dirs[0]) {
+		t.Errorf("after its directory was removed: got %s", got)
 	}
-	responds("after its folder was removed")
+	responds("after its directory was removed")
 
 	unusable.Store(1)
 	if err := os.RemoveAll(filepath.Join(base, "run")); err != nil {
 		t.Fatal(err)
 	}
-	if got := <-reports; got != control.SocketPath(folders[1]) {
-		t.Errorf("after its folder became unusable: got %s", got)
+	if got := <-reports; got != control.SocketPath(dirs[1]) {
+		t.Errorf("after its directory became unusable: got %s", got)
 	}
-	if _, err := control.NewClient(folders[1]).Status(t.Context()); err != nil {
+	if _, err := control.NewClient(dirs[1]).Status(t.Context()); err != nil {
 		t.Error(err)
 	}
 
-	other, folder := listenInTempFolder(t)
+	other, dir := listenInTempDir(t)
 	defer other.Close()
-	if err := os.Rename(control.SocketPath(folder), control.SocketPath(folders[1])); err != nil {
+	if err := os.Rename(control.SocketPath(dir), control.SocketPath(dirs[1])); err != nil {
 		t.Fatal(err)
 	}
 	if got := <-reports; !strings.Contains(got, ErrAlreadyRunning.Error()) {
@@ -194,7 +194,7 @@ func TestRemovedSocketIsRecreated(t *testing.T) {
 	}
 	cancel()
 	serving.Wait()
-	if left, err := os.Lstat(control.SocketPath(folders[1])); err != nil || !os.SameFile(left, other.file.info) {
+	if left, err := os.Lstat(control.SocketPath(dirs[1])); err != nil || !os.SameFile(left, other.file.info) {
 		t.Errorf("the other socket is missing: %v", err)
 	}
 }

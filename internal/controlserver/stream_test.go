@@ -62,11 +62,11 @@ func waitUntilClosed(t *testing.T, conn net.Conn, path string) {
 func TestStalledReadersAreDisconnectedAndBlockNobody(t *testing.T) {
 	many := manyServices(500)
 	d := newFakeDaemon(slices.Clone(many)...)
-	c, s, folder := serve(t, d, 2*time.Second) // enough for the active reader, even on a busy machine
+	c, s, dir := serve(t, d, 2*time.Second) // enough for the active reader, even on a busy machine
 	conns := make(map[net.Conn]string)
 	for i := range 50 {
 		path := []string{"/v1/events", "/v1/log?follow=true"}[i%2]
-		conns[requestUnread(t, "unix", control.SocketPath(folder), path)] = path
+		conns[requestUnread(t, "unix", control.SocketPath(dir), path)] = path
 	}
 	seen := make(chan error, 1)
 	go func() {
@@ -152,8 +152,8 @@ func TestSlowReadersReachTheLastState(t *testing.T) {
 func TestStalledMetricsReadersAreDisconnected(t *testing.T) {
 	d := newFakeDaemon(manyServices(3000)...)
 	const timeout = time.Second
-	_, _, folder := serve(t, d, timeout)
-	waitUntilClosed(t, requestUnread(t, "unix", control.SocketPath(folder), "/metrics"), "metrics")
+	_, _, dir := serve(t, d, timeout)
+	waitUntilClosed(t, requestUnread(t, "unix", control.SocketPath(dir), "/metrics"), "metrics")
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -168,7 +168,7 @@ func TestStalledMetricsReadersAreDisconnected(t *testing.T) {
 	if err := <-served; err != nil {
 		t.Errorf("serveMetrics: %v", err)
 	}
-	conn, err := net.Dial("unix", control.SocketPath(folder))
+	conn, err := net.Dial("unix", control.SocketPath(dir))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,7 +209,7 @@ func TestStreamReportsWhyItEnded(t *testing.T) {
 
 	for name, want := range map[string]error{"server exited": control.ErrDied, "server closed the connection": control.ErrBehind} {
 		t.Run(name, func(t *testing.T) {
-			l, folder := listenInTempFolder(t)
+			l, dir := listenInTempDir(t)
 			var broken sync.Once
 			handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				broken.Do(func() {
@@ -224,7 +224,7 @@ func TestStreamReportsWhyItEnded(t *testing.T) {
 			go func() { _ = server.Serve(l) }()
 			t.Cleanup(func() { _ = server.Close() })
 			events := 0
-			if err := control.NewClient(folder).Events(t.Context(), func(control.Event) error { events++; return nil }); !errors.Is(err, want) || events != 1 {
+			if err := control.NewClient(dir).Events(t.Context(), func(control.Event) error { events++; return nil }); !errors.Is(err, want) || events != 1 {
 				t.Errorf("got error %v after %d events, want %v after 1", err, events, want)
 			}
 		})

@@ -80,11 +80,11 @@ type Service struct {
 	Local bool `yaml:"local,omitempty"`
 }
 
-// Find returns the path of the project file in folder, or in the nearest parent
-// folder that has one. The path is empty if there is none.
-func Find(folder string) (string, error) {
+// Find returns the path of the project file in dir, or in the nearest parent
+// directory that has one. The path is empty if there is none.
+func Find(dir string) (string, error) {
 	for {
-		path := filepath.Join(folder, Name)
+		path := filepath.Join(dir, Name)
 		_, err := os.Stat(path)
 		if err == nil {
 			return path, nil
@@ -92,11 +92,11 @@ func Find(folder string) (string, error) {
 		if !errors.Is(err, fs.ErrNotExist) {
 			return "", fmt.Errorf("project file: %w", err)
 		}
-		parent := filepath.Dir(folder)
-		if parent == folder {
+		parent := filepath.Dir(dir)
+		if parent == dir {
 			return "", nil
 		}
-		folder = parent
+		dir = parent
 	}
 }
 

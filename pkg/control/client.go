@@ -66,19 +66,19 @@ func (e *VersionError) Hint() string {
 	return "stop its process, then start kubeshore again"
 }
 
-// SocketPath returns the path of the API's socket in a folder.
-func SocketPath(folder string) string { return filepath.Join(folder, "kubeshore.sock") }
+// SocketPath returns the path of the API's socket in a directory.
+func SocketPath(dir string) string { return filepath.Join(dir, "kubeshore.sock") }
 
 // Client is a client of a running kubeshore. It is safe for concurrent use.
 type Client struct{ http *http.Client }
 
 // NewClient returns a client of the kubeshore that listens on the socket in one of the
-// folders. Each request tries the folders in order.
-func NewClient(folders ...string) *Client {
+// directories. Each request tries the directories in order.
+func NewClient(dirs ...string) *Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
-		for _, folder := range folders {
-			path := SocketPath(folder)
+		for _, dir := range dirs {
+			path := SocketPath(dir)
 			if len(path) > peer.MaxPath {
 				continue
 			}

@@ -10,20 +10,20 @@ import (
 	"testing"
 )
 
-// shortFolder returns a temporary folder whose path is short enough for a socket.
-func shortFolder(t *testing.T) string {
+// shortDir returns a temporary directory whose path is short enough for a socket.
+func shortDir(t *testing.T) string {
 	t.Helper()
-	folder, err := os.MkdirTemp("", "control")
+	dir, err := os.MkdirTemp("", "control")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(folder) })
-	return folder
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
 }
 
 func TestIncompatibleVersionIsReported(t *testing.T) {
-	folder := shortFolder(t)
-	l, err := net.Listen("unix", SocketPath(folder))
+	dir := shortDir(t)
+	l, err := net.Listen("unix", SocketPath(dir))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +41,7 @@ func TestIncompatibleVersionIsReported(t *testing.T) {
 	})}
 	go func() { _ = server.Serve(l) }()
 	t.Cleanup(func() { _ = server.Close() })
-	c := NewClient(folder)
+	c := NewClient(dir)
 	_, err1 := c.Status(t.Context())
 	_, err2 := c.Stop(t.Context())
 	err3 := c.Events(t.Context(), func(Event) error { return nil })
@@ -60,13 +60,13 @@ func TestIncompatibleVersionIsReported(t *testing.T) {
 // The listener accepts no connection, like a suspended process.
 func TestUnresponsiveServerIsReported(t *testing.T) {
 	t.Parallel() // takes responseTimeout
-	folder := shortFolder(t)
-	l, err := net.Listen("unix", SocketPath(folder))
+	dir := shortDir(t)
+	l, err := net.Listen("unix", SocketPath(dir))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() })
-	_, err = NewClient(folder).Status(t.Context())
+	_, err = NewClient(dir).Status(t.Context())
 	if want := fmt.Sprintf("not responding (pid %d)", os.Getpid()); !errors.Is(err, ErrNotResponding) || err.Error() != want {
 		t.Errorf("got error %v, want %s", err, want)
 	}

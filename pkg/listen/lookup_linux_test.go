@@ -271,7 +271,7 @@ func TestOpenWithoutCapabilities(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// Other users can't read the folder of the original.
+		// Other users can't read the directory of the original.
 		file, err := os.CreateTemp("", "listen.test")
 		if err != nil {
 			t.Fatal(err)

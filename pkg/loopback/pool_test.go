@@ -193,7 +193,7 @@ func testDamaged(t *testing.T, text string) {
 		t.Errorf("got reports %v, want none after the first", reported)
 	}
 
-	path = filepath.Join(path, "not a folder")
+	path = filepath.Join(path, "not a directory")
 	if assign(t, open(), automatic(0, 200)); len(reported) == 1 || len(reported) > 3 {
 		t.Errorf("got reports %v for a file that can't be written, want one or two more", reported)
 	}

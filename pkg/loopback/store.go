@@ -33,7 +33,7 @@ type entry struct {
 	Used    time.Time  `json:"used"`
 }
 
-// OpenStore reads the file at path. The file and its folder need not exist.
+// OpenStore reads the file at path. The file and its directory need not exist.
 // report is called with an error if the file can't be read, and with one if it
 // can't be written.
 func OpenStore(path string, report func(error)) *Store {

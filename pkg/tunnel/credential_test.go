@@ -21,7 +21,7 @@ import (
 type user struct {
 	*apiServer
 	good  atomic.Value // the token that the server accepts
-	files string       // the plugin's folder
+	files string       // the plugin's directory
 }
 
 func newUser(t *testing.T) *user {
