@@ -37,10 +37,10 @@ type Address struct{ netip.Addr }
 // CheckPattern returns an error if text is not a valid pattern.
 func CheckPattern(text string) error {
 	if _, err := path.Match(text, ""); err != nil || text == "" {
-		return fmt.Errorf("invalid pattern %q: use *, ? and [a-z]", text)
+		return fmt.Errorf("invalid pattern %q: must be a name, which may contain *, ? and [a-z]", text)
 	}
 	if !strings.ContainsAny(text, `*?[\`) && (!dnsname.IsName(text) || strings.Count(text, ".") > 1) {
-		return fmt.Errorf("invalid service name %q: use NAME or NAME.NAMESPACE", text)
+		return fmt.Errorf("invalid service name %q: must be NAME or NAME.NAMESPACE", text)
 	}
 	return nil
 }
@@ -58,7 +58,7 @@ func ParseDomain(text string) (Domain, error) {
 func ParsePort(text string) (Port, error) {
 	n, err := strconv.ParseUint(text, 10, 16)
 	if err != nil || n == 0 {
-		return 0, fmt.Errorf("invalid port %q (1–65535)", text)
+		return 0, fmt.Errorf("invalid port %q: must be a number from 1 to 65535", text)
 	}
 	return Port(n), nil
 }
@@ -124,7 +124,7 @@ func (s *ServiceName) UnmarshalYAML(node *yaml.Node) error {
 	return parseScalar(node, func(text string) error {
 		*s = ServiceName(text)
 		if !dnsname.IsName(text) || !strings.Contains(text, ".") {
-			return fmt.Errorf("invalid service name %q: use NAME.NAMESPACE", text)
+			return fmt.Errorf("invalid service name %q: must be NAME.NAMESPACE", text)
 		}
 		return nil
 	})
