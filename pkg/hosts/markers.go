@@ -11,12 +11,12 @@ import (
 // the comment on each line between them, so that every line is recognized wherever it is.
 const (
 	beginPrefix = "# BEGIN kubeshore "
-	beginSuffix = ": written by kubeshore and taken back when it ends; do not edit"
+	beginSuffix = ": managed by kubeshore, which removes it when it stops; do not edit"
 	endPrefix   = "# END kubeshore "
 	tagPrefix   = "kubeshore "
 	// noEOLPrefix begins the second line of a block if the line before the block had no
 	// line ending. The rest is that line's checksum.
-	noEOLPrefix = "# the line before had no line end, and has none again when this block goes: "
+	noEOLPrefix = "# kubeshore added a newline to the line above, and removes it with this block: "
 )
 
 func beginMarker(owner string) string { return beginPrefix + owner + beginSuffix }
