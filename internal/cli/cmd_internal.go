@@ -13,5 +13,5 @@ func internalCommands(streams Streams) []*cobra.Command {
 		Use: machine.FlushCommand, Hidden: true, Args: noArguments,
 		RunE: func(*cobra.Command, []string) error { return txeh.FlushDNSCache() },
 	}
-	return append(rootCommands(streams), flush)
+	return append(privilegedCommands(streams), flush)
 }

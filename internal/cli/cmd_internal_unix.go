@@ -13,14 +13,14 @@ import (
 	"github.com/kubeshore/kubeshore/internal/term"
 )
 
-// rootCommands returns the commands of the processes that run as root.
-func rootCommands(streams Streams) []*cobra.Command {
+// privilegedCommands returns the commands of the processes that run as root.
+func privilegedCommands(streams Streams) []*cobra.Command {
 	var socket string
-	keeper := newRootCommand(launch.KeeperCommand, func(cmd *cobra.Command, o machine.Options) error {
+	keeper := newPrivilegedCommand(launch.KeeperCommand, func(cmd *cobra.Command, o machine.Options) error {
 		log, _ := term.NewLog(streams.Err, term.Text, 0)
 		return launch.Keeper(cmd.Context(), o, log)
 	})
-	connect := newRootCommand(launch.KeeperConnectCommand, func(_ *cobra.Command, o machine.Options) error {
+	connect := newPrivilegedCommand(launch.KeeperConnectCommand, func(_ *cobra.Command, o machine.Options) error {
 		if err := launch.KeeperConnect(socket, o); err != nil {
 			fmt.Fprintln(streams.Err, err) // without a prefix, as the daemon quotes it
 			return failure.ExitStatus(launch.KeeperConnectFailed)
@@ -28,15 +28,15 @@ func rootCommands(streams Streams) []*cobra.Command {
 		return nil
 	})
 	connect.Flags().StringVar(&socket, "socket", "", "path of the daemon's socket")
-	guard := newRootCommand(launch.GuardCommand, func(_ *cobra.Command, o machine.Options) error {
+	guard := newPrivilegedCommand(launch.GuardCommand, func(_ *cobra.Command, o machine.Options) error {
 		log, _ := term.NewLog(streams.Err, term.Text, 0)
 		return launch.Guard(o, log)
 	})
 	return []*cobra.Command{keeper, connect, guard}
 }
 
-func newRootCommand(use string, run func(*cobra.Command, machine.Options) error) *cobra.Command {
-	var flags launch.RootFlags
+func newPrivilegedCommand(use string, run func(*cobra.Command, machine.Options) error) *cobra.Command {
+	var flags launch.PrivilegedFlags
 	cmd := &cobra.Command{
 		Use: use, Hidden: true, Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {

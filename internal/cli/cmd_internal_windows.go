@@ -2,5 +2,5 @@ package cli
 
 import "github.com/spf13/cobra"
 
-// rootCommands returns no commands: on Windows there is one process.
-func rootCommands(Streams) []*cobra.Command { return nil }
+// privilegedCommands returns no commands: on Windows there is one process.
+func privilegedCommands(Streams) []*cobra.Command { return nil }

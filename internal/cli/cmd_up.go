@@ -70,6 +70,9 @@ everything else, including credential plugins, runs as you.`,
 			if err := f.parse(cmd.Flags()); err != nil {
 				return failure.Usage(err)
 			}
+			if f.launch.IsBackground() {
+				return launch.Background(cmd.Context(), f.launch, f.daemon)
+			}
 			return f.run(cmd.Context(), streams)
 		},
 	}
@@ -86,9 +89,6 @@ everything else, including credential plugins, runs as you.`,
 
 // run runs the daemon that the flags describe, or starts it in the background.
 func (f *upFlags) run(ctx context.Context, streams Streams) error {
-	if f.launch.IsBackground() {
-		return launch.Background(ctx, f.launch, f.daemon)
-	}
 	out := term.NewAsyncWriter(streams.Err)
 	return out.Run(func() error {
 		log, view := term.NewLog(out, f.daemon.Format, f.launch.Verbosity)
@@ -174,7 +174,7 @@ func (f *upFlags) parse(flags *pflag.FlagSet) error {
 	if err := checkEmpty(flags); err != nil {
 		return err
 	}
-	if err := f.checkProcess(flags); err != nil {
+	if err := f.checkRun(flags); err != nil {
 		return err
 	}
 	d := &f.daemon
@@ -208,8 +208,8 @@ func checkEmpty(flags *pflag.FlagSet) (err error) {
 	return err
 }
 
-// checkProcess checks the flags that determine how kubeshore runs.
-func (f *upFlags) checkProcess(flags *pflag.FlagSet) error {
+// checkRun checks the flags that determine how kubeshore runs.
+func (f *upFlags) checkRun(flags *pflag.FlagSet) error {
 	if flags.Changed("wait") && !f.detach {
 		return failure.WithHint(errors.New("--wait needs --detach"), "to wait for a running kubeshore use kubeshore wait")
 	}

@@ -25,14 +25,11 @@ func newClient() (*control.Client, error) {
 
 // clientError adds a hint to an error of the client.
 func clientError(err error) error {
-	mismatch := new(control.VersionError)
 	switch {
 	case errors.Is(err, control.ErrNotRunning):
 		return failure.WithHint(err, "start it with kubeshore up")
 	case errors.Is(err, control.ErrNotResponding):
 		return failure.WithHint(err, "if it was suspended with Ctrl-Z, resume it with fg")
-	case errors.As(err, &mismatch):
-		return failure.WithHint(err, mismatch.Hint())
 	}
 	return err
 }

@@ -50,15 +50,18 @@ func completeForwarded(cmd *cobra.Command, _ []string, typed string) ([]string, 
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	context, _ := cmd.Flags().GetString("context")
+	selected, _ := cmd.Flags().GetString("context")
 	var names []string
 	for _, c := range status.Contexts {
-		if context == "" || context == c.Name || context == c.Alias {
-			names = append(names, c.Namespaces...)
+		if selected == "" || selected == c.Name || selected == c.Alias {
+			for _, namespace := range c.Namespaces {
+				if !slices.Contains(names, namespace) {
+					names = append(names, namespace)
+				}
+			}
 		}
 	}
-	slices.Sort(names)
-	return completeList(typed, slices.Compact(names))
+	return completeList(typed, names)
 }
 
 // completeForwardedContexts completes contexts that the running daemon forwards.
@@ -165,7 +168,7 @@ func fileFlags() []string {
 	return []string{"config", "kubeconfig", "hosts-file", "hosts-path", "fwd-conf"}
 }
 
-// inList completes the last value of a list.
+// completeList completes the last value of a list.
 func completeList(typed string, values []string) ([]string, cobra.ShellCompDirective) {
 	before := ""
 	if i := strings.LastIndexByte(typed, ','); i >= 0 {

@@ -59,7 +59,7 @@ func (s *Spec) Check() error {
 		return nil
 	}
 	if _, err := project.ParseDomain(s.Domain); err != nil {
-		return fmt.Errorf("--domain: %w", err)
+		return fmt.Errorf("invalid --domain %q: must be letters, digits and '-', separated by dots", s.Domain)
 	}
 	return nil
 }

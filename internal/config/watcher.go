@@ -212,7 +212,7 @@ func (w *Watcher) changeNamespaces(context string, add, remove []string) error {
 		return err
 	}
 	if len(follow.Namespaces)+len(add) <= len(distinct(remove)) {
-		return errors.New("can't remove the last namespace; use kubeshore down to stop kubeshore")
+		return failure.WithHint(errors.New("can't remove the last namespace"), "stop kubeshore with kubeshore down")
 	}
 	if err := w.readLocked(spec); err != nil {
 		return err

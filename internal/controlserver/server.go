@@ -52,12 +52,12 @@ type Server struct {
 	Journal *Journal
 	Metrics http.Handler
 
-	chunkWriteTimeout time.Duration // chunkWriteTimeout if zero
+	writeTimeout time.Duration // of a chunk; the default if zero
 }
 
 // Serve serves clients of this process's user and of root until ctx is done. It closes l.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
-	return serveHTTP(ctx, writeTimeoutListener{ownUserListener{l}, cmp.Or(s.chunkWriteTimeout, chunkWriteTimeout)}, s.handler())
+	return serveHTTP(ctx, writeTimeoutListener{ownUserListener{l}, cmp.Or(s.writeTimeout, chunkWriteTimeout)}, s.handler())
 }
 
 // ServeMetrics serves metrics to all clients of l until ctx is done. It closes l.

@@ -89,7 +89,7 @@ func serve(t *testing.T, d *fakeDaemon, writeTimeout ...time.Duration) (*control
 	l, dir := listenInTempDir(t)
 	s := &Server{Version: "v1", Daemon: d, Journal: new(Journal), Metrics: NewMetrics("v1", d.Status).Handler()}
 	for _, timeout := range writeTimeout {
-		s.chunkWriteTimeout = timeout
+		s.writeTimeout = timeout
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	served := make(chan error, 1)

@@ -1,10 +1,12 @@
 package daemon
 
 import (
+	"errors"
 	"os"
 	"slices"
 
 	"github.com/kubeshore/kubeshore/internal/controlserver"
+	"github.com/kubeshore/kubeshore/internal/failure"
 	"github.com/kubeshore/kubeshore/internal/version"
 	"github.com/kubeshore/kubeshore/pkg/control"
 	"github.com/kubeshore/kubeshore/pkg/fwd"
@@ -13,17 +15,17 @@ import (
 
 var _ controlserver.Daemon = (*Daemon)(nil)
 
-// engineState returns the state of the engine. It is empty until the machine is
-// open: the only place where that matters.
+// engineState returns the state of the engine. Until the machine is open there is
+// no engine, and the state is empty.
 func (d *Daemon) engineState() (status fwd.Status, traffic map[plan.HostID]fwd.Traffic, hostsWrites uint64) {
-	r := d.forward.Load()
-	if r == nil {
+	f := d.forward.Load()
+	if f == nil {
 		return fwd.Status{}, nil, 0
 	}
-	if r.machine.Names != nil {
-		hostsWrites = r.machine.Names.Writes()
+	if f.machine.Names != nil {
+		hostsWrites = f.machine.Names.Writes()
 	}
-	return r.engine.Status(), r.engine.Traffic(), hostsWrites
+	return f.engine.Status(), f.engine.Traffic(), hostsWrites
 }
 
 // Status implements controlserver.Daemon.
@@ -69,16 +71,16 @@ func unread(followed, read []string) []string {
 // Changed implements controlserver.Daemon.
 func (d *Daemon) Changed() <-chan struct{} {
 	changed := d.changed.C() // before forward is loaded, or the event could be missed
-	if r := d.forward.Load(); r != nil {
-		return r.engine.Changed()
+	if f := d.forward.Load(); f != nil {
+		return f.engine.Changed()
 	}
 	return changed
 }
 
 // announce wakes those that wait for Changed.
 func (d *Daemon) announce() {
-	if r := d.forward.Load(); r != nil {
-		r.engine.NotifyChanged()
+	if f := d.forward.Load(); f != nil {
+		f.engine.NotifyChanged()
 	}
 	d.changed.Fire()
 }
@@ -86,13 +88,22 @@ func (d *Daemon) announce() {
 // AddNamespaces implements controlserver.Daemon.
 func (d *Daemon) AddNamespaces(c control.NamespaceChange) error {
 	defer d.announce()
-	return d.config.AddNamespaces(c.Context, c.Namespaces)
+	return withHintInText(d.config.AddNamespaces(c.Context, c.Namespaces))
 }
 
 // RemoveNamespaces implements controlserver.Daemon.
 func (d *Daemon) RemoveNamespaces(c control.NamespaceChange) error {
 	defer d.announce()
-	return d.config.RemoveNamespaces(c.Context, c.Namespaces)
+	return withHintInText(d.config.RemoveNamespaces(c.Context, c.Namespaces))
+}
+
+// withHintInText returns err with its hint in its text, because the API sends the
+// text alone.
+func withHintInText(err error) error {
+	if err == nil {
+		return nil
+	}
+	return errors.New(failure.Line(err))
 }
 
 // Stop implements controlserver.Daemon.

@@ -15,6 +15,7 @@ import (
 	"github.com/kubeshore/kubeshore/internal/controlserver/servertest"
 	"github.com/kubeshore/kubeshore/internal/failure"
 	"github.com/kubeshore/kubeshore/pkg/control"
+	"github.com/kubeshore/kubeshore/pkg/fwd"
 )
 
 const oneContext = `{apiVersion: v1, kind: Config, clusters: [{name: k, cluster: {server: "https://127.0.0.1:1"}}], ` +
@@ -71,4 +72,26 @@ func TestAPIBeforeTheMachineIsOpen(t *testing.T) {
 	if status := d.Status(); !status.Stopping || !canceled {
 		t.Errorf("status after Stop: got %+v, canceled %t", status, canceled)
 	}
+}
+
+// Waiters are woken when the machine is opened, and by the engine from then on.
+func TestChangedWhenTheMachineIsOpened(t *testing.T) {
+	log, _ := test.NewNullLogger()
+	d := newDaemon(Options{}, nil, log, func() {})
+	before := d.Changed()
+	engine := new(fwd.Engine)
+	d.forward.Store(&forwarder{engine: engine})
+	d.changed.Fire()
+	<-before
+	after := d.Changed()
+	select {
+	case <-after:
+		t.Fatal("a waiter was woken without a change")
+	default:
+	}
+	engine.NotifyChanged()
+	<-after
+	announced := d.Changed()
+	d.announce()
+	<-announced
 }

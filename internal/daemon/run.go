@@ -52,7 +52,7 @@ func Run(ctx context.Context, o Options, log *logrus.Logger, open OpenFunc) (err
 	defer helpers.Wait()
 	done := make(chan struct{})
 	defer close(done)
-	helpers.Go(func() { signals.shutDown(done, func() { d.shutDown() }, skipDrain) })
+	helpers.Go(func() { signals.handle(done, func() { d.shutDown() }, skipDrain) })
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServing()
 	helpers.Go(func() { api.serve(serving, d, metrics) }) // also while sudo asks for a password
@@ -148,8 +148,8 @@ func (d *Daemon) runParts(ctx, abort context.Context, engine *fwd.Engine, m mach
 func (d *Daemon) runEngine(ctx, abort context.Context, engine *fwd.Engine, m machine.Machine) error {
 	err := d.config.Source.Ready(ctx)
 	switch {
-	case ctx.Err() != nil:
-		return nil // stopped before anything was changed
+	case err != nil && ctx.Err() != nil:
+		return nil //nolint:nilerr // stopped before anything was changed
 	case err != nil:
 		return err
 	}

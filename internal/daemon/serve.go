@@ -119,10 +119,9 @@ func CheckNotRunning(ctx context.Context) error {
 
 func checkNotRunning(ctx context.Context, dirs []string) error {
 	status, err := control.NewClient(dirs...).Status(ctx)
-	mismatch := new(control.VersionError)
 	switch {
-	case errors.As(err, &mismatch):
-		return failure.WithHint(err, mismatch.Hint())
+	case errors.As(err, new(*control.VersionError)):
+		return err
 	case err != nil:
 		return nil //nolint:nilerr // none responds; if one runs all the same, Listen notices
 	}

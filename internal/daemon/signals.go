@@ -19,8 +19,8 @@ type Signals struct {
 }
 
 // Notify starts to listen for signals. SIGHUP stays ignored if it was ignored
-// when the program started, as by nohup(1). SIGPIPE has no effect, because the
-// program could not clean up; [term.AsyncWriter.OnBroken] reports it instead.
+// when the program started, as by nohup(1). SIGPIPE doesn't kill the program, so
+// that it can clean up; [term.AsyncWriter.OnBroken] reports the broken pipe.
 func Notify(log logrus.FieldLogger) Signals {
 	s := Signals{received: make(chan os.Signal, 2), log: log}
 	signal.Notify(s.received, os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT)
@@ -71,9 +71,9 @@ func (s Signals) Each(handle func(os.Signal)) (stop func() (received bool)) {
 // key pressed in a terminal reaches this process directly and by its keeper.
 const sameSignalWindow = 200 * time.Millisecond
 
-// shutDown calls stop at the first signal and skipDrain at the second. It returns
+// handle calls stop at the first signal and skipDrain at the second. It returns
 // then, or when done is closed.
-func (s Signals) shutDown(done <-chan struct{}, stop, skipDrain context.CancelFunc) {
+func (s Signals) handle(done <-chan struct{}, stop, skipDrain context.CancelFunc) {
 	var last time.Time
 	for _, step := range []struct {
 		message string

@@ -18,16 +18,18 @@ type hinted struct {
 
 func (h *hinted) Unwrap() error { return h.error }
 
+func (h *hinted) Hint() string { return h.hint }
+
 // WithHint returns err with a hint: one line that tells the user what to do
 // about it. Error does not contain the hint; see [Hint] and [Line].
 func WithHint(err error, hint string) error { return &hinted{err, hint} }
 
-// Hint returns the hint of err, or of the first error that it wraps and that
-// has one. It is empty if there is none.
+// Hint returns the hint of err, or of the first error that it wraps and that has
+// one: a method Hint() string. It is empty if there is none.
 func Hint(err error) string {
-	var h *hinted
+	var h interface{ Hint() string }
 	if errors.As(err, &h) {
-		return h.hint
+		return h.Hint()
 	}
 	return ""
 }

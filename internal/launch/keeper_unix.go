@@ -26,12 +26,12 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/loopback"
 )
 
-// KeeperConnectFailed is the exit status of keeper-connect when it fails. sudo has
-// no such status.
+// KeeperConnectFailed is the exit status of keeper-connect when it fails. sudo
+// never exits with it.
 const KeeperConnectFailed = 70
 
-// guardCleanTimeout is how long the guard may take to restore the machine.
-const guardCleanTimeout = 10 * time.Second
+// guardRunTimeout is how long the guard may take to restore the machine.
+const guardRunTimeout = 10 * time.Second
 
 // errInternalCommand is the error of these commands when a person runs them.
 var errInternalCommand = errors.New("internal command, started by kubeshore up")
@@ -97,7 +97,7 @@ func Keeper(ctx context.Context, o machine.Options, log *logrus.Logger) error {
 	logToSyslog(log)
 	k, err := newKeeper(ctx, o, log)
 	if err != nil {
-		return keeper.Refuse(conn, err)
+		return keeper.Refuse(conn, errors.New(failure.Line(err)))
 	}
 	err = k.serve(ctx, conn)
 	if err != nil {
@@ -159,7 +159,7 @@ func Guard(o machine.Options, log *logrus.Logger) error {
 		return errInternalCommand
 	}
 	return keeper.Watch(pipe, func() error {
-		ctx, cancel := context.WithTimeout(context.Background(), guardCleanTimeout)
+		ctx, cancel := context.WithTimeout(context.Background(), guardRunTimeout)
 		defer cancel()
 		addresses, err := hosts.CleanOwner(ctx, o.HostsFile, o.Owner)
 		err = errors.Join(err, loopback.CleanAliases(ctx, addresses))

@@ -20,7 +20,7 @@ type Options struct {
 	User        string        // user to run as; empty: the one who invoked sudo
 	Rootless    bool          // run without root
 	WaitTimeout time.Duration // how long Detach waits for services to become ready
-	Verbosity   int           // of the log of a daemon in the background
+	Verbosity   int           // of the log
 }
 
 var errRootlessUnderSudo = failure.Usage(failure.WithHint(errors.New("--rootless can't be used with sudo"), "run kubeshore up --rootless without sudo"))

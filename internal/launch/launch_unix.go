@@ -91,7 +91,7 @@ func inheritedKeeper() (*net.UnixConn, error) {
 	return conn, nil
 }
 
-// fileConn returns the connection that a file is, and closes the file.
+// fileConn converts a file to a connection, and closes the file.
 func fileConn(file *os.File) (*net.UnixConn, error) {
 	defer file.Close() // the connection has a duplicate
 	conn, err := net.FileConn(file)

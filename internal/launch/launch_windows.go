@@ -27,7 +27,7 @@ func Foreground(ctx context.Context, o Options, d daemon.Options, log *logrus.Lo
 }
 
 var errNoDetach = failure.Usage(failure.WithHint(errors.New("--detach is not available on Windows"),
-	"run kubeshore up in a terminal of its own"))
+	"run it hidden with: Start-Process -WindowStyle Hidden kubeshore -ArgumentList up"))
 
 // Detach fails: there is no background mode on Windows yet.
 func Detach(context.Context, Options, daemon.Options, *term.AsyncWriter, *term.LogView, *logrus.Logger) error {

@@ -21,9 +21,9 @@ const (
 	GuardCommand = "guard"
 )
 
-// RootFlags are the flags of these commands: all that root knows of the user's
-// configuration.
-type RootFlags struct {
+// PrivilegedFlags are the flags of these commands. Root's processes know nothing
+// else of the user's configuration.
+type PrivilegedFlags struct {
 	prefixes  []string
 	hostsFile string
 	listen    listen.Mode
@@ -31,7 +31,7 @@ type RootFlags struct {
 }
 
 // Define defines the flags.
-func (f *RootFlags) Define(flags *pflag.FlagSet) {
+func (f *PrivilegedFlags) Define(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&f.prefixes, "cidr", nil, "loopback ranges for service addresses")
 	flags.StringVar(&f.hostsFile, "hosts-file", "", "path of the hosts file")
 	flags.Var(&f.listen, "listen", "how to listen")
@@ -39,7 +39,7 @@ func (f *RootFlags) Define(flags *pflag.FlagSet) {
 }
 
 // Options returns the options that the flags set.
-func (f *RootFlags) Options() (machine.Options, error) {
+func (f *PrivilegedFlags) Options() (machine.Options, error) {
 	prefixes, err := machine.ParsePrefixes(f.prefixes)
 	return machine.Options{Prefixes: prefixes, HostsFile: f.hostsFile, Listen: f.listen, Owner: f.owner}, err
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/kubeshore/kubeshore/internal/failure"
 )
 
-// targetUser is the user that a process of root's starts the daemon as.
+// targetUser is the user that root starts the daemon as.
 type targetUser struct {
 	*user.User
 	credential syscall.Credential

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/kubeshore/kubeshore/internal/backoff"
+	"github.com/kubeshore/kubeshore/internal/failure"
 	"github.com/kubeshore/kubeshore/internal/version"
 	"github.com/kubeshore/kubeshore/pkg/hosts"
 	"github.com/kubeshore/kubeshore/pkg/keeper"
@@ -23,15 +24,15 @@ import (
 const (
 	// restoreTimeout is how long restoring the machine may take at the end.
 	restoreTimeout = 10 * time.Second
-	// guardCleanupTimeout is how long to wait for the guard of a dead keeper to
+	// leftNamesTimeout is how long to wait for the guard of a dead keeper to
 	// remove its names.
-	guardCleanupTimeout = 2 * time.Second
-	// guardCleanupInterval is how often that is checked.
-	guardCleanupInterval = 20 * time.Millisecond
+	leftNamesTimeout = 2 * time.Second
+	// leftNamesInterval is how often that is checked.
+	leftNamesInterval = 20 * time.Millisecond
 )
 
-// OpenByKeeper returns the machine of the keeper at the other end of conn, which
-// it takes over.
+// OpenByKeeper returns the machine of the keeper at the other end of conn. It takes
+// ownership of conn.
 func OpenByKeeper(ctx context.Context, conn *net.UnixConn, o Options) (Machine, error) {
 	client, err := keeper.NewClient(ctx, conn, version.String())
 	if err != nil {
@@ -42,7 +43,7 @@ func OpenByKeeper(ctx context.Context, conn *net.UnixConn, o Options) (Machine, 
 		Run: func(ctx context.Context) error {
 			err := client.Run(ctx)
 			if errors.Is(err, keeper.ErrGone) && areNamesLeft(ctx, o) {
-				err = fmt.Errorf("%w; its guard exited too, so its names are still in %s: run sudo kubeshore clean", err, o.HostsFile)
+				err = failure.WithHint(fmt.Errorf("%w; its guard exited too, so its names are still in %s", err, o.HostsFile), "run sudo kubeshore clean")
 			}
 			return err
 		},
@@ -56,12 +57,13 @@ func OpenByKeeper(ctx context.Context, conn *net.UnixConn, o Options) (Machine, 
 }
 
 // areNamesLeft reports whether the names of a dead keeper remain in the hosts
-// file after its guard had time to remove them.
+// file after its guard had time to remove them, even if ctx ends.
 func areNamesLeft(ctx context.Context, o Options) bool {
-	deadline := time.Now().Add(guardCleanupTimeout)
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), leftNamesTimeout)
+	defer cancel()
 	for {
 		left, err := hosts.HasBlock(o.HostsFile, o.Owner)
-		if err != nil || !left || time.Now().After(deadline) || backoff.Sleep(ctx, guardCleanupInterval) != nil {
+		if err != nil || !left || backoff.Sleep(limited, leftNamesInterval) != nil {
 			return left
 		}
 	}

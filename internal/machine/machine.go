@@ -64,7 +64,7 @@ func ParsePrefixes(texts []string) ([]netip.Prefix, error) {
 			return nil, fmt.Errorf("invalid --cidr %q: must be an IPv4 prefix, e.g. %v", text, loopback.DefaultPrefix)
 		}
 		if err := loopback.CheckPrefix(prefix); err != nil {
-			return nil, fmt.Errorf("--cidr: %w", err)
+			return nil, fmt.Errorf("invalid --cidr %q: %w", text, err)
 		}
 		prefixes = append(prefixes, prefix)
 	}

@@ -76,7 +76,7 @@ func (l *LogFile) Write(line []byte) (int, error) {
 
 // rotateLocked renames the file and opens a new one. If that fails, logging
 // continues in the old file, and rotation is tried again when the file has
-// doubled. mu must be held.
+// grown by max. mu must be held.
 func (l *LogFile) rotateLocked() {
 	full := l.file
 	err := os.Rename(l.path, l.path+".1")

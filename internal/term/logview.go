@@ -185,7 +185,7 @@ func SendStatus(to io.Writer, text string) error {
 }
 
 // eventField is the field of a JSON log entry with the entry's logevent.Kind.
-const eventField = "event"
+const eventField = "kubeshore.event"
 
 // replayFormatter adds the kind of an entry to its fields.
 type replayFormatter struct{ logrus.Formatter }
@@ -214,7 +214,7 @@ func (v *LogView) Replay(line []byte) {
 		Level   logrus.Level `json:"level"`
 		Message *string      `json:"msg"`
 
-		Event *logevent.Kind `json:"event"`
+		Event logevent.Kind `json:"kubeshore.event"`
 	}
 	var data logrus.Fields
 	err := errors.Join(json.Unmarshal(line, &msg), json.Unmarshal(line, &data))
@@ -226,8 +226,8 @@ func (v *LogView) Replay(line []byte) {
 			delete(data, name)
 		}
 		entry := &logrus.Entry{Time: msg.Time, Data: data}
-		if msg.Event != nil {
-			entry = logevent.With(entry, *msg.Event)
+		if msg.Event.Mark() != 0 {
+			entry = logevent.With(entry, msg.Event)
 		}
 		entry.Level, entry.Message = msg.Level, *msg.Message
 		_ = v.Fire(entry)

@@ -2,6 +2,6 @@ package term
 
 import "os"
 
-// isForeground reports whether this process may draw in the terminal: always, as
+// isForeground reports whether this process may draw in the terminal: always, because
 // Windows has no job control.
 func isForeground(*os.File) bool { return true }

@@ -48,7 +48,12 @@ func (c *Cluster) same(other *Cluster) bool {
 type noKubeconfigError struct{ paths string }
 
 func (e noKubeconfigError) Error() string {
-	return fmt.Sprintf("no kubeconfig with a context found at %s; set --kubeconfig or KUBECONFIG (plain sudo drops KUBECONFIG, sudo -E keeps it)", e.paths)
+	return "no kubeconfig with a context found at " + e.paths
+}
+
+// Hint returns advice for the user.
+func (noKubeconfigError) Hint() string {
+	return "set --kubeconfig or KUBECONFIG (plain sudo drops KUBECONFIG, sudo -E keeps it)"
 }
 
 // Load returns the named context, or the current one if the name is empty. It
