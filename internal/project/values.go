@@ -10,6 +10,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/kubeshore/kubeshore/internal/dnsname"
+	"github.com/kubeshore/kubeshore/internal/netaddr"
 	"github.com/kubeshore/kubeshore/pkg/loopback"
 )
 
@@ -145,7 +146,7 @@ func (a *Address) UnmarshalYAML(node *yaml.Node) error {
 		if err != nil || !a.Is4() {
 			return fmt.Errorf("invalid IPv4 address %q", text)
 		}
-		if a.Addr == netip.AddrFrom4([4]byte{127, 0, 0, 1}) {
+		if a.Addr == netaddr.Localhost {
 			return fmt.Errorf("address %v is this machine's own; for a service that runs here, use local: true", a.Addr)
 		}
 		return loopback.CheckAddress(a.Addr)

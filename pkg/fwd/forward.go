@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/sirupsen/logrus"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/kubeshore/kubeshore/internal/netaddr"
 	"github.com/kubeshore/kubeshore/internal/printable"
@@ -21,7 +21,7 @@ const maxErrorLength = 500
 // pod. It returns when all of them have ended; the end of ctx aborts them. It
 // calls stopped when Ports accepts no more connections.
 func (e *Engine) forward(ctx context.Context, stopped func()) error {
-	var connections errgroup.Group
+	var connections sync.WaitGroup
 	for {
 		conn, err := e.Ports.Accept()
 		if err != nil {
@@ -29,13 +29,10 @@ func (e *Engine) forward(ctx context.Context, stopped func()) error {
 			if errors.Is(err, net.ErrClosed) {
 				err = nil
 			}
-			_ = connections.Wait() // the functions return no errors
+			connections.Wait()
 			return err
 		}
-		connections.Go(func() error {
-			e.forwardOne(ctx, conn)
-			return nil
-		})
+		connections.Go(func() { e.forwardOne(ctx, conn) })
 	}
 }
 

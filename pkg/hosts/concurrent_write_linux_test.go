@@ -186,6 +186,13 @@ func TestConcurrentWriteSurvivesFailures(t *testing.T) {
 			t.Fatalf("got error %v and kept files %q, want an error that names one kept file", err, left)
 		}
 		wantContent(t, left[0], original+"10.0.0.1 late\n")
+		if err := os.Rename(path+".gone", path); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.Set(t.Context(), testTable); err != nil {
+			t.Fatal(err)
+		}
+		wantContent(t, left[0], original+"10.0.0.1 late\n") // a later write keeps it
 	})
 	t.Run("the replaced file can't be read", func(t *testing.T) {
 		f, _ := openTestFile(t)

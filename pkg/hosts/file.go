@@ -181,16 +181,16 @@ func (f *File) setLocked(ctx context.Context, table map[netip.Addr][]string) (re
 // removes the file that kept them. That file stays if the lines can't be appended. f.mu
 // must be held.
 func (f *File) flushPendingLocked(lines [][]byte) error {
+	kept := f.concurrentWritePath
+	f.concurrentWritePath = "" // even after an error, so that the kept file is not removed later
 	if len(lines) > 0 {
 		if err := appendLines(f.path, lines); err != nil {
-			return fmt.Errorf("restore lines of another program, kept in %s: %w", f.concurrentWritePath, err)
+			return fmt.Errorf("restore lines of another program, kept in %s: %w", kept, err)
 		}
 	}
-	if f.concurrentWritePath == "" {
+	if kept == "" {
 		return nil
 	}
-	kept := f.concurrentWritePath
-	f.concurrentWritePath = ""
 	if err := os.Remove(kept); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

@@ -33,7 +33,7 @@ type contextWatcher struct {
 
 // updateLocked starts and stops watchers to match want. loaded is the cluster if it
 // was loaded again, loadErr the error if that failed.
-func (w *contextWatcher) updateLocked(ctx context.Context, running *sync.WaitGroup, want Follow, loaded *Cluster, loadErr error, changed func()) {
+func (w *contextWatcher) updateLocked(ctx context.Context, running *sync.WaitGroup, want Follow, loaded *Cluster, loadErr error, changed changeFunc) {
 	w.loadErr = loadErr
 	restart := loaded != nil && !loaded.same(w.cluster)
 	if restart {
@@ -81,7 +81,7 @@ func (w *contextWatcher) updateLocked(ctx context.Context, running *sync.WaitGro
 // updateBalancersLocked starts or stops reading the load balancers of all
 // namespaces. They are needed if Ingresses are followed, but not all namespaces.
 // A user without the permission to read them has none.
-func (w *contextWatcher) updateBalancersLocked(ctx context.Context, running *sync.WaitGroup, restart bool, changed func()) {
+func (w *contextWatcher) updateBalancersLocked(ctx context.Context, running *sync.WaitGroup, restart bool, changed changeFunc) {
 	needed := w.want.Ingresses && w.want.Namespaces != nil
 	if w.balancers != nil && (restart || !needed) {
 		w.stopBalancers()
@@ -280,11 +280,12 @@ func (w *contextWatcher) settledNamespacesLocked() []string {
 // objectsLocked returns the objects of all scopes and, until these are synced, of
 // the retired ones.
 func (w *contextWatcher) objectsLocked() clusterObjects {
+	synced := w.syncedLocked() // before the objects are read, because a list may arrive meanwhile
 	var objects clusterObjects
 	for _, watcher := range w.scopes {
 		watcher.appendTo(&objects)
 	}
-	if w.syncedLocked() {
+	if synced {
 		return objects
 	}
 	for _, watcher := range w.retired {

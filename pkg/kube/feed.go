@@ -57,6 +57,7 @@ type feed[T metav1.Object] struct {
 		forget()
 	}
 	fallbackText string // describes the fallback to the user
+	stateChanged func() // called when the ability to read has changed
 
 	reflector    *cache.Reflector
 	stopFallback func() // nil unless the fallback is running; used only by run's goroutine
@@ -84,12 +85,17 @@ func (s *feedState) merge(other feedState) {
 	s.limitations = append(s.limitations, other.limitations...)
 }
 
+// changeFunc is called when objects, or (state) the ability to read them, have
+// changed.
+type changeFunc func(state bool)
+
 // newFeed returns a feed of objects of example's type. Its fallback and
 // fallbackText may be set before it runs.
-func newFeed[T metav1.Object](example T, from reader, trim func(T) T, explain func(error) error, changed func()) *feed[T] {
+func newFeed[T metav1.Object](example T, from reader, trim func(T) T, explain func(error) error, changed changeFunc) *feed[T] {
 	f := &feed[T]{
-		store: store[T]{trim: trim, changed: changed}, reader: from, explain: explain,
-		denials: make(map[string]denial),
+		store: store[T]{trim: trim, changed: func() { changed(false) }}, reader: from, explain: explain,
+		stateChanged: func() { changed(true) },
+		denials:      make(map[string]denial),
 	}
 	f.reflector = cache.NewReflectorWithOptions(&cache.ListWatch{
 		ListWithContextFunc:  f.list,
@@ -237,7 +243,7 @@ func (f *feed[T]) record(ctx context.Context, verb string, err error) {
 	changed := f.denials[verb] != deniedBefore || (f.unreachable == nil) != reachableBefore
 	f.mu.Unlock()
 	if changed {
-		f.changed()
+		f.stateChanged()
 	}
 }
 

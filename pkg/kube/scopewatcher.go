@@ -33,7 +33,7 @@ type scopeWatcher struct {
 
 // newScopeWatcher returns a watcher that has not started. The named Services are
 // read one by one if the scope's Services can't be listed.
-func newScopeWatcher(c *clients, cluster *Cluster, at scope, want Follow, names []string, changed func()) *scopeWatcher {
+func newScopeWatcher(c *clients, cluster *Cluster, at scope, want Follow, names []string, changed changeFunc) *scopeWatcher {
 	base := collection{namespace: at.namespace, context: cluster.Context}
 	explained := func(err error) error { return explain(err, cluster) }
 	w := &scopeWatcher{untargeted: make(chan struct{})}
@@ -57,11 +57,11 @@ func newScopeWatcher(c *clients, cluster *Cluster, at scope, want Follow, names 
 		endpointSlices.labels = discoveryv1.LabelServiceName + "=" + at.service
 	}
 	closeUntargeted := sync.OnceFunc(func() { close(w.untargeted) })
-	w.endpointSlices = newFeed(&discoveryv1.EndpointSlice{}, endpointSlices, trimEndpointSlice, explained, func() {
+	w.endpointSlices = newFeed(&discoveryv1.EndpointSlice{}, endpointSlices, trimEndpointSlice, explained, func(state bool) {
 		if known, _ := w.endpointSlices.read(); haveUntargeted(known) {
 			closeUntargeted()
 		}
-		changed()
+		changed(state)
 	})
 	pods := base
 	pods.client, pods.resource = c.core, "pods"

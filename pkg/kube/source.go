@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -48,6 +49,7 @@ type Source struct {
 	resync     wake.Trigger  // fires when wanted or the kubeconfig has changed
 	synced     chan struct{} // closed when the first snapshot is ready
 	markSynced func()        // closes synced
+	observing  atomic.Bool   // changes of objects have to be observed, because scopes are retired
 
 	mu       sync.Mutex
 	wanted   []Follow
@@ -133,14 +135,14 @@ func (s *Source) Cluster(name string) (*Cluster, bool) {
 func (s *Source) Run(ctx context.Context) error {
 	var running sync.WaitGroup
 	defer running.Wait()
-	timeout := time.AfterFunc(initialSyncTimeout, func() { s.markSynced(); s.notify() })
+	timeout := time.AfterFunc(initialSyncTimeout, func() { s.markSynced(); s.notify(true) })
 	defer timeout.Stop()
 	for {
 		var retry <-chan time.Time
 		if !s.reconcile(ctx, &running) {
 			retry = time.After(reloadInterval)
 		}
-		s.notify()
+		s.notify(true)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -172,10 +174,10 @@ func (s *Source) reconcile(ctx context.Context, running *sync.WaitGroup) bool {
 			loaded, err = s.load(want.Context)
 		}
 		s.mu.Lock()
-		changed := s.notify
+		changed := changeFunc(s.notify)
 		if want.Ingresses || want.Namespaces == nil && len(want.Services) > 0 {
-			changed = func() {
-				s.notify()
+			changed = func(state bool) {
+				s.notify(state)
 				s.resync.Fire() // a single Service may have to be read: an Ingress's controller, or because listing is denied
 			}
 		}
@@ -192,16 +194,17 @@ func (s *Source) reconcile(ctx context.Context, running *sync.WaitGroup) bool {
 		}
 	}
 	s.watchers = after
+	s.observing.Store(true) // until the next change shows that no scope is retired
 	return complete
 }
 
 // notify announces that the snapshot may have changed, after the initial sync.
-func (s *Source) notify() {
-	s.mu.Lock()
-	for _, w := range s.watchers {
-		w.observeLocked()
+// state reports that the ability to read objects may have changed; changes of
+// objects alone are frequent, and need no look at all feeds.
+func (s *Source) notify(state bool) {
+	if state || s.observing.Load() {
+		s.observe()
 	}
-	s.mu.Unlock()
 	select {
 	case <-s.synced:
 	default:
@@ -211,6 +214,18 @@ func (s *Source) notify() {
 		s.markSynced()
 	}
 	s.changed.Fire()
+}
+
+// observe updates the state of all contexts.
+func (s *Source) observe() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	retired := false
+	for _, w := range s.watchers {
+		w.observeLocked()
+		retired = retired || len(w.retired) > 0
+	}
+	s.observing.Store(retired)
 }
 
 // settled reports whether all contexts were read, or can't be for a known reason.

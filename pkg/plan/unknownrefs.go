@@ -26,7 +26,7 @@ func (p *planner) unknownRefs(services []Service) {
 		context, _ := p.options.context(c.Context)
 		for _, pattern := range context.Include {
 			if !matchesAny(pattern, ids) {
-				unknown = append(unknown, fmt.Sprintf("--include %q matches no service in context %s", pattern, c.Context))
+				unknown = append(unknown, fmt.Sprintf("include %q matches no service in context %s", pattern, c.Context))
 			}
 		}
 		for id, o := range p.options.Services {

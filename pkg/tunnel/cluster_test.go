@@ -108,7 +108,7 @@ func wantUnreached(t *testing.T, c *cluster, why fwd.Reason, text string) string
 // The error of a failed upgrade is a single line that reports each reason once. The
 // server gets no more requests than necessary.
 func TestUpgradeErrors(t *testing.T) {
-	const denied = "the user can't create pods/portforward in namespace ns (context ctx)"
+	const denied = "not allowed to create pods/portforward in namespace ns (context ctx)"
 	for name, c := range map[string]struct {
 		with            Transport
 		spdy, websocket http.HandlerFunc
@@ -120,9 +120,9 @@ func TestUpgradeErrors(t *testing.T) {
 		"1.35, no create":               {Auto, respondForbidden("create"), respondStatus(403, `pods "pod" is forbidden: `), fwd.Denied, denied, 2},
 		"1.35, no create, RBAC":         {WebSocket, nil, respondStatus(403, `pods "pod" is forbidden: RBAC: clusterrole "x" not found`), fwd.Denied, denied, 1},
 		"create not allowed":            {SPDY, respondForbidden("create"), nil, fwd.Denied, denied, 1},
-		"get not allowed":               {WebSocket, nil, respondForbidden("get"), fwd.Denied, "the user can't get pods/portforward in namespace ns (context ctx)", 1},
+		"get not allowed":               {WebSocket, nil, respondForbidden("get"), fwd.Denied, "not allowed to get pods/portforward in namespace ns (context ctx)", 1},
 		"denied by admission":           {SPDY, respondStatus(403, `pods "pod" is forbidden: not on Fridays`), nil, fwd.Denied, "403 Forbidden (application/json): pods \"pod\" is forbidden: not on Fridays", 1},
-		"gateway, then get not allowed": {Auto, respondWith(403, "text/html", html), respondForbidden("get"), fwd.Denied, "spdy: the API server, or a proxy in front of it, responded to the upgrade request with 403 Forbidden (text/html); websocket: the user can't get", 2},
+		"gateway, then get not allowed": {Auto, respondWith(403, "text/html", html), respondForbidden("get"), fwd.Denied, "spdy: the API server, or a proxy in front of it, responded to the upgrade request with 403 Forbidden (text/html); websocket: not allowed to get", 2},
 		"HTML":                          {Auto, respondWith(200, "text/html; charset=utf-8", html), respondWith(200, "text/html", html), fwd.Denied, "the API server, or a proxy in front of it, responded to the upgrade request with 200 OK (text/html)", 2},
 		"overloaded":                    {Auto, respondWith(503, "text/plain", "soon\nagain"), respondWith(503, "text/plain", "soon\nagain"), fwd.ClusterUnreachable, "503 Service Unavailable (text/plain): soon again", 2},
 		"no pod":                        {Auto, respondStatus(404, `pods "pod" not found`), nil, fwd.PodGone, `pods "pod" not found`, 1},

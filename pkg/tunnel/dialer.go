@@ -13,8 +13,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/kubeshore/kubeshore/pkg/fwd"
 	"github.com/kubeshore/kubeshore/pkg/plan"
 )
@@ -93,22 +91,17 @@ func (d *Dialer) Connections() (n int) {
 // Run runs the connections to the API servers until ctx ends, and then closes
 // them. It must be called once.
 func (d *Dialer) Run(ctx context.Context) error {
-	var running errgroup.Group
-	running.Go(func() error {
-		d.checkLoop(ctx)
-		return nil
-	})
+	var running sync.WaitGroup
+	running.Go(func() { d.checkLoop(ctx) })
 	reap := time.NewTicker(reapInterval)
 	defer reap.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return running.Wait()
+			running.Wait()
+			return nil
 		case task := <-d.tasks:
-			running.Go(func() error {
-				task(ctx)
-				return nil
-			})
+			running.Go(func() { task(ctx) })
 		case now := <-reap.C:
 			d.reap(now)
 		}

@@ -103,7 +103,7 @@ func (r response) asError(pod plan.PodRef, with Transport) *upgradeError {
 		e.why = fwd.ClusterUnreachable
 	}
 	if e.verb != "" {
-		e.text = fmt.Sprintf("the user can't %s pods/portforward in namespace %s (context %s)", e.verb, pod.Namespace, pod.Context)
+		e.text = fmt.Sprintf("not allowed to %s pods/portforward in namespace %s (context %s)", e.verb, pod.Namespace, pod.Context)
 	}
 	return e
 }
@@ -129,7 +129,7 @@ func combine(errs []*upgradeError) error {
 		default:
 			text = fmt.Sprintf("%v: %s; %v: %s", first.with, first.text, last.with, last.text)
 		}
-		why = max(first.why, last.why) // prefers Denied, which is a response, to ClusterAway
+		why = max(first.why, last.why) // prefers Denied, which is a response, to ClusterUnreachable
 	}
 	return &fwd.UnreachedError{Reason: why, Err: errors.New(text)}
 }
