@@ -186,9 +186,9 @@ func (r *Resolved) checkAddresses() error {
 	return nil
 }
 
-func ports(ports map[project.Port]project.Port) map[uint16]uint16 {
-	mapping := make(map[uint16]uint16, len(ports))
-	for service, local := range ports {
+func ports(values map[project.Port]project.Port) map[uint16]uint16 {
+	mapping := make(map[uint16]uint16, len(values))
+	for service, local := range values {
 		mapping[uint16(service)] = uint16(local)
 	}
 	return mapping

@@ -75,7 +75,7 @@ func checkNamespaces(namespaces []string) error {
 
 // ParsePorts parses port mappings of the form SERVICE:LOCAL, as in kubefwd.
 func ParsePorts(mappings []string) (map[uint16]uint16, error) {
-	ports := make(map[uint16]uint16, len(mappings))
+	parsed := make(map[uint16]uint16, len(mappings))
 	for _, text := range mappings {
 		from, to, ok := strings.Cut(text, ":")
 		service, err1 := project.ParsePort(from)
@@ -83,12 +83,12 @@ func ParsePorts(mappings []string) (map[uint16]uint16, error) {
 		if !ok || err1 != nil || err2 != nil {
 			return nil, fmt.Errorf("invalid --mapping %q: must be SERVICE:LOCAL, e.g. 80:8080", text)
 		}
-		if _, twice := ports[uint16(service)]; twice {
+		if _, twice := parsed[uint16(service)]; twice {
 			return nil, fmt.Errorf("invalid --mapping %q: port %d is mapped twice", text, service)
 		}
-		ports[uint16(service)] = uint16(local)
+		parsed[uint16(service)] = uint16(local)
 	}
-	return ports, nil
+	return parsed, nil
 }
 
 // change returns the spec with namespaces of a context added and removed.

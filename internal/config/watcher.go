@@ -130,19 +130,19 @@ func (w *Watcher) Kubeconfig() []string {
 // current context. Which one that is, and a context's own namespace, don't
 // change during a run, so that "kubectl config use-context" in another terminal
 // has no effect.
-func (w *Watcher) Cluster(context string) (*kube.Cluster, error) {
-	if context == "" {
+func (w *Watcher) Cluster(contextName string) (*kube.Cluster, error) {
+	if contextName == "" {
 		w.mu.Lock()
-		context = w.current
+		contextName = w.current
 		w.mu.Unlock()
 	}
-	cluster, err := kube.Load(w.kubeconfig, context, version.UserAgent())
+	cluster, err := kube.Load(w.kubeconfig, contextName, version.UserAgent())
 	if err != nil {
 		return nil, err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if context == "" {
+	if contextName == "" {
 		w.current = cluster.Context
 	}
 	if namespace, known := w.namespaces[cluster.Context]; known {
@@ -182,26 +182,26 @@ func (w *Watcher) readLocked(spec Spec) error {
 
 // AddNamespaces follows more namespaces of a context, given by its name or its
 // alias; the empty context is the first one.
-func (w *Watcher) AddNamespaces(context string, namespaces []string) error {
-	return w.changeNamespaces(context, namespaces, nil)
+func (w *Watcher) AddNamespaces(contextName string, namespaces []string) error {
+	return w.changeNamespaces(contextName, namespaces, nil)
 }
 
 // RemoveNamespaces stops following namespaces of a context, given as for
 // AddNamespaces.
-func (w *Watcher) RemoveNamespaces(context string, namespaces []string) error {
-	return w.changeNamespaces(context, nil, namespaces)
+func (w *Watcher) RemoveNamespaces(contextName string, namespaces []string) error {
+	return w.changeNamespaces(contextName, nil, namespaces)
 }
 
-func (w *Watcher) changeNamespaces(context string, add, remove []string) error {
+func (w *Watcher) changeNamespaces(contextName string, add, remove []string) error {
 	w.readMu.Lock()
 	defer w.readMu.Unlock()
 	current := w.resolved.Load()
 	i := 0
-	if context != "" {
-		i = slices.IndexFunc(current.Plan.Contexts, func(c plan.ContextOptions) bool { return c.Context == context || c.Alias == context })
+	if contextName != "" {
+		i = slices.IndexFunc(current.Plan.Contexts, func(c plan.ContextOptions) bool { return c.Context == contextName || c.Alias == contextName })
 	}
 	if i < 0 {
-		return fmt.Errorf("context %s is not forwarded", context)
+		return fmt.Errorf("context %s is not forwarded", contextName)
 	}
 	follow := current.Follow[i]
 	if err := checkChange(follow, add, remove); err != nil {

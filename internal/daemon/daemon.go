@@ -73,8 +73,8 @@ func newDaemon(o Options, watcher *config.Watcher, log logrus.FieldLogger, cance
 }
 
 // findCluster returns how to reach a context's cluster.
-func (d *Daemon) findCluster(context string) (tunnel.Cluster, bool) {
-	cluster, ok := d.config.Source.Cluster(context)
+func (d *Daemon) findCluster(contextName string) (tunnel.Cluster, bool) {
+	cluster, ok := d.config.Source.Cluster(contextName)
 	if !ok {
 		return tunnel.Cluster{}, false
 	}

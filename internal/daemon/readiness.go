@@ -13,7 +13,7 @@ import (
 // WaitReady waits until all services are ready, or for the timeout, after which it
 // logs those that are not. Meanwhile show gets a status line whenever it changes.
 // It returns false if ctx ended first.
-func (d *Daemon) WaitReady(ctx context.Context, timeout time.Duration, show func(statusLine string)) bool {
+func (d *Daemon) WaitReady(ctx context.Context, timeout time.Duration, show func(text string)) bool {
 	expired := time.NewTimer(timeout)
 	defer expired.Stop()
 	tick := time.NewTicker(term.RedrawInterval)

@@ -35,11 +35,11 @@ func Run(ctx context.Context, o Options, log *logrus.Logger, open OpenFunc) (err
 	if err != nil {
 		return err
 	}
-	api, err := openAPI(ctx, o, log)
+	server, err := openAPI(ctx, o, log)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, api.close()) }()
+	defer func() { err = errors.Join(err, server.close()) }()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	abort, skipDrain := context.WithCancel(context.WithoutCancel(ctx))
@@ -55,11 +55,11 @@ func Run(ctx context.Context, o Options, log *logrus.Logger, open OpenFunc) (err
 	helpers.Go(func() { signals.handle(done, func() { d.shutDown() }, skipDrain) })
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServing()
-	helpers.Go(func() { api.serve(serving, d, metrics) }) // also while sudo asks for a password
+	helpers.Go(func() { server.serve(serving, d, metrics) }) // also while sudo asks for a password
 	return d.run(ctx, abort, metrics, func(ctx context.Context) (machine.Machine, error) {
 		m, err := open(ctx)
-		if err == nil && api.notice != "" {
-			log.Warn(api.notice)
+		if err == nil && server.notice != "" {
+			log.Warn(server.notice)
 		}
 		return m, err
 	})

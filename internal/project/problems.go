@@ -66,22 +66,22 @@ func wrongType(data []byte, line int, tag, value, goType string) string {
 // fieldsWith returns the names of the fields below node whose values match. A list's
 // item is named by the list's name and its index.
 func fieldsWith(node *yaml.Node, name string, matches func(*yaml.Node) bool) (fields []string) {
-	visit := func(child *yaml.Node, name string) {
-		if matches(child) && name != "" {
+	visit := func(item *yaml.Node, name string) {
+		if matches(item) && name != "" {
 			fields = append(fields, name)
 		}
-		fields = append(fields, fieldsWith(child, name, matches)...)
+		fields = append(fields, fieldsWith(item, name, matches)...)
 	}
-	for i, child := range node.Content {
+	for i, item := range node.Content {
 		switch node.Kind {
 		case yaml.MappingNode:
 			if i%2 == 1 {
-				visit(child, node.Content[i-1].Value)
+				visit(item, node.Content[i-1].Value)
 			}
 		case yaml.SequenceNode:
-			visit(child, fmt.Sprintf("%s[%d]", name, i))
+			visit(item, fmt.Sprintf("%s[%d]", name, i))
 		case yaml.DocumentNode, yaml.ScalarNode, yaml.AliasNode:
-			visit(child, name)
+			visit(item, name)
 		}
 	}
 	return fields

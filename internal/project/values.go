@@ -71,12 +71,12 @@ func (s ServiceName) Split() (name, namespace, alias string) {
 	return parts[0], parts[1], parts[2]
 }
 
-// parseScalar calls parse with a scalar's text, and adds the line to its error.
-func parseScalar(node *yaml.Node, parse func(text string) error) error {
+// parseScalar calls read with a scalar's text, and adds the line to its error.
+func parseScalar(node *yaml.Node, read func(text string) error) error {
 	if node.Kind != yaml.ScalarNode {
 		return fmt.Errorf("line %d: expected a single value, got %s", node.Line, tagNames[node.ShortTag()])
 	}
-	if err := parse(node.Value); err != nil {
+	if err := read(node.Value); err != nil {
 		return fmt.Errorf("line %d: %w", node.Line, err)
 	}
 	return nil

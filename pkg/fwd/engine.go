@@ -40,7 +40,7 @@ type Engine struct {
 	// Meter receives measurements of connections. It may be nil.
 	Meter Meter
 
-	table         table // the routes of new connections
+	table         routeTable // the routes of new connections
 	status        atomic.Pointer[Status]
 	statusChanged wake.Broadcast
 	replan        wake.Trigger // fires when problems of routes differ from the status

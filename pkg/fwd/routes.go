@@ -15,22 +15,22 @@ import (
 // probe its process may not listen yet.
 const newlyReadyWindow = 10 * time.Second
 
-// table holds the current routes. Only the reconcile loop stores; any goroutine
+// routeTable holds the current routes. Only the reconcile loop stores; any goroutine
 // may load.
-type table struct {
+type routeTable struct {
 	current  atomic.Pointer[routes]
 	replaced wake.Broadcast
 }
 
 // load returns the current routes; nil before the first store.
-func (t *table) load() routes {
+func (t *routeTable) load() routes {
 	if r := t.current.Load(); r != nil {
 		return *r
 	}
 	return nil
 }
 
-func (t *table) store(r routes) {
+func (t *routeTable) store(r routes) {
 	t.current.Store(&r)
 	t.replaced.Fire()
 }

@@ -93,7 +93,7 @@ func (w *contextWatcher) updateBalancersLocked(ctx context.Context, running *syn
 	cluster := w.cluster
 	balancers := newFeed(&corev1.Service{}, collection{
 		client: w.clients.core, resource: "services", fields: "spec.type=LoadBalancer", context: w.context,
-	}, trimService, func(err error) error { return explain(err, cluster) }, changed)
+	}, trimService, func(err error) error { return describeError(err, cluster) }, changed)
 	w.balancers = balancers
 	var inner context.Context
 	inner, w.stopBalancers = context.WithCancel(ctx)

@@ -25,12 +25,12 @@ func Contexts(kubeconfig string) ([]string, error) {
 
 // NamespaceNames lists the names of the cluster's namespaces.
 func (c *Cluster) NamespaceNames(ctx context.Context) ([]string, error) {
-	clients, err := newClients(c)
+	requests, err := newClients(c)
 	if err != nil {
 		return nil, err
 	}
 	var list corev1.NamespaceList
-	if err := clients.core.Get().Resource("namespaces").Do(ctx).Into(&list); err != nil {
+	if err := requests.core.Get().Resource("namespaces").Do(ctx).Into(&list); err != nil {
 		return nil, fmt.Errorf("context %s: list namespaces: %w", c.Context, oneLine(err))
 	}
 	names := make([]string, 0, len(list.Items))
@@ -43,7 +43,7 @@ func (c *Cluster) NamespaceNames(ctx context.Context) ([]string, error) {
 // ServiceNames lists the names of the Services in the given namespaces, or in all
 // if none are given.
 func (c *Cluster) ServiceNames(ctx context.Context, namespaces []string) ([]types.NamespacedName, error) {
-	clients, err := newClients(c)
+	requests, err := newClients(c)
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +53,7 @@ func (c *Cluster) ServiceNames(ctx context.Context, namespaces []string) ([]type
 	var names []types.NamespacedName
 	for _, namespace := range namespaces {
 		var list corev1.ServiceList
-		if err := clients.core.Get().Namespace(namespace).Resource("services").Do(ctx).Into(&list); err != nil {
+		if err := requests.core.Get().Namespace(namespace).Resource("services").Do(ctx).Into(&list); err != nil {
 			return nil, fmt.Errorf("context %s: list services: %w", c.Context, oneLine(err))
 		}
 		for i := range list.Items {
@@ -66,10 +66,10 @@ func (c *Cluster) ServiceNames(ctx context.Context, namespaces []string) ([]type
 // LogIn sends one request, so that a credential plugin that prompts the user does
 // so now. An unreachable cluster, or one that rejects the request, is not an error.
 func (c *Cluster) LogIn(ctx context.Context) error {
-	clients, err := newClients(c)
+	requests, err := newClients(c)
 	if err != nil {
 		return fmt.Errorf("context %s: %w", c.Context, err)
 	}
-	_ = clients.core.Get().AbsPath("/version").Do(ctx)
+	_ = requests.core.Get().AbsPath("/version").Do(ctx)
 	return nil
 }

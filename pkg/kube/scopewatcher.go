@@ -35,7 +35,7 @@ type scopeWatcher struct {
 // read one by one if the scope's Services can't be listed.
 func newScopeWatcher(c *clients, cluster *Cluster, at scope, want Follow, names []string, changed changeFunc) *scopeWatcher {
 	base := collection{namespace: at.namespace, context: cluster.Context}
-	explained := func(err error) error { return explain(err, cluster) }
+	explained := func(err error) error { return describeError(err, cluster) }
 	w := &scopeWatcher{untargeted: make(chan struct{})}
 
 	services := base

@@ -12,8 +12,8 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/fwd"
 )
 
-// explain returns an error of a request to the API server as one line for the user.
-func explain(err error, cluster *Cluster) error {
+// describeError returns an error of a request to the API server as one line for the user.
+func describeError(err error, cluster *Cluster) error {
 	server := cluster.Server()
 	var certificate *tls.CertificateVerificationError
 	var request *url.Error
