@@ -22,26 +22,36 @@ import (
 
 var update = flag.Bool("update", false, "write docs/openapi.json")
 
-const description = "The API of a running kubeshore: HTTP with JSON on a unix socket that only its user can access. " +
-	"The socket is kubeshore/kubeshore.sock in XDG_RUNTIME_DIR, or kubeshore.sock in kubeshore's state directory (~/.local/state/kubeshore). " +
-	"Within v1, fields may be added, but none is removed or changes its meaning. Unknown request fields are ignored: " +
-	"check the header Kubeshore-Version before relying on new ones. Unsupported methods return 405 with an Allow header."
-
 // object is a JSON object.
 type object map[string]any
 
-var headers = object{
-	control.VersionHeader: object{"description": "The version of the running kubeshore.", "required": true, "schema": object{"type": "string"}},
-	control.EndTrailer: object{
-		"description": "A trailer that describes the end of the stream: orderly (complete, or kubeshore is stopping), or behind (the client was too slow and missed something). " +
-			"It is missing if the stream was interrupted.",
-		"schema": object{"type": "string", "enum": []string{control.EndOrderly, control.EndBehind}},
-	},
+// template has the parts of docs/openapi.json that don't follow from the code.
+type template struct {
+	Description string `json:"description"`
+	Headers     object `json:"headers"`
+}
+
+func readTemplate(t *testing.T) (parts template) {
+	t.Helper()
+	data, err := os.ReadFile("../../docs/templates/openapi.json")
+	if err == nil {
+		err = json.Unmarshal(data, &parts)
+	}
+	for _, name := range []string{control.VersionHeader, control.EndTrailer} {
+		if err == nil && parts.Headers[name] == nil {
+			t.Errorf("docs/templates/openapi.json lacks the header %s", name)
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parts
 }
 
 // docs/openapi.json is generated from the routes and the types (OpenAPI 3.1, whose schemas
 // are JSON Schema 2020-12).
 func TestOpenAPI(t *testing.T) {
+	parts := readTemplate(t)
 	const path = "../../docs/openapi.json"
 	reflector := &jsonschema.Reflector{Anonymous: true, AllowAdditionalProperties: true, Mapper: func(of reflect.Type) *jsonschema.Schema {
 		if of == reflect.TypeFor[control.State]() {
@@ -79,9 +89,9 @@ func TestOpenAPI(t *testing.T) {
 	encoder.SetIndent("", "  ")
 	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(object{
-		"openapi": "3.1.0", "info": object{"title": "kubeshore", "version": "v1", "description": description},
+		"openapi": "3.1.0", "info": object{"title": "kubeshore", "version": "v1", "description": parts.Description},
 		"servers": []object{{"url": "http://kubeshore"}},
-		"paths":   paths, "components": object{"schemas": schemas, "headers": headers},
+		"paths":   paths, "components": object{"schemas": schemas, "headers": parts.Headers},
 	}); err != nil {
 		t.Fatal(err)
 	}

@@ -99,7 +99,7 @@ func reportDetached(ctx context.Context, out *term.AsyncWriter) error {
 }
 
 // prepare takes the steps that need the terminal: it lets credential plugins ask,
-// and returns the connection to the keeper (see keeperFile). A signal cancels it.
+// and returns the connection to the keeper (see keeperConnFile). A signal cancels it.
 func prepare(ctx context.Context, o Options, d daemon.Options, conn *net.UnixConn, signals daemon.Signals, log logrus.FieldLogger) (*os.File, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -107,7 +107,7 @@ func prepare(ctx context.Context, o Options, d daemon.Options, conn *net.UnixCon
 	err := logIn(ctx, d.Config, log)
 	var keeper *os.File
 	if err == nil {
-		keeper, err = keeperFile(ctx, o, d.Machine, conn)
+		keeper, err = keeperConnFile(ctx, o, d.Machine, conn)
 	}
 	if stop() {
 		if keeper != nil {
@@ -157,9 +157,9 @@ func detachAsUser(target *targetUser, o machine.Options, log *logrus.Logger) err
 	return err
 }
 
-// keeperFile returns the connection to the keeper of a new daemon as a file: conn,
+// keeperConnFile returns the connection to the keeper of a new daemon as a file: conn,
 // or one to a new keeper. It is nil if the daemon needs no keeper.
-func keeperFile(ctx context.Context, o Options, m machine.Options, conn *net.UnixConn) (*os.File, error) {
+func keeperConnFile(ctx context.Context, o Options, m machine.Options, conn *net.UnixConn) (*os.File, error) {
 	if conn == nil && (o.Rootless || os.Geteuid() == 0) {
 		return nil, nil //nolint:nilnil // no keeper is not an error
 	}

@@ -36,20 +36,20 @@ const guardRunTimeout = 10 * time.Second
 // errInternalCommand is the error of these commands when a person runs them.
 var errInternalCommand = errors.New("internal command, started by kubeshore up")
 
-// runningKeeper is a keeper with its machine and its guard.
-type runningKeeper struct {
+// keeperProcess is a keeper with its machine and its guard.
+type keeperProcess struct {
 	keeper  *keeper.Keeper
 	machine machine.Machine
 	guard   *keeper.Guard
 }
 
 // newKeeper opens the machine for a keeper, and starts its guard.
-func newKeeper(ctx context.Context, o machine.Options, log *logrus.Logger) (*runningKeeper, error) {
+func newKeeper(ctx context.Context, o machine.Options, log *logrus.Logger) (*keeperProcess, error) {
 	m, guard, err := openGuarded(ctx, o, log)
 	if err != nil {
 		return nil, err
 	}
-	return &runningKeeper{machine: m, guard: guard, keeper: &keeper.Keeper{
+	return &keeperProcess{machine: m, guard: guard, keeper: &keeper.Keeper{
 		Version: version.String(), Allowed: o.Prefixes, Ports: m.Ports, Names: m.Names, Aliases: m.Aliases,
 		OnRefused: func(err error) { log.Warn(err) },
 	}}, nil
@@ -66,7 +66,7 @@ func openGuarded(ctx context.Context, o machine.Options, log logrus.FieldLogger)
 }
 
 // serve serves a daemon until it disconnects, and restores the machine.
-func (k *runningKeeper) serve(ctx context.Context, conn *net.UnixConn) error {
+func (k *keeperProcess) serve(ctx context.Context, conn *net.UnixConn) error {
 	defer conn.Close() // last: the daemon waits for it
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -84,7 +84,7 @@ func (k *runningKeeper) serve(ctx context.Context, conn *net.UnixConn) error {
 	return errors.Join(err, <-running, k.close())
 }
 
-func (k *runningKeeper) close() error { return machine.CloseGuarded(k.machine, k.guard) }
+func (k *keeperProcess) close() error { return machine.CloseGuarded(k.machine, k.guard) }
 
 // Keeper runs the command [KeeperCommand] until its daemon disconnects.
 func Keeper(ctx context.Context, o machine.Options, log *logrus.Logger) error {

@@ -98,7 +98,7 @@ func (c *connection) download(ctx context.Context) error {
 }
 
 // copyDown copies the response to the client until its orderly end.
-func (c *connection) copyDown(r response) error {
+func (c *connection) copyDown(r answeredStream) error {
 	if _, err := c.client.Write(r.first); err != nil {
 		return err
 	}

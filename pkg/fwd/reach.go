@@ -23,8 +23,8 @@ var (
 	errClientGone  = errors.New("client disconnected")
 )
 
-// response is the stream of a pod that has answered.
-type response struct {
+// answeredStream is the stream of a pod that has answered.
+type answeredStream struct {
 	stream  Stream
 	first   []byte // the first bytes, already read
 	err     error  // the error that followed them, if any
@@ -34,20 +34,20 @@ type response struct {
 // reach connects to a pod that answers, with as many attempts as necessary. It
 // fails when retries are pointless, or when a process may have received bytes of
 // the connection.
-func (c *connection) reach(ctx context.Context) (response, error) {
+func (c *connection) reach(ctx context.Context) (answeredStream, error) {
 	s := newSearch(c.accepted.Add(c.engine.HoldTimeout))
 	for attempted := false; ; {
 		replaced := c.engine.table.replaced.C() // before the load: it must not miss a change
 		rt, ok := c.engine.table.load()[c.at]
 		if !ok {
-			return response{}, errServiceGone
+			return answeredStream{}, errServiceGone
 		}
 		c.route = rt
 		s.update(rt)
 		usable := s.untried(rt)
 		if len(usable) == 0 {
 			if err := c.awaitRound(ctx, &s, replaced); err != nil {
-				return response{}, err
+				return answeredStream{}, err
 			}
 			continue
 		}
@@ -65,7 +65,7 @@ func (c *connection) reach(ctx context.Context) (response, error) {
 			return r, nil
 		}
 		if !s.addFailure(c.dest, dialed, err) || ctx.Err() != nil || !c.upload.canReplay() {
-			return response{}, err
+			return answeredStream{}, err
 		}
 		c.log.Debugf("pod %v: %s", c.dest.Pod, errorLine(err))
 	}
@@ -73,7 +73,7 @@ func (c *connection) reach(ctx context.Context) (response, error) {
 
 // attempt dials the connection's destination, sends the client's bytes and waits
 // for the response. It returns whether the dial succeeded.
-func (c *connection) attempt(ctx context.Context, dialTimeout time.Duration) (r response, dialed bool, err error) {
+func (c *connection) attempt(ctx context.Context, dialTimeout time.Duration) (r answeredStream, dialed bool, err error) {
 	state := c.dest.state
 	dialCtx, cancel := context.WithTimeoutCause(ctx, dialTimeout,
 		&UnreachedError{Reason: PodGone, Err: fmt.Errorf("no connection within %v", dialTimeout)})
@@ -88,7 +88,7 @@ func (c *connection) attempt(ctx context.Context, dialTimeout time.Duration) (r 
 	cancel()
 	if err != nil {
 		state.open.Add(-1)
-		return response{}, false, err
+		return answeredStream{}, false, err
 	}
 	stop := onDone(ctx, func() { _ = stream.Close() })
 	release := func() {
@@ -105,11 +105,11 @@ func (c *connection) attempt(ctx context.Context, dialTimeout time.Duration) (r 
 		if !errors.As(err, new(*UnreachedError)) {
 			c.reachedPod = true
 		}
-		return response{}, true, err
+		return answeredStream{}, true, err
 	}
 	state.refused.Store(false)
 	c.upload.commit()
-	return response{stream: stream, first: first[:n], err: err, release: release}, true, nil
+	return answeredStream{stream: stream, first: first[:n], err: err, release: release}, true, nil
 }
 
 // readSome reads until there is at least one byte or an error.

@@ -51,7 +51,7 @@ type upgrade struct {
 }
 
 // do sends the request with the user's credentials and returns the response.
-func (u *upgrade) do(ctx context.Context, pod plan.PodRef) (response, error) {
+func (u *upgrade) do(ctx context.Context, pod plan.PodRef) (upgradeResponse, error) {
 	method := http.MethodPost
 	if u.with == WebSocket {
 		method = http.MethodGet // RFC 6455, 4.1
@@ -59,20 +59,20 @@ func (u *upgrade) do(ctx context.Context, pod plan.PodRef) (response, error) {
 	target := u.cluster.baseURL.JoinPath("api", "v1", "namespaces", pod.Namespace, "pods", pod.Name, "portforward")
 	req, err := http.NewRequestWithContext(ctx, method, target.String(), nil)
 	if err != nil {
-		return response{}, err
+		return upgradeResponse{}, err
 	}
 	authorized, err := transport.HTTPWrappersForConfig(u.cluster.config, u)
 	if err != nil {
-		return response{}, err
+		return upgradeResponse{}, err
 	}
 	resp, err := authorized.RoundTrip(req)
 	if err != nil {
-		return response{}, err
+		return upgradeResponse{}, err
 	}
 	defer resp.Body.Close()
 	mediaType, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
 	body, err := io.ReadAll(resp.Body)
-	return response{code: resp.StatusCode, status: resp.Status, mediaType: mediaType, body: body}, err
+	return upgradeResponse{code: resp.StatusCode, status: resp.Status, mediaType: mediaType, body: body}, err
 }
 
 // RoundTrip sends the upgrade request and returns the response.

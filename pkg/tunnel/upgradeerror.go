@@ -56,8 +56,8 @@ var deniedCreatePattern = regexp.MustCompile(`^pods "[^"]*" is forbidden:\s*(RBA
 // container runtime doesn't respond or failed.
 var runtimeErrorPattern = regexp.MustCompile(`\brpc error: code = `)
 
-// response is the response to an upgrade request.
-type response struct {
+// upgradeResponse is the response to an upgrade request.
+type upgradeResponse struct {
 	code      int
 	status    string // the code and its text
 	mediaType string
@@ -66,7 +66,7 @@ type response struct {
 
 // message returns the message in the response, and whether it comes from an API
 // server.
-func (r response) message() (text string, isStatus bool) {
+func (r upgradeResponse) message() (text string, isStatus bool) {
 	var body metav1.Status
 	if json.Unmarshal(r.body, &body) == nil && body.Kind == "Status" && body.Message != "" {
 		return body.Message, true
@@ -75,7 +75,7 @@ func (r response) message() (text string, isStatus bool) {
 }
 
 // asError returns the upgradeError for a response other than 101.
-func (r response) asError(pod plan.PodRef, with Transport) *upgradeError {
+func (r upgradeResponse) asError(pod plan.PodRef, with Transport) *upgradeError {
 	message, isStatus := r.message()
 	e := &upgradeError{with: with, why: fwd.Denied}
 	e.text = fmt.Sprintf("the API server, or a proxy in front of it, responded to the upgrade request with %s (%s)",
