@@ -55,8 +55,8 @@ func testBackgroundErrors(t *testing.T, u testUser, ns string) {
 		t.Errorf("got log\n%s\n%v; want a match of %s", log, err, want)
 	}
 	u.expect(t, "./kubeshore up -d --metrics 192.0.2.1:1 -n "+ns, 1, "--metrics 192.0.2.1:1: ")
-	u.expect(t, "./kubeshore up -d --wait 300ms -n "+ns, 0, "not all of it is ready after 300ms (--wait): web."+ns+": it has no pods")
-	u.expect(t, "./kubeshore down", 0, "everything is taken back")
+	u.expect(t, "./kubeshore up -d --wait 300ms -n "+ns, 0, "not ready after 300ms: web."+ns+": no pods")
+	u.expect(t, "./kubeshore down", 0, "stopped and cleaned up")
 }
 
 // testSignalWhileWaiting ends a run that waits for services to become ready.
@@ -80,30 +80,30 @@ func testSignalWhileWaiting(t *testing.T, u testUser, ns, line string) {
 // testStaleSocket starts a run after one that was killed and left its socket.
 func testStaleSocket(t *testing.T, u testUser, ns string) {
 	t.Helper()
-	u.expect(t, "./kubeshore up -d --wait 0s -n "+ns, 0, "kubeshore runs in the background")
+	u.expect(t, "./kubeshore up -d --wait 0s -n "+ns, 0, "running in the background (pid ")
 	u.killAll(t)
-	u.expect(t, "./kubeshore ps", 1, "kubeshore isn't running")
-	u.expect(t, "./kubeshore up -d --wait 0s -n "+ns, 0, "kubeshore runs in the background")
-	u.expect(t, "./kubeshore down", 0, "everything is taken back")
+	u.expect(t, "./kubeshore ps", 1, "kubeshore: not running\n")
+	u.expect(t, "./kubeshore up -d --wait 0s -n "+ns, 0, "running in the background (pid ")
+	u.expect(t, "./kubeshore down", 0, "stopped and cleaned up")
 }
 
 // testSuspendedBackground starts a second run while the first is suspended. The
 // second one doesn't write to the log of the first.
 func testSuspendedBackground(t *testing.T, u testUser, ns string) {
-	u.expect(t, "./kubeshore up -d --wait 0s -n "+ns, 0, "kubeshore runs in the background")
+	u.expect(t, "./kubeshore up -d --wait 0s -n "+ns, 0, "running in the background (pid ")
 	pid := u.processes(t).daemon
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	u.expect(t, "./kubeshore up -d --wait 0s -n "+ns, 1, "kubeshore runs already")
-	const unwanted = "runs already"
+	u.expect(t, "./kubeshore up -d --wait 0s -n "+ns, 1, "already running")
+	const unwanted = "already running"
 	if log, err := os.ReadFile(u.backgroundLog()); err != nil || strings.Contains(string(log), unwanted) {
 		t.Errorf("got log\n%s\n%v; want it not to contain %q", log, err, unwanted)
 	}
 	if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
-	u.expect(t, "./kubeshore down", 0, "everything is taken back")
+	u.expect(t, "./kubeshore down", 0, "stopped and cleaned up")
 }
 
 func testBackgroundOnFullDisk(t *testing.T, u testUser, ns string) {
@@ -120,7 +120,7 @@ func testBackgroundOnFullDisk(t *testing.T, u testUser, ns string) {
 		t.Fatalf("fill disk: got %v, want %v", err, syscall.ENOSPC)
 	}
 	_ = filler.Close()
-	u.expect(t, "./kubeshore up -d --wait 0s -n "+ns, 0, "kubeshore runs in the background")
+	u.expect(t, "./kubeshore up -d --wait 0s -n "+ns, 0, "running in the background (pid ")
 	eventually(t, "ps lists the service", func() error {
 		if _, out := u.run(t, "./kubeshore ps"); !strings.Contains(out, "web."+ns) {
 			return errors.New(out)
@@ -128,7 +128,7 @@ func testBackgroundOnFullDisk(t *testing.T, u testUser, ns string) {
 		return nil
 	})
 	u.expect(t, "./kubeshore logs", 0, "ready")
-	u.expect(t, "./kubeshore down", 0, "everything is taken back")
+	u.expect(t, "./kubeshore down", 0, "stopped and cleaned up")
 }
 
 // zeroes is an endless reader of zero bytes.

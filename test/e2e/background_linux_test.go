@@ -25,7 +25,7 @@ func TestBackgroundCommands(t *testing.T) {
 	b.ann, b.bob = newTestUser(t, "ann", "NOPASSWD: ALL"), newTestUser(t, "bob", "NOPASSWD: ALL")
 	before := readHosts(t)
 	for _, command := range []string{"ps", "wait", "logs", "down", "add -n x", "remove -n x"} {
-		b.ann.expect(t, "./kubeshore "+command, 1, "kubeshore isn't running: start it with kubeshore up\n")
+		b.ann.expect(t, "./kubeshore "+command, 1, "kubeshore: not running\nhint: start it with kubeshore up\n")
 	}
 
 	b.start(t)
@@ -53,7 +53,7 @@ type background struct {
 
 func (b *background) start(t *testing.T) {
 	t.Helper()
-	b.ann.expect(t, "./kubeshore up -d -n "+b.ns, 0, ": 1 of 1 services can answer. See kubeshore ps, logs, down.\n")
+	b.ann.expect(t, "./kubeshore up -d -n "+b.ns, 0, "): 1 of 1 services ready. Status: kubeshore ps · log: kubeshore logs -f · stop: kubeshore down\n")
 	t.Cleanup(func() { b.ann.run(t, "./kubeshore down") })
 	mustGet(t, "http://web."+b.ns)
 	b.pid = b.ann.processes(t).daemon
@@ -68,7 +68,7 @@ func (b *background) testStatus(t *testing.T) {
 	t.Helper()
 	b.ann.expect(t, "./kubeshore wait", 0, "")
 	b.ann.expect(t, "./kubeshore wait web web."+b.ns, 0, "")
-	b.ann.expect(t, "./kubeshore wait nope --timeout 100ms", 1, "not ready after 100ms: no service is called nope\n")
+	b.ann.expect(t, "./kubeshore wait nope --timeout 100ms", 1, "not ready after 100ms: no such service: nope\n")
 	b.ann.expect(t, "./kubeshore ps", 0, "web."+b.ns)
 	b.ann.expect(t, "./kubeshore ps -o name", 0, "web."+b.ns+"\n")
 	var status struct {
@@ -87,22 +87,22 @@ func (b *background) testStatus(t *testing.T) {
 		t.Errorf("got status %+v, want process %d with a ready service that had one connection", status, b.pid)
 	}
 	for _, line := range []string{"./kubeshore up -n " + b.ns, "./kubeshore up -d -n " + b.ns, "sudo ./kubeshore up -n " + b.ns, "./kubeshore up --rootless -n " + b.ns} {
-		b.ann.expect(t, line, 1, fmt.Sprintf("kubeshore runs already: process %d, since ", b.pid))
+		b.ann.expect(t, line, 1, fmt.Sprintf("kubeshore: already running (pid %d, since ", b.pid))
 	}
 }
 
 // testAddRemove adds and removes a namespace.
 func (b *background) testAddRemove(t *testing.T) {
 	t.Helper()
-	noPods := "db." + b.more + ": it has no pods\n"
+	noPods := "db." + b.more + ": no pods\n"
 	b.ann.expect(t, "./kubeshore add -n "+b.more, 0, "forwarding namespaces "+b.ns+", "+b.more+" of context ")
 	b.ann.expect(t, "./kubeshore wait --timeout 3s", 1, noPods) // waits until the added namespace was read
 	eventually(t, "the added namespace's service resolves", resolves("db."+b.more))
 	b.ann.expect(t, "./kubeshore wait --timeout 100ms", 1, noPods)
 	b.ann.expect(t, "./kubeshore remove -n "+b.more, 0, "forwarding namespace "+b.ns+" of context ")
 	eventually(t, "the removed namespace's service doesn't resolve", unresolvable("db."+b.more))
-	b.ann.expect(t, "./kubeshore remove -n "+b.ns, 1, "it is the last namespace: end kubeshore with kubeshore down instead\n")
-	b.ann.expect(t, "./kubeshore add -n "+b.ns, 1, "is forwarded already\n")
+	b.ann.expect(t, "./kubeshore remove -n "+b.ns, 1, "can't remove the last namespace; use kubeshore down to stop kubeshore\n")
+	b.ann.expect(t, "./kubeshore add -n "+b.ns, 1, " is already forwarded\n")
 	b.ann.expect(t, "./kubeshore logs --tail 1", 0, "- db."+b.more)
 	b.ann.expect(t, "sudo ./kubeshore ps -o name", 0, "web."+b.ns+"\n")
 }
@@ -133,7 +133,7 @@ func (b *background) testRemovedSocket(t *testing.T) {
 // testAccess checks that another user can't use the socket, not even if the
 // file permissions allow it.
 func (b *background) testAccess(t *testing.T) {
-	b.bob.expect(t, "./kubeshore ps", 1, "kubeshore isn't running")
+	b.bob.expect(t, "./kubeshore ps", 1, "kubeshore: not running\n")
 	if _, err := os.Stat(b.socket()); err != nil {
 		t.Fatal(err)
 	}
@@ -149,21 +149,21 @@ func (b *background) testAccess(t *testing.T) {
 }
 
 func (b *background) testSecondUser(t *testing.T) {
-	b.bob.expect(t, "./kubeshore up -d --domain bobs.test -n "+b.ns, 0, "kubeshore runs in the background")
+	b.bob.expect(t, "./kubeshore up -d --domain bobs.test -n "+b.ns, 0, "running in the background (pid ")
 	mustGet(t, "http://web."+b.ns+".bobs.test")
-	b.bob.expect(t, "./kubeshore down", 0, "has ended; everything is taken back\n")
+	b.bob.expect(t, "./kubeshore down", 0, ") stopped and cleaned up\n")
 	mustGet(t, "http://web."+b.ns)
 }
 
 func (b *background) stop(t *testing.T) {
 	t.Helper()
-	b.ann.expect(t, "./kubeshore down", 0, fmt.Sprintf("kubeshore (process %d) has ended; everything is taken back\n", b.pid))
+	b.ann.expect(t, "./kubeshore down", 0, fmt.Sprintf("kubeshore (pid %d) stopped and cleaned up\n", b.pid))
 }
 
 func (b *background) testLogAfterEnd(t *testing.T) {
 	t.Helper()
-	b.ann.expect(t, "./kubeshore logs", 1, "the log of the last one in the background is "+b.logFile)
-	const want = "everything is taken back"
+	b.ann.expect(t, "./kubeshore logs", 1, "kubeshore: not running\nhint: the log of the last run in the background is "+b.logFile+"\n")
+	const want = `msg="cleaned up"`
 	if log, err := os.ReadFile(b.logFile); err != nil || !strings.Contains(string(log), want) {
 		t.Errorf("got log\n%s\n%v; want it to contain %q", log, err, want)
 	}
@@ -178,9 +178,9 @@ func TestRepeatedBackgroundRunsLeaveNothing(t *testing.T) {
 	before := readHosts(t)
 	for i := range 20 {
 		line := []string{"./kubeshore up", "sudo ./kubeshore up"}[i%2]
-		ann.expect(t, line+" -d -n "+ns, 0, "1 of 1 services can answer")
+		ann.expect(t, line+" -d -n "+ns, 0, "1 of 1 services ready")
 		mustGet(t, "http://web."+ns)
-		ann.expect(t, "./kubeshore down", 0, "everything is taken back")
+		ann.expect(t, "./kubeshore down", 0, "stopped and cleaned up")
 		ann.checkCleanedUp(t, before)
 	}
 	if files := runCommand(t, "find", ann.home, "-newer", filepath.Join(ann.home, "kubeshore"), "-type", "f"); strings.Count(files, "\n") > 4 {
@@ -207,7 +207,7 @@ func TestSignalDuringDetachIsConsistent(t *testing.T) {
 			t.Errorf("%s, SIGTERM after %v: got status %d, but %d from ps: %s", line, delay, status, psStatus, out)
 		}
 		if psStatus == 0 {
-			ann.expect(t, "./kubeshore down", 0, "everything is taken back")
+			ann.expect(t, "./kubeshore down", 0, "stopped and cleaned up")
 		} else {
 			ended++
 		}
@@ -226,7 +226,7 @@ func TestBackgroundOutlivesTerminal(t *testing.T) {
 	before := readHosts(t)
 	for _, line := range []string{"./kubeshore up", "sudo ./kubeshore up"} {
 		term := ann.inTerminal(t, "bash -c '"+line+" -d -n "+ns+"; read'", 80)
-		term.waitForLog(t, "kubeshore runs in the background")
+		term.waitForLog(t, "running in the background (pid ")
 		pid := ann.processes(t).daemon
 		if err := term.keys.Close(); err != nil {
 			t.Fatal(err)
@@ -237,7 +237,7 @@ func TestBackgroundOutlivesTerminal(t *testing.T) {
 			t.Error(err)
 		}
 		mustGet(t, "http://web."+ns)
-		ann.expect(t, "./kubeshore down", 0, "everything is taken back")
+		ann.expect(t, "./kubeshore down", 0, "stopped and cleaned up")
 		ann.checkCleanedUp(t, before)
 	}
 }
@@ -254,8 +254,8 @@ func TestBackgroundHoldsNoInheritedFiles(t *testing.T) {
 	before := readHosts(t)
 	for _, line := range []string{"./kubeshore up", "sudo ./kubeshore up"} {
 		ann.expect(t, "bash -c '( flock 9; "+line+" -d --wait 0s --metrics 127.0.0.1:0 -n "+ns+" ) 9>lock && flock -n lock echo lock is free'", 0, "lock is free")
-		ann.expect(t, "./kubeshore logs", 0, "metrics at http://127.0.0.1:")
-		ann.expect(t, "./kubeshore down", 0, "everything is taken back")
+		ann.expect(t, "./kubeshore logs", 0, "serving metrics at http://127.0.0.1:")
+		ann.expect(t, "./kubeshore down", 0, "stopped and cleaned up")
 		ann.checkCleanedUp(t, before)
 	}
 }

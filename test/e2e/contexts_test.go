@@ -53,7 +53,7 @@ func TestTwoContextsFailIndependently(t *testing.T) {
 	proxy.ResetAll()
 	eventually(t, "the log reports that the second cluster is unreachable", func() error {
 		for _, line := range d.linesSince(from) {
-			if strings.Contains(line, "context me@far/away:443: the API server") && strings.Contains(line, "can't be reached") {
+			if strings.Contains(line, "context me@far/away:443: cannot reach API server") {
 				return nil
 			}
 		}
@@ -63,7 +63,7 @@ func TestTwoContextsFailIndependently(t *testing.T) {
 	proxy.Resume()
 	proxy.ResetAll()
 	took := eventually(t, "the second cluster answers again", func() error {
-		if !strings.Contains(strings.Join(d.linesSince(from), "\n"), "no longer so: context me@far/away:443") {
+		if !strings.Contains(strings.Join(d.linesSince(from), "\n"), "resolved: context me@far/away:443: cannot reach API server") {
 			return fmt.Errorf("got log\n%s", strings.Join(d.linesSince(from), "\n"))
 		}
 		return answeredBy("http://web."+ns+alias, far.pod)()

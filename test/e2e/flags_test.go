@@ -18,22 +18,26 @@ import (
 func TestHoldLimitsWaitForPod(t *testing.T) {
 	ns := newNamespace(t)
 	apply(t, service(ns, "web", 80, ""))
-	for hold, between := range map[string][2]time.Duration{
-		"0":  {0, 1500 * time.Millisecond},
-		"2s": {1500 * time.Millisecond, 8 * time.Second},
+	for _, c := range []struct {
+		hold     string
+		min, max time.Duration
+		reason   string
+	}{
+		{"0", 0, 1500 * time.Millisecond, "connection reset: no pod is ready"},
+		{"2s", 1500 * time.Millisecond, 8 * time.Second, "connection reset: no pod became ready within 2s (--hold)"},
 	} {
-		t.Run(hold, func(t *testing.T) {
-			d := up(t, "-n", ns, "--hold", hold)
+		t.Run(c.hold, func(t *testing.T) {
+			d := up(t, "-n", ns, "--hold", c.hold)
 			from := d.logLen()
 			took, err := connectionEnd("web."+ns, 80, "x")
 			if !errors.Is(err, syscall.ECONNRESET) {
 				t.Errorf("got %v, want a reset", err)
 			}
-			if t.Logf("reset after %v", took); took < between[0] || took > between[1] {
-				t.Errorf("reset after %v, want between %v and %v", took, between[0], between[1])
+			if t.Logf("reset after %v", took); took < c.min || took > c.max {
+				t.Errorf("reset after %v, want between %v and %v", took, c.min, c.max)
 			}
 			eventually(t, "the log has the reason", func() error {
-				if lines := strings.Join(d.linesSince(from), "\n"); !strings.Contains(lines, "no pod is ready") {
+				if lines := strings.Join(d.linesSince(from), "\n"); !strings.Contains(lines, c.reason) {
 					return fmt.Errorf("got log %q", lines)
 				}
 				return nil

@@ -44,18 +44,18 @@ func TestLimitedPermissionsSuffice(t *testing.T) {
 	}{
 		"no EndpointSlices": {
 			rules: []string{mayReadServices, mayReadPods},
-			logs:  []string{"may not list endpointslices in namespace NS of context CTX; reading pods instead"},
+			logs:  []string{"not allowed to list endpointslices in namespace NS (context CTX); reading pods instead"},
 		},
 		"no watch": {
 			rules: []string{mayListServices, mayListSlices},
 			logs: []string{
-				"may not watch services in namespace NS of context CTX; listing them every 10s",
-				"may not watch endpointslices in namespace NS of context CTX; listing them every 10s",
+				"not allowed to watch services in namespace NS (context CTX); listing them every 10s",
+				"not allowed to watch endpointslices in namespace NS (context CTX); listing them every 10s",
 			},
 		},
 		"a single service": {
 			rules: []string{mayGetWeb, mayReadEndpoints}, args: "--include web.NS",
-			logs: []string{"may not list services in namespace NS of context CTX; asking for 1 by name every 10s"},
+			logs: []string{"not allowed to list services in namespace NS (context CTX); getting 1 by name every 10s"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -89,7 +89,7 @@ func TestPermissionGrantedLaterIsUsed(t *testing.T) {
 	d := up(t, "--kubeconfig", kubeconfig, "-n", ns)
 	d.waitForLog(t, "reading pods instead")
 	apply(t, roleOf(ns, mayReadServices, mayReadEndpoints, mayForward))
-	d.waitForLog(t, "no longer so: may not list endpointslices in namespace "+ns)
+	d.waitForLog(t, "resolved: not allowed to list endpointslices in namespace "+ns)
 }
 
 func TestAllNamespacesAreFollowed(t *testing.T) {
@@ -123,7 +123,7 @@ func TestServiceChangesAreFollowed(t *testing.T) {
 	patch(`{"selector": {"app": "other"}}`)
 	eventually(t, "the pods of the new selector answer", answeredBy(web, "other-"))
 	patch(`{"ports": [{"name": "http", "port": 80, "targetPort": "nosuch"}]}`)
-	d.waitForLog(t, "port 80: no container of its pods has a port with the name nosuch, which is its targetPort")
+	d.waitForLog(t, `port 80: targetPort \"nosuch\" matches no container port`)
 	patch(`{"ports": [{"name": "http", "port": 80, "targetPort": 8080}]}`)
 	eventually(t, "the new target port answers", answeredBy(web, "other-"))
 
@@ -138,7 +138,7 @@ func TestServiceChangesAreFollowed(t *testing.T) {
 	kubectl(t, "", "-n", ns, "delete", "service", "web")
 	apply(t, fmt.Sprintf(`{apiVersion: v1, kind: Service, metadata: {name: web, namespace: %[1]s}, spec: {type: ExternalName, externalName: other.%[1]s.svc.cluster.local}}`, ns))
 	eventually(t, "the ExternalName leads to the other service", answeredBy(web, "other-"))
-	d.waitForLog(t, "another name of other."+ns)
+	d.waitForLog(t, "alias of other."+ns)
 	kubectl(t, "", "-n", ns, "patch", "service", "web", "--patch", `{"spec": {"externalName": "example.com"}}`)
 	eventually(t, "the ExternalName outside the cluster doesn't resolve", unresolvable("web."+ns))
 }
@@ -153,19 +153,19 @@ func TestKubeconfigChangesAreFollowed(t *testing.T) {
 	setCluster(t, kubeconfig, "--server=https://127.0.0.1:1")
 	good := copyOf(t, kubeconfig)
 	setCluster(t, good, "--server="+server)
-	expectFailure(t, "can't be reached", "up", "--kubeconfig", kubeconfig, "-n", ns)
+	expectFailure(t, "cannot reach API server https://127.0.0.1:1: ", "up", "--kubeconfig", kubeconfig, "-n", ns)
 
 	replace(t, kubeconfig, good)
 	d := up(t, "--kubeconfig", kubeconfig, "-n", ns)
 	eventually(t, "the service answers", answered("http://web."+ns))
 	setCluster(t, kubeconfig, "--server=https://127.0.0.1:1")
-	d.waitForLog(t, "the API server https://127.0.0.1:1 can't be reached")
+	d.waitForLog(t, "cannot reach API server https://127.0.0.1:1: ")
 	kubectl(t, "", "--kubeconfig", kubeconfig, "config", "set-context", "other", "--cluster=none", "--user=none")
 	kubectl(t, "", "--kubeconfig", kubeconfig, "config", "use-context", "other")
 	clusterName := strings.TrimSpace(kubectl(t, "", "--kubeconfig", good, "config", "view", "-o", "jsonpath={.contexts[0].context.cluster}"))
 	kubectl(t, "", "--kubeconfig", kubeconfig, "config", "set-cluster", clusterName, "--server="+server)
 	took := eventually(t, "the new address is used", func() error {
-		if !strings.Contains(d.log.String(), "no longer so: ") {
+		if !strings.Contains(d.log.String(), "resolved: ") {
 			return fmt.Errorf("got log\n%s", d.log.String())
 		}
 		return answered("http://web." + ns)()
@@ -267,7 +267,7 @@ spec: {rules: [{host: local.example.test, http: {paths: [{path: /, pathType: Pre
 	apply(t, deployment(controllers, "nginx", 1), service(controllers, "db", 5432, ""),
 		strings.Replace(service(controllers, "nginx", 80, ""), "spec: {", "spec: {type: LoadBalancer, ", 1), ingress)
 	d := up(t, "-n", ns+","+controllers, "--ingress")
-	d.waitForLog(t, "host local.example.test: its status leads to no service that can be read")
+	d.waitForLog(t, "host local.example.test: no readable service matches the ingress's load-balancer status")
 	for objectNamespace, object := range map[string]string{controllers: "service/nginx", ns: "ingress/web"} {
 		kubectl(t, "", "-n", objectNamespace, "patch", object, "--subresource=status", "--patch", status)
 	}

@@ -60,7 +60,7 @@ func TestReadOnlyHostsFileFailsAtStart(t *testing.T) {
 	if err := syscall.Mount("", dir, "", syscall.MS_BIND|syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
 		t.Fatal(err)
 	}
-	expectFailure(t, "read-only file system; it must be a file that can be written", "up", "--hosts-file", path)
+	expectFailure(t, "read-only file system\nhint: the hosts file must be a writable file\n", "up", "--hosts-file", path)
 }
 
 // On a full disk no names can be added, but those of the run can be removed.
@@ -165,8 +165,8 @@ func TestUpWithoutRootFailsWithHint(t *testing.T) {
 		t.Errorf("got %v, want status 1", err)
 	}
 	const want = "kubeshore needs root for the hosts file and for ports"
-	if output := string(out); !strings.Contains(output, want) || strings.Count(output, "\n") != 1 {
-		t.Errorf("got output %q, want a line with %q", output, want)
+	if output := string(out); !strings.Contains(output, want) || !errorMessage.MatchString(output) {
+		t.Errorf("got output %q, want an error message with %q", output, want)
 	}
 }
 
@@ -181,7 +181,7 @@ func TestHostsBlockIsRestoredAfterForeignWrite(t *testing.T) {
 	}
 	took := eventually(t, "the block is restored", resolves("web."+ns))
 	t.Logf("the block was restored after %v", took)
-	d.waitForLog(t, "the hosts file has the name db."+ns+" already, for 192.0.2.7")
+	d.waitForLog(t, hostsFile+" already maps db."+ns+" to 192.0.2.7")
 	if at, err := resolve("db." + ns); at != "192.0.2.7" {
 		t.Errorf("name in a line of the user: got address %s, %v; want 192.0.2.7", at, err)
 	}
@@ -293,8 +293,8 @@ func TestWildcardListenerOnSamePortIsUndisturbed(t *testing.T) {
 		}
 	}
 	earlier := wildcardServer(t)
-	d := up(t, "-n", ns)
-	d.waitForLog(t, "ports: one socket for all ports (sk_lookup)")
+	d := up(t, "-n", ns, "-v")
+	d.waitForLog(t, "listening with one socket for all ports (sk_lookup)")
 	checkBoth()
 	if err := earlier.Close(); err != nil {
 		t.Fatal(err)
@@ -315,9 +315,9 @@ func TestWildcardListenerOnSamePortIsUndisturbed(t *testing.T) {
 	}
 	d.stop(t, syscall.SIGTERM)
 
-	d = up(t, "-n", ns, "--listen", "each")
-	d.waitForLog(t, "ports: a socket for each port (as asked for)")
-	d.waitForLog(t, fmt.Sprintf("port 8099 of %s is in use by e2e.test (process %d)", address, os.Getpid()))
+	d = up(t, "-n", ns, "-v", "--listen", "each")
+	d.waitForLog(t, "listening with one socket per port (as requested)")
+	d.waitForLog(t, fmt.Sprintf("port 8099 on %s is in use by e2e.test (pid %d)", address, os.Getpid()))
 	if err := later.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -97,7 +97,7 @@ func testKilledProcess(t *testing.T, u testUser, ns string, i int) time.Duration
 	if d.err == nil {
 		t.Errorf("%s, %s killed: got status 0, want an error; log:\n%s", line, victim, d.log.String())
 	}
-	const want = "keeper) has ended"
+	const want = "the keeper (kubeshore's root helper) exited unexpectedly"
 	if victim == "keeper" && i%2 == 0 && !strings.Contains(d.log.String(), want) {
 		t.Errorf("%s, keeper killed: got log\n%s\nwant it to contain %q", line, d.log.String(), want)
 	}
@@ -111,14 +111,14 @@ func testClean(t *testing.T, u testUser, ns string) {
 	u.killAll(t)
 	<-d.exited
 	eventually(t, "clean removes the names", func() error { // a killed process may keep its lock for a moment
-		want := fmt.Sprintf("took away the names of user %d", u.uid)
+		want := fmt.Sprintf("removed the entries of user %d", u.uid)
 		if output := runCommand(t, program, "clean"); !strings.Contains(output, want) {
 			return fmt.Errorf("got %q, want %q", output, want)
 		}
 		return nil
 	})
 	u.waitForCleanup(t, d)
-	const want = "nothing to clean"
+	const want = "nothing to clean up"
 	if output := runCommand(t, program, "clean"); output != want {
 		t.Errorf("second clean: got %q, want %q", output, want)
 	}
@@ -138,11 +138,11 @@ func testKilledKeeperAndGuard(t *testing.T, u testUser, ns string) {
 		}
 	}
 	<-d.exited
-	const want = "its names are left in /etc/hosts"
+	const want = "its names are still in /etc/hosts: run sudo kubeshore clean"
 	if !strings.Contains(d.log.String(), want) {
 		t.Errorf("got log\n%s\nwant it to contain %q", d.log.String(), want)
 	}
-	u.expect(t, "sudo ./kubeshore clean", 0, "took away the names of user")
+	u.expect(t, "sudo ./kubeshore clean", 0, "removed the entries of user")
 	u.waitForCleanup(t, d)
 }
 
@@ -165,7 +165,7 @@ func (u testUser) killInBackground(t *testing.T, ns string) {
 		var killed int
 		eventually(t, "the "+victim.name+" is running", func() error {
 			for text := range strings.Lines(runCommand(t, "ps", "-eo", "pid=,ruid=,args=", "e")) {
-				if m := victim.match.FindStringSubmatch(text); m != nil && inOurMounts(m[1]) && !strings.Contains(text, " --socket ") { // except the process that starts the keeper
+				if m := victim.match.FindStringSubmatch(text); m != nil && inOurMounts(m[1]) {
 					killed, _ = strconv.Atoi(m[1])
 					return nil
 				}

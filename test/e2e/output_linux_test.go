@@ -37,7 +37,7 @@ func TestBlockedOutputDoesNotBlockRun(t *testing.T) {
 	}
 	down := func(t *testing.T) {
 		t.Helper()
-		bob.expect(t, "./kubeshore down --timeout 5s", 0, "everything is taken back")
+		bob.expect(t, "./kubeshore down --timeout 5s", 0, "stopped and cleaned up")
 	}
 	for _, c := range []struct {
 		name, line string

@@ -80,7 +80,7 @@ echo "$KUBESHORE_KEEPER$KUBESHORE_DETACHED" $(readlink /proc/$$/fd/* | grep sock
 	})
 	before := readHosts(t)
 	for _, line := range []string{"./kubeshore up", "sudo ./kubeshore up"} {
-		ann.expect(t, line+" -d --wait 0s -n "+ns, 0, "kubeshore runs in the background")
+		ann.expect(t, line+" -d --wait 0s -n "+ns, 0, "running in the background (pid ")
 		if err := syscall.Kill(ann.processes(t).daemon, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
@@ -110,8 +110,8 @@ func TestPluginPromptHasTerminal(t *testing.T) {
 fi`, token)
 	before := readHosts(t)
 	for _, c := range []struct{ line, want string }{
-		{"./kubeshore up -d", "1 of 1 services can answer"},
-		{"sudo ./kubeshore up -d", "1 of 1 services can answer"},
+		{"./kubeshore up -d", "1 of 1 services ready"},
+		{"sudo ./kubeshore up -d", "1 of 1 services ready"},
 		{"./kubeshore up", "1/1 services ready"},
 		{"sudo ./kubeshore up", "1/1 services ready"},
 	} {
@@ -123,7 +123,7 @@ fi`, token)
 			if _, err := resolve("web." + ns); err != nil {
 				t.Error(err)
 			}
-			ann.expect(t, "./kubeshore down", 0, "everything is taken back")
+			ann.expect(t, "./kubeshore down", 0, "stopped and cleaned up")
 			<-term.exited
 			if term.err != nil {
 				t.Error(term.err)

@@ -97,18 +97,18 @@ func TestTerminalEndsRunCleanly(t *testing.T) {
 		}
 	}
 	for _, c := range []terminalCase{
-		{"Ctrl-C", "./kubeshore up", password, press(ctrlC), 0, "everything is taken back"},
-		{"Ctrl-C under sudo", "sudo ./kubeshore up", password, press(ctrlC), 0, "everything is taken back"},
+		{"Ctrl-C", "./kubeshore up", password, press(ctrlC), 0, "cleaned up"},
+		{"Ctrl-C under sudo", "sudo ./kubeshore up", password, press(ctrlC), 0, "cleaned up"},
 		{"close", "./kubeshore up", password, closeTerminal, -1, ""},
 		{"close under sudo", "sudo ./kubeshore up", password, closeTerminal, -1, ""},
 		{"Ctrl-C at the prompt", "./kubeshore up", "", press(ctrlC), -1, ""},
-		{"Ctrl-D at the prompt", "./kubeshore up", "", press(ctrlD), 1, "sudo has not started kubeshore's keeper"},
+		{"Ctrl-D at the prompt", "./kubeshore up", "", press(ctrlD), 1, "sudo failed (exit status 1)"},
 		{"close at the prompt", "./kubeshore up", "", closeTerminal, -1, ""},
 		{"down at the prompt", "./kubeshore up", "", func(t *testing.T, _ *terminal) {
 			t.Helper()
-			bob.expect(t, "./kubeshore ps", 0, "it is just starting: namespace "+ns)
-			bob.expect(t, "./kubeshore down", 0, "has ended")
-		}, 0, "kubeshore down: taking everything back"},
+			bob.expect(t, "./kubeshore ps", 0, "starting: namespace "+ns)
+			bob.expect(t, "./kubeshore down", 0, "stopped and cleaned up")
+		}, 0, "kubeshore down: shutting down"},
 	} {
 		t.Run(c.name, func(t *testing.T) { testTerminalEnd(t, bob, ns, c) })
 	}
@@ -153,7 +153,7 @@ func testWrongPassword(t *testing.T, u testUser, ns string) {
 	term := u.inTerminal(t, "./kubeshore up -n "+ns, 120)
 	for i := range 3 {
 		eventually(t, "sudo prompts", func() error {
-			if n := strings.Count(term.log.String(), "Password of "+u.name); n <= i {
+			if n := strings.Count(term.log.String(), "[sudo] password for "+u.name); n <= i {
 				return fmt.Errorf("got %d prompts, want %d", n, i+1)
 			}
 			return nil
@@ -161,7 +161,7 @@ func testWrongPassword(t *testing.T, u testUser, ns string) {
 		term.press(t, "wrong\n")
 	}
 	<-term.exited
-	const want = "sudo has not started kubeshore's keeper"
+	const want = "sudo failed (exit status 1)"
 	if exit := new(exec.ExitError); !errors.As(term.err, &exit) || exit.ExitCode() != 1 || !strings.Contains(term.log.String(), want) {
 		t.Errorf("got %v and output %q, want status 1 and %q", term.err, term.log.String(), want)
 	}

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -131,7 +132,7 @@ func TestPortOutlivesPods(t *testing.T) {
 func TestServicesAreAddedChangedAndRemoved(t *testing.T) {
 	ns := newNamespace(t)
 	d := up(t, "-n", ns)
-	d.waitForLog(t, "no services in namespace "+ns)
+	d.waitForLog(t, "namespace "+ns+" not found or empty")
 
 	apply(t, deployment(ns, "web", 1), service(ns, "web", 80, ""))
 	eventually(t, "a new service answers", answered("http://web."+ns))
@@ -174,7 +175,7 @@ func TestSignalsShutDownCleanly(t *testing.T) {
 			}
 			defer conn.Close()
 			d.stop(t, sig)
-			d.waitForLog(t, "everything is taken back")
+			d.waitForLog(t, `msg="cleaned up"`)
 			if _, err := io.ReadAll(conn); !errors.Is(err, syscall.ECONNRESET) {
 				t.Errorf("open connection: got %v, want a reset", err)
 			}
@@ -191,7 +192,7 @@ func TestSignalsShutDownCleanly(t *testing.T) {
 func TestSecondUpIsRefused(t *testing.T) {
 	ns := newNamespace(t)
 	d := up(t, "-n", ns)
-	expectFailure(t, fmt.Sprintf("kubeshore runs already: process %d, since ", d.Process.Pid), "up", "-n", ns)
+	expectFailure(t, fmt.Sprintf("kubeshore: already running (pid %d, since ", d.Process.Pid), "up", "-n", ns)
 }
 
 // The kubeconfig names an API server that is unreachable, or one with an
@@ -200,8 +201,8 @@ func TestWrongAPIServerFailsAtStart(t *testing.T) {
 	config := filepath.Join(t.TempDir(), "kubeconfig")
 	raw := kubectl(t, "", "config", "view", "--raw", "--minify", "--flatten")
 	for setting, want := range map[string]string{
-		"--server=https://127.0.0.1:1":        "can't be reached",
-		"--tls-server-name=elsewhere.example": "is not the one that the kubeconfig's certificate-authority vouches for",
+		"--server=https://127.0.0.1:1":        "cannot reach API server https://127.0.0.1:1: ",
+		"--tls-server-name=elsewhere.example": "isn't trusted by the kubeconfig's certificate-authority: ",
 	} {
 		if err := os.WriteFile(config, []byte(raw), 0o600); err != nil {
 			t.Fatal(err)
@@ -234,9 +235,9 @@ func TestOnlyReadableNamespacesAreForwarded(t *testing.T) {
 	apply(t, service(readable, "web", 80, ""))
 	config, token := limitedUser(t, readable, mayReadServices, mayReadEndpoints)
 
-	expectFailure(t, "may not list services in namespace "+unreadable, "up", "--kubeconfig", config, "-n", unreadable)
+	expectFailure(t, "not allowed to list services in namespace "+unreadable, "up", "--kubeconfig", config, "-n", unreadable)
 	d := up(t, "--kubeconfig", config, "-n", unreadable+","+readable)
-	d.waitForLog(t, "may not list services in namespace "+unreadable)
+	d.waitForLog(t, "not allowed to list services in namespace "+unreadable)
 	if _, err := resolve("web." + readable); err != nil {
 		t.Error(err)
 	}
@@ -245,8 +246,12 @@ func TestOnlyReadableNamespacesAreForwarded(t *testing.T) {
 	}
 }
 
-// expectFailure runs kubeshore, which must exit with status 1 and a single
-// line that contains text, and must not change the hosts file.
+// errorMessage matches an error as commands print it: one line, and another one
+// if there is a hint.
+var errorMessage = regexp.MustCompile(`^kubeshore: .*\n(hint: .*\n)?$`)
+
+// expectFailure runs kubeshore, which must exit with status 1 and an error
+// message that contains text, and must not change the hosts file.
 func expectFailure(t *testing.T, text string, args ...string) {
 	t.Helper()
 	before, err := os.ReadFile(hostsFile)
@@ -258,8 +263,8 @@ func expectFailure(t *testing.T, text string, args ...string) {
 	if exit := new(exec.ExitError); !errors.As(err, &exit) || exit.ExitCode() != 1 {
 		t.Errorf("%s: got %v, want status 1", strings.Join(args, " "), err)
 	}
-	if output := string(out); !strings.Contains(output, text) || strings.Count(output, "\n") != 1 {
-		t.Errorf("%s: got output %q, want a line with %q", strings.Join(args, " "), output, text)
+	if output := string(out); !strings.Contains(output, text) || !errorMessage.MatchString(output) {
+		t.Errorf("%s: got output %q, want an error message with %q", strings.Join(args, " "), output, text)
 	}
 	if after, _ := os.ReadFile(hostsFile); string(after) != string(before) {
 		t.Errorf("%s: got a changed %s, want it unchanged", strings.Join(args, " "), hostsFile)
