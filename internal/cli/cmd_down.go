@@ -62,7 +62,7 @@ func down(ctx context.Context, client *control.Client, timeout time.Duration) (s
 		_ = backoff.Sleep(limited, exitPollInterval)
 	}
 	if err == nil {
-		err = failure.WithHint(fmt.Errorf("kubeshore (pid %d) did not stop within %v", status.PID, timeout), "see kubeshore logs")
+		err = failure.WithHint(fmt.Errorf("still running after %v (pid %d)", timeout, status.PID), "see kubeshore logs")
 	}
 	return status, err
 }

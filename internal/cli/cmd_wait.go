@@ -64,7 +64,7 @@ var (
 	// errDone ends a stream of events that has done its work.
 	errDone = errors.New("done")
 	// errStopped is the error of a command whose daemon has stopped.
-	errStopped = errors.New("kubeshore has stopped")
+	errStopped = errors.New("stopped")
 )
 
 // waitFor waits until services are ready, by following the events.

@@ -163,7 +163,7 @@ func exitError(err error) error {
 	case errors.As(err, &exit) && exit.ExitCode() >= 0:
 		return failure.ExitStatus(exit.ExitCode())
 	case err != nil:
-		return fmt.Errorf("kubeshore was killed (%w); cleaned up", err)
+		return fmt.Errorf("the daemon was killed (%w); cleaned up", err)
 	}
 	return nil
 }

@@ -25,8 +25,9 @@ const (
 	// started it.
 	keeperConnectTimeout = 10 * time.Second
 
-	needsRoot = "kubeshore needs root for the hosts file and for ports"
-	rootHint  = "run sudo kubeshore up, or kubeshore up --rootless"
+	needsRoot  = "root is required for the hosts file and for ports"
+	rootHint   = "run sudo kubeshore up, or kubeshore up --rootless"
+	rootPrompt = "kubeshore needs root for the hosts file and for ports.\n[sudo] password for %p: "
 )
 
 // startKeeperViaSudo has sudo start a keeper, and returns the connection to it.
@@ -105,7 +106,7 @@ func runSudo(ctx context.Context, sudo string, o machine.Options, socket string)
 
 // askInTerminal runs sudo, which asks for the password in the terminal.
 func askInTerminal(ctx context.Context, terminal *os.File, sudo string, command []string) error {
-	asking := exec.CommandContext(ctx, sudo, append([]string{"-p", needsRoot + ".\n[sudo] password for %p: "}, command...)...)
+	asking := exec.CommandContext(ctx, sudo, append([]string{"-p", rootPrompt}, command...)...)
 	asking.Cancel = func() error { return asking.Process.Signal(syscall.SIGTERM) } // so that sudo restores the terminal
 	asking.Stdin, asking.Stdout, asking.Stderr = terminal, terminal, terminal
 	err := asking.Run()

@@ -171,7 +171,7 @@ func openHosts(ctx context.Context, path, owner string) (*hosts.File, error) {
 	case err == nil || errors.Is(err, hosts.ErrInUse):
 		return file, err
 	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
-		return nil, failure.WithHint(err, "kubeshore needs root: sudo kubeshore up")
+		return nil, failure.WithHint(err, "run sudo kubeshore up")
 	default:
 		return nil, failure.WithHint(err, "the hosts file must be a writable file")
 	}

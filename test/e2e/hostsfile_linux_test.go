@@ -164,7 +164,7 @@ func TestUpWithoutRootFailsWithHint(t *testing.T) {
 	if exit := new(exec.ExitError); !errors.As(err, &exit) || exit.ExitCode() != 1 {
 		t.Errorf("got %v, want status 1", err)
 	}
-	const want = "kubeshore needs root for the hosts file and for ports"
+	const want = "kubeshore: root is required for the hosts file and for ports, and sudo can't ask for a password without a terminal"
 	if output := string(out); !strings.Contains(output, want) || !errorMessage.MatchString(output) {
 		t.Errorf("got output %q, want an error message with %q", output, want)
 	}
