@@ -91,6 +91,7 @@ func testStaleSocket(t *testing.T, u testUser, ns string) {
 // second one doesn't write to the log of the first.
 func testSuspendedBackground(t *testing.T, u testUser, ns string) {
 	u.expect(t, "./kubeshore up -d --wait 0s -n "+ns, 0, "running in the background (pid ")
+	eventually(t, "the service resolves", resolves("web."+ns)) // the initial sync has a timeout
 	pid := u.processes(t).daemon
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
