@@ -101,7 +101,7 @@ func (b *background) testAddRemove(t *testing.T) {
 	b.ann.expect(t, "./kubeshore wait --timeout 100ms", 1, noPods)
 	b.ann.expect(t, "./kubeshore remove -n "+b.more, 0, "forwarding namespace "+b.ns+" of context ")
 	eventually(t, "the removed namespace's service doesn't resolve", unresolvable("db."+b.more))
-	b.ann.expect(t, "./kubeshore remove -n "+b.ns, 1, "can't remove the last namespace; use kubeshore down to stop kubeshore\n")
+	b.ann.expect(t, "./kubeshore remove -n "+b.ns, 1, "can't remove the last namespace; stop kubeshore with kubeshore down\n")
 	b.ann.expect(t, "./kubeshore add -n "+b.ns, 1, " is already forwarded\n")
 	b.ann.expect(t, "./kubeshore logs --tail 1", 0, "- db."+b.more)
 	b.ann.expect(t, "sudo ./kubeshore ps -o name", 0, "web."+b.ns+"\n")

@@ -138,7 +138,7 @@ func testKilledKeeperAndGuard(t *testing.T, u testUser, ns string) {
 		}
 	}
 	<-d.exited
-	const want = "its names are still in /etc/hosts: run sudo kubeshore clean"
+	const want = "its names are still in /etc/hosts\nhint: run sudo kubeshore clean\n"
 	if !strings.Contains(d.log.String(), want) {
 		t.Errorf("got log\n%s\nwant it to contain %q", d.log.String(), want)
 	}
