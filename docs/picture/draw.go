@@ -32,7 +32,7 @@ text{font:15px ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono","Li
 </style>
 `
 
-// palette has the colours that programs choose by number.
+// palette has the colors that programs choose by number.
 var palette = [16]string{
 	"#59636e", "#ff7b72", "#4cc761", "#e0ae3c", "#6cb2ff", "#c8a2ff", "#4fd0dc", "#dce3ea",
 	"#7d8792", "#ff9e97", "#6fdc83", "#f0c568", "#93c8ff", "#dabfff", "#7fe3ec", "#ffffff",
@@ -46,8 +46,8 @@ func draw(recordings []recording) []byte {
 		rows, count := replay(r)
 		w, h := r.Columns*cellWidth+2*padding, bar+count*lineHeight+bottom
 		fmt.Fprintf(&windows, `<g transform="translate(0 %d)">`+"\n"+`<rect class="window" x=".5" y=".5" width="%d" height="%d" rx="9"/>`+"\n", top, w-1, h-1)
-		for i, colour := range []string{"#ff5f57", "#febc2e", "#28c840"} {
-			fmt.Fprintf(&windows, `<circle cx="%d" cy="19" r="5.5" fill="%s"/>`+"\n", padding+5+i*19, colour)
+		for i, color := range []string{"#ff5f57", "#febc2e", "#28c840"} {
+			fmt.Fprintf(&windows, `<circle cx="%d" cy="19" r="5.5" fill="%s"/>`+"\n", padding+5+i*19, color)
 		}
 		windows.WriteString(rows + "</g>\n")
 		width, top = max(width, w), top+h+gap

@@ -55,7 +55,7 @@ func TestWaitForADaemonThatDoesNotRespond(t *testing.T) {
 	}
 }
 
-// A process that exited counts as exited before its parent has waited for it.
+// A zombie counts as exited.
 func TestHasExited(t *testing.T) {
 	if hasExited(t.Context(), os.Getpid()) {
 		t.Error("this process: got true, want false")

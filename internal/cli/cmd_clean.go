@@ -21,9 +21,9 @@ func newClean(streams Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "clean",
 		Short: "Clean up after a killed run",
-		Long: `Remove hosts-file entries left behind by kubeshore processes that were killed
-together with their guard. Entries of a running kubeshore are kept. Changing the
-hosts file needs root.`,
+		Long: `Remove hosts-file entries left behind when all kubeshore processes were killed at
+once. Entries of a running kubeshore are kept. Changing the hosts file needs
+root.`,
 		Example: "  sudo kubeshore clean",
 		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {

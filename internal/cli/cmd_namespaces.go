@@ -53,6 +53,6 @@ func newNamespaces(streams Streams, use, short string, change changeFunc) *cobra
 		},
 	}
 	cmd.Flags().VarP((*commaList)(&c.Namespaces), "namespace", "n", "namespaces, separated by commas")
-	cmd.Flags().StringVarP(&c.Context, "context", "x", "", "context of the namespaces (default: the first one forwarded)")
+	cmd.Flags().StringVarP(&c.Context, "context", "x", "", "context of the namespaces (default: the first context)")
 	return cmd
 }

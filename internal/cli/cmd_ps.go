@@ -32,7 +32,7 @@ func newPs(streams Streams) *cobra.Command {
 problems come first.`,
 		Example: `  kubeshore ps
   kubeshore ps db.data -n shop         # only this service, if it is in namespace shop
-  kubeshore ps -o wide                 # with names, and all connections so far
+  kubeshore ps -o wide                 # also names and total connections
   kubeshore ps -w                      # watch for changes
   kubeshore ps -o json | jq -r '.services[] | select(.state | IN("ready", "skipped") | not).name'`,
 		ValidArgsFunction: completeServices,

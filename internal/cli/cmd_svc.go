@@ -34,8 +34,8 @@ func newSvc(streams Streams) *cobra.Command {
 		Use:     "svc",
 		Aliases: []string{"svcs", "services"},
 		Short:   "Forward services, with kubefwd's flags",
-		Long: `Forward services like up, with the flags of kubefwd's svc command. Flags that
-don't apply are accepted with a notice.`,
+		Long: `Forward services like up, with the flags of kubefwd's svc command. kubefwd flags
+that have no effect are ignored with a warning.`,
 		Example: "  sudo -E kubeshore svc -n shop -l app=web -m 80:8080 -d internal",
 		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -60,7 +60,7 @@ configure services; flags take precedence.
 kubeshore needs root for the hosts file and for ports, and asks for it with sudo;
 everything else, including credential plugins, runs as you.`,
 		Example: `  kubeshore up                         # the current context's namespace
-  kubeshore up -n shop,data            # then: curl http://go-ok, curl http://db-0.db.data:5432
+  kubeshore up -n shop,data            # then: curl http://go-ok, psql -h db-0.db.data
   kubeshore up -A -x dev,staging       # all namespaces of two clusters
   kubeshore up --include 'web*,db.data' -m 80:8080
   kubeshore up -d                      # in the background; then kubeshore ps, logs, down
@@ -118,7 +118,7 @@ func (f *upFlags) groups() []flagGroup {
 	selection.StringVar(&d.Config.Kubeconfig, "kubeconfig", "", kubeconfigUsage)
 	selection.StringVarP(&spec.LabelSelector, "selector", "l", "", selectorUsage)
 	selection.StringVarP(&spec.FieldSelector, "field-selector", "f", "", fieldSelectorUsage)
-	selection.Var((*commaList)(&spec.Include), "include", "only forward services that match these patterns of NAME or NAME.NAMESPACE")
+	selection.Var((*commaList)(&spec.Include), "include", "only forward services that match these NAME or NAME.NAMESPACE patterns")
 	selection.Var((*commaList)(&spec.Exclude), "exclude", "don't forward services that match these patterns")
 	selection.StringVar(&d.Config.ProjectFile, "config", "", "project file (default: kubeshore.yaml in this directory or above)")
 
@@ -128,10 +128,10 @@ func (f *upFlags) groups() []flagGroup {
 	names.BoolVar(&spec.Ingress, "ingress", false, "resolve Ingress hosts to their ingress controller's service")
 	names.StringSliceVar(&f.prefixes, "cidr", f.prefixes, "loopback ranges for service addresses; automatic addresses come from the first")
 	names.StringVar(&d.Machine.HostsFile, "hosts-file", d.Machine.HostsFile, hostsFileUsage)
-	names.Var(&d.Machine.Listen, "listen", "how to listen: one socket for all ports (lookup), one per port (each), or whichever is available (auto)")
+	names.Var(&d.Machine.Listen, "listen", "how to listen: with one socket for all ports (lookup), one per port (each), or lookup if available, otherwise each (auto)")
 
 	process := pflag.NewFlagSet("", pflag.ContinueOnError)
-	process.BoolVarP(&f.detach, "detach", "d", false, "run in the background once all services are ready")
+	process.BoolVarP(&f.detach, "detach", "d", false, "run in the background once all services are ready, or after --wait")
 	process.DurationVar(&f.launch.WaitTimeout, "wait", f.launch.WaitTimeout, "with --detach: how long to wait for services to become ready")
 	process.StringVar(&f.launch.User, "user", "", "user to run as, except for what needs root (default: the user who invoked sudo)")
 	process.BoolVar(&f.launch.Rootless, "rootless", false, "run without root: no hosts entries, no privileged ports")
@@ -143,7 +143,7 @@ func (f *upFlags) groups() []flagGroup {
 	connections.DurationVar(&d.Drain, "drain", d.Drain, "grace period for open connections on shutdown (0 to disable)")
 
 	output := pflag.NewFlagSet("", pflag.ContinueOnError)
-	output.StringVar(&d.Metrics, "metrics", "", "also serve Prometheus metrics on this address, e.g. 127.0.0.1:9090")
+	output.StringVar(&d.Metrics, "metrics", "", "serve Prometheus metrics on this address, in addition to the API socket, e.g. 127.0.0.1:9090")
 	output.Var(&d.Format, "log-format", "log format")
 	output.CountVarP(&f.launch.Verbosity, "verbose", "v", "log every connection (-vv: client-go as well)")
 
@@ -155,8 +155,8 @@ const (
 	kubeconfigUsage    = "kubeconfig file (default: KUBECONFIG or ~/.kube/config)"
 	selectorUsage      = "only forward services that match this label selector, e.g. app=web"
 	fieldSelectorUsage = "only forward services that match this field selector, e.g. metadata.name=web"
-	mappingUsage       = "map a service port to a different local port (SERVICE:LOCAL), e.g. 80:8080"
-	domainUsage        = "additional domain suffix for short names"
+	mappingUsage       = "map a service port to a different local port (SERVICE_PORT:LOCAL_PORT), e.g. 80:8080"
+	domainUsage        = "also append this suffix to the names NAME and NAME.NAMESPACE"
 	hostsFileUsage     = "hosts file to write the names to"
 )
 

@@ -39,8 +39,8 @@ func newWait() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "wait [SERVICE...]",
 		Short: "Wait until services are ready",
-		Long: `Wait until the given services, or all services, are ready: their names resolve
-to this machine, and at least one pod of each is ready. Useful in scripts and CI.`,
+		Long: `Wait until the given services, or all services that can be forwarded, are ready or
+degraded: they accept connections and have a ready pod. Useful in scripts and CI.`,
 		Example: `  kubeshore wait                       # for all services
   kubeshore wait go-ok db.data         # for these
   kubeshore wait --timeout 2m && echo "all services are ready"`,

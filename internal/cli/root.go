@@ -48,7 +48,8 @@ func newRoot(streams Streams) *cobra.Command {
 		Short: "Forward all services of Kubernetes namespaces to this machine, under their own names",
 		Long: `kubeshore forwards every service of the given Kubernetes namespaces to this
 machine. Each service gets its own loopback address, its own ports and its own
-names for as long as kubeshore runs. When it stops, the machine is as it was.`,
+names for as long as kubeshore runs. When kubeshore stops, it undoes its changes
+to the machine.`,
 		Example: `  kubeshore up -n default,kube-system  # forward these namespaces until Ctrl-C
   kubeshore up -d                      # the current context's namespace, in the background
   kubeshore ps                         # show services, problems first

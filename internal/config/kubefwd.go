@@ -14,8 +14,8 @@ import (
 	"github.com/kubeshore/kubeshore/internal/project"
 )
 
-// ParseAddresses parses service addresses of the form NAME:ADDRESS, as of
-// kubefwd's flag --reserve.
+// ParseAddresses parses service addresses of the form NAME:ADDRESS, as in
+// kubefwd's --reserve flag.
 func ParseAddresses(reservations []string) (map[string]netip.Addr, error) {
 	addresses := make(map[string]netip.Addr, len(reservations))
 	for _, text := range reservations {

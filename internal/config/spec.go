@@ -67,7 +67,7 @@ func (s *Spec) Check() error {
 func checkNamespaces(namespaces []string) error {
 	for _, namespace := range namespaces {
 		if !dnsname.IsLabel(namespace) {
-			return fmt.Errorf("invalid namespace %q: must be lower-case letters, digits and '-', at most %d", namespace, dnsname.MaxLabel)
+			return fmt.Errorf("invalid namespace %q: must be lowercase letters, digits and '-', at most %d", namespace, dnsname.MaxLabel)
 		}
 	}
 	return nil

@@ -202,7 +202,7 @@ func (s *Server) changeNamespaces(req *http.Request, apply func(control.Namespac
 	}
 	for _, name := range change.Namespaces {
 		if !dnsname.IsLabel(name) {
-			return nil, httpError{http.StatusBadRequest, fmt.Sprintf("invalid namespace %q: must be at most %d lower-case letters, digits and hyphens", name, dnsname.MaxLabel)}
+			return nil, httpError{http.StatusBadRequest, fmt.Sprintf("invalid namespace %q: must be at most %d lowercase letters, digits and hyphens", name, dnsname.MaxLabel)}
 		}
 	}
 	if s.Daemon.Status().Stopping {

@@ -119,7 +119,7 @@ func lockSocket(ctx context.Context, path string, timeout time.Duration) (unlock
 		err    error
 	}
 	results := make(chan result)
-	go func() { // waiting for the lock can't be cancelled
+	go func() { // waiting for the lock can't be canceled
 		unlock, err := lockedfile.MutexAt(path + ".lock").Lock()
 		select {
 		case results <- result{unlock, err}:

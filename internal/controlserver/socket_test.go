@@ -89,7 +89,7 @@ func TestCancelledListenKeepsTheSocket(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := Listen(ctx, dir); err == nil {
-		t.Error("Listen with a cancelled context succeeded")
+		t.Error("Listen with a canceled context succeeded")
 	}
 	if _, err := c.Status(t.Context()); err != nil {
 		t.Error(err)

@@ -18,7 +18,7 @@ func IsLabel(text string) bool {
 }
 
 // IsName reports whether text is one or more labels, separated by dots, in
-// lower case and without a trailing dot.
+// lowercase and without a trailing dot.
 func IsName(text string) bool {
 	for label := range strings.SplitSeq(text, ".") {
 		if !IsLabel(label) {

@@ -283,7 +283,7 @@ func showOutput(out *term.AsyncWriter, view *term.LogView, output io.Reader) (de
 	}
 }
 
-// closeOnExec makes child processes inherit none of this process's descriptors, so
+// closeOnExec prevents child processes from inheriting this process's descriptors, so
 // that a daemon in the background doesn't hold its caller's locks and pipes.
 // Without /dev/fd it does nothing.
 func closeOnExec() {

@@ -11,7 +11,7 @@ import (
 
 // The hidden commands of the processes that run as root.
 const (
-	// KeeperCommand is a keeper whose daemon is at descriptor 3.
+	// KeeperCommand runs a keeper connected to its daemon on descriptor 3.
 	KeeperCommand = "keeper"
 	// KeeperConnectCommand connects to a daemon's socket, starts a keeper for it,
 	// and exits. sudo runs it.
@@ -44,8 +44,7 @@ func (f *PrivilegedFlags) Options() (machine.Options, error) {
 	return machine.Options{Prefixes: prefixes, HostsFile: f.hostsFile, Listen: f.listen, Owner: f.owner}, err
 }
 
-// rootArguments returns the command line of a command, from which it gets the
-// same options.
+// rootArguments returns the arguments that pass o to a command.
 func rootArguments(command string, o machine.Options, more ...string) []string {
 	args := []string{command, "--hosts-file", o.HostsFile, "--listen", o.Listen.String(), "--owner", o.Owner}
 	for _, prefix := range o.Prefixes {

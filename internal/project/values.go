@@ -20,7 +20,7 @@ type Pattern string
 // Namespace is the name of a namespace, or "*" for all.
 type Namespace string
 
-// Domain is a DNS name (RFC 1123), converted to lower case.
+// Domain is a DNS name (RFC 1123), converted to lowercase.
 type Domain string
 
 // Label is a DNS label (RFC 1123).
@@ -46,7 +46,7 @@ func CheckPattern(text string) error {
 	return nil
 }
 
-// ParseDomain parses a DNS name in upper or lower case.
+// ParseDomain parses a DNS name in uppercase or lowercase.
 func ParseDomain(text string) (Domain, error) {
 	lower := strings.ToLower(text)
 	if !dnsname.IsName(lower) {
@@ -95,7 +95,7 @@ func (n *Namespace) UnmarshalYAML(node *yaml.Node) error {
 	return parseScalar(node, func(text string) error {
 		*n = Namespace(text)
 		if text != "*" && !dnsname.IsLabel(text) {
-			return fmt.Errorf("invalid namespace %q: must be lower-case letters, digits and '-', or \"*\" for all", text)
+			return fmt.Errorf("invalid namespace %q: must be lowercase letters, digits and '-', or \"*\" for all", text)
 		}
 		return nil
 	})
@@ -114,7 +114,7 @@ func (l *Label) UnmarshalYAML(node *yaml.Node) error {
 	return parseScalar(node, func(text string) error {
 		*l = Label(text)
 		if !dnsname.IsLabel(text) {
-			return fmt.Errorf("invalid DNS label %q: must be at most 63 lower-case letters, digits and '-'", text)
+			return fmt.Errorf("invalid DNS label %q: must be at most 63 lowercase letters, digits and '-'", text)
 		}
 		return nil
 	})

@@ -21,7 +21,7 @@ const columnGap = 2
 type Table struct {
 	out      io.Writer
 	wide     bool
-	colours  bool
+	colors   bool
 	widths   []int
 	problems []string // that were written last
 	notes    []string // that were written last
@@ -29,7 +29,7 @@ type Table struct {
 
 // New returns a table, with more columns if wide.
 func New(out io.Writer, wide bool) *Table {
-	return &Table{out: out, wide: wide, colours: term.HasColours(out)}
+	return &Table{out: out, wide: wide, colors: term.HasColors(out)}
 }
 
 func (t *Table) header() []string {
@@ -200,13 +200,13 @@ func (t *Table) writeRow(b *strings.Builder, cells []string, state control.State
 		b.WriteString(cell + strings.Repeat(" ", max(t.widths[i]-utf8.RuneCountInString(cell), 0)+columnGap))
 	}
 	text := cells[last]
-	if t.colours {
-		text = term.Coloured(string(state), colourOf(state)) + strings.TrimPrefix(text, string(state))
+	if t.colors {
+		text = term.Colored(string(state), colorOf(state)) + strings.TrimPrefix(text, string(state))
 	}
 	b.WriteString(text + "\n")
 }
 
-func colourOf(state control.State) string {
+func colorOf(state control.State) string {
 	switch state {
 	case control.Ready:
 		return term.Green

@@ -95,10 +95,10 @@ func (v *LogView) Format(entry *logrus.Entry) ([]byte, error) {
 	}
 	indent := len(time.TimeOnly) + 1
 	text := Wrap(strings.TrimRight(b.String(), "\n"), v.out.Width()-indent, indent)
-	return []byte(entry.Time.Format(time.TimeOnly) + " " + v.out.coloured(text, colourOf(entry.Level)) + "\n"), nil
+	return []byte(entry.Time.Format(time.TimeOnly) + " " + v.out.colored(text, colorOf(entry.Level)) + "\n"), nil
 }
 
-func colourOf(level logrus.Level) string {
+func colorOf(level logrus.Level) string {
 	switch level {
 	case logrus.PanicLevel, logrus.FatalLevel, logrus.ErrorLevel:
 		return Red

@@ -24,12 +24,12 @@ func isDumb() bool {
 	return kind == "dumb" || kind == "" && runtime.GOOS != "windows" // Windows doesn't set TERM
 }
 
-// HasColours reports whether out may get colours (https://no-color.org).
-func HasColours(out io.Writer) bool {
+// HasColors reports whether out may get colors (https://no-color.org).
+func HasColors(out io.Writer) bool {
 	return os.Getenv("NO_COLOR") == "" && !isDumb() && isTerminal(out)
 }
 
-// The colours, as parameters of ECMA-48's SGR sequence.
+// The colors, as parameters of ECMA-48's SGR sequence.
 const (
 	Bold   = "1"
 	Dim    = "2"
@@ -38,10 +38,10 @@ const (
 	Yellow = "33"
 )
 
-// Coloured returns text in a colour.
-func Coloured(text, colour string) string {
-	if colour == "" || text == "" {
+// Colored returns text in a color.
+func Colored(text, color string) string {
+	if color == "" || text == "" {
 		return text
 	}
-	return "\x1b[" + colour + "m" + text + "\x1b[0m"
+	return "\x1b[" + color + "m" + text + "\x1b[0m"
 }

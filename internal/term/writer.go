@@ -36,7 +36,7 @@ type AsyncWriter struct {
 	out        io.Writer
 	terminal   bool
 	live       bool // has a status line that is redrawn
-	colours    bool
+	colors     bool
 	width      func() int  // in columns; 0 if unknown
 	foreground func() bool // nil: always
 	queue      wake.Trigger
@@ -57,7 +57,7 @@ type AsyncWriter struct {
 // NewAsyncWriter returns a writer to out.
 func NewAsyncWriter(out io.Writer) *AsyncWriter {
 	w := &AsyncWriter{
-		out: out, terminal: isTerminal(out), live: isTerminal(out) && !isDumb(), colours: HasColours(out),
+		out: out, terminal: isTerminal(out), live: isTerminal(out) && !isDumb(), colors: HasColors(out),
 		width: func() int { return 0 }, formatter: NewFormatter(Text, time.TimeOnly), queue: wake.NewTrigger(),
 	}
 	if file, ok := out.(*os.File); ok && w.terminal {
@@ -190,15 +190,15 @@ func (w *AsyncWriter) fit(text string) string {
 	if room := w.width() - len("^C "); utf8.RuneCountInString(text) > room {
 		text = string([]rune(text)[:max(room-1, 0)]) + "…"
 	}
-	return w.coloured(text, Bold)
+	return w.colored(text, Bold)
 }
 
-// coloured returns text in a colour if the terminal has colours.
-func (w *AsyncWriter) coloured(text, colour string) string {
-	if !w.colours {
+// colored returns text in a color if the terminal has colors.
+func (w *AsyncWriter) colored(text, color string) string {
+	if !w.colors {
 		return text
 	}
-	return Coloured(text, colour)
+	return Colored(text, color)
 }
 
 // Run calls do, queues everything that is written meanwhile, and returns do's

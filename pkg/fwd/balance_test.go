@@ -12,8 +12,8 @@ import (
 
 // namedPods returns pods that send their name and then stay until the client
 // disconnects.
-func namedPods(names ...string) map[string]behaviour {
-	pods := make(map[string]behaviour)
+func namedPods(names ...string) map[string]behavior {
+	pods := make(map[string]behavior)
 	for _, name := range names {
 		pods[name] = answers(func(pod *memConn) {
 			_, _ = io.WriteString(pod, name)

@@ -145,22 +145,22 @@ func (m *memConn) SetReadDeadline(at time.Time) error {
 	return nil
 }
 
-// behaviour returns the result of an attempt to reach a pod: an error, or a
+// behavior returns the result of an attempt to reach a pod: an error, or a
 // handler for the connection. Attempts are numbered from 1.
-type behaviour func(attempt int) (func(pod *memConn), error)
+type behavior func(attempt int) (func(pod *memConn), error)
 
 // answers is a pod that accepts every connection.
-func answers(handle func(pod *memConn)) behaviour {
+func answers(handle func(pod *memConn)) behavior {
 	return func(int) (func(*memConn), error) { return handle, nil }
 }
 
 // failsDial is a pod that can't be dialed.
-func failsDial(reason fwd.Reason) behaviour {
+func failsDial(reason fwd.Reason) behavior {
 	return func(int) (func(*memConn), error) { return nil, unreachedError(reason) }
 }
 
 // failsRead is a pod for which the stream's Read fails.
-func failsRead(reason fwd.Reason) behaviour {
+func failsRead(reason fwd.Reason) behavior {
 	return answers(func(pod *memConn) { pod.breakOff(unreachedError(reason)) })
 }
 
@@ -169,18 +169,18 @@ func unreachedError(reason fwd.Reason) error {
 }
 
 // writes is a pod that writes a text and ends.
-func writes(text string) behaviour {
+func writes(text string) behavior {
 	return answers(func(pod *memConn) { _, _ = io.WriteString(pod, text) })
 }
 
 // echoes is a pod that echoes until the client's end.
-func echoes() behaviour { return answers(func(pod *memConn) { _, _ = io.Copy(pod, pod) }) }
+func echoes() behavior { return answers(func(pod *memConn) { _, _ = io.Copy(pod, pod) }) }
 
-// fleet is a Dialer with a behaviour for each pod, by name.
+// fleet is a Dialer with a behavior for each pod, by name.
 type fleet struct {
 	running  sync.WaitGroup
 	mu       sync.Mutex
-	pods     map[string]behaviour
+	pods     map[string]behavior
 	attempts map[string]int
 }
 
@@ -201,8 +201,8 @@ func (f *fleet) Dial(_ context.Context, pod plan.PodRef, _ uint16) (fwd.Stream, 
 	return stream, nil
 }
 
-// setBehaviour changes the behaviour of a pod.
-func (f *fleet) setBehaviour(pod string, behave behaviour) {
+// setBehavior changes the behavior of a pod.
+func (f *fleet) setBehavior(pod string, behave behavior) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.pods[pod] = behave
@@ -245,7 +245,7 @@ type bubble struct {
 // inBubble runs a test in a bubble. The engine has a hold timeout of 10 s and
 // knows which clients have disconnected; prepare, if not nil, may change it. The
 // cluster's initial state is svc.
-func inBubble(t *testing.T, svc plan.Service, pods map[string]behaviour, prepare func(*fwd.Engine), test func(b *bubble)) {
+func inBubble(t *testing.T, svc plan.Service, pods map[string]behavior, prepare func(*fwd.Engine), test func(b *bubble)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost()

@@ -14,7 +14,7 @@ import (
 // DrainTimeout.
 func TestDrainTimeout(t *testing.T) {
 	for _, drain := range []time.Duration{0, 3 * time.Second} {
-		pods := map[string]behaviour{"a": echoes(), "b": answers(func(pod *memConn) {
+		pods := map[string]behavior{"a": echoes(), "b": answers(func(pod *memConn) {
 			_, _ = io.WriteString(pod, "b")
 			<-time.After(2 * time.Second)
 			_, _ = io.WriteString(pod, "!")

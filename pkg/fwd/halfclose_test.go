@@ -38,7 +38,7 @@ func (h *halfClosing) handle(pod *memConn) {
 // time. It returns how long after that the pod read the client's end.
 func (h *halfClosing) endsAfter(t *testing.T, wait time.Duration, end func(*memConn)) (after time.Duration) {
 	t.Helper()
-	inBubble(t, service("web", "a"), map[string]behaviour{"a": answers(h.handle)}, nil, func(b *bubble) {
+	inBubble(t, service("web", "a"), map[string]behavior{"a": answers(h.handle)}, nil, func(b *bubble) {
 		h.ended = make(chan time.Duration, 1) // the bubble's
 		client := b.connect()
 		_, _ = io.WriteString(client, "hello")
@@ -111,7 +111,7 @@ func TestHalfCloseWaitsForAnswer(t *testing.T) {
 
 // An end that comes before there is a pod is passed on to the next pod.
 func TestHalfCloseWhileHeld(t *testing.T) {
-	pods := map[string]behaviour{"a": writes("a"), "b": answers(func(pod *memConn) {
+	pods := map[string]behavior{"a": writes("a"), "b": answers(func(pod *memConn) {
 		received, err := io.ReadAll(pod)
 		if err != nil {
 			received = []byte(err.Error())
@@ -164,7 +164,7 @@ func TestHalfCloseOfDisconnectedClient(t *testing.T) {
 			"writes": func(pod *memConn) { _, _ = io.WriteString(pod, "x") },
 		} {
 			var ended time.Duration
-			pods := map[string]behaviour{"a": answers(func(pod *memConn) {
+			pods := map[string]behavior{"a": answers(func(pod *memConn) {
 				began := time.Now()
 				_, _ = io.ReadAll(pod)
 				for {
@@ -202,7 +202,7 @@ func TestHalfCloseOfDisconnectedClient(t *testing.T) {
 // If it is unknown whether a client has disconnected, it counts as connected.
 func TestHalfCloseWithoutClientGone(t *testing.T) {
 	var took time.Duration
-	pods := map[string]behaviour{"a": answers(func(pod *memConn) {
+	pods := map[string]behavior{"a": answers(func(pod *memConn) {
 		began := time.Now()
 		_, _ = io.Copy(pod, pod)
 		took = time.Since(began)
@@ -267,7 +267,7 @@ func TestHalfCloseOfSockets(t *testing.T) {
 
 // A pod's reset while the client's end is held back resets the client.
 func TestHalfCloseThenReset(t *testing.T) {
-	pods := map[string]behaviour{"a": answers(func(pod *memConn) {
+	pods := map[string]behavior{"a": answers(func(pod *memConn) {
 		_, _ = io.WriteString(pod, "x")
 		<-time.After(time.Second)
 		pod.breakOff(syscall.ECONNRESET)

@@ -47,7 +47,7 @@ const closedPort = "port 80: nothing listens on port 8080 of pod ns/a; " +
 func TestProblemIsLoggedOnceAndResolved(t *testing.T) {
 	var up atomic.Bool
 	var lines *test.Hook
-	inBubble(t, service("web", "a"), map[string]behaviour{"a": listening(&up, "a")}, func(e *fwd.Engine) { lines = recordLog(e) }, func(b *bubble) {
+	inBubble(t, service("web", "a"), map[string]behavior{"a": listening(&up, "a")}, func(e *fwd.Engine) { lines = recordLog(e) }, func(b *bubble) {
 		for range 1000 {
 			b.wantReset(0)
 		}
@@ -78,7 +78,7 @@ func TestProblemOfManyPodsIsStable(t *testing.T) {
 		return nil, &fwd.UnreachedError{Reason: fwd.PortClosed, Err: fmt.Errorf("from port %d", n)}
 	}
 	var lines *test.Hook
-	inBubble(t, service("web", "a", "b"), map[string]behaviour{"a": fail, "b": fail}, func(e *fwd.Engine) { lines = recordLog(e) }, func(b *bubble) {
+	inBubble(t, service("web", "a", "b"), map[string]behavior{"a": fail, "b": fail}, func(e *fwd.Engine) { lines = recordLog(e) }, func(b *bubble) {
 		for range 20 {
 			b.wantReset(0)
 			b.sleep(time.Second)
@@ -105,7 +105,7 @@ func TestProblemOfDeniedRequest(t *testing.T) {
 	svc.Ports = append(svc.Ports, plan.ServicePort{Name: "other", Protocol: "TCP", Number: 81})
 	svc.Endpoints[0].Ports["other"] = 8081
 	var lines *test.Hook
-	inBubble(t, svc, map[string]behaviour{"a": denied}, func(e *fwd.Engine) { lines = recordLog(e) }, func(b *bubble) {
+	inBubble(t, svc, map[string]behavior{"a": denied}, func(e *fwd.Engine) { lines = recordLog(e) }, func(b *bubble) {
 		for port := range 2 {
 			client := b.connectTo(port)
 			if _, _, err := b.exchange(client, "x"); err == nil {
@@ -127,7 +127,7 @@ func TestProblemOfDial(t *testing.T) {
 	html := func(int) (func(*memConn), error) {
 		return nil, errors.New("the API server answers with\n<html>")
 	}
-	inBubble(t, service("web", "a"), map[string]behaviour{"a": html}, nil, func(b *bubble) {
+	inBubble(t, service("web", "a"), map[string]behavior{"a": html}, nil, func(b *bubble) {
 		b.wantReset(0)
 		b.sleep(time.Second)
 		if got, want := b.problems(), "port 80: pod ns/a: the API server answers with <html>"; got != want {
@@ -164,10 +164,10 @@ func TestUnreachable(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		svc  plan.Service
-		pods map[string]behaviour
+		pods map[string]behavior
 		test func(b *bubble)
 	}{
-		"one pod": {service("web", "a"), map[string]behaviour{"a": listening(&up, "a")}, func(b *bubble) {
+		"one pod": {service("web", "a"), map[string]behavior{"a": listening(&up, "a")}, func(b *bubble) {
 			wantUnreachable(b, "initially", false)
 			fail(b, 0)
 			wantUnreachable(b, "a refuses", true)
@@ -179,7 +179,7 @@ func TestUnreachable(t *testing.T) {
 			b.wantAnswer("xa")
 			wantUnreachable(b, "a answers", false)
 		}},
-		"a pod becomes ready again": {service("web", "a"), map[string]behaviour{"a": failsRead(fwd.PortClosed)}, func(b *bubble) {
+		"a pod becomes ready again": {service("web", "a"), map[string]behavior{"a": failsRead(fwd.PortClosed)}, func(b *bubble) {
 			fail(b, 0)
 			wantUnreachable(b, "a refuses", true)
 			b.set(notReady)
@@ -189,32 +189,32 @@ func TestUnreachable(t *testing.T) {
 				b.Errorf("got problems %q, want none", got)
 			}
 		}},
-		"one pod of two": {service("web", "a", "b"), map[string]behaviour{"a": html, "b": writes("b")}, func(b *bubble) {
+		"one pod of two": {service("web", "a", "b"), map[string]behavior{"a": html, "b": writes("b")}, func(b *bubble) {
 			fail(b, 0)
 			wantUnreachable(b, "a fails", false)
 			b.wantAnswer("b")
 			wantUnreachable(b, "b works", false)
 		}},
-		"both pods of two": {service("web", "a", "b"), map[string]behaviour{"a": html, "b": html}, func(b *bubble) {
+		"both pods of two": {service("web", "a", "b"), map[string]behavior{"a": html, "b": html}, func(b *bubble) {
 			fail(b, 0)
 			wantUnreachable(b, "a fails", false)
 			fail(b, 0)
 			wantUnreachable(b, "b fails", true)
 		}},
-		"both pods at once": {service("web", "a", "b"), map[string]behaviour{"a": failsRead(fwd.PortClosed), "b": failsDial(fwd.PodGone)}, func(b *bubble) {
+		"both pods at once": {service("web", "a", "b"), map[string]behavior{"a": failsRead(fwd.PortClosed), "b": failsDial(fwd.PodGone)}, func(b *bubble) {
 			fail(b, 0)
 			wantUnreachable(b, "both fail", true)
 		}},
-		"one port of two": {twoPorts, map[string]behaviour{"a": failsRead(fwd.PortClosed)}, func(b *bubble) {
+		"one port of two": {twoPorts, map[string]behavior{"a": failsRead(fwd.PortClosed)}, func(b *bubble) {
 			fail(b, 0)
 			wantUnreachable(b, "80 fails", false)
 			fail(b, 1)
 			wantUnreachable(b, "81 fails, too", true)
 		}},
-		"denied, of two ports": {twoPorts, map[string]behaviour{"a": failsDial(fwd.Denied)}, func(b *bubble) {
+		"denied, of two ports": {twoPorts, map[string]behavior{"a": failsDial(fwd.Denied)}, func(b *bubble) {
 			fail(b, 0)
 			wantUnreachable(b, "80 fails", true)
-			b.fleet.setBehaviour("a", writes("a"))
+			b.fleet.setBehavior("a", writes("a"))
 			if _, _, err := b.exchange(b.connectTo(1), "x"); err != nil {
 				b.Error(err)
 			}
@@ -223,7 +223,7 @@ func TestUnreachable(t *testing.T) {
 				b.Errorf("got problems %q, want none", got)
 			}
 		}},
-		"headless": {headless, map[string]behaviour{"a": failsRead(fwd.PortClosed)}, func(b *bubble) {
+		"headless": {headless, map[string]behavior{"a": failsRead(fwd.PortClosed)}, func(b *bubble) {
 			fail(b, 0)
 			wantUnreachable(b, "80 fails", true)
 		}},
@@ -236,7 +236,7 @@ func TestUnreachable(t *testing.T) {
 func TestFailuresAreLoggedOncePerInterval(t *testing.T) {
 	for name, c := range map[string]struct {
 		svc  plan.Service
-		pod  behaviour
+		pod  behavior
 		line string
 	}{
 		"cluster unreachable": {service("web", "a"), failsDial(fwd.ClusterUnreachable), "unreached"},
@@ -249,7 +249,7 @@ func TestFailuresAreLoggedOncePerInterval(t *testing.T) {
 				lines = recordLog(e)
 				e.HoldTimeout = 0
 			}
-			inBubble(t, c.svc, map[string]behaviour{"a": c.pod}, prepare, func(b *bubble) {
+			inBubble(t, c.svc, map[string]behavior{"a": c.pod}, prepare, func(b *bubble) {
 				for range 1000 {
 					b.wantReset(0)
 				}

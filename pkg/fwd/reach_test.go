@@ -16,7 +16,7 @@ import (
 
 // listening is a pod that refuses until the flag is set, and then writes the first
 // byte it reads and a text.
-func listening(up *atomic.Bool, text string) behaviour {
+func listening(up *atomic.Bool, text string) behavior {
 	return func(int) (func(*memConn), error) {
 		if !up.Load() {
 			return failsRead(fwd.PortClosed)(0)
@@ -31,9 +31,9 @@ func listening(up *atomic.Bool, text string) behaviour {
 
 func TestReachTriesAnotherPod(t *testing.T) {
 	for _, reason := range []fwd.Reason{fwd.PodGone, fwd.PortClosed} {
-		for name, broken := range map[string]behaviour{"dial": failsDial(reason), "stream": failsRead(reason)} {
+		for name, broken := range map[string]behavior{"dial": failsDial(reason), "stream": failsRead(reason)} {
 			t.Run(name, func(t *testing.T) {
-				inBubble(t, service("web", "a", "b"), map[string]behaviour{"a": broken, "b": writes("b")}, nil, func(b *bubble) {
+				inBubble(t, service("web", "a", "b"), map[string]behavior{"a": broken, "b": writes("b")}, nil, func(b *bubble) {
 					for range 4 {
 						if took := b.wantAnswer("b"); took > 0 {
 							t.Errorf("took %v, want 0s", took)
@@ -48,7 +48,7 @@ func TestReachTriesAnotherPod(t *testing.T) {
 func TestReachGivesUpImmediately(t *testing.T) {
 	other := errors.New("got <html>")
 	for name, c := range map[string]struct {
-		broken   behaviour
+		broken   behavior
 		attempts int // to both pods
 	}{
 		"all refuse":            {failsRead(fwd.PortClosed), 2},
@@ -62,7 +62,7 @@ func TestReachGivesUpImmediately(t *testing.T) {
 		}), 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, service("web", "a", "b"), map[string]behaviour{"a": c.broken, "b": c.broken}, nil, func(b *bubble) {
+			inBubble(t, service("web", "a", "b"), map[string]behavior{"a": c.broken, "b": c.broken}, nil, func(b *bubble) {
 				b.wantReset(0)
 				if got := b.fleet.attemptsOf("a") + b.fleet.attemptsOf("b"); got != c.attempts {
 					t.Errorf("got %d attempts, want %d", got, c.attempts)
@@ -75,7 +75,7 @@ func TestReachGivesUpImmediately(t *testing.T) {
 // A newly ready pod may not listen yet.
 func TestReachRetriesNewlyReadyPod(t *testing.T) {
 	var up atomic.Bool
-	inBubble(t, service("web"), map[string]behaviour{"a": listening(&up, "a")}, nil, func(b *bubble) {
+	inBubble(t, service("web"), map[string]behavior{"a": listening(&up, "a")}, nil, func(b *bubble) {
 		b.set(service("web", "a"))
 		time.AfterFunc(4*time.Second, func() { up.Store(true) })
 		if took := b.wantAnswer("xa"); took < 4*time.Second || took > 5*time.Second {
@@ -87,7 +87,7 @@ func TestReachRetriesNewlyReadyPod(t *testing.T) {
 	})
 	t.Run("gives up", func(t *testing.T) {
 		var never atomic.Bool
-		inBubble(t, service("web"), map[string]behaviour{"a": listening(&never, "a")}, nil, func(b *bubble) {
+		inBubble(t, service("web"), map[string]behavior{"a": listening(&never, "a")}, nil, func(b *bubble) {
 			b.set(service("web", "a"))
 			began := time.Now()
 			if _, _, err := b.ask("x"); !errors.Is(err, syscall.ECONNRESET) || time.Since(began) > 11*time.Second {
@@ -98,7 +98,7 @@ func TestReachRetriesNewlyReadyPod(t *testing.T) {
 	})
 	t.Run("host added later", func(t *testing.T) {
 		var late atomic.Bool
-		inBubble(t, service("other"), map[string]behaviour{"a": listening(&late, "a")}, nil, func(b *bubble) {
+		inBubble(t, service("other"), map[string]behavior{"a": listening(&late, "a")}, nil, func(b *bubble) {
 			b.set(service("web", "a"))
 			time.AfterFunc(time.Second, func() { late.Store(true) })
 			b.wantAnswer("xa")
@@ -112,7 +112,7 @@ func TestReachRetriesPodThatWorked(t *testing.T) {
 	restarting := func(t *testing.T, test func(b *bubble)) {
 		t.Helper()
 		up.Store(true)
-		pods := map[string]behaviour{"a": listening(&up, "a"), "b": writes("b")}
+		pods := map[string]behavior{"a": listening(&up, "a"), "b": writes("b")}
 		inBubble(t, service("web", "a"), pods, nil, func(b *bubble) {
 			b.wantAnswer("xa")
 			up.Store(false)
@@ -144,7 +144,7 @@ func TestReachRetriesPodThatWorked(t *testing.T) {
 // receives the client's bytes once.
 func TestReachSurvivesLossOfOnlyPod(t *testing.T) {
 	var received []string
-	pods := map[string]behaviour{
+	pods := map[string]behavior{
 		"a": answers(func(pod *memConn) {
 			_, _ = io.ReadFull(pod, make([]byte, len("GET / ")))
 			pod.breakOff(unreachedError(fwd.PodGone))
@@ -173,7 +173,7 @@ func TestReachSurvivesLossOfOnlyPod(t *testing.T) {
 
 func TestReachHolds(t *testing.T) {
 	t.Run("until a pod is ready", func(t *testing.T) {
-		inBubble(t, service("web"), map[string]behaviour{"a": writes("a")}, nil, func(b *bubble) {
+		inBubble(t, service("web"), map[string]behavior{"a": writes("a")}, nil, func(b *bubble) {
 			time.AfterFunc(9*time.Second, func() { b.source.set(service("web", "a")) })
 			b.wantAnswer("a")
 		})
@@ -184,7 +184,7 @@ func TestReachHolds(t *testing.T) {
 		})
 	})
 	t.Run("not with HoldTimeout 0", func(t *testing.T) {
-		inBubble(t, service("web"), map[string]behaviour{"a": failsRead(fwd.PodGone)}, func(e *fwd.Engine) { e.HoldTimeout = 0 }, func(b *bubble) {
+		inBubble(t, service("web"), map[string]behavior{"a": failsRead(fwd.PodGone)}, func(e *fwd.Engine) { e.HoldTimeout = 0 }, func(b *bubble) {
 			b.wantReset(0)
 			b.set(service("web", "a"))
 			b.wantReset(0)
@@ -205,8 +205,8 @@ func TestReachHolds(t *testing.T) {
 			}
 			return writes("a")(attempt)
 		}
-		inBubble(t, service("web", "a"), map[string]behaviour{"a": recovers}, nil, func(b *bubble) { b.wantAnswer("a") })
-		inBubble(t, service("web", "a"), map[string]behaviour{"a": failsDial(fwd.ClusterUnreachable)}, nil, func(b *bubble) {
+		inBubble(t, service("web", "a"), map[string]behavior{"a": recovers}, nil, func(b *bubble) { b.wantAnswer("a") })
+		inBubble(t, service("web", "a"), map[string]behavior{"a": failsDial(fwd.ClusterUnreachable)}, nil, func(b *bubble) {
 			b.wantReset(10 * time.Second)
 		})
 	})
@@ -222,7 +222,7 @@ func TestReachEndsWithClient(t *testing.T) {
 		"reset": func(c *memConn) { _, _ = c.SetLinger(0), c.Close() },
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, service("web"), map[string]behaviour{"a": echoes()}, nil, func(b *bubble) {
+			inBubble(t, service("web"), map[string]behavior{"a": echoes()}, nil, func(b *bubble) {
 				client := b.connect()
 				b.sleep(time.Second)
 				disconnect(client)
@@ -245,7 +245,7 @@ func TestReachReplays(t *testing.T) {
 	const limit = 64 << 10
 	text := strings.Repeat("0123456789abcdef", limit/16) + "!"
 	run := func(t *testing.T, size int, test func(b *bubble, client *memConn)) {
-		pods := map[string]behaviour{
+		pods := map[string]behavior{
 			"a": answers(func(pod *memConn) {
 				_, _ = io.ReadFull(pod, make([]byte, size))
 				pod.breakOff(unreachedError(fwd.PortClosed))
@@ -272,7 +272,7 @@ func TestReachReplays(t *testing.T) {
 		}
 	})
 	t.Run("more than the limit, before the first attempt", func(t *testing.T) {
-		pods := map[string]behaviour{"a": answers(func(pod *memConn) {
+		pods := map[string]behavior{"a": answers(func(pod *memConn) {
 			received := make([]byte, len(text))
 			n, _ := io.ReadFull(pod, received)
 			_, _ = pod.Write(received[:n])
@@ -295,7 +295,7 @@ func TestReachReplays(t *testing.T) {
 func TestReachDuringRollingRestart(t *testing.T) {
 	var answers atomic.Int32
 	listens := make(map[string]*atomic.Bool)
-	pods := make(map[string]behaviour)
+	pods := make(map[string]behavior)
 	names := strings.Split("abcdefgh", "")
 	for _, name := range names {
 		listens[name] = new(atomic.Bool)

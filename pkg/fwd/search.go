@@ -100,8 +100,8 @@ func (s *search) addFailure(d destination, dialed bool, err error) bool {
 	return true
 }
 
-// retryUntil returns until when another round is worthwhile, and the error to
-// give up with after that: until the deadline if there is no pod, if the cluster
+// retryUntil returns the deadline for further rounds, and the error to report after
+// it: the connection's deadline if there is no pod, if the cluster
 // is unreachable or if a pod is newly ready; for restartWindow if a pod seems to
 // terminate or restart; otherwise not at all.
 func (s *search) retryUntil(r route, now time.Time) (time.Time, error) {

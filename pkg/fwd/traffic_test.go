@@ -51,7 +51,7 @@ func (b *bubble) traffic() fwd.Traffic {
 
 // The bytes of a connection count once, while it is open and after its end.
 func TestTraffic(t *testing.T) {
-	inBubble(t, service("web", "a"), map[string]behaviour{"a": echoes()}, nil, func(b *bubble) {
+	inBubble(t, service("web", "a"), map[string]behavior{"a": echoes()}, nil, func(b *bubble) {
 		if got := b.traffic(); got != (fwd.Traffic{}) {
 			t.Errorf("initially: got %+v, want none", got)
 		}
@@ -78,7 +78,7 @@ func TestTraffic(t *testing.T) {
 func TestMeter(t *testing.T) {
 	meter := &recordingMeter{}
 	prepare := func(e *fwd.Engine) { e.Meter = meter }
-	inBubble(t, service("web", "a", "b"), map[string]behaviour{"a": failsDial(fwd.PodGone), "b": writes("b")}, prepare, func(b *bubble) {
+	inBubble(t, service("web", "a", "b"), map[string]behavior{"a": failsDial(fwd.PodGone), "b": writes("b")}, prepare, func(b *bubble) {
 		b.wantAnswer("b")
 		empty := service("web")
 		b.set(empty)
@@ -107,7 +107,7 @@ func (slowDialer) Dial(ctx context.Context, _ plan.PodRef, _ uint16) (fwd.Stream
 // The Meter isn't called for retries, first bytes and dials that didn't happen.
 func TestMeterIsNotCalled(t *testing.T) {
 	for name, c := range map[string]struct {
-		pod    behaviour
+		pod    behavior
 		dialer fwd.Dialer // instead of the pod
 		ask    func(*bubble)
 		want   string
@@ -126,7 +126,7 @@ func TestMeterIsNotCalled(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			meter := &recordingMeter{}
-			inBubble(t, service("web", "a"), map[string]behaviour{"a": c.pod}, func(e *fwd.Engine) {
+			inBubble(t, service("web", "a"), map[string]behavior{"a": c.pod}, func(e *fwd.Engine) {
 				e.Meter = meter
 				if c.dialer != nil {
 					e.Dialer = c.dialer
@@ -144,7 +144,7 @@ func TestTrafficSurvivesRemovedPort(t *testing.T) {
 	svc := service("web", "a")
 	svc.Ports = append(svc.Ports, plan.ServicePort{Name: "other", Protocol: "TCP", Number: 81})
 	svc.Endpoints[0].Ports["other"] = 8081
-	inBubble(t, svc, map[string]behaviour{"a": writes("aa")}, nil, func(b *bubble) {
+	inBubble(t, svc, map[string]behavior{"a": writes("aa")}, nil, func(b *bubble) {
 		for port := range 2 {
 			if _, _, err := b.exchange(b.connectTo(port), "x"); err != nil {
 				t.Error(err)

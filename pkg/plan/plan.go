@@ -1,6 +1,6 @@
 // Package plan computes the desired state of this machine from the state of the
 // clusters and the user's options. It is pure: [Plan] depends on its arguments
-// alone, and the package imports no logging, no synchronisation and no clock.
+// alone, and the package imports no logging, no synchronization and no clock.
 package plan
 
 import (

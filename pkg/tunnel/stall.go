@@ -2,7 +2,7 @@ package tunnel
 
 import "time"
 
-// This file decides when a slow client is disconnected in favour of other
+// This file decides when a slow client is disconnected in favor of other
 // streams on its upstream.
 
 const (

@@ -9,7 +9,7 @@
 //	7004 Stall   neither reads nor writes; resets after ten minutes
 //	7005 Reset   resets at once
 //	7006 Late    reads a duration, answers "late\n" after it and closes, with or without a half-close of the client
-//	7007 Upper   reads until the client's half-close, answers with the input in upper case and closes; at most 1 MiB
+//	7007 Upper   reads until the client's half-close, answers with the input in uppercase and closes; at most 1 MiB
 //	7080 HTTP    answers "ok\n" and keeps the connection open; GET /connections returns the number of open connections of each port as JSON
 //
 // If a client sends invalid input or closes too early, its connection is reset.

@@ -12,7 +12,7 @@ import (
 
 const awaitTimeout = 10 * time.Second
 
-// Grid is a terminal's screen without an end at the bottom. It understands \r, \n,
+// Grid is a terminal's screen of unlimited height. It understands \r, \n,
 // ESC[K and ESC[m, and fails the test on any other escape sequence. It is an
 // io.Writer.
 type Grid struct {
