@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -41,6 +42,7 @@ func unknownCommand(root *cobra.Command, name string) error {
 	err := fmt.Errorf("unknown command %q", name)
 	root.SuggestionsMinimumDistance = 2
 	if similar := root.SuggestionsFor(name); len(similar) > 0 {
+		similar = slices.Compact(similar) // a command may be similar and have that name elsewhere
 		return failure.WithHint(err, "did you mean kubeshore "+strings.Join(similar, " or kubeshore ")+"?")
 	}
 	return err

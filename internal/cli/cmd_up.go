@@ -134,7 +134,7 @@ func (f *upFlags) groups() []flagGroup {
 	process.BoolVarP(&f.detach, "detach", "d", false, "run in the background once all services are ready, or after --wait")
 	process.DurationVar(&f.launch.WaitTimeout, "wait", f.launch.WaitTimeout, "with --detach: how long to wait for services to become ready")
 	process.StringVar(&f.launch.User, "user", "", "user to run as, except for what needs root (default: the user who invoked sudo)")
-	process.BoolVar(&f.launch.Rootless, "rootless", false, "run without root: no hosts entries, no privileged ports")
+	process.BoolVar(&f.launch.Rootless, "rootless", false, "run without root: no privileged ports, and no names unless the hosts file is writable")
 
 	connections := pflag.NewFlagSet("", pflag.ContinueOnError)
 	connections.DurationVar(&d.Hold, "hold", d.Hold, "how long a new connection waits for a ready pod (0 to disable)")

@@ -10,7 +10,7 @@ import (
 )
 
 // A file is noticed when it is written, replaced, removed or created again, or
-// changed behind a symbolic link. Its neighbours are not.
+// changed behind a symbolic link. Its neighbors are not.
 func TestWatchFiles(t *testing.T) {
 	dir, other := t.TempDir(), t.TempDir()
 	plain, link, target := filepath.Join(dir, "plain"), filepath.Join(dir, "link"), filepath.Join(other, "target")

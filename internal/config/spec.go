@@ -73,7 +73,7 @@ func checkNamespaces(namespaces []string) error {
 	return nil
 }
 
-// ParsePorts parses port mappings of the form SERVICE:LOCAL, as in kubefwd.
+// ParsePorts parses port mappings of the form SERVICE_PORT:LOCAL_PORT, as in kubefwd.
 func ParsePorts(mappings []string) (map[uint16]uint16, error) {
 	parsed := make(map[uint16]uint16, len(mappings))
 	for _, text := range mappings {
@@ -81,7 +81,7 @@ func ParsePorts(mappings []string) (map[uint16]uint16, error) {
 		service, err1 := project.ParsePort(from)
 		local, err2 := project.ParsePort(to)
 		if !ok || err1 != nil || err2 != nil {
-			return nil, fmt.Errorf("invalid --mapping %q: must be SERVICE:LOCAL, e.g. 80:8080", text)
+			return nil, fmt.Errorf("invalid --mapping %q: must be two ports from 1 to 65535, SERVICE_PORT:LOCAL_PORT, e.g. 80:8080", text)
 		}
 		if _, twice := parsed[uint16(service)]; twice {
 			return nil, fmt.Errorf("invalid --mapping %q: port %d is mapped twice", text, service)

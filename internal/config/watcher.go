@@ -46,7 +46,7 @@ type Watcher struct {
 	resolved    atomic.Pointer[Resolved]
 	problem     atomic.Pointer[string] // of the project file; nil if there is none
 
-	readMu   sync.Mutex // serialises reads of the files
+	readMu   sync.Mutex // serializes reads of the files
 	spec     Spec
 	optional bool // the project file doesn't exist, and need not
 

@@ -11,7 +11,7 @@ import (
 )
 
 // ownUserListener closes connections of other users than this process's user and root. It
-// is a second line of defence after the modes of the socket and its directory.
+// is a second line of defense after the modes of the socket and its directory.
 type ownUserListener struct{ net.Listener }
 
 // Accept implements net.Listener.

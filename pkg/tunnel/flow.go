@@ -10,10 +10,10 @@ import (
 // takes it.
 
 // nextIDLocked returns the ID for the next data stream. Its worker's queue, and
-// that of its error stream, are usable and have the fewest neighbours: the
+// that of its error stream, are usable and have the fewest neighbors: the
 // streams that would be held up if this one got stuck. ok is false if no queue is
 // usable. mu must be held.
-func (u *upstream) nextIDLocked() (id uint32, neighbours int, ok bool) {
+func (u *upstream) nextIDLocked() (id uint32, neighbors int, ok bool) {
 	if u.draining {
 		return 0, 0, false
 	}
@@ -23,11 +23,11 @@ func (u *upstream) nextIDLocked() (id uint32, neighbours int, ok bool) {
 		if !dataQueue.usable() || !errorQueue.usable() {
 			continue
 		}
-		if n := dataQueue.streams + errorQueue.streams; !ok || n < neighbours {
-			id, neighbours, ok = next, n, true
+		if n := dataQueue.streams + errorQueue.streams; !ok || n < neighbors {
+			id, neighbors, ok = next, n, true
 		}
 	}
-	return id, neighbours, ok
+	return id, neighbors, ok
 }
 
 // othersStarving reports whether another stream than by has waited for bytes for
@@ -54,7 +54,7 @@ const (
 // fitness returns how well the upstream suits one more stream.
 func (u *upstream) fitness() fitness {
 	u.mu.Lock()
-	_, neighbours, usable := u.nextIDLocked()
+	_, neighbors, usable := u.nextIDLocked()
 	usable = usable && u.err == nil
 	streams := slices.Collect(maps.Values(u.streams))
 	slow := !u.writingSince.IsZero() && time.Since(u.writingSince) > slowWriteTimeout
@@ -70,7 +70,7 @@ func (u *upstream) fitness() fitness {
 		return unfit
 	case len(streams) >= workers, slices.ContainsFunc(streams, (*stream).heavy):
 		return crowded
-	case neighbours > 0:
+	case neighbors > 0:
 		return queueShared
 	}
 	return roomy
