@@ -104,9 +104,11 @@ func runSudo(ctx context.Context, sudo string, o machine.Options, socket string)
 	return askInTerminal(ctx, terminal, sudo, command)
 }
 
-// askInTerminal runs sudo, which asks for the password in the terminal.
+// askInTerminal runs sudo, which asks for the password in the terminal. With -k sudo
+// stores no ticket (sudo(8)): a ticket would let every program in this terminal use
+// sudo without a password, including the credential plugins that run next.
 func askInTerminal(ctx context.Context, terminal *os.File, sudo string, command []string) error {
-	asking := exec.CommandContext(ctx, sudo, append([]string{"-p", rootPrompt}, command...)...)
+	asking := exec.CommandContext(ctx, sudo, append([]string{"-k", "-p", rootPrompt}, command...)...)
 	asking.Cancel = func() error { return asking.Process.Signal(syscall.SIGTERM) } // so that sudo restores the terminal
 	asking.Stdin, asking.Stdout, asking.Stderr = terminal, terminal, terminal
 	err := asking.Run()
