@@ -1,9 +1,12 @@
 package controlserver
 
 import (
+	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -57,9 +60,10 @@ func NewMetrics(version string, status func() control.Status) *Metrics {
 // maxScrapes limits the number of concurrent requests for metrics.
 const maxScrapes = 8
 
-// Handler returns the handler that serves the metrics.
+// Handler returns the handler that serves the metrics. A metric that can't be collected
+// doesn't affect the others.
 func (m *Metrics) Handler() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes})
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes, ErrorHandling: promhttp.ContinueOnError})
 }
 
 // Dialed implements fwd.Meter.
@@ -110,10 +114,10 @@ func (c *statusMetrics) Describe(to chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (c *statusMetrics) Collect(to chan<- prometheus.Metric) {
 	gauge := func(desc *prometheus.Desc, value int, labels ...string) {
-		to <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(value), labels...)
+		to <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(value), labelValues(labels)...)
 	}
 	counter := func(desc *prometheus.Desc, value uint64, labels ...string) {
-		to <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(value), labels...)
+		to <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(value), labelValues(labels)...)
 	}
 	status := c.status()
 	states := make(map[control.State]int)
@@ -143,4 +147,24 @@ func (c *statusMetrics) Collect(to chan<- prometheus.Metric) {
 	}
 	gauge(upstreamDesc, status.UpstreamConnections)
 	counter(hostsWritesDesc, status.HostsWrites)
+}
+
+// labelValues returns texts as values of labels, which have to be UTF-8: other bytes
+// become \xNN. A context's name may be any bytes.
+func labelValues(texts []string) []string {
+	values := make([]string, len(texts))
+	for i, text := range texts {
+		var b strings.Builder
+		for len(text) > 0 {
+			r, size := utf8.DecodeRuneInString(text)
+			if r == utf8.RuneError && size == 1 {
+				fmt.Fprintf(&b, `\x%02x`, text[0])
+			} else {
+				b.WriteString(text[:size])
+			}
+			text = text[size:]
+		}
+		values[i] = b.String()
+	}
+	return values
 }

@@ -61,14 +61,15 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 }
 
 // ServeMetrics serves metrics to all clients of l until ctx is done. It closes l.
-func ServeMetrics(ctx context.Context, l net.Listener, metrics http.Handler) error {
-	return serveMetrics(ctx, writeTimeoutListener{l, chunkWriteTimeout}, metrics)
+// address is the one that the user configured; see [hostCheck].
+func ServeMetrics(ctx context.Context, l net.Listener, address string, metrics http.Handler) error {
+	return serveMetrics(ctx, writeTimeoutListener{l, chunkWriteTimeout}, address, metrics)
 }
 
-func serveMetrics(ctx context.Context, l writeTimeoutListener, metrics http.Handler) error {
+func serveMetrics(ctx context.Context, l writeTimeoutListener, address string, metrics http.Handler) error {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", metrics)
-	return serveHTTP(ctx, l, mux)
+	return serveHTTP(ctx, l, newHostCheck(address, mux))
 }
 
 func serveHTTP(ctx context.Context, l writeTimeoutListener, handler http.Handler) error {

@@ -161,7 +161,7 @@ func TestStalledMetricsReadersAreDisconnected(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	served := make(chan error, 1)
 	go func() {
-		served <- serveMetrics(ctx, writeTimeoutListener{tcp, timeout}, NewMetrics("v1", d.Status).Handler())
+		served <- serveMetrics(ctx, writeTimeoutListener{tcp, timeout}, "", NewMetrics("v1", d.Status).Handler())
 	}()
 	waitUntilClosed(t, requestUnread(t, "tcp", tcp.Addr().String(), "/metrics"), "metrics over TCP")
 	cancel()

@@ -84,7 +84,7 @@ func (a *api) serve(ctx context.Context, d *Daemon, metrics *controlserver.Metri
 	defer helpers.Wait()
 	if a.metrics != nil {
 		helpers.Go(func() {
-			if err := controlserver.ServeMetrics(ctx, a.metrics, metrics.Handler()); err != nil {
+			if err := controlserver.ServeMetrics(ctx, a.metrics, d.options.Metrics, metrics.Handler()); err != nil {
 				d.log.Warnf("--metrics: %v", err)
 			}
 		})
