@@ -31,7 +31,7 @@ type Resolved struct {
 func resolve(s *Spec, file project.File, cluster func(context string) (*kube.Cluster, error)) (Resolved, error) {
 	result := Resolved{Plan: plan.Options{
 		Mapping:  s.Ports,
-		Domain:   cmp.Or(strings.ToLower(s.Domain), string(file.Domain)),
+		Domain:   cmp.Or(strings.TrimSuffix(strings.ToLower(s.Domain), "."), string(file.Domain)),
 		Services: make(map[plan.ServiceID]plan.ServiceOptions),
 	}}
 	if len(s.Ports) == 0 {

@@ -120,7 +120,7 @@ func TestResolve(t *testing.T) {
 func TestResolveServices(t *testing.T) {
 	got, err := resolveFile(t, everything, Spec{
 		Ports:     map[uint16]uint16{443: 8443},
-		Domain:    "Test.Local",
+		Domain:    "Test.Local.",
 		Addresses: map[string]netip.Addr{"web": netip.MustParseAddr("127.3.3.1"), "db.data.svc": netip.MustParseAddr("127.3.3.2"), "x.y.eu": netip.MustParseAddr("127.3.3.3")},
 	})
 	if err != nil {

@@ -46,9 +46,9 @@ func CheckPattern(text string) error {
 	return nil
 }
 
-// ParseDomain parses a DNS name in uppercase or lowercase.
+// ParseDomain parses a DNS name in uppercase or lowercase, with or without a trailing dot.
 func ParseDomain(text string) (Domain, error) {
-	lower := strings.ToLower(text)
+	lower := strings.ToLower(strings.TrimSuffix(text, "."))
 	if !dnsname.IsName(lower) {
 		return "", fmt.Errorf("invalid DNS name %q: must be letters, digits and '-', separated by dots", text)
 	}

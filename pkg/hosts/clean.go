@@ -186,13 +186,12 @@ const serviceSuffix = ".svc.cluster.local"
 // suspectLines returns, quoted, the lines that look like kubeshore's but name no owner:
 // damaged markers, and entries that map a name of a cluster's Service to a loopback address.
 func suspectLines(content []byte) (found []string) {
-	isService := func(name string) bool { return strings.HasSuffix(name, serviceSuffix) }
 	for line := range bytes.Lines(content) {
 		text := trimEOL(line)
 		marker := strings.HasPrefix(text, strings.TrimSpace(beginPrefix)) || strings.HasPrefix(text, strings.TrimSpace(endPrefix))
 		names, _, _ := strings.Cut(text, "#")
 		fields := strings.Fields(names)
-		entry := len(fields) > 1 && slices.ContainsFunc(fields[1:], isService) && isLoopback(fields[0])
+		entry := len(fields) > 1 && slices.ContainsFunc(fields[1:], isServiceName) && isLoopback(fields[0])
 		if ownerOf(text) == "" && (marker || entry) {
 			found = append(found, fmt.Sprintf("%q", text))
 		}

@@ -7,7 +7,6 @@ import (
 	"cmp"
 	"fmt"
 	"hash/crc32"
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -33,7 +32,7 @@ import (
 // and lines that others have put between them are preserved.
 func Rewrite(prev []byte, owner string, table map[netip.Addr][]string) (next []byte, changed bool, refused map[string]error, err error) {
 	old := splitBlock(prev, owner)
-	text, refused, err := renderLines(table, owner, old.rest, 0)
+	text, refused, err := renderLines(table, owner, old.rest)
 	if err != nil {
 		return prev, false, nil, err
 	}
@@ -145,43 +144,6 @@ func renderBlock(text, owner, eol, noEOL string) []byte {
 		begin += noEOL + "\n"
 	}
 	return []byte(strings.ReplaceAll(begin+text+endMarker(owner)+"\n", "\n", eol))
-}
-
-// maxNamesPerLine is the maximum number of names on a line on systems without a limit:
-// musl reads lines of up to a thousand bytes.
-const maxNamesPerLine = 16
-
-// renderLines returns the lines of a block, each with a final \n, or "" if all names are
-// refused. rest is the hosts file without the block. perLine is the maximum number of names
-// on a line; 0 means the limit of this system, which txeh knows: nine on Windows.
-func renderLines(table map[netip.Addr][]string, owner string, rest []byte, perLine int) (text string, refused map[string]error, err error) {
-	existing, err := mappedNames(rest)
-	if err != nil {
-		return "", nil, err
-	}
-	refused = make(map[string]error)
-	var b strings.Builder
-	for _, addr := range slices.SortedFunc(maps.Keys(table), netip.Addr.Compare) {
-		var names []string
-		for _, name := range table[addr] {
-			if err := checkName(name, existing); err != nil {
-				refused[name] = err
-				continue
-			}
-			names = append(names, name)
-		}
-		// Pass few names at a time: for each name, txeh searches all the others.
-		for chunk := range slices.Chunk(names, maxNamesPerLine) {
-			var empty string
-			lines, err := txeh.NewHosts(&txeh.HostsConfig{RawText: &empty, MaxHostsPerLine: perLine})
-			if err != nil {
-				return "", nil, err
-			}
-			lines.AddHostsWithComment(addr.String(), chunk, lineTag(owner))
-			b.WriteString(lines.RenderHostsFile())
-		}
-	}
-	return b.String(), refused, nil
 }
 
 // mappedNames returns the names in a hosts file, with their addresses.

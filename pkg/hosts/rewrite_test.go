@@ -214,26 +214,6 @@ func TestRewriteTwoOwnersNoEOL(t *testing.T) {
 	}
 }
 
-// Lines have at most perLine names, in the order of the table.
-func TestRenderLinesSplitsNames(t *testing.T) {
-	names := make([]string, 20)
-	for i := range names {
-		names[i] = fmt.Sprintf("n%d", i)
-	}
-	for perLine, want := range map[int]string{9: "9 7 4", -1: "16 4"} {
-		text, _, err := renderLines(map[netip.Addr][]string{addr1: names}, testOwner, nil, perLine)
-		var got, all []string
-		for line := range strings.Lines(text) {
-			named, _, _ := strings.Cut(line, "#")
-			fields := strings.Fields(named)
-			got, all = append(got, strconv.Itoa(len(fields)-1)), append(all, fields[1:]...)
-		}
-		if err != nil || strings.Join(got, " ") != want || !slices.Equal(all, names) {
-			t.Errorf("perLine %d: got lines of %v names, names %v, error %v; want lines of %s names", perLine, got, all, err, want)
-		}
-	}
-}
-
 // BenchmarkRenderOneAddress measures the cost per name if one address has very many.
 func BenchmarkRenderOneAddress(b *testing.B) {
 	for _, n := range []int{1000, 10_000} {
@@ -243,7 +223,7 @@ func BenchmarkRenderOneAddress(b *testing.B) {
 				names[i] = fmt.Sprintf("host-%d.example.com", i)
 			}
 			for b.Loop() {
-				if _, _, err := renderLines(map[netip.Addr][]string{addr1: names}, testOwner, nil, 0); err != nil {
+				if _, _, err := renderLines(map[netip.Addr][]string{addr1: names}, testOwner, nil); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -281,6 +261,8 @@ func FuzzRewrite(f *testing.F) {
 	f.Add([]byte(strings.Repeat("# long ", 60)+"\n"+beginMarker(testOwner)+"\n127.64.0.1 a # kubeshore 1000\n"), "db")
 	f.Add([]byte("127.64.0.1 a\n"+endMarker(testOwner)+"\n127.0.1.1 laptop"), "laptop")
 	f.Add([]byte(beginMarker(testOwner)+"\n127.64.0.1 a # kubeshore 1000\n\n\n127.64.0."), "x")
+	f.Add([]byte("127.0.0.1 localhost\n192.0.2.1 web.shop.svc.cluster.local.\n"), "web.shop.svc.cluster.local")
+	f.Add([]byte("127.0.0.1 localhost"), strings.Repeat("a", 63)+"."+strings.Repeat("b", 63)+".svc.cluster.local")
 	f.Fuzz(func(t *testing.T, prev []byte, name string) {
 		names := map[netip.Addr][]string{addr1: {name, "sure.example"}}
 		next, changed, _, err := Rewrite(prev, testOwner, names)

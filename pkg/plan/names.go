@@ -71,18 +71,23 @@ func (p *planner) assignNames() {
 	}
 	for i := range p.hosts {
 		if h := &p.hosts[i]; len(h.Names) > 0 {
-			p.canonicalFirst(h)
+			p.ownNamesFirst(h)
 		}
 	}
 }
 
-// canonicalFirst moves the fully qualified name, if the host has it, ahead of
-// the user's names.
-func (p *planner) canonicalFirst(h *Host) {
-	canonical := p.options.names(h.ID)[0]
-	if i := slices.Index(h.Names, canonical); i > 0 {
-		h.Names = slices.Insert(slices.Delete(h.Names, i, i+1), 0, canonical)
+// ownNamesFirst moves the host's own names, in the order of Options.names, ahead
+// of the user's and of those of aliases, which may have been assigned before them.
+// Resolvers and systems that ignore the end of a long line don't lose them then.
+func (p *planner) ownNamesFirst(h *Host) {
+	own := p.options.names(h.ID)
+	position := func(name string) int {
+		if i := slices.Index(own, name); i >= 0 {
+			return i
+		}
+		return len(own)
 	}
+	slices.SortStableFunc(h.Names, func(a, b string) int { return cmp.Compare(position(a), position(b)) })
 }
 
 // contextOrder returns the index of the host's context.
