@@ -10,6 +10,7 @@ K8S_LDFLAGS := -s -w -X k8s.io/component-base/version.gitVersion=$(K8S_VERSION) 
 IMAGES      := bin/images/pause.tar bin/images/go-ok.tar bin/images/peer.tar
 MODULES     := . docs/picture test/cluster tools
 FUZZTIME    ?= 10s
+VULNDB      ?= https://vuln.go.dev
 BENCHFLAGS  ?= -out docs/benchmarks.md
 
 # With KUBECONFIG on the command line (make e2e KUBECONFIG=FILE), the tests use
@@ -101,7 +102,7 @@ cover: ## print the coverage of the tests that need no cluster
 	go tool cover -func=coverage.out | tail -n 1
 
 .PHONY: verify
-verify: lint test ## run lint and every test, like CI
+verify: lint vuln test ## run lint, the vulnerability check and every test, like CI
 
 .PHONY: lint
 lint: bin/golangci-lint ## check formatting, vet on three systems, linters, import rules and tidy modules
@@ -111,6 +112,16 @@ lint: bin/golangci-lint ## check formatting, vet on three systems, linters, impo
 	cd test/cluster && ../../bin/golangci-lint run . ./pause
 	cd docs/picture && ../../bin/golangci-lint run .
 	for module in $(MODULES); do (cd $$module && go mod tidy -diff); done
+
+# govulncheck exits with 3 if the program calls vulnerable functions. The text is that
+# of net/http for a server that can't be reached; all other errors fail.
+.PHONY: vuln
+vuln: bin/govulncheck ## check the program and its modules for known vulnerabilities (VULNDB=URL for a mirror of the database)
+	@output=$$(bin/govulncheck -db $(VULNDB) ./... 2>&1) && status=0 || status=$$?; \
+	case "$$status $$output" in \
+	(1*"fetching vulnerabilities: Get "*) echo "vuln: SKIPPED: the vulnerability database can't be reached: $${output##*fetching vulnerabilities: }" ;; \
+	(*) echo "$$output"; exit $$status ;; \
+	esac
 
 .PHONY: fmt
 fmt: bin/golangci-lint ## format the code
@@ -158,3 +169,6 @@ bin/images/peer.tar: bin/cluster $(filter-out %_test.go,$(wildcard test/peer/*.g
 
 bin/golangci-lint: tools/go.mod tools/go.sum
 	go build -C tools -o ../bin/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+bin/govulncheck: tools/go.mod tools/go.sum
+	go build -C tools -o ../bin/govulncheck golang.org/x/vuln/cmd/govulncheck
