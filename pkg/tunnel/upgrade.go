@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,6 +21,7 @@ import (
 	"k8s.io/client-go/transport"
 	"k8s.io/streaming/pkg/httpstream/spdy"
 
+	"github.com/kubeshore/kubeshore/internal/dnsname"
 	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
@@ -50,13 +52,40 @@ type upgrade struct {
 	stop func() bool
 }
 
+// invalidPodError reports a pod that no API server can have.
+type invalidPodError struct{ pod plan.PodRef }
+
+func (e invalidPodError) Error() string {
+	return fmt.Sprintf("invalid pod %q in namespace %q", e.pod.Name, e.pod.Namespace)
+}
+
+// portForwardURL returns the URL of a pod's port-forward below an API server's
+// URL, whose path it keeps: behind a path, a proxy may serve several clusters. The
+// names must be DNS names. Others are refused rather than escaped, because proxies
+// may unescape a path and resolve its "..", as url.JoinPath does.
+func portForwardURL(base *url.URL, pod plan.PodRef) (*url.URL, error) {
+	if !dnsname.IsLabel(pod.Namespace) || !dnsname.IsName(pod.Name) {
+		return nil, invalidPodError{pod}
+	}
+	target := *base
+	suffix := "/api/v1/namespaces/" + pod.Namespace + "/pods/" + pod.Name + "/portforward" // needs no escapes
+	target.Path = strings.TrimRight(base.Path, "/") + suffix
+	if base.RawPath != "" {
+		target.RawPath = strings.TrimRight(base.RawPath, "/") + suffix
+	}
+	return &target, nil
+}
+
 // do sends the request with the user's credentials and returns the response.
 func (u *upgrade) do(ctx context.Context, pod plan.PodRef) (upgradeResponse, error) {
 	method := http.MethodPost
 	if u.with == WebSocket {
 		method = http.MethodGet // RFC 6455, 4.1
 	}
-	target := u.cluster.baseURL.JoinPath("api", "v1", "namespaces", pod.Namespace, "pods", pod.Name, "portforward")
+	target, err := portForwardURL(u.cluster.baseURL, pod)
+	if err != nil {
+		return upgradeResponse{}, err
+	}
 	req, err := http.NewRequestWithContext(ctx, method, target.String(), nil)
 	if err != nil {
 		return upgradeResponse{}, err

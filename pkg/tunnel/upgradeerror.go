@@ -27,10 +27,13 @@ type upgradeError struct {
 func (u *upgrade) failure(err error) *upgradeError {
 	e := &upgradeError{with: u.with, why: fwd.ClusterUnreachable}
 	var denied *fwd.UnreachedError
+	var invalid invalidPodError
 	server, reason := u.cluster.baseURL.Redacted(), printable.Line(err.Error(), maxQuote)
 	switch {
 	case errors.As(err, &denied): // by the credential gate, one line
 		e.why, e.final, e.text = denied.Reason, true, denied.Error()
+	case errors.As(err, &invalid):
+		e.why, e.final, e.text = fwd.PodGone, true, reason
 	case u.requestSent.Load() && errors.Is(err, errUpgradeTimeout): // the API server works, but can't reach the pod's node
 		e.why, e.text = fwd.PodGone, fmt.Sprintf("the API server %s didn't respond to the upgrade request: %s", server, reason)
 	case u.requestSent.Load():
