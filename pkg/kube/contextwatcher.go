@@ -219,6 +219,7 @@ func (w *contextWatcher) problemsLocked() []string {
 	for _, l := range s.limitations {
 		lines = append(lines, l.String())
 	}
+	lines = append(lines, s.rejections...)
 	for at, watcher := range w.scopes {
 		services, ok := watcher.services.read()
 		if ok && len(services) == 0 && at.namespace != "" && at.service == "" {

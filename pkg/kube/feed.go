@@ -37,6 +37,8 @@ var errNoWatch = errors.New("watch not supported")
 type reader interface {
 	list(context.Context, metav1.ListOptions) (runtime.Object, error)
 	watch(context.Context, metav1.ListOptions) (watch.Interface, error)
+	// check returns why an object in a response must be ignored; nil if it is valid.
+	check(metav1.Object) error
 	// denial describes a denial of the verb.
 	denial(verb string) denial
 	// missing returns the denials of objects that the last list lacks.
@@ -75,6 +77,7 @@ type feedState struct {
 	unreachable error // why the API server doesn't respond; nil if it does
 	throttled   bool  // unreachable is a temporary overload of the API server
 	limitations []limitation
+	rejections  []string // why objects were ignored, a line each
 }
 
 // merge adds the state of another feed, except for loaded.
@@ -83,6 +86,7 @@ func (s *feedState) merge(other feedState) {
 	s.unreachable = cmp.Or(s.unreachable, other.unreachable)
 	s.throttled = s.throttled || other.throttled
 	s.limitations = append(s.limitations, other.limitations...)
+	s.rejections = append(s.rejections, other.rejections...)
 }
 
 // changeFunc is called when objects, or (state) the ability to read them, have
@@ -93,7 +97,7 @@ type changeFunc func(state bool)
 // fallbackText may be set before it runs.
 func newFeed[T metav1.Object](example T, from reader, trim func(T) T, explain func(error) error, changed changeFunc) *feed[T] {
 	f := &feed[T]{
-		store: store[T]{trim: trim, changed: func() { changed(false) }}, reader: from, explain: explain,
+		store: store[T]{trim: trim, check: from.check, changed: func() { changed(false) }}, reader: from, explain: explain,
 		stateChanged: func() { changed(true) },
 		denials:      make(map[string]denial),
 	}
@@ -106,6 +110,9 @@ func newFeed[T metav1.Object](example T, from reader, trim func(T) T, explain fu
 
 func (f *feed[T]) state() feedState {
 	s := feedState{loaded: f.loaded()}
+	if err := f.rejection(); err != nil {
+		s.rejections = []string{err.Error()}
+	}
 	f.mu.Lock()
 	s.unreachable, s.throttled = f.unreachable, f.throttled
 	ofList, listDenied := f.denials["list"]

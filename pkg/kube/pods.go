@@ -99,8 +99,8 @@ var apiServerSlice = types.NamespacedName{Namespace: metav1.NamespaceDefault, Na
 func isUntargeted(e discoveryv1.Endpoint) bool { return e.TargetRef == nil && len(e.Addresses) > 0 }
 
 // withTargetRefs returns the slices with targetRefs added to the endpoints that
-// have a pod's address. Pods with the host's network are left out, because several
-// may share an address.
+// have the address of a pod of the slice's namespace. Pods with the host's network
+// are left out, because several may share an address.
 func withTargetRefs(all []*discoveryv1.EndpointSlice, pods []*corev1.Pod) []*discoveryv1.EndpointSlice {
 	if !haveUntargeted(all) {
 		return all
@@ -122,7 +122,7 @@ func withTargetRefs(all []*discoveryv1.EndpointSlice, pods []*corev1.Pod) []*dis
 			if !isUntargeted(e) {
 				continue
 			}
-			if pod := byAddress[e.Addresses[0]]; pod != nil {
+			if pod := byAddress[e.Addresses[0]]; pod != nil && pod.Namespace == slice.Namespace {
 				targeted[i].Endpoints[j].TargetRef = refTo(pod)
 			}
 		}

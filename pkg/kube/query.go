@@ -10,6 +10,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/kubeshore/kubeshore/internal/dnsname"
 )
 
 // Contexts returns the names of the kubeconfig's contexts, sorted.
@@ -23,7 +25,8 @@ func Contexts(kubeconfig string) ([]string, error) {
 	return slices.Sorted(maps.Keys(raw.Contexts)), nil
 }
 
-// NamespaceNames lists the names of the cluster's namespaces.
+// NamespaceNames lists the names of the cluster's namespaces. Invalid ones are left
+// out.
 func (c *Cluster) NamespaceNames(ctx context.Context) ([]string, error) {
 	requests, err := newClients(c)
 	if err != nil {
@@ -35,13 +38,15 @@ func (c *Cluster) NamespaceNames(ctx context.Context) ([]string, error) {
 	}
 	names := make([]string, 0, len(list.Items))
 	for i := range list.Items {
-		names = append(names, list.Items[i].Name)
+		if dnsname.IsLabel(list.Items[i].Name) {
+			names = append(names, list.Items[i].Name)
+		}
 	}
 	return names, nil
 }
 
 // ServiceNames lists the names of the Services in the given namespaces, or in all
-// if none are given.
+// if none are given. Invalid ones are left out.
 func (c *Cluster) ServiceNames(ctx context.Context, namespaces []string) ([]types.NamespacedName, error) {
 	requests, err := newClients(c)
 	if err != nil {
@@ -57,7 +62,9 @@ func (c *Cluster) ServiceNames(ctx context.Context, namespaces []string) ([]type
 			return nil, fmt.Errorf("context %s: list services: %w", c.Context, oneLine(err))
 		}
 		for i := range list.Items {
-			names = append(names, nameOf(&list.Items[i]))
+			if checkNames(&list.Items[i], namespace) == nil {
+				names = append(names, nameOf(&list.Items[i]))
+			}
 		}
 	}
 	return names, nil

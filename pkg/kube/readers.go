@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/http"
 	"net/url"
@@ -109,6 +110,13 @@ func (c collection) watch(ctx context.Context, options metav1.ListOptions) (watc
 		return nil, captured
 	}
 	return w, err
+}
+
+func (c collection) check(object metav1.Object) error {
+	if err := checkNames(object, c.namespace); err != nil {
+		return fmt.Errorf("context %s: ignoring one of the %s that the API server sent: %w", c.context, c.resource, err)
+	}
+	return nil
 }
 
 func (c collection) denial(verb string) denial {

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"cmp"
+	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/kubeshore/kubeshore/internal/dnsname"
 	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
@@ -62,7 +64,7 @@ func newIngresses(contextName string, objects clusterObjects) []plan.Ingress {
 	for _, ingress := range objects.ingresses {
 		i := plan.Ingress{ID: plan.ServiceID{Context: contextName, Namespace: ingress.Namespace, Name: ingress.Name}}
 		for _, rule := range ingress.Spec.Rules {
-			if rule.Host != "" && !slices.Contains(i.Hosts, rule.Host) {
+			if isIngressHost(rule.Host) && !slices.Contains(i.Hosts, rule.Host) {
 				i.Hosts = append(i.Hosts, rule.Host)
 			}
 		}
@@ -91,22 +93,23 @@ func newService(id plan.ServiceID, service *corev1.Service, endpointSlices []*di
 		ID:              id,
 		Headless:        service.Spec.ClusterIP == corev1.ClusterIPNone,
 		AffinityTimeout: newAffinity(service.Spec),
-		Endpoints:       newEndpoints(id, endpointSlices),
 	}
+	result.Endpoints, result.Problems = newEndpoints(id, endpointSlices)
 	if len(result.Endpoints) == 0 {
 		result.ExternalEndpoint = outsideAddress(endpointSlices)
 	}
-	if service.Spec.Type == corev1.ServiceTypeExternalName {
-		result.ExternalName = service.Spec.ExternalName
+	if name := service.Spec.ExternalName; service.Spec.Type == corev1.ServiceTypeExternalName {
+		if dnsname.IsName(strings.ToLower(strings.TrimSuffix(name, "."))) {
+			result.ExternalName = name
+		} else {
+			result.Problems = append(result.Problems, fmt.Sprintf("invalid externalName %.*q", dnsname.MaxName, name))
+		}
 	}
 	for _, p := range service.Spec.Ports {
 		number, ok := portNumber(p.Port)
-		if !ok {
+		protocol := cmp.Or(p.Protocol, corev1.ProtocolTCP)
+		if !ok || !isPortName(p.Name) || !isProtocol(protocol) {
 			continue
-		}
-		protocol := p.Protocol
-		if protocol == "" {
-			protocol = corev1.ProtocolTCP
 		}
 		result.Ports = append(result.Ports, plan.ServicePort{
 			Name: p.Name, Protocol: string(protocol), Number: number, Target: p.TargetPort.StrVal,
@@ -127,10 +130,14 @@ func newAffinity(spec corev1.ServiceSpec) time.Duration {
 	return time.Duration(seconds) * time.Second
 }
 
-// newEndpoints returns each pod of the slices once. A pod is in several slices if
+// maxEndpointProblems limits how many invalid endpoints of a Service are reported.
+const maxEndpointProblems = 5
+
+// newEndpoints returns each pod of the slices once, and what is wrong with
+// endpoints that were left out, a line each. A pod is in several slices if
 // it has addresses of both families, or if the numbers of its ports differ from
 // those of other pods.
-func newEndpoints(id plan.ServiceID, endpointSlices []*discoveryv1.EndpointSlice) []plan.Endpoint {
+func newEndpoints(id plan.ServiceID, endpointSlices []*discoveryv1.EndpointSlice) (endpoints []plan.Endpoint, problems []string) {
 	byPod := make(map[plan.PodRef]plan.Endpoint)
 	endpointSlices = slices.SortedFunc(slices.Values(endpointSlices), func(a, b *discoveryv1.EndpointSlice) int {
 		return strings.Compare(a.Name, b.Name)
@@ -140,20 +147,24 @@ func newEndpoints(id plan.ServiceID, endpointSlices []*discoveryv1.EndpointSlice
 			if !isPod(e) {
 				continue // port-forward needs a pod
 			}
-			pod := plan.PodRef{Context: id.Context, Namespace: cmp.Or(e.TargetRef.Namespace, id.Namespace), Name: e.TargetRef.Name, UID: string(e.TargetRef.UID)}
+			pod, err := podOf(id, e.TargetRef)
+			if err != nil {
+				problems = append(problems, err.Error())
+				continue
+			}
 			endpoint := newEndpoint(pod, e)
 			if other, ok := byPod[pod]; ok {
 				endpoint = mergeEndpoints(other, endpoint)
 			}
 			for _, p := range slice.Ports {
-				if number, ok := slicePort(p); ok {
+				if number, ok := slicePort(p); ok && isPortName(deref(p.Name, "")) {
 					endpoint.Ports[deref(p.Name, "")] = number
 				}
 			}
 			byPod[pod] = endpoint
 		}
 	}
-	endpoints := make([]plan.Endpoint, 0, len(byPod))
+	endpoints = make([]plan.Endpoint, 0, len(byPod))
 	for _, e := range byPod {
 		endpoints = append(endpoints, e)
 	}
@@ -163,7 +174,9 @@ func newEndpoints(id plan.ServiceID, endpointSlices []*discoveryv1.EndpointSlice
 		}
 		return strings.Compare(a.Pod.UID, b.Pod.UID)
 	})
-	return endpoints
+	slices.Sort(problems)
+	problems = slices.Compact(problems)
+	return endpoints, problems[:min(len(problems), maxEndpointProblems)]
 }
 
 func isPod(e discoveryv1.Endpoint) bool { return e.TargetRef != nil && e.TargetRef.Kind == "Pod" }
@@ -173,7 +186,7 @@ func isPod(e discoveryv1.Endpoint) bool { return e.TargetRef != nil && e.TargetR
 func outsideAddress(endpointSlices []*discoveryv1.EndpointSlice) string {
 	for _, slice := range endpointSlices {
 		for _, e := range slice.Endpoints {
-			if !isPod(e) && len(e.Addresses) > 0 {
+			if !isPod(e) && len(e.Addresses) > 0 && isAddress(e.Addresses[0]) {
 				return e.Addresses[0]
 			}
 		}
@@ -187,7 +200,7 @@ func newEndpoint(pod plan.PodRef, e discoveryv1.Endpoint) plan.Endpoint {
 	ready := deref(e.Conditions.Ready, true)
 	return plan.Endpoint{
 		Pod:         pod,
-		Hostname:    deref(e.Hostname, ""),
+		Hostname:    podHostname(e),
 		Ready:       ready,
 		Serving:     deref(e.Conditions.Serving, ready),
 		Terminating: deref(e.Conditions.Terminating, false),

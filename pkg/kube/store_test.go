@@ -19,7 +19,7 @@ func newTestService(name, clusterIP, annotation string) *corev1.Service {
 // events that were missed, deletions included.
 func TestStoreReportsChanges(t *testing.T) {
 	changes := 0
-	s := store[*corev1.Service]{trim: trimService, changed: func() { changes++ }}
+	s := store[*corev1.Service]{trim: trimService, check: collection{resource: "services"}.check, changed: func() { changes++ }}
 	names := func() (names []string) {
 		objects, _ := s.read()
 		for _, o := range objects {
@@ -45,6 +45,11 @@ func TestStoreReportsChanges(t *testing.T) {
 		{func() error { return s.Delete(newTestService("a", "2", "y")) }, true, []string{"b 1"}},
 		{func() error { return s.Replace([]any{newTestService("b", "1", "z")}, "3") }, false, []string{"b 1"}},
 		{func() error { return s.Replace([]any{newTestService("c", "1", "z")}, "4") }, true, []string{"c 1"}},
+		{func() error { return s.Add(newTestService("../c", "1", "z")) }, true, []string{"c 1"}}, // reported as ignored
+		{func() error {
+			return s.Replace([]any{newTestService("c", "1", "z"), newTestService("a/b", "1", "z")}, "5")
+		}, false, []string{"c 1"}},
+		{func() error { return s.Replace([]any{newTestService("c", "1", "z")}, "6") }, true, []string{"c 1"}},
 	} {
 		before := changes
 		if err := step.do(); err != nil {

@@ -70,12 +70,14 @@ func planService(svc Service, o Options) Host {
 	if configured.Local {
 		return Host{ID: HostID{Service: svc.ID}, Local: true}
 	}
-	host := Host{ID: HostID{Service: svc.ID}, Address: configured.Address}
+	host := Host{ID: HostID{Service: svc.ID}, Address: configured.Address, Problems: slices.Clone(svc.Problems)}
 	switch {
 	case svc.ExternalName != "":
 		return host // claimExternalNames resolves it
 	case svc.ExternalEndpoint != "":
 		host.Limits = append(host.Limits, fmt.Sprintf("endpoints (e.g. %s) are not readable pods; nothing to forward", svc.ExternalEndpoint))
+		return host
+	case len(svc.Ports) == 0 && len(host.Problems) > 0:
 		return host
 	case len(svc.Ports) == 0:
 		host.Limits = append(host.Limits, "the service has no ports; nothing to forward")

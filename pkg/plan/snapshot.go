@@ -50,6 +50,8 @@ type Service struct {
 	Ports           []ServicePort
 	// Endpoints lists each pod behind the Service once, sorted by name.
 	Endpoints []Endpoint
+	// Problems lists errors in the Service and its EndpointSlices, one line each.
+	Problems []string
 }
 
 // ServicePort is one port of a Service's spec.
