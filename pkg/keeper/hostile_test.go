@@ -27,10 +27,10 @@ var hostile = map[string]string{
 	`{"sequence":1,"names":{"8.8.8.8":["a"]}}`:                                                     "refused: address 8.8.8.8",
 	`{"sequence":1,"names":{"::1":["a"]}}`:                                                         "refused: address ::1",
 	`{"sequence":1,"addrs":["10.0.0.1"]}`:                                                          "refused: address 10.0.0.1",
-	`{"sequence":1,"ports":["127.64.0.1:80"` + strings.Repeat(`,"127.64.0.1:80"`, maxPorts) + `]}`: "refused: 65537 ports",
-	`{"sequence":1,"addrs":["127.64.0.1"` + strings.Repeat(`,"127.64.0.1"`, maxAddrs) + `]}`:       "refused: 65537 addresses",
+	`{"sequence":1,"ports":["127.64.0.1:80"` + strings.Repeat(`,"127.64.0.1:80"`, maxPorts) + `]}`: "refused: 131073 ports",
+	`{"sequence":1,"addrs":["127.64.0.1"` + strings.Repeat(`,"127.64.0.1"`, maxAddrs) + `]}`:       "refused: 131073 addresses",
 	`{"sequence":1,"names":{"127.64.0.1":["a"` + strings.Repeat(`,"a"`, maxNames) + `]}}`:          "refused: 262145 names",
-	`{"sequence":1,"ports":[],"existing":[""` + strings.Repeat(`,""`, maxPorts) + `]}`:             "refused: 65537 ports",
+	`{"sequence":1,"ports":[],"existing":[""` + strings.Repeat(`,""`, maxPorts) + `]}`:             "refused: 131073 ports",
 }
 
 // A keeper refuses hostile requests, reports them, and keeps running.

@@ -13,16 +13,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/kubeshore/kubeshore/internal/cleanup"
 	"github.com/kubeshore/kubeshore/internal/netaddr"
+	"github.com/kubeshore/kubeshore/internal/printable"
 	"github.com/kubeshore/kubeshore/pkg/listen"
 )
 
@@ -179,7 +182,7 @@ func (k *Keeper) handle(ctx context.Context, conn *net.UnixConn, r request) erro
 	case r.Names != nil:
 		var refused map[string]error
 		refused, err = k.Names.Set(ctx, *r.Names)
-		resp.Refused, resp.Writes = errorTexts(refused), k.Names.Writes()
+		resp.Refused, resp.Writes = errorTexts(refused, strings.Compare), k.Names.Writes()
 		k.reportRefusedNames(refused)
 	default:
 		err = k.Aliases.Set(ctx, *r.Addrs)
@@ -234,7 +237,7 @@ func (k *Keeper) takePorts(ctx context.Context, r request, resp *response) (file
 		files = append(files, file)
 		resp.Sockets = append(resp.Sockets, socket.For)
 	}
-	resp.PortErrors = errorTexts(portErrors)
+	resp.PortErrors = errorTexts(portErrors, netip.AddrPort.Compare)
 	return files, err
 }
 
@@ -253,7 +256,11 @@ func addSocketError(portErrors map[netip.AddrPort]error, at netip.AddrPort, err 
 func (k *Keeper) send(conn *net.UnixConn, resp response, files ...*os.File) error {
 	k.writeMu.Lock()
 	defer k.writeMu.Unlock()
-	if err := writeMessage(conn, resp); err != nil {
+	err := writeMessage(conn, resp)
+	if tooLong, ok := errors.AsType[tooLongError](err); ok && len(files) == 0 { // nothing was written
+		return writeMessage(conn, response{Sequence: resp.Sequence, Error: "response left out: " + tooLong.Error()})
+	}
+	if err != nil {
 		return err
 	}
 	return sendFiles(conn, files)
@@ -328,22 +335,30 @@ func (k *Keeper) restore(ctx context.Context) error {
 	)
 }
 
-// errorTexts returns the messages of errors, to be sent in a response.
-func errorTexts[K comparable](errs map[K]error) map[K]string {
+// errorTexts returns the messages of errors, to be sent in a response. Only the
+// first maxErrorTexts have a text, because otherwise the errors for all names of a
+// request could be longer than a message.
+func errorTexts[K comparable](errs map[K]error, compare func(a, b K) int) map[K]string {
 	if len(errs) == 0 {
 		return nil
 	}
 	texts := make(map[K]string, len(errs))
-	for key, err := range errs {
-		texts[key] = err.Error()
+	for i, key := range slices.SortedFunc(maps.Keys(errs), compare) {
+		texts[key] = ""
+		if i < maxErrorTexts {
+			texts[key] = printable.Line(errs[key].Error(), maxErrorText)
+		}
 	}
 	return texts
 }
 
-// textErrors is the reverse of errorTexts.
+// textErrors is the reverse of errorTexts. Errors without a text get one.
 func textErrors[K comparable](texts map[K]string) map[K]error {
 	errs := make(map[K]error, len(texts))
 	for key, text := range texts {
+		if text == "" {
+			text = fmt.Sprintf("refused by the keeper, like %d others; see their reasons", len(texts)-1)
+		}
 		errs[key] = errors.New(text)
 	}
 	return errs

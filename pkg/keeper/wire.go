@@ -22,13 +22,17 @@ import (
 // in order, and may send notifications in between. Descriptors follow the response
 // that lists them, up to rightsPerByte of them with each padding byte.
 
-// The limits of a request, far above the needs of the largest cluster.
+// The limits of a request. A daemon's plan has lower ones (pkg/plan, limits.go):
+// while it changes, the ports and addresses before and after it are requested
+// together.
 const (
 	maxMessage    = 16 << 20
-	maxPorts      = 1 << 16
-	maxAddrs      = 1 << 16
+	maxPorts      = 1 << 17
+	maxAddrs      = 1 << 17
 	maxNames      = 1 << 18
-	rightsPerByte = 128 // Linux allows up to 253
+	maxErrorTexts = 1000 // of a response; further errors have no text
+	maxErrorText  = 1000 // in runes
+	rightsPerByte = 128  // Linux allows up to 253
 )
 
 // request asks the keeper to set the ports, the names or the addresses: exactly
@@ -48,10 +52,10 @@ type response struct {
 
 	Sequence   uint64                    `json:"sequence,omitempty"` // 0 if this is not a response to a request
 	Error      string                    `json:"error,omitempty"`
-	Sockets    []netip.AddrPort          `json:"sockets,omitempty"` // the Socket.For of each descriptor that follows
-	PortErrors map[netip.AddrPort]string `json:"portErrors,omitempty"`
-	Refused    map[string]string         `json:"refused,omitempty"`
-	Writes     uint64                    `json:"writes,omitempty"` // with the response to Names: writes to the hosts file so far
+	Sockets    []netip.AddrPort          `json:"sockets,omitempty"`    // the Socket.For of each descriptor that follows
+	PortErrors map[netip.AddrPort]string `json:"portErrors,omitempty"` // see errorTexts
+	Refused    map[string]string         `json:"refused,omitempty"`    // see errorTexts
+	Writes     uint64                    `json:"writes,omitempty"`     // with the response to Names: writes to the hosts file so far
 
 	Changed bool `json:"changed,omitempty"` // notification: the names may have to be set again
 }
@@ -92,10 +96,17 @@ func encode(value any) ([]byte, error) {
 		return nil, err
 	}
 	if len(body) > maxMessage {
-		return nil, fmt.Errorf("message of %d bytes exceeds the limit of %d", len(body), maxMessage)
+		return nil, tooLongError(len(body))
 	}
 	message := binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(body)), uint32(len(body)))
 	return append(message, body...), nil
+}
+
+// tooLongError reports that a message exceeds maxMessage.
+type tooLongError int
+
+func (size tooLongError) Error() string {
+	return fmt.Sprintf("message of %d bytes exceeds the limit of %d", int(size), maxMessage)
 }
 
 // writeMessage writes a value as a message.

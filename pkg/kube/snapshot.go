@@ -3,6 +3,7 @@ package kube
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -143,6 +144,7 @@ func newEndpoints(id plan.ServiceID, endpointSlices []*discoveryv1.EndpointSlice
 		return strings.Compare(a.Name, b.Name)
 	})
 	for _, slice := range endpointSlices {
+		ports := slicePorts(slice)
 		for _, e := range slice.Endpoints {
 			if !isPod(e) {
 				continue // port-forward needs a pod
@@ -153,13 +155,9 @@ func newEndpoints(id plan.ServiceID, endpointSlices []*discoveryv1.EndpointSlice
 				continue
 			}
 			endpoint := newEndpoint(pod, e)
+			endpoint.Ports = ports
 			if other, ok := byPod[pod]; ok {
 				endpoint = mergeEndpoints(other, endpoint)
-			}
-			for _, p := range slice.Ports {
-				if number, ok := slicePort(p); ok && isPortName(deref(p.Name, "")) {
-					endpoint.Ports[deref(p.Name, "")] = number
-				}
 			}
 			byPod[pod] = endpoint
 		}
@@ -204,7 +202,6 @@ func newEndpoint(pod plan.PodRef, e discoveryv1.Endpoint) plan.Endpoint {
 		Ready:       ready,
 		Serving:     deref(e.Conditions.Serving, ready),
 		Terminating: deref(e.Conditions.Terminating, false),
-		Ports:       make(map[string]uint16),
 	}
 }
 
@@ -215,7 +212,21 @@ func mergeEndpoints(a, b plan.Endpoint) plan.Endpoint {
 	a.Ready = a.Ready || b.Ready
 	a.Serving = a.Serving || b.Serving
 	a.Terminating = a.Terminating || b.Terminating
+	a.Ports = maps.Clone(a.Ports)
+	maps.Copy(a.Ports, b.Ports)
 	return a
+}
+
+// slicePorts returns the numbers of a slice's ports by their names. All endpoints
+// of the slice share the map.
+func slicePorts(slice *discoveryv1.EndpointSlice) map[string]uint16 {
+	ports := make(map[string]uint16, len(slice.Ports))
+	for _, p := range slice.Ports {
+		if number, ok := slicePort(p); ok && isPortName(deref(p.Name, "")) {
+			ports[deref(p.Name, "")] = number
+		}
+	}
+	return ports
 }
 
 func slicePort(p discoveryv1.EndpointPort) (uint16, bool) {

@@ -19,7 +19,7 @@ import (
 )
 
 // maxEntries is the capacity of each map: of addresses, and of ports.
-const maxEntries = 1 << 16
+const maxEntries = 1 << 17
 
 // socketAddr is the address that the shared socket is bound to. It isn't
 // reachable there: like every address in the map, this one refuses connections

@@ -58,16 +58,24 @@ func (p *planner) assignNames() {
 		)
 	})
 	owners := make(map[string]int, len(p.claims))
+	var budget nameBudget
+	omitted := make(map[int]int) // number of names by host
 	for _, c := range p.claims {
 		owner, taken := owners[c.name]
 		h := &p.hosts[c.host]
 		switch {
+		case !taken && !budget.spend(c.name):
+			omitted[c.host]++
 		case !taken:
 			owners[c.name] = c.host
 			h.Names = append(h.Names, c.name)
 		case owner != c.host:
 			h.Problems = append(h.Problems, fmt.Sprintf("name %s is already used by %s", c.name, p.hosts[owner].ID.DisplayName(p.clusters)))
 		}
+	}
+	for i, n := range omitted {
+		h := &p.hosts[i]
+		h.Problems = append(h.Problems, fmt.Sprintf("%d names left out: all services together have too many; select fewer (-n, --include, --exclude)", n))
 	}
 	for i := range p.hosts {
 		if h := &p.hosts[i]; len(h.Names) > 0 {

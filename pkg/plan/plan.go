@@ -23,6 +23,7 @@ func Plan(s Snapshot, o Options) Desired {
 	for i := range p.hosts {
 		p.byID[p.hosts[i].ID] = i
 	}
+	p.dropHosts()
 	p.unknownRefs(s.Services)
 	p.claimOwnNames()
 	p.claimExternalNames(external)
@@ -84,22 +85,37 @@ func planService(svc Service, o Options) Host {
 		return host
 	}
 	host.countPods(svc.Endpoints)
-	for _, p := range svc.Ports {
-		switch {
-		case p.Protocol != "TCP":
-			host.Limits = append(host.Limits, fmt.Sprintf("port %d is %s; only TCP can be forwarded", p.Number, p.Protocol))
-		case len(svc.Endpoints) > 0 && !slices.ContainsFunc(svc.Endpoints, func(e Endpoint) bool { return e.Ports[p.Name] != 0 }):
-			host.Problems = append(host.Problems, fmt.Sprintf("port %d: %s", p.Number, missingTarget(p)))
-		}
-	}
 	host.Problems = append(host.Problems, unknownMappings(svc, configured.Mapping)...)
-	var problems []string
-	host.Ports, problems = planPorts(svc, svc.Endpoints, o)
-	host.Problems = append(host.Problems, problems...)
+	svc, omitted := firstPorts(svc)
+	if omitted > 0 {
+		host.Limits = append(host.Limits, fmt.Sprintf("the service has %d ports; only the first %d can be forwarded", omitted+len(svc.Ports), MaxHostPorts))
+	}
+	endpoints := usedEndpoints(svc.Endpoints, len(svc.Ports))
+	if len(endpoints) < len(svc.Endpoints) {
+		host.Limits = append(host.Limits, fmt.Sprintf("%d pods with %d ports; only %d pods at a time are used", len(svc.Endpoints), len(svc.Ports), len(endpoints)))
+	}
+	limits, problems := checkPorts(svc.Ports, endpoints)
+	host.Limits, host.Problems = append(host.Limits, listed(limits)...), append(host.Problems, listed(problems)...)
+	host.Ports, problems = planPorts(svc, endpoints, o)
+	host.Problems = append(host.Problems, listed(problems)...)
 	if !svc.Headless { // affinity is a property of the cluster IP
 		host.AffinityTimeout = svc.AffinityTimeout
 	}
 	return host
+}
+
+// checkPorts returns the ports that can't be forwarded, and those that no endpoint
+// has, a line each.
+func checkPorts(ports []ServicePort, endpoints []Endpoint) (limits, problems []string) {
+	for _, p := range ports {
+		switch {
+		case p.Protocol != "TCP":
+			limits = append(limits, fmt.Sprintf("port %d is %s; only TCP can be forwarded", p.Number, p.Protocol))
+		case len(endpoints) > 0 && !slices.ContainsFunc(endpoints, func(e Endpoint) bool { return e.Ports[p.Name] != 0 }):
+			problems = append(problems, fmt.Sprintf("port %d: %s", p.Number, missingTarget(p)))
+		}
+	}
+	return limits, problems
 }
 
 // countPods sets Ready and Pods. Terminating pods count only if there are no
@@ -136,6 +152,7 @@ func planPods(svc Service, o Options) []Host {
 		name := cmp.Or(e.Hostname, e.Pod.Name)
 		byName[name] = append(byName[name], e)
 	}
+	svc, _ = firstPorts(svc)
 	hosts := make([]Host, 0, len(byName))
 	for name, endpoints := range byName {
 		host := Host{ID: HostID{Service: svc.ID, Pod: name}}

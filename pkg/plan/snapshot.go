@@ -72,6 +72,7 @@ type Endpoint struct {
 	Serving     bool
 	Terminating bool
 	// Ports maps the names of Service ports to port numbers in the pod. A port
-	// whose target port doesn't resolve for the pod is missing.
+	// whose target port doesn't resolve for the pod is missing. Endpoints may share
+	// the map.
 	Ports map[string]uint16
 }
