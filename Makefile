@@ -90,7 +90,7 @@ picture: build $(E2E_CLUSTER) ## record a session with the sample application, d
 
 .PHONY: fuzz
 fuzz: ## fuzz each fuzz test for FUZZTIME
-	grep -rl '^func Fuzz' --include='*_test.go' pkg | while read -r file; do \
+	grep -rl '^func Fuzz' --include='*_test.go' pkg internal | while read -r file; do \
 		sed -n 's/^func \(Fuzz[A-Za-z]*\)(.*/\1/p' "$$file" | while read -r name; do \
 			go test -run='^$$' -fuzz="^$$name\$$" -fuzztime=$(FUZZTIME) "./$$(dirname "$$file")"; \
 		done; \

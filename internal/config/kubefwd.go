@@ -1,15 +1,10 @@
 package config
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"os"
 	"strings"
-
-	"go.yaml.in/yaml/v3"
 
 	"github.com/kubeshore/kubeshore/internal/project"
 )
@@ -29,13 +24,21 @@ func ParseAddresses(reservations []string) (map[string]netip.Addr, error) {
 	return addresses, nil
 }
 
-// kubefwdFile is kubefwd's file of addresses (flag -z).
+// kubefwdFile is kubefwd's file of addresses (flag -z). kubefwd reads
+// serviceConfigurations; its documentation describes reservations.
 type kubefwdFile struct {
-	Base     string `yaml:"baseUnreservedIP"` // the first of kubefwd's automatic addresses
 	Services []struct {
-		Name string `yaml:"name"`
+		Name string `yaml:"name"` // with its namespace after a dot, if that isn't the first one
 		IP   string `yaml:"ip"`
 	} `yaml:"serviceConfigurations"`
+	Base string `yaml:"baseUnreservedIP"` // the first of kubefwd's automatic addresses
+
+	Reservations []struct {
+		Service   string `yaml:"service"`
+		Namespace string `yaml:"namespace"`
+		IP        string `yaml:"ip"`
+	} `yaml:"reservations"`
+	DocumentedBase string `yaml:"baseIP"`
 }
 
 // readKubefwdFile returns the addresses of services in a file of kubefwd's, and a
@@ -46,27 +49,37 @@ func readKubefwdFile(path string) (addresses map[string]netip.Addr, notes []stri
 		return nil, nil, fmt.Errorf("--fwd-conf: %w", err)
 	}
 	var file kubefwdFile
-	if err := yaml.Unmarshal(data, &file); err != nil {
-		return nil, nil, fmt.Errorf("--fwd-conf: %s", strings.Join(project.Problems(path, data, err), "; "))
+	unknown, problems := project.Decode(path, data, &file)
+	if len(problems) > 0 {
+		return nil, nil, fmt.Errorf("--fwd-conf: %s", strings.Join(problems, "; "))
 	}
-	addresses = make(map[string]netip.Addr, len(file.Services))
+	addresses = make(map[string]netip.Addr, len(file.Services)+len(file.Reservations))
+	add := func(service, name, ip string) error {
+		at, err := netip.ParseAddr(ip)
+		if err != nil || service == "" {
+			return fmt.Errorf("--fwd-conf %s: invalid service %q with address %q: must have a name and an IPv4 address", path, name, ip)
+		}
+		if other, twice := addresses[name]; twice && other != at {
+			return fmt.Errorf("--fwd-conf %s: service %s has two addresses, %v and %v", path, name, other, at)
+		}
+		addresses[name] = at
+		return nil
+	}
 	for _, s := range file.Services {
-		at, err := netip.ParseAddr(s.IP)
-		if err != nil || s.Name == "" {
-			return nil, nil, fmt.Errorf("--fwd-conf %s: invalid service %q with address %q: must have a name and an IPv4 address", path, s.Name, s.IP)
+		if err := add(s.Name, s.Name, s.IP); err != nil {
+			return nil, nil, err
 		}
-		addresses[s.Name] = at
 	}
-	if file.Base != "" {
-		notes = append(notes, "--fwd-conf "+path+": baseUnreservedIP is ignored: other services' addresses follow from their names")
-	}
-	// The file was parsed: errors of the strict decoder are unknown fields.
-	strict := yaml.NewDecoder(bytes.NewReader(data))
-	strict.KnownFields(true)
-	if err := strict.Decode(new(kubefwdFile)); err != nil && !errors.Is(err, io.EOF) {
-		for _, problem := range project.Problems(path, data, err) {
-			notes = append(notes, "--fwd-conf "+problem+" (ignored)")
+	for _, r := range file.Reservations {
+		if err := add(r.Service, strings.TrimSuffix(r.Service+"."+r.Namespace, "."), r.IP); err != nil {
+			return nil, nil, err
 		}
+	}
+	if file.Base+file.DocumentedBase != "" {
+		notes = append(notes, "--fwd-conf "+path+": the base IP is ignored: other services' addresses follow from their names")
+	}
+	for _, field := range unknown {
+		notes = append(notes, "--fwd-conf "+field+" (ignored)")
 	}
 	return addresses, notes, nil
 }

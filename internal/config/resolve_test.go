@@ -182,23 +182,41 @@ func TestAliasesAreUnique(t *testing.T) {
 	}
 }
 
-// The addresses of kubefwd's file are used, except those that a flag sets.
+// The addresses of kubefwd's file are used, except those that a flag sets. The file has
+// the form that kubefwd reads, or the one that it documents.
 func TestKubefwdFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "fwd.yml")
-	text := "baseUnreservedIP: 127.1.27.1\nserviceConfigurations:\n  - {name: db.data, ip: 127.3.3.1}\n  - {name: web, ip: 127.3.3.2}\n"
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
 	flags, err := ParseAddresses([]string{"web:127.3.3.9"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	log, _ := test.NewNullLogger()
-	w := &Watcher{spec: Spec{Addresses: flags}, log: log}
-	err = w.addKubefwdFile(path)
-	want := map[string]netip.Addr{"db.data": netip.MustParseAddr("127.3.3.1"), "web": netip.MustParseAddr("127.3.3.9")}
-	if got := w.spec.Addresses; err != nil || !reflect.DeepEqual(got, want) {
-		t.Errorf("got %v, %v, want %v", got, err, want)
+	log, lines := test.NewNullLogger()
+	w := &Watcher{log: log}
+	for _, text := range []string{
+		"baseUnreservedIP: 127.1.27.1\nserviceConfigurations:\n  - {name: db.data, ip: 127.3.3.1}\n  - {name: web, ip: 127.3.3.2}\n",
+		"baseIP: 127.1.27.1\nreservations:\n  - {service: db, namespace: data, ip: 127.3.3.1}\n  - {service: web, ip: 127.3.3.2}\n",
+		"baseIP: 127.1.27.1\nreservations:\n  - {service: db, namespace: data, ip: 127.3.3.1}\nserviceConfigurations:\n  - {name: db.data, ip: 127.3.3.1}\n  - {name: web, ip: 127.3.3.2}\n",
+	} {
+		w.spec = Spec{Addresses: flags}
+		writeFile(t, path, text)
+		err = w.addKubefwdFile(path)
+		want := map[string]netip.Addr{"db.data": netip.MustParseAddr("127.3.3.1"), "web": netip.MustParseAddr("127.3.3.9")}
+		if got := w.spec.Addresses; err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: got %v, %v, want %v", text, got, err, want)
+		}
+		if got := logged(lines); strings.Count(got, "\n") != 1 || !strings.Contains(got, "the base IP is ignored") {
+			t.Errorf("%s: log: got %s, want that the base IP is ignored", text, got)
+		}
+	}
+	for text, want := range map[string]string{
+		"reservations:\n  - {namespace: data, ip: 127.3.3.1}\n":                                                  "invalid service",
+		"reservations:\n  - {service: db, ip: web}\n":                                                            "invalid service",
+		"reservations:\n  - {service: a, ip: 127.3.3.1}\nserviceConfigurations:\n  - {name: a, ip: 127.3.3.2}\n": "service a has two addresses",
+	} {
+		writeFile(t, path, text)
+		if err := w.addKubefwdFile(path); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %s", text, err, want)
+		}
 	}
 	if err := w.addKubefwdFile(filepath.Join(path, "none")); err == nil || strings.Contains(err.Error(), "\n") {
 		t.Errorf("a file that doesn't exist: got %v, want an error in one line", err)

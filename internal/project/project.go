@@ -3,10 +3,9 @@
 package project
 
 import (
-	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"net/netip"
@@ -106,27 +105,22 @@ func Load(path string) (File, error) {
 	if err != nil {
 		return File{}, fmt.Errorf("project file: %w", err)
 	}
-	file, err := parse(data)
-	if err != nil {
-		return File{}, fmt.Errorf("project file %s", strings.Join(Problems(path, data, err), "; "))
+	file, problems := parse(path, data)
+	if len(problems) > 0 {
+		return File{}, fmt.Errorf("project file %s", strings.Join(problems, "; "))
 	}
 	return file, nil
 }
 
-func parse(data []byte) (file File, err error) {
-	decoder := yaml.NewDecoder(bytes.NewReader(data))
-	decoder.KnownFields(true)
-	if err := decoder.Decode(&file); err != nil && !errors.Is(err, io.EOF) {
-		return File{}, err
+// parse returns the file with that content, or its problems.
+func parse(path string, data []byte) (file File, problems []string) {
+	root, c, err := decode(data, &file)
+	found := slices.Concat(c.unknown, c.problems)
+	slices.SortStableFunc(found, func(a, b problem) int { return cmp.Compare(a.line, b.line) })
+	if len(found) == 0 && err == nil && root != nil {
+		err = file.check(root)
 	}
-	if err := decoder.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
-		return File{}, errors.New("more than one YAML document")
-	}
-	var root yaml.Node
-	if err := yaml.Unmarshal(data, &root); err != nil {
-		return File{}, err
-	}
-	return file, file.check(&root)
+	return file, append(lines(path, found), syntaxProblems(path, err)...)
 }
 
 // check returns an error if fields conflict that are valid on their own. root is

@@ -4,10 +4,12 @@ import (
 	"encoding/json"
 	"flag"
 	"os"
+	"path"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/invopop/jsonschema"
 	"github.com/rogpeppe/go-internal/txtar"
@@ -67,6 +69,61 @@ func TestLoad(t *testing.T) {
 	}
 }
 
+// Fields that begin with x-, anchors, aliases, merge keys and single values for lists are
+// accepted.
+func TestLoadLenient(t *testing.T) {
+	got, err := Load("testdata/lenient.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ports := map[Port]Port{80: 8080}
+	want := File{
+		Contexts: []Context{{Name: "dev", Namespaces: []Namespace{"shop"}}}, Namespaces: []Namespace{"shop"}, Include: []Pattern{"web"}, Domain: "shop",
+		Services: map[ServiceName]Service{
+			"web.shop": {Ports: ports, Names: []Domain{"shop.example.com"}}, "db.shop": {Ports: ports, Local: true}, "api.shop": {},
+		},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+// Aliases can make a small file large. Reading it stays fast.
+func TestLoadManyAliases(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("x-a: &a [" + strings.Repeat("web,", 5_000) + "]\ncontexts:\n")
+	for range 5_000 {
+		b.WriteString("- {name: x, include: *a}\n")
+	}
+	path := filepath.Join(t.TempDir(), Name)
+	if err := os.WriteFile(path, []byte(b.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	if _, err := Load(path); err == nil || time.Since(start) > 10*time.Second {
+		t.Errorf("got %v after %v, want an error at once", err, time.Since(start))
+	}
+}
+
+// FuzzParse expects problems, not panics, of any content.
+func FuzzParse(f *testing.F) {
+	archive, err := txtar.ParseFile("testdata/errors.txtar")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, file := range archive.Files {
+		f.Add(file.Data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		_, problems := parse("FILE", data)
+		for _, problem := range problems {
+			if !strings.HasPrefix(problem, "FILE:") || strings.Contains(problem, "\n") {
+				t.Errorf("problem %q", problem)
+			}
+		}
+	})
+}
+
 func TestFind(t *testing.T) {
 	root := t.TempDir()
 	deep := filepath.Join(root, "a", "b")
@@ -111,7 +168,26 @@ func schema(t *testing.T) *jsonschema.Schema {
 	}
 	s := r.Reflect(&File{})
 	s.Title = Name
+	relax(s, s.Definitions)
+	for _, definition := range s.Definitions {
+		relax(definition, s.Definitions)
+	}
 	return s
+}
+
+// relax changes the schema of a struct to what [Decode] accepts beyond the types: single
+// values for lists of them, and fields that begin with x-.
+func relax(s *jsonschema.Schema, definitions jsonschema.Definitions) {
+	if s.Properties == nil {
+		return
+	}
+	s.PatternProperties = map[string]*jsonschema.Schema{"^x-": {}}
+	for field := s.Properties.Oldest(); field != nil; field = field.Next() {
+		list := field.Value
+		if list.Type == "array" && definitions[path.Base(list.Items.Ref)].Properties == nil {
+			field.Value = &jsonschema.Schema{Description: list.Description, OneOf: []*jsonschema.Schema{{Type: list.Type, Items: list.Items}, list.Items}}
+		}
+	}
 }
 
 func stringSchema(pattern string) *jsonschema.Schema {

@@ -74,7 +74,7 @@ func (s ServiceName) Split() (name, namespace, alias string) {
 // parseScalar calls read with a scalar's text, and adds the line to its error.
 func parseScalar(node *yaml.Node, read func(text string) error) error {
 	if node.Kind != yaml.ScalarNode {
-		return fmt.Errorf("line %d: expected a single value, got %s", node.Line, tagNames[node.ShortTag()])
+		return fmt.Errorf("line %d: must be a single value, not %s", node.Line, describe(node))
 	}
 	if err := read(node.Value); err != nil {
 		return fmt.Errorf("line %d: %w", node.Line, err)
