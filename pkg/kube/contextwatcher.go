@@ -29,6 +29,11 @@ type contextWatcher struct {
 	unreachable   error // first error of the current outage of the API server; nil if there is none
 	scopes        map[scope]*scopeWatcher
 	retired       []*scopeWatcher // their objects are used until all scopes are synced
+	// followed are the scopes that ExternalName Services refer to. The user didn't
+	// ask for them, so it's no problem if they can't be read. omitted is the number
+	// of those that are too many.
+	followed map[scope]bool
+	omitted  int
 }
 
 // updateLocked starts and stops watchers to match want. loaded is the cluster if it
@@ -60,7 +65,9 @@ func (w *contextWatcher) updateLocked(ctx context.Context, running *sync.WaitGro
 	w.updateBalancersLocked(ctx, running, restart, changed)
 	before := w.scopes
 	w.scopes = make(map[scope]*scopeWatcher)
-	for at, names := range w.wantedScopesLocked(before) {
+	var wanted map[scope][]string
+	wanted, w.followed = w.wantedScopesLocked(before)
+	for at, names := range wanted {
 		watcher, ok := before[at]
 		if !ok || restart {
 			watcher = newScopeWatcher(w.clients, w.cluster, at, want, names, changed)
@@ -104,13 +111,15 @@ func (w *contextWatcher) updateBalancersLocked(ctx context.Context, running *syn
 // Follow.scopes describes: those of the configuration, and the controllers of
 // the Ingresses read so far by the given watchers. Where all namespaces are read,
 // single Services are only needed if that is denied or a selector excludes them.
-func (w *contextWatcher) wantedScopesLocked(watchers map[scope]*scopeWatcher) map[scope][]string {
-	scopes := w.want.scopes()
+// followed are the scopes among them that only ExternalName Services refer to.
+func (w *contextWatcher) wantedScopesLocked(watchers map[scope]*scopeWatcher) (scopes map[scope][]string, followed map[scope]bool) {
+	scopes = w.want.scopes()
 	if all := watchers[scope{}]; w.want.Namespaces == nil && w.want.Labels+w.want.Fields == "" && (all == nil || !all.denied()) {
-		return map[scope][]string{{}: nil}
+		return map[scope][]string{{}: nil}, nil
 	}
+	followed = w.followExternalLocked(watchers, scopes)
 	if w.balancers == nil {
-		return scopes
+		return scopes, followed
 	}
 	var objects clusterObjects
 	objects.services, _ = w.balancers.read()
@@ -122,12 +131,13 @@ func (w *contextWatcher) wantedScopesLocked(watchers map[scope]*scopeWatcher) ma
 	}
 	for _, ingress := range newIngresses(w.context, objects) {
 		for _, id := range ingress.Controllers {
-			if _, followed := scopes[scope{namespace: id.Namespace}]; !followed {
+			if _, known := scopes[scope{namespace: id.Namespace}]; !known {
 				scopes[scope{id.Namespace, id.Name}] = nil
+				delete(followed, scope{id.Namespace, id.Name})
 			}
 		}
 	}
-	return scopes
+	return scopes, followed
 }
 
 // lacksScopeLocked reports whether a wanted scope has no watcher yet.
@@ -135,7 +145,8 @@ func (w *contextWatcher) lacksScopeLocked() bool {
 	if w.cluster == nil {
 		return false
 	}
-	for at := range w.wantedScopesLocked(w.scopes) {
+	wanted, _ := w.wantedScopesLocked(w.scopes)
+	for at := range wanted {
 		if w.scopes[at] == nil {
 			return true
 		}
@@ -178,8 +189,11 @@ func (f Follow) scopes() map[scope][]string {
 
 func (w *contextWatcher) stateLocked() feedState {
 	merged := feedState{settled: w.cluster != nil || w.loadErr != nil}
-	for _, watcher := range w.scopes {
+	for at, watcher := range w.scopes {
 		s := watcher.state()
+		if w.followed[at] {
+			s.limitations = nil
+		}
 		merged.loaded = merged.loaded || s.loaded
 		merged.merge(s)
 	}
@@ -220,6 +234,9 @@ func (w *contextWatcher) problemsLocked() []string {
 		lines = append(lines, l.String())
 	}
 	lines = append(lines, s.rejections...)
+	if w.omitted > 0 {
+		lines = append(lines, w.describeOmittedLocked())
+	}
 	for at, watcher := range w.scopes {
 		services, ok := watcher.services.read()
 		if ok && len(services) == 0 && at.namespace != "" && at.service == "" {

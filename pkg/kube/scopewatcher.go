@@ -129,14 +129,20 @@ type clusterObjects struct {
 	ingresses      []*networkingv1.Ingress
 }
 
-// appendTo appends the scope's current objects to others.
-func (w *scopeWatcher) appendTo(others *clusterObjects) {
+// readServices returns the scope's current Services.
+func (w *scopeWatcher) readServices() []*corev1.Service {
 	services, ok := w.services.read()
 	if w.namedServices != nil && (!ok || w.services.stale()) {
 		if named, ok := w.namedServices.read(); ok {
 			services = named
 		}
 	}
+	return services
+}
+
+// appendTo appends the scope's current objects to others.
+func (w *scopeWatcher) appendTo(others *clusterObjects) {
+	services := w.readServices()
 	endpointSlices, ok := w.endpointSlices.read()
 	if !ok || w.endpointSlices.stale() {
 		if pods, ok := w.pods.read(); ok {

@@ -175,10 +175,10 @@ func (s *Source) reconcile(ctx context.Context, running *sync.WaitGroup) bool {
 		}
 		s.mu.Lock()
 		changed := changeFunc(s.notify)
-		if want.Ingresses || want.Namespaces == nil && len(want.Services) > 0 {
+		if want.Ingresses || want.Namespaces != nil || len(want.Services) > 0 || want.Labels+want.Fields != "" {
 			changed = func(state bool) {
 				s.notify(state)
-				s.resync.Fire() // a single Service may have to be read: an Ingress's controller, or because listing is denied
+				s.resync.Fire() // a single Service may have to be read: an Ingress's controller, an ExternalName's target, or because listing is denied
 			}
 		}
 		w.updateLocked(ctx, running, want, loaded, err, changed)

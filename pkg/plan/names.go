@@ -11,9 +11,6 @@ import (
 // doesn't reveal it to clients outside.
 const clusterDomain = "cluster.local"
 
-// maxAliasDepth bounds chains of ExternalName Services, which may be circular.
-const maxAliasDepth = 8
-
 // names returns all names of a host, the fully qualified name first, so that it
 // is the canonical name as in the cluster. The list is as short as possible:
 // each entry of the hosts file slows down every lookup on the machine.
@@ -124,63 +121,6 @@ func (p *planner) claimOwnNames() {
 		}
 		p.claimAll(i, r, p.options.names(h.ID))
 	}
-}
-
-// claimExternalNames claims the names of ExternalName Services for the hosts of
-// the same cluster that they refer to. external maps the Services to their
-// external names.
-func (p *planner) claimExternalNames(external map[ServiceID]string) {
-	for i := range p.hosts {
-		h := &p.hosts[i]
-		name, ok := external[h.ID.Service]
-		if !ok || h.ID.Pod != "" || h.Local {
-			continue
-		}
-		target, ok := p.resolveExternal(h.ID.Service.Context, name, external)
-		if !ok {
-			why := "is not a forwarded service"
-			if _, inCluster := parseClusterName(h.ID.Service.Context, name); !inCluster {
-				why = "is outside the cluster"
-			}
-			h.Limits = append(h.Limits, fmt.Sprintf("ExternalName %s %s", name, why))
-			continue
-		}
-		h.AliasOf = p.hosts[target].ID
-		p.claimAll(target, rankUser, p.options.Services[h.ID.Service].Names)
-		p.claimAll(target, rankExternal, p.options.names(h.ID))
-	}
-}
-
-// resolveExternal returns the addressable host that a cluster's DNS name refers
-// to, directly or through other ExternalName Services.
-func (p *planner) resolveExternal(context, name string, external map[ServiceID]string) (host int, ok bool) {
-	for range maxAliasDepth {
-		id, ok := parseClusterName(context, name)
-		if !ok {
-			return 0, false
-		}
-		if host, ok := p.byID[id]; ok && p.hosts[host].Addressable() {
-			return host, true
-		}
-		name, ok = external[id.Service]
-		if !ok || id.Pod != "" {
-			return 0, false
-		}
-	}
-	return 0, false
-}
-
-// parseClusterName parses a fully qualified DNS name of a cluster.
-func parseClusterName(context, name string) (HostID, bool) {
-	short, ok := strings.CutSuffix(strings.ToLower(strings.TrimSuffix(name, ".")), ".svc."+clusterDomain)
-	labels := strings.Split(short, ".")
-	switch {
-	case ok && len(labels) == 2:
-		return HostID{Service: ServiceID{context, labels[1], labels[0]}}, true
-	case ok && len(labels) == 3:
-		return HostID{Service: ServiceID{context, labels[2], labels[1]}, Pod: labels[0]}, true
-	}
-	return HostID{}, false
 }
 
 // claimIngressHosts claims the hosts of Ingresses for the Services of their

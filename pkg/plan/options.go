@@ -66,7 +66,12 @@ func matches(pattern string, id ServiceID) bool {
 func (o ContextOptions) selects(id ServiceID) bool {
 	matchesID := func(pattern string) bool { return matches(pattern, id) }
 	included := len(o.Include) == 0 || slices.ContainsFunc(o.Include, matchesID)
-	return included && !slices.ContainsFunc(o.Exclude, matchesID)
+	return included && !o.excludes(id)
+}
+
+// excludes reports whether Exclude matches the Service.
+func (o ContextOptions) excludes(id ServiceID) bool {
+	return slices.ContainsFunc(o.Exclude, func(pattern string) bool { return matches(pattern, id) })
 }
 
 // localPort returns the local port for a port of a Service.

@@ -42,10 +42,11 @@ func (p *planner) addHosts(s Snapshot) (external map[ServiceID]string) {
 			controllers[id] = true
 		}
 	}
+	followed := p.options.followed(s.Services)
 	planned := make(map[ServiceID]bool, len(s.Services))
 	for _, svc := range s.Services {
 		context, i := p.options.context(svc.ID.Context)
-		if i < 0 || planned[svc.ID] || !context.selects(svc.ID) && !controllers[svc.ID] {
+		if i < 0 || planned[svc.ID] || !context.selects(svc.ID) && !controllers[svc.ID] && !followed[svc.ID] {
 			continue
 		}
 		planned[svc.ID] = true
