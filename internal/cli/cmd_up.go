@@ -138,6 +138,7 @@ func (f *upFlags) groups() []flagGroup {
 
 	connections := pflag.NewFlagSet("", pflag.ContinueOnError)
 	connections.DurationVar(&d.Hold, "hold", d.Hold, "how long a new connection waits for a ready pod (0 to disable)")
+	connections.Var(&d.For, "for", "whose connections to accept: the user's and root's (me), or those of all users of this machine (everyone) (default: me; everyone for root without sudo)")
 	connections.Var(&d.Balance, "balance", "how to choose a ready pod: in turn (round-robin), with the fewest connections (least), or by name (first)")
 	connections.Var(&d.Transport, "transport", "protocol to the API server: spdy, websocket, or the faster one that works (auto)")
 	connections.DurationVar(&d.Drain, "drain", d.Drain, "grace period for open connections on shutdown (0 to disable)")

@@ -145,6 +145,7 @@ func completeFlags(cmd *cobra.Command) {
 	}
 	for name, values := range map[string][]string{
 		"log-format": {string(term.Text), string(term.JSON)}, "listen": {"auto", "lookup", "each"}, "transport": {"auto", "spdy", "websocket"}, "balance": {"round-robin", "least", "first"},
+		"for": {"me", "everyone"},
 	} {
 		_ = cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 	}

@@ -93,6 +93,7 @@ var (
 
 	servicesDesc    = prometheus.NewDesc("kubeshore_services", "Services, and pods with their own address, by state.", []string{"state"}, nil)
 	upstreamDesc    = prometheus.NewDesc("kubeshore_upstream_connections", "Open connections to API servers that carry port-forward streams.", nil, nil)
+	refusedDesc     = prometheus.NewDesc("kubeshore_refused_connections_total", "Connections that were reset because of their user, or because they came from another machine.", nil, nil)
 	hostsWritesDesc = prometheus.NewDesc("kubeshore_hosts_writes_total", "Number of writes of the hosts file.", nil, nil)
 	endpointsDesc   = prometheus.NewDesc("kubeshore_endpoints", "Pods of a service, by readiness.", append(slices.Clip(serviceLabels), "ready"), nil)
 	portsDesc       = prometheus.NewDesc("kubeshore_ports", "Ports of a service, by whether they accept connections.", append(slices.Clip(serviceLabels), "accepted"), nil)
@@ -106,7 +107,7 @@ type statusMetrics struct{ status func() control.Status }
 
 // Describe implements prometheus.Collector.
 func (c *statusMetrics) Describe(to chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{servicesDesc, upstreamDesc, hostsWritesDesc, endpointsDesc, portsDesc, openDesc, totalDesc, bytesDesc} {
+	for _, desc := range []*prometheus.Desc{servicesDesc, upstreamDesc, refusedDesc, hostsWritesDesc, endpointsDesc, portsDesc, openDesc, totalDesc, bytesDesc} {
 		to <- desc
 	}
 }
@@ -146,6 +147,7 @@ func (c *statusMetrics) Collect(to chan<- prometheus.Metric) {
 		gauge(servicesDesc, n, string(state))
 	}
 	gauge(upstreamDesc, status.UpstreamConnections)
+	counter(refusedDesc, status.RefusedConnections)
 	counter(hostsWritesDesc, status.HostsWrites)
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/kubeshore/kubeshore/internal/term"
 	"github.com/kubeshore/kubeshore/internal/wake"
 	"github.com/kubeshore/kubeshore/pkg/fwd"
+	"github.com/kubeshore/kubeshore/pkg/listen"
 	"github.com/kubeshore/kubeshore/pkg/tunnel"
 )
 
@@ -27,6 +28,8 @@ type Options struct {
 	Hold      time.Duration
 	Balance   fwd.Balance
 	Drain     time.Duration
+	// For selects the users whose connections are accepted; see [listen.NewClients].
+	For listen.Audience
 
 	Metrics string        // address for Prometheus; empty: none
 	Format  term.Format   // of the log
@@ -54,9 +57,12 @@ type Daemon struct {
 	started time.Time
 	cancel  context.CancelFunc // begins the shutdown
 
+	clients  *listen.Clients
 	stopping atomic.Bool
-	forward  atomic.Pointer[forwarder] // nil until the machine is open
-	changed  wake.Broadcast            // fires for changes before that, and when it is opened
+	// acceptProblem is why connections can't be accepted; nil or empty if they can.
+	acceptProblem atomic.Pointer[string]
+	forward       atomic.Pointer[forwarder] // nil until the machine is open
+	changed       wake.Broadcast            // fires for changes before that, and when it is opened
 }
 
 // forwarder is the part of a daemon that needs the machine.
@@ -66,8 +72,8 @@ type forwarder struct {
 }
 
 // newDaemon returns a daemon whose machine isn't open yet.
-func newDaemon(o Options, watcher *config.Watcher, log logrus.FieldLogger, cancel context.CancelFunc) *Daemon {
-	d := &Daemon{options: o, config: watcher, log: log, cancel: cancel}
+func newDaemon(o Options, watcher *config.Watcher, clients *listen.Clients, log logrus.FieldLogger, cancel context.CancelFunc) *Daemon {
+	d := &Daemon{options: o, config: watcher, clients: clients, log: log, cancel: cancel}
 	d.dialer = tunnel.New(d.findCluster, o.Transport)
 	return d
 }

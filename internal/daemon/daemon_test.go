@@ -16,6 +16,7 @@ import (
 	"github.com/kubeshore/kubeshore/internal/failure"
 	"github.com/kubeshore/kubeshore/pkg/control"
 	"github.com/kubeshore/kubeshore/pkg/fwd"
+	"github.com/kubeshore/kubeshore/pkg/listen"
 )
 
 const oneContext = `{apiVersion: v1, kind: Config, clusters: [{name: k, cluster: {server: "https://127.0.0.1:1"}}], ` +
@@ -61,8 +62,13 @@ func TestAPIBeforeTheMachineIsOpen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	clients, err := listen.NewClients(listen.ForEveryone)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer clients.Close()
 	canceled := false
-	d := newDaemon(o, watcher, log, func() { canceled = true })
+	d := newDaemon(o, watcher, clients, log, func() { canceled = true })
 	if status := d.Status(); status.Synced || status.Stopping || len(status.Contexts) != 1 || !slices.Equal(status.Contexts[0].Reading, []string{"shop"}) {
 		t.Errorf("status at first: got %+v", status)
 	}
@@ -77,7 +83,7 @@ func TestAPIBeforeTheMachineIsOpen(t *testing.T) {
 // Waiters are woken when the machine is opened, and by the engine from then on.
 func TestChangedWhenTheMachineIsOpened(t *testing.T) {
 	log, _ := test.NewNullLogger()
-	d := newDaemon(Options{}, nil, log, func() {})
+	d := newDaemon(Options{}, nil, nil, log, func() {})
 	before := d.Changed()
 	engine := new(fwd.Engine)
 	d.forward.Store(&forwarder{engine: engine})

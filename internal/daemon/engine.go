@@ -20,19 +20,21 @@ func (d *Daemon) newEngine(m machine.Machine, meter fwd.Meter) (*fwd.Engine, err
 	if err != nil {
 		return nil, err
 	}
+	ports := listen.New(m.Ports)
+	ports.Admits, ports.AcceptFailed = d.clients.Admits, d.reportAccept
 	return &fwd.Engine{
 		Options:      d.config.PlanOptions,
 		Source:       d.config.Source,
 		Dialer:       d.dialer,
 		Addresses:    pool,
 		Aliases:      m.Aliases,
-		Ports:        listen.New(m.Ports),
+		Ports:        ports,
 		Names:        m.Names,
 		Log:          d.log,
 		HoldTimeout:  d.options.Hold,
 		Balance:      d.options.Balance,
 		DrainTimeout: d.options.Drain,
-		ClientGone:   listen.Orphaned,
+		ClientGone:   d.clients.Orphaned,
 		Meter:        meter,
 	}, nil
 }

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"sync"
@@ -16,6 +17,7 @@ import (
 	"github.com/kubeshore/kubeshore/internal/machine"
 	"github.com/kubeshore/kubeshore/internal/version"
 	"github.com/kubeshore/kubeshore/pkg/fwd"
+	"github.com/kubeshore/kubeshore/pkg/listen"
 )
 
 // Run forwards until it is told to stop by ctx, a signal or the API, and returns
@@ -35,6 +37,11 @@ func Run(ctx context.Context, o Options, log *logrus.Logger, open OpenFunc) (err
 	if err != nil {
 		return err
 	}
+	clients, err := listen.NewClients(o.For)
+	if err != nil {
+		return fmt.Errorf("--for %s: %w", o.For, err)
+	}
+	defer clients.Close()
 	server, err := openAPI(ctx, o, log)
 	if err != nil {
 		return err
@@ -44,7 +51,7 @@ func Run(ctx context.Context, o Options, log *logrus.Logger, open OpenFunc) (err
 	defer cancel()
 	abort, skipDrain := context.WithCancel(context.WithoutCancel(ctx))
 	defer skipDrain()
-	d := newDaemon(o, watcher, log, cancel)
+	d := newDaemon(o, watcher, clients, log, cancel)
 	d.started = started
 	metrics := controlserver.NewMetrics(version.String(), d.Status)
 
@@ -124,6 +131,10 @@ func (d *Daemon) runParts(ctx, abort context.Context, engine *fwd.Engine, m mach
 	parts.Go(func() error { return d.config.Source.Run(ctx) })
 	parts.Go(func() error {
 		d.config.Watch(ctx)
+		return nil
+	})
+	parts.Go(func() error {
+		d.clients.Report(ctx, d.reportRefused)
 		return nil
 	})
 	parts.Go(func() error { return d.dialer.Run(lasting) })

@@ -52,6 +52,12 @@ type Overview struct {
 	LogFile string `json:"logFile,omitempty"`
 	// Listening describes how kubeshore listens on ports.
 	Listening string `json:"listening"`
+	// For is "me" if only connections of the user of kubeshore and of root are accepted,
+	// "everyone" if those of all users are.
+	For string `json:"for"`
+	// RefusedConnections is the number of connections that were reset because of their
+	// user, or because they came from another machine.
+	RefusedConnections uint64 `json:"refusedConnections"`
 	// UpstreamConnections is the number of open connections to API servers that carry
 	// port-forward streams.
 	UpstreamConnections int `json:"upstreamConnections"`

@@ -233,7 +233,12 @@ func TestHalfCloseOfSockets(t *testing.T) {
 		_, err := io.Copy(conn, conn)
 		ended <- err
 	})
-	at, _, _, _ := forwardingWith(t, &fwd.Engine{Dialer: tcpPods{"a": echo}, ClientGone: listen.Orphaned}, service("web", "a"))
+	clients, err := listen.NewClients(listen.ForEveryone)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(clients.Close)
+	at, _, _, _ := forwardingWith(t, &fwd.Engine{Dialer: tcpPods{"a": echo}, ClientGone: clients.Orphaned}, service("web", "a"))
 	open := func(t *testing.T) *net.TCPConn {
 		conn, err := net.Dial("tcp", at)
 		if err != nil {

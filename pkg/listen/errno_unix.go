@@ -4,9 +4,10 @@ package listen
 
 import "syscall"
 
-// The errors of bind(2) and listen(2) that are explained to the user.
+// The errors of bind(2), listen(2) and accept(2) that are explained to the user.
 const (
 	errInUse        = syscall.EADDRINUSE
 	errNotPermitted = syscall.EACCES
+	errTooManyFiles = syscall.EMFILE
 	notPermitted    = "needs root"
 )

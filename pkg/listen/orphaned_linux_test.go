@@ -13,31 +13,11 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/listen"
 )
 
-// pair returns both ends of a connection over a loopback address.
-func pair(t *testing.T, address string) (client, accepted *net.TCPConn) {
-	t.Helper()
-	l, err := net.Listen("tcp", address)
-	if err != nil {
-		t.Skip(err)
-	}
-	defer l.Close()
-	conn, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	other, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _, _ = conn.Close(), other.Close() })
-	return conn.(*net.TCPConn), other.(*net.TCPConn)
-}
-
 // becomesOrphaned reports whether Orphaned returns true within a few seconds: the
 // FIN may arrive before the kernel has removed the socket from its process.
-func becomesOrphaned(conn net.Conn) bool {
+func becomesOrphaned(clients *listen.Clients, conn net.Conn) bool {
 	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); {
-		if listen.Orphaned(conn) {
+		if clients.Orphaned(conn) {
 			return true
 		}
 	}
@@ -45,10 +25,11 @@ func becomesOrphaned(conn net.Conn) bool {
 }
 
 func TestOrphaned(t *testing.T) {
+	clients := newClients(t, listen.ForEveryone)
 	for _, address := range []string{"127.0.0.1:0", "[::1]:0", "[::ffff:127.0.0.2]:0"} {
 		t.Run(address, func(t *testing.T) {
 			client, accepted := pair(t, address)
-			if listen.Orphaned(accepted) {
+			if clients.Orphaned(accepted) {
 				t.Error("the client's socket is open, but Orphaned is true")
 			}
 			if err := client.CloseWrite(); err != nil {
@@ -57,11 +38,11 @@ func TestOrphaned(t *testing.T) {
 			if _, err := accepted.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 				t.Fatal(err)
 			}
-			if listen.Orphaned(accepted) {
+			if clients.Orphaned(accepted) {
 				t.Error("the client has only shut down its sending side, but Orphaned is true")
 			}
 			_ = client.Close()
-			if !becomesOrphaned(accepted) {
+			if !becomesOrphaned(clients, accepted) {
 				t.Error("the client has closed its socket, but Orphaned is false")
 			}
 		})
@@ -69,14 +50,14 @@ func TestOrphaned(t *testing.T) {
 	t.Run("closed immediately", func(t *testing.T) {
 		client, accepted := pair(t, "127.0.0.1:0")
 		_ = client.Close()
-		if !becomesOrphaned(accepted) {
+		if !becomesOrphaned(clients, accepted) {
 			t.Error("the client has closed its socket, but Orphaned is false")
 		}
 	})
 	t.Run("reset", func(t *testing.T) {
 		client, accepted := pair(t, "127.0.0.1:0")
 		_, _ = client.SetLinger(0), client.Close()
-		if !becomesOrphaned(accepted) {
+		if !becomesOrphaned(clients, accepted) {
 			t.Error("the client has reset the connection, but Orphaned is false")
 		}
 	})
@@ -84,13 +65,14 @@ func TestOrphaned(t *testing.T) {
 		a, b := net.Pipe()
 		defer a.Close()
 		defer b.Close()
-		if listen.Orphaned(a) {
+		if clients.Orphaned(a) {
 			t.Error("got true for a net.Pipe, want false")
 		}
 	})
 }
 
 func TestOrphanedWithEachTaker(t *testing.T) {
+	clients := newClients(t, listen.ForEveryone)
 	withEachTaker(t, func(t *testing.T, taker listen.Taker) {
 		p, at := newPorts(t, taker), freePorts(t, 1)
 		mustSet(t, p, at[0])
@@ -110,17 +92,18 @@ func TestOrphanedWithEachTaker(t *testing.T) {
 		if _, err := accepted.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 			t.Fatal(err)
 		}
-		if listen.Orphaned(accepted) {
+		if clients.Orphaned(accepted) {
 			t.Error("the client has only shut down its sending side, but Orphaned is true")
 		}
 		_ = client.Close()
-		if !becomesOrphaned(accepted) {
+		if !becomesOrphaned(clients, accepted) {
 			t.Error("the client has closed its socket, but Orphaned is false")
 		}
 	})
 }
 
 func TestOrphanedAfterClientIsKilled(t *testing.T) {
+	clients := newClients(t, listen.ForEveryone)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -152,12 +135,12 @@ func TestOrphanedAfterClientIsKilled(t *testing.T) {
 	if _, err := bufio.NewReader(stdout).ReadString('\n'); err != nil {
 		t.Fatal(err)
 	}
-	if listen.Orphaned(conn) {
+	if clients.Orphaned(conn) {
 		t.Error("the client is running, but Orphaned is true")
 	}
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
-	if !becomesOrphaned(conn) {
+	if !becomesOrphaned(clients, conn) {
 		t.Error("the client was killed, but Orphaned is false")
 	}
 }

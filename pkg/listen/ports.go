@@ -3,20 +3,35 @@ package listen
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"net"
 	"net/netip"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 )
 
-// acceptRetryDelay is how long a socket waits after a failed accept(2).
-const acceptRetryDelay = 50 * time.Millisecond
+const (
+	// acceptRetryInterval is the interval between attempts after a failed accept(2).
+	acceptRetryInterval = 50 * time.Millisecond
+	// acceptReportInterval is the minimum interval between two reports of a failed
+	// accept(2).
+	acceptReportInterval = time.Minute
+)
 
 // Ports accepts connections to the ports of a [Taker]. Its methods are safe for
-// concurrent use.
+// concurrent use. The exported fields must be set before Set, and not changed
+// afterwards.
 type Ports struct {
+	// Admits reports whether an accepted connection is passed on to Accept; others
+	// are reset. It must return quickly. If nil, all are.
+	Admits func(net.Conn) bool
+	// AcceptFailed is called with an error when connections can't be accepted, and
+	// with nil when they can again. It may be nil.
+	AcceptFailed func(error)
+
 	taker       Taker
 	accepted    chan net.Conn
 	closed      chan struct{}
@@ -24,6 +39,11 @@ type Ports struct {
 
 	mu      sync.Mutex
 	sockets map[netip.AddrPort]Socket // by Socket.For; nil once closed
+
+	failureMu  sync.Mutex
+	failing    int       // sockets whose last accept(2) failed
+	reported   bool      // AcceptFailed was called with an error, and not with nil since
+	reportedAt time.Time // when it was last called with an error
 }
 
 // New returns a Ports that doesn't accept any connections yet. Close doesn't
@@ -85,28 +105,77 @@ func (p *Ports) closeUnwantedLocked(want []netip.AddrPort) {
 
 // acceptFrom passes connections from one socket to Accept until the socket is closed.
 func (p *Ports) acceptFrom(socket Socket) {
+	failing := false
+	defer func() { p.recordAccept(&failing, nil) }()
 	for {
 		conn, err := socket.Accept()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
-		if err != nil { // most likely out of file descriptors
+		p.recordAccept(&failing, err)
+		if err != nil {
 			select {
 			case <-p.closed:
-			case <-time.After(acceptRetryDelay):
+			case <-time.After(acceptRetryInterval):
 			}
+			continue
+		}
+		if p.Admits != nil && !p.Admits(conn) {
+			reset(conn)
 			continue
 		}
 		select {
 		case p.accepted <- conn:
 		case <-p.closed:
-			if tcp, ok := conn.(*net.TCPConn); ok {
-				_ = tcp.SetLinger(0) // reset: a FIN would look like an empty response
-			}
-			_ = conn.Close() // closed even on an error
+			reset(conn) // a FIN would look like an empty response
 			return
 		}
 	}
+}
+
+// reset closes a connection with a reset.
+func reset(conn net.Conn) {
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	_ = conn.Close() // closed even on an error
+}
+
+// recordAccept records the result of accept(2) on a socket, and in failing whether
+// it failed.
+func (p *Ports) recordAccept(failing *bool, err error) {
+	if err == nil && !*failing || p.AcceptFailed == nil {
+		return
+	}
+	p.failureMu.Lock()
+	defer p.failureMu.Unlock()
+	switch {
+	case err != nil && !*failing:
+		p.failing++
+	case err == nil:
+		p.failing--
+	}
+	*failing = err != nil
+	switch {
+	case err != nil && !p.reported && (p.reportedAt.IsZero() || time.Since(p.reportedAt) >= acceptReportInterval):
+		p.reported, p.reportedAt = true, time.Now()
+		p.AcceptFailed(explainAccept(err))
+	case p.failing == 0 && p.reported:
+		p.reported = false
+		p.AcceptFailed(nil)
+	}
+}
+
+// explainAccept returns an error that states why accept(2) failed.
+func explainAccept(err error) error {
+	text := "accept connections: "
+	if cause := syscall.Errno(0); errors.As(err, &cause) {
+		err = cause // without the address of one of the sockets
+	}
+	if errors.Is(err, errTooManyFiles) {
+		return fmt.Errorf(text+"%w; raise this process's limit of open files (ulimit -n)", err)
+	}
+	return fmt.Errorf(text+"%w", err)
 }
 
 // Accept returns the next connection; LocalAddr is the address and port that the

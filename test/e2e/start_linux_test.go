@@ -142,3 +142,48 @@ func TestTwoUsersRunSideBySide(t *testing.T) {
 		return err
 	})
 }
+
+// curl's exit statuses after a reset.
+const (
+	curlCouldntConnect = 7
+	curlRecvError      = 56
+)
+
+// By default only the user of kubeshore and root can connect. Others are reset,
+// and named once; with --for everyone, they can connect.
+func TestOtherUsersAreRefused(t *testing.T) {
+	if !inOwnMounts(t) {
+		return
+	}
+	ns := namespaceWithWeb(t)
+	ann, bob := newTestUser(t, "ann", "NOPASSWD: ALL"), newTestUser(t, "bob", "NOPASSWD: ALL")
+	const get = "curl -sS --max-time 10 -o /dev/null -w %%{http_code} http://web.%s/"
+	line := fmt.Sprintf(get, ns)
+	for _, start := range []string{"./kubeshore up", "sudo ./kubeshore up", "./kubeshore up --listen each -m 80:8080"} {
+		t.Run(start, func(t *testing.T) {
+			line := line
+			if strings.Contains(start, "8080") {
+				line = strings.TrimSuffix(line, "/") + ":8080/"
+			}
+			d := ann.startReady(t, start+" -n "+ns)
+			ann.expect(t, line, 0, "200")
+			if out := runCommand(t, "bash", "-c", line); out != "200" {
+				t.Errorf("as root: got %q, want 200", out)
+			}
+			for range 3 {
+				// The reset comes during connect(2) or later.
+				if status, out := bob.run(t, line); status != curlCouldntConnect && status != curlRecvError {
+					t.Errorf("as bob: got status %d and output\n%s\nwant a reset", status, out)
+				}
+			}
+			d.waitForLogOnce(t, 0, "refused connections of user bob; allow them with --for everyone")
+			ann.expect(t, "./kubeshore ps -o json", 0, "\"refusedConnections\": 3")
+			ann.expect(t, "./kubeshore down", 0, "stopped and cleaned up")
+			ann.waitForCleanup(t, d)
+		})
+	}
+	t.Run("--for everyone", func(t *testing.T) {
+		ann.startReady(t, "./kubeshore up --for everyone -n "+ns)
+		bob.expect(t, line, 0, "200")
+	})
+}
