@@ -28,7 +28,7 @@ type contextWatcher struct {
 	stopBalancers context.CancelFunc
 	unreachable   error // first error of the current outage of the API server; nil if there is none
 	scopes        map[scope]*scopeWatcher
-	retired       []*scopeWatcher // their objects are used until all scopes are synced
+	retired       map[scope]*scopeWatcher // their objects are used until all scopes are synced
 	// followed are the scopes that ExternalName Services refer to. The user didn't
 	// ask for them, so it's no problem if they can't be read. omitted is the number
 	// of those that are too many.
@@ -79,10 +79,23 @@ func (w *contextWatcher) updateLocked(ctx context.Context, running *sync.WaitGro
 		}
 		w.scopes[at] = watcher
 	}
-	for _, watcher := range before {
+	for at, watcher := range before {
 		watcher.stop()
-		w.retired = append(w.retired, watcher)
+		w.retireLocked(at, watcher)
 	}
+}
+
+// retireLocked keeps the objects of a stopped watcher until all scopes are synced.
+// Of several watchers of a scope it keeps one, the last that was synced: while the
+// API server is unreachable, each change of the kubeconfig stops another one.
+func (w *contextWatcher) retireLocked(at scope, watcher *scopeWatcher) {
+	if w.retired[at] != nil && !watcher.synced() {
+		return
+	}
+	if w.retired == nil {
+		w.retired = make(map[scope]*scopeWatcher)
+	}
+	w.retired[at] = watcher
 }
 
 // updateBalancersLocked starts or stops reading the load balancers of all

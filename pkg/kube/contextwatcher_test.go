@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // hookReader is a reader whose hook runs whenever the state of its feed is read.
@@ -46,11 +47,30 @@ func TestListDuringSnapshotLosesNoService(t *testing.T) {
 		first.services.reader = hookReader{hook: func() { second.listed(t, web) }}
 		w := &contextWatcher{
 			scopes:  map[scope]*scopeWatcher{{namespace: "a"}: first, {namespace: "b"}: second},
-			retired: []*scopeWatcher{retired},
+			retired: map[scope]*scopeWatcher{{}: retired},
 		}
 		objects := w.objectsLocked()
 		if !slices.ContainsFunc(objects.services, func(s *corev1.Service) bool { return s.Name == "web" }) {
 			t.Fatal("the snapshot lacks the Service")
 		}
+	}
+}
+
+// While the API server is unreachable, any number of changes of the kubeconfig
+// leave one retired watcher per scope, the one that has the objects.
+func TestRetiredWatchersAreBounded(t *testing.T) {
+	first := newTestScope()
+	first.listed(t, &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "web"}})
+	if !first.synced() {
+		t.Fatal("the first watcher isn't synced")
+	}
+	at := scope{namespace: "ns"}
+	w := &contextWatcher{}
+	w.retireLocked(at, first)
+	for range 100 {
+		w.retireLocked(at, newTestScope())
+	}
+	if len(w.retired) != 1 || w.retired[at] != first {
+		t.Errorf("got %d retired watchers, want the first", len(w.retired))
 	}
 }

@@ -72,7 +72,7 @@ func newClients(cluster *Cluster) (*clients, error) {
 		groupConfig.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
 		groupConfig.ContentType = runtime.ContentTypeProtobuf
 		groupConfig.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
-		*group.client, err = rest.RESTClientForConfigAndClient(groupConfig, &http.Client{Transport: errorCapture{c.transport}, Timeout: config.Timeout})
+		*group.client, err = rest.RESTClientForConfigAndClient(groupConfig, &http.Client{Transport: errorCapture{bounded{c.transport, maxResponseSize}}, Timeout: config.Timeout})
 		if err != nil {
 			return nil, err
 		}
