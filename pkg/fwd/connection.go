@@ -100,7 +100,7 @@ func (c *connection) download(ctx context.Context) error {
 // copyDown copies the response to the client until its orderly end.
 func (c *connection) copyDown(r answeredStream) error {
 	if _, err := c.client.Write(r.first); err != nil {
-		return err
+		return clientError(err)
 	}
 	err := r.err
 	if err == nil {

@@ -15,7 +15,7 @@ import (
 )
 
 // maxErrorLength bounds errors that may quote another machine, in runes.
-const maxErrorLength = 500
+const maxErrorLength = 1000
 
 // forward accepts connections until Ports is closed, and forwards each to a
 // pod. It returns when all of them have ended; the end of ctx aborts them. It
@@ -58,8 +58,8 @@ func (e *Engine) forwardOne(ctx context.Context, conn net.Conn) {
 // reason becomes a problem of its host in the Status. Otherwise it is logged, at
 // most once per connectionLogInterval.
 func (e *Engine) reportFailure(c *connection, err error) {
-	if errors.Is(err, errClientGone) {
-		c.log.Debug(errClientGone)
+	if errors.Is(err, ErrClientGone) {
+		c.log.Debug(ErrClientGone)
 		return
 	}
 	reachedPod := c.reachedPod || !c.upload.canReplay() && !errors.As(err, new(*UnreachedError))

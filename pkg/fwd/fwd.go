@@ -45,6 +45,8 @@ type Stream interface {
 	// Read returns io.EOF only after an orderly end; any other error means that
 	// the stream broke. The error is an [UnreachedError] only if the process in
 	// the pod has received none of the written bytes.
+	// If the stream is an io.WriterTo, the errors of its writes to the client are
+	// an [ErrClientGone].
 	io.Reader
 	// Write fails once the stream is broken or the pod no longer reads; Read
 	// then returns the reason.

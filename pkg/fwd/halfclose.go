@@ -33,7 +33,7 @@ func (u *upload) end(ctx context.Context) {
 	for interval := minGonePollInterval; ; interval = min(2*interval, maxGonePollInterval) {
 		if !gone && u.isClientGone != nil && u.isClientGone(u.client) {
 			if !u.sentAny || u.answered() {
-				u.abort(errClientGone)
+				u.abort(ErrClientGone)
 				return
 			}
 			gone = true
@@ -44,7 +44,7 @@ func (u *upload) end(ctx context.Context) {
 		answered := received > u.receivedBefore
 		switch {
 		case gone && u.delivered():
-			u.abort(errClientGone)
+			u.abort(ErrClientGone)
 			return
 		case answered && quiet >= quietWindow, !answered && time.Since(endedAt) >= halfCloseTimeout:
 			u.closeUpstream()

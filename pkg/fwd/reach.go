@@ -20,8 +20,10 @@ const (
 var (
 	errServiceGone = errors.New("the service was removed")
 	errNoPod       = errors.New("no pod is ready")
-	errClientGone  = errors.New("client disconnected")
 )
+
+// ErrClientGone is the error of a connection whose client has disconnected.
+var ErrClientGone = errors.New("client disconnected")
 
 // answeredStream is the stream of a pod that has answered.
 type answeredStream struct {
@@ -137,7 +139,7 @@ func (c *connection) awaitRound(ctx context.Context, s *search, replaced <-chan 
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	case <-c.upload.clientGone:
-		return errClientGone
+		return ErrClientGone
 	case <-replaced:
 	case <-timer.C:
 		s.startRound(c.route)

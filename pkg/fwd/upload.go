@@ -66,7 +66,7 @@ func (u *upload) run(ctx context.Context) {
 	if err == nil {
 		err = u.copyCommitted()
 	}
-	if writeErr := err; !errors.Is(err, io.EOF) && !errors.Is(err, errClientGone) {
+	if writeErr := err; !errors.Is(err, io.EOF) && !errors.Is(err, ErrClientGone) {
 		// The pod no longer reads. The stream's Read returns how it ended, which
 		// may be in an orderly way, with a response.
 		timer := time.AfterFunc(streamErrorTimeout, func() {
@@ -127,12 +127,12 @@ func (u *upload) copyReplayable() error {
 }
 
 // clientError marks errors of the client's connection, except for its orderly
-// end, as errClientGone.
+// end, as ErrClientGone.
 func clientError(err error) error {
 	if err == nil || errors.Is(err, io.EOF) {
 		return err
 	}
-	return fmt.Errorf("%w: %w", errClientGone, err)
+	return fmt.Errorf("%w: %w", ErrClientGone, err)
 }
 
 // readBuffer returns the buffer for the next read: the free part of the replay

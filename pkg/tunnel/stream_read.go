@@ -2,10 +2,13 @@ package tunnel
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
 	"time"
+
+	"github.com/kubeshore/kubeshore/pkg/fwd"
 )
 
 // deliver delivers bytes from the server, which are valid only until it returns.
@@ -83,7 +86,7 @@ func (s *stream) writeDirectLocked(chunks *net.Buffers, shared bool) int {
 		err = errors.Join(err, s.local.SetWriteDeadline(time.Time{}))
 	}
 	if err != nil {
-		s.failLocked(err)
+		s.failLocked(fmt.Errorf("%w: %w", fwd.ErrClientGone, err))
 	}
 	return int(n)
 }
@@ -171,7 +174,7 @@ func (s *stream) flushLocked() {
 	s.written += int64(n)
 	s.lastProgress = time.Now()
 	if err != nil {
-		s.failLocked(err)
+		s.failLocked(fmt.Errorf("%w: %w", fwd.ErrClientGone, err))
 	}
 	s.changed.Fire()
 }

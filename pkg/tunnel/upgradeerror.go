@@ -55,6 +55,11 @@ var deniedVerbPattern = regexp.MustCompile(`cannot (\w+) resource \\?"pods/portf
 // empty.
 var deniedCreatePattern = regexp.MustCompile(`^pods "[^"]*" is forbidden:\s*(RBAC: .*)?$`)
 
+// policyPattern matches the message of a ValidatingAdmissionPolicy or an admission
+// webhook that denies a request (apiserver, admission/plugin/policy/validating and
+// admission/plugin/webhook/errors): who denied it, and the policy's own sentence.
+var policyPattern = regexp.MustCompile(`(?s)^(.*\bdenied (?:the )?request): (.+)$`)
+
 // runtimeErrorPattern matches a gRPC status: the kubelet reports that the pod's
 // container runtime doesn't respond or failed.
 var runtimeErrorPattern = regexp.MustCompile(`\brpc error: code = `)
@@ -90,6 +95,9 @@ func (r upgradeResponse) asError(pod plan.PodRef, with Transport) *upgradeError 
 		e.verb = deniedVerbPattern.FindStringSubmatch(message)[1]
 	case r.code == http.StatusForbidden && isStatus && deniedCreatePattern.MatchString(message):
 		e.verb = "create"
+	case isStatus && policyPattern.MatchString(message):
+		policy := policyPattern.FindStringSubmatch(message)
+		e.final, e.text = true, printable.Line(fmt.Sprintf("%s (%s)", policy[2], policy[1]), maxPolicyQuote)
 	case r.mediaType == "text/html":
 	case r.code == http.StatusNotFound && isStatus:
 		e.why, e.final, e.text = fwd.PodGone, true, printable.Line(message, maxQuote)
@@ -139,3 +147,6 @@ func combine(errs []*upgradeError) error {
 
 // maxQuote bounds the text quoted from other programs, in runes.
 const maxQuote = 200
+
+// maxPolicyQuote bounds the message of a policy, in runes.
+const maxPolicyQuote = 1000
