@@ -31,12 +31,13 @@ help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: ## build bin/kubeshore
+build: ## build bin/kubeshore, and bin/kubeshore-root, the part that runs as root
 	go build -buildvcs=auto -trimpath -ldflags '-s -w' -o bin/kubeshore ./cmd/kubeshore
+	CGO_ENABLED=0 go build -buildvcs=auto -trimpath -ldflags '-s -w' -o bin/kubeshore-root ./cmd/kubeshore-root
 
 .PHONY: install
-install: build ## install bin/kubeshore to /usr/local/bin, where sudo finds it
-	$(if $(filter-out 0,$(shell id -u)),sudo) install -m 755 bin/kubeshore /usr/local/bin/kubeshore
+install: build ## install both programs to /usr/local/bin, where sudo finds them (DESTDIR=DIR to package them)
+	$(if $(DESTDIR),,$(if $(filter-out 0,$(shell id -u)),sudo)) install -D -m 755 -t $(DESTDIR)/usr/local/bin bin/kubeshore bin/kubeshore-root
 
 .PHONY: demo
 demo: build cluster ## start a test cluster, forward the sample application and send requests to it

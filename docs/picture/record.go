@@ -78,7 +78,7 @@ func environment(ctx context.Context, dir, kubeconfig string) ([]string, error) 
 	if err != nil {
 		return nil, err
 	}
-	const install = `install -D -m 755 -t "$2/bin" bin/kubeshore && install -D -m 600 "$3" "$2/.kube/config" && chown -R "$1" "$2"`
+	const install = `install -D -m 755 -t "$2/bin" bin/kubeshore bin/kubeshore-root && install -D -m 600 "$3" "$2/.kube/config" && chown -R "$1" "$2"`
 	cmd := exec.CommandContext(ctx, "sh", "-c", install, "sh", nobody.Uid, dir, kubeconfig) //nolint:gosec // all arguments are quoted
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("install kubeshore: %w: %s", err, out)

@@ -1,6 +1,17 @@
 package cli
 
-import "github.com/spf13/cobra"
+import (
+	"github.com/spf13/cobra"
+	"github.com/txn2/txeh"
 
-// privilegedCommands returns no commands: on Windows there is one process.
-func privilegedCommands(Streams) []*cobra.Command { return nil }
+	"github.com/kubeshore/kubeshore/internal/machine"
+)
+
+// internalCommands returns the hidden commands that kubeshore itself starts. On
+// Windows there is one process, which only flushes the DNS cache in another one.
+func internalCommands() []*cobra.Command {
+	return []*cobra.Command{{
+		Use: machine.FlushCommand, Hidden: true, Args: noArguments,
+		RunE: func(*cobra.Command, []string) error { return txeh.FlushDNSCache() },
+	}}
+}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"os/exec"
 	"slices"
 	"strings"
@@ -22,27 +23,30 @@ var leaves = []string{
 // imports has the packages of ours that each package may import besides leaves. It is
 // the table of docs/architecture.md.
 var imports = map[string][]string{
-	"cmd/kubeshore": {"internal/cli"},
+	"cmd/kubeshore":      {"internal/cli"},
+	"cmd/kubeshore-root": {"internal/failure", "internal/roothalf"},
 	"internal/cli": {
-		"internal/config", "internal/daemon", "internal/failure", "internal/launch", "internal/machine", "internal/servicetable",
+		"internal/config", "internal/daemon", "internal/failure", "internal/launch", "internal/machine", "internal/roothalf", "internal/servicetable",
 		"internal/term", "internal/userdirs", "internal/version", "pkg/control", "pkg/hosts", "pkg/kube", "pkg/loopback",
 	},
 	"internal/launch": {
-		"internal/config", "internal/controlserver", "internal/daemon", "internal/failure", "internal/machine", "internal/peer", "internal/term", "internal/userdirs",
-		"internal/version", "pkg/control", "pkg/hosts", "pkg/keeper", "pkg/listen", "pkg/loopback",
+		"internal/config", "internal/controlserver", "internal/daemon", "internal/failure", "internal/machine", "internal/peer", "internal/roothalf", "internal/stopsignal",
+		"internal/term", "internal/userdirs", "internal/version", "pkg/control",
 	},
 	"internal/daemon": {
-		"internal/config", "internal/controlserver", "internal/failure", "internal/machine", "internal/term", "internal/userdirs", "internal/version",
+		"internal/config", "internal/controlserver", "internal/failure", "internal/machine", "internal/stopsignal", "internal/term", "internal/userdirs", "internal/version",
 		"pkg/control", "pkg/fwd", "pkg/hosts", "pkg/kube", "pkg/listen", "pkg/loopback", "pkg/plan", "pkg/tunnel",
 	},
 	"internal/config":                   {"internal/failure", "internal/project", "internal/version", "pkg/kube", "pkg/loopback", "pkg/plan"},
-	"internal/machine":                  {"internal/failure", "internal/version", "pkg/fwd", "pkg/hosts", "pkg/keeper", "pkg/listen", "pkg/loopback"},
+	"internal/machine":                  {"internal/failure", "internal/version", "pkg/hosts", "pkg/keeper", "pkg/listen", "pkg/loopback"},
 	"internal/controlserver":            {"internal/peer", "pkg/control", "pkg/fwd", "pkg/plan"},
 	"internal/controlserver/servertest": {"internal/controlserver", "pkg/control"},
 	"internal/failure":                  {},
 	"internal/peer":                     {},
 	"internal/project":                  {"pkg/loopback"},
+	"internal/roothalf":                 {"internal/failure", "internal/machine", "internal/peer", "internal/stopsignal", "internal/version", "pkg/hosts", "pkg/keeper", "pkg/loopback"},
 	"internal/servicetable":             {"internal/daemon", "internal/term", "pkg/control"},
+	"internal/stopsignal":               {},
 	"internal/term":                     {},
 	"internal/term/termtest":            {},
 	"internal/userdirs":                 {},
@@ -115,14 +119,30 @@ func checkImports(t *testing.T, name string, allowed, imports []string) {
 	}
 }
 
-// The keeper, which runs as root, has no Kubernetes client, no parser of files that a
+// modulesOfRoot are the modules of other authors that cmd/kubeshore-root consists of.
+var modulesOfRoot = []string{
+	"github.com/cilium/ebpf", "github.com/fsnotify/fsnotify", "github.com/rogpeppe/go-internal", "github.com/shirou/gopsutil/v4",
+	"github.com/sirupsen/logrus", "github.com/spf13/pflag", "github.com/tklauser/go-sysconf", "github.com/tklauser/numcpus",
+	"github.com/txn2/txeh", "golang.org/x/sync", "golang.org/x/sys",
+}
+
+// The program that runs as root has no Kubernetes client, no parser of files that a
 // user writes, and no HTTP.
-func TestKeeperDependencies(t *testing.T) {
-	for name := range strings.Lines(string(goList(t, "-deps", module+"pkg/keeper"))) {
-		for _, part := range []string{"k8s.io/", "yaml", "net/http", "text/template", "/pkg/fwd", "/pkg/plan"} {
+func TestRootDependencies(t *testing.T) {
+	modules := make(map[string]bool)
+	output := goList(t, "-deps", "-f", "{{.ImportPath}} {{with .Module}}{{.Path}}{{end}}", module+"cmd/kubeshore-root")
+	for line := range strings.Lines(string(output)) {
+		name, from, _ := strings.Cut(strings.TrimSpace(line), " ")
+		for _, part := range []string{"k8s.io/", "yaml", "net/http", "text/template", "encoding/gob", "/pkg/fwd", "/pkg/plan", "/pkg/kube", "cobra", "prometheus"} {
 			if strings.Contains(name, part) {
-				t.Errorf("pkg/keeper depends on %s", strings.TrimSpace(name))
+				t.Errorf("cmd/kubeshore-root depends on %s", name)
 			}
 		}
+		if from != "" && from+"/" != module {
+			modules[from] = true
+		}
+	}
+	if got := slices.Sorted(maps.Keys(modules)); !slices.Equal(got, modulesOfRoot) {
+		t.Errorf("got modules %q, want %q", got, modulesOfRoot)
 	}
 }

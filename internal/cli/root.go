@@ -83,7 +83,7 @@ to the machine.`,
 			root.AddCommand(command)
 		}
 	}
-	root.AddCommand(internalCommands(streams)...)
+	root.AddCommand(internalCommands()...)
 	addCobraCommands(root)
 	return root
 }

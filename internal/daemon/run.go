@@ -15,6 +15,7 @@ import (
 	"github.com/kubeshore/kubeshore/internal/config"
 	"github.com/kubeshore/kubeshore/internal/controlserver"
 	"github.com/kubeshore/kubeshore/internal/machine"
+	"github.com/kubeshore/kubeshore/internal/stopsignal"
 	"github.com/kubeshore/kubeshore/internal/version"
 	"github.com/kubeshore/kubeshore/pkg/fwd"
 	"github.com/kubeshore/kubeshore/pkg/listen"
@@ -25,7 +26,7 @@ import (
 // unchanged.
 func Run(ctx context.Context, o Options, log *logrus.Logger, open OpenFunc) (err error) {
 	started := time.Now()
-	signals := Notify(log)
+	signals := stopsignal.Notify(log)
 	defer signals.Stop()
 	for _, note := range o.Notes {
 		log.Warn(note)
@@ -59,7 +60,7 @@ func Run(ctx context.Context, o Options, log *logrus.Logger, open OpenFunc) (err
 	defer helpers.Wait()
 	done := make(chan struct{})
 	defer close(done)
-	helpers.Go(func() { signals.handle(done, func() { d.shutDown() }, skipDrain) })
+	helpers.Go(func() { signals.Handle(done, func() { d.shutDown() }, skipDrain) })
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServing()
 	helpers.Go(func() { server.serve(serving, d, metrics) }) // also while sudo asks for a password

@@ -16,6 +16,7 @@ import (
 	"github.com/kubeshore/kubeshore/internal/controlserver"
 	"github.com/kubeshore/kubeshore/internal/daemon"
 	"github.com/kubeshore/kubeshore/internal/failure"
+	"github.com/kubeshore/kubeshore/internal/roothalf"
 	"github.com/kubeshore/kubeshore/internal/term"
 	"github.com/kubeshore/kubeshore/internal/userdirs"
 	"github.com/kubeshore/kubeshore/pkg/control"
@@ -27,7 +28,7 @@ func (o Options) IsBackground() bool {
 	if os.Getenv(detachedEnv) == "" {
 		return false
 	}
-	target, err := o.targetUser()
+	target, err := roothalf.FindTargetUser(o.User)
 	return os.Geteuid() != 0 || err == nil && target == nil
 }
 

@@ -23,6 +23,8 @@ import (
 	"github.com/kubeshore/kubeshore/internal/daemon"
 	"github.com/kubeshore/kubeshore/internal/failure"
 	"github.com/kubeshore/kubeshore/internal/machine"
+	"github.com/kubeshore/kubeshore/internal/roothalf"
+	"github.com/kubeshore/kubeshore/internal/stopsignal"
 	"github.com/kubeshore/kubeshore/internal/term"
 	"github.com/kubeshore/kubeshore/internal/userdirs"
 	"github.com/kubeshore/kubeshore/pkg/control"
@@ -54,20 +56,20 @@ func Detach(ctx context.Context, o Options, d daemon.Options, out *term.AsyncWri
 	}
 	closeOnExec()
 	if conn == nil {
-		target, err := o.targetUser()
+		target, err := roothalf.FindTargetUser(o.User)
 		switch {
 		case err != nil:
 			return err
 		case target != nil && o.Rootless:
 			return errRootlessUnderSudo
 		case target != nil:
-			return detachAsUser(target, d.Machine, log)
+			return runAsUser(ctx, target, o, d, true, log)
 		}
 	}
 	if err := daemon.CheckNotRunning(ctx); err != nil {
 		return err
 	}
-	signals := daemon.Notify(log) // never stopped: signals after the daemon is detached are ignored
+	signals := stopsignal.Notify(log) // never stopped: signals after the daemon is detached are ignored
 	keeper, err := prepare(ctx, o, d, conn, signals, log)
 	if err != nil {
 		return err
@@ -100,14 +102,14 @@ func reportDetached(ctx context.Context, out *term.AsyncWriter) error {
 
 // prepare takes the steps that need the terminal: it lets credential plugins ask,
 // and returns the connection to the keeper (see keeperConnFile). A signal cancels it.
-func prepare(ctx context.Context, o Options, d daemon.Options, conn *net.UnixConn, signals daemon.Signals, log logrus.FieldLogger) (*os.File, error) {
+func prepare(ctx context.Context, o Options, d daemon.Options, conn *net.UnixConn, signals stopsignal.Signals, log logrus.FieldLogger) (*os.File, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stop := signals.Each(func(os.Signal) { cancel() })
 	err := logIn(ctx, d.Config, log)
 	var keeper *os.File
 	if err == nil {
-		keeper, err = keeperConnFile(ctx, o, d.Machine, conn)
+		keeper, err = keeperConnFile(ctx, o, d.Machine, conn, log)
 	}
 	if stop() {
 		if keeper != nil {
@@ -118,54 +120,15 @@ func prepare(ctx context.Context, o Options, d daemon.Options, conn *net.UnixCon
 	return keeper, err
 }
 
-// detachAsUser is Detach under sudo: it starts the keeper, and this program again
-// as the user.
-func detachAsUser(target *targetUser, o machine.Options, log *logrus.Logger) error {
-	o.Owner = target.Uid
-	signals := daemon.Notify(log)
-	defer signals.Stop()
-	ours, theirs, err := socketPair()
-	if err != nil {
-		return err
-	}
-	defer theirs.Close()
-	file, err := ours.File()
-	_ = ours.Close() // each end belongs to one process, so that its exit is noticed
-	if err != nil {
-		return err
-	}
-	err = startKeeper(file, o)
-	_ = file.Close()
-	if err != nil {
-		return fmt.Errorf("keeper: %w", err)
-	}
-	command, err := target.command(os.Args[1:])
-	if err != nil {
-		return err
-	}
-	command.ExtraFiles = []*os.File{theirs}
-	command.Env = append(command.Env, keeperEnv+"=3")
-	if err := command.Start(); err != nil {
-		return fmt.Errorf("run as %s: %w", target.Username, err)
-	}
-	_ = theirs.Close()
-	stop := signals.ForwardTo(command.Process, nil)
-	err = exitError(command.Wait())
-	if stop() && err != nil && !failure.IsReported(err) {
-		return failure.Failed // killed by the user's signal
-	}
-	return err
-}
-
 // keeperConnFile returns the connection to the keeper of a new daemon as a file: conn,
 // or one to a new keeper. It is nil if the daemon needs no keeper.
-func keeperConnFile(ctx context.Context, o Options, m machine.Options, conn *net.UnixConn) (*os.File, error) {
+func keeperConnFile(ctx context.Context, o Options, m machine.Options, conn *net.UnixConn, log logrus.FieldLogger) (*os.File, error) {
 	if conn == nil && (o.Rootless || os.Geteuid() == 0) {
 		return nil, nil //nolint:nilnil // no keeper is not an error
 	}
 	if conn == nil {
 		var err error
-		if conn, err = startKeeperViaSudo(ctx, m); err != nil {
+		if conn, err = startKeeperViaSudo(ctx, m, log); err != nil {
 			return nil, err
 		}
 	}
@@ -200,7 +163,7 @@ func logIn(ctx context.Context, o config.Options, log logrus.FieldLogger) error 
 
 // startInBackground starts this program again in a new session, and shows its output
 // until it can be detached. It fails if the daemon exits before that.
-func startInBackground(keeper *os.File, signals daemon.Signals, out *term.AsyncWriter, view *term.LogView) error {
+func startInBackground(keeper *os.File, signals stopsignal.Signals, out *term.AsyncWriter, view *term.LogView) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -220,7 +183,7 @@ func startInBackground(keeper *os.File, signals daemon.Signals, out *term.AsyncW
 	command.Env = append(os.Environ(), detachedEnv+"="+format)
 	if keeper != nil {
 		command.ExtraFiles = []*os.File{keeper}
-		command.Env = append(command.Env, keeperEnv+"=3")
+		command.Env = append(command.Env, roothalf.KeeperEnv+"=3")
 	}
 	err = command.Start()
 	_ = stderr.Close() // so that its end is noticed
@@ -233,7 +196,7 @@ func startInBackground(keeper *os.File, signals daemon.Signals, out *term.AsyncW
 	exited := make(chan error, 1)
 	go func() { // ends with this process if the daemon is detached
 		exited <- command.Wait()
-		_ = output.SetReadDeadline(time.Now().Add(outputGrace)) // a plugin may still hold the pipe
+		_ = output.SetReadDeadline(time.Now().Add(roothalf.OutputGrace)) // a plugin may still hold the pipe
 	}()
 	stop := signals.ForwardTo(command.Process, syscall.SIGTERM)
 	detached, err := showOutput(out, view, output)
@@ -241,11 +204,11 @@ func startInBackground(keeper *os.File, signals daemon.Signals, out *term.AsyncW
 	switch {
 	case err != nil: // the output can't be shown
 		_ = output.Close() // so that the daemon doesn't wait for a reader
-		return errors.Join(err, command.Process.Signal(syscall.SIGTERM), exitError(<-exited))
+		return errors.Join(err, command.Process.Signal(syscall.SIGTERM), roothalf.ExitError(<-exited))
 	case detached && !stopped:
 		return nil
 	}
-	if err := exitError(<-exited); err != nil {
+	if err := roothalf.ExitError(<-exited); err != nil {
 		return err
 	}
 	if detached {

@@ -15,9 +15,12 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/sirupsen/logrus"
+
 	"github.com/kubeshore/kubeshore/internal/failure"
 	"github.com/kubeshore/kubeshore/internal/machine"
 	"github.com/kubeshore/kubeshore/internal/peer"
+	"github.com/kubeshore/kubeshore/internal/roothalf"
 )
 
 const (
@@ -33,7 +36,7 @@ const (
 // startKeeperViaSudo has sudo start a keeper, and returns the connection to it.
 // They meet at a socket in a directory that only the user can access, and each
 // checks who the other one is.
-func startKeeperViaSudo(ctx context.Context, o machine.Options) (*net.UnixConn, error) {
+func startKeeperViaSudo(ctx context.Context, o machine.Options, log logrus.FieldLogger) (*net.UnixConn, error) {
 	sudo, err := exec.LookPath("sudo")
 	if err != nil {
 		return nil, failure.WithHint(errors.New(needsRoot+", and sudo is not installed"), "run it as root, or kubeshore up --rootless")
@@ -49,7 +52,7 @@ func startKeeperViaSudo(ctx context.Context, o machine.Options) (*net.UnixConn, 
 		return nil, fmt.Errorf("socket for the keeper: %w", err)
 	}
 	defer listener.Close()
-	if err := runSudo(ctx, sudo, o, socket); err != nil {
+	if err := runSudo(ctx, sudo, append([]string{"--", rootHalf(log)}, roothalf.ConnectArguments(o, socket)...)); err != nil {
 		return nil, err
 	}
 	defer context.AfterFunc(ctx, func() { _ = listener.Close() })()
@@ -74,21 +77,16 @@ func startKeeperViaSudo(ctx context.Context, o machine.Options) (*net.UnixConn, 
 // isKeeperFailure reports whether the keeper failed, and not sudo.
 func isKeeperFailure(err error) bool {
 	exit := new(exec.ExitError)
-	return errors.As(err, &exit) && exit.ExitCode() == KeeperConnectFailed
+	return errors.As(err, &exit) && exit.ExitCode() == roothalf.KeeperConnectFailed
 }
 
-// runSudo runs keeper-connect as root: first without a password, in case sudo
+// runSudo runs a command, keeper-connect, as root: first without a password, in case sudo
 // needs none, then with sudo asking for it in the terminal, if there is one.
-func runSudo(ctx context.Context, sudo string, o machine.Options, socket string) error {
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	command := append([]string{"--", self}, rootArguments(KeeperConnectCommand, o, "--socket", socket)...)
+func runSudo(ctx context.Context, sudo string, command []string) error {
 	var output bytes.Buffer
 	quiet := exec.CommandContext(ctx, sudo, append([]string{"-n"}, command...)...)
 	quiet.Stderr = &output
-	err = quiet.Run()
+	err := quiet.Run()
 	if err == nil || ctx.Err() != nil {
 		return err
 	}

@@ -18,7 +18,6 @@ import (
 
 	"github.com/kubeshore/kubeshore/internal/backoff"
 	"github.com/kubeshore/kubeshore/internal/failure"
-	"github.com/kubeshore/kubeshore/pkg/fwd"
 	"github.com/kubeshore/kubeshore/pkg/hosts"
 	"github.com/kubeshore/kubeshore/pkg/listen"
 	"github.com/kubeshore/kubeshore/pkg/loopback"
@@ -28,7 +27,7 @@ import (
 type Machine struct {
 	Ports   listen.Taker
 	Names   Names // nil: no names are written
-	Aliases fwd.Aliases
+	Aliases Aliases
 
 	// Run must run while the machine is in use, until ctx ends. It may be nil.
 	Run func(ctx context.Context) error
@@ -39,11 +38,18 @@ type Machine struct {
 	Close func() error
 }
 
-// Names maps names to addresses, with a hosts file.
+// Names maps names to addresses, with a hosts file. Set and Changed are those of
+// fwd.Names, which isn't imported here because root's half needs nothing else of it.
 type Names interface {
-	fwd.Names
+	Set(ctx context.Context, table map[netip.Addr][]string) (refused map[string]error, err error)
+	Changed() <-chan struct{}
 	// Writes returns how often the hosts file was written.
 	Writes() uint64
+}
+
+// Aliases adds loopback addresses, as fwd.Aliases.
+type Aliases interface {
+	Set(ctx context.Context, addrs []netip.Addr) error
 }
 
 // Options are the settings to open a machine with. A keeper gets them from its own

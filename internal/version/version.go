@@ -10,8 +10,13 @@ import (
 // String returns the module's version, or the pseudo-version of the commit that
 // the program was built from.
 func String() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok || info.Main.Version == "" {
+	info, _ := debug.ReadBuildInfo()
+	return Of(info)
+}
+
+// Of is like String, for the build information of any program; info may be nil.
+func Of(info *debug.BuildInfo) string {
+	if info == nil || info.Main.Version == "" {
 		return "(unknown)"
 	}
 	return info.Main.Version

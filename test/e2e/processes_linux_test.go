@@ -30,7 +30,7 @@ func inOurMounts(pid string) bool {
 func (u testUser) processes(t *testing.T) (h processIDs) {
 	t.Helper()
 	out := runCommand(t, "ps", "-eo", "pid=,ruid=,args=")
-	pattern := regexp.MustCompile(`^\s*(\d+)\s+(\d+)\s+(\S*kubeshore) (\w+)`)
+	pattern := regexp.MustCompile(`^\s*(\d+)\s+(\d+)\s+(\S*kubeshore(?:-root)?) ([\w-]+)`)
 	for text := range strings.Lines(out) {
 		m := pattern.FindStringSubmatch(text)
 		if m == nil {
@@ -45,7 +45,7 @@ func (u testUser) processes(t *testing.T) (h processIDs) {
 			h.daemon = pid
 		case m[4] == "guard" && root:
 			h.guard = pid
-		case (m[4] == "keeper" || m[4] == "up") && root && h.keeper == 0: // a later match is a process before its exec
+		case (m[4] == "keeper" || m[4] == "run-as-user" || m[4] == "up") && root && h.keeper == 0: // a later match is a process before its exec
 			h.keeper = pid
 		}
 	}

@@ -23,7 +23,17 @@ func TestOnlyKeeperAndGuardRunAsRoot(t *testing.T) {
 	ns := namespaceWithWeb(t)
 	ann := newTestUser(t, "ann", "NOPASSWD: ALL")
 	for _, line := range []string{"./kubeshore up", "sudo ./kubeshore up", "sudo -E ./kubeshore up"} {
-		t.Run(line, func(t *testing.T) { testStart(t, ann, ns, line) })
+		t.Run(line, func(t *testing.T) { testStart(t, ann, ns, line, "kubeshore-root") })
+	}
+	half := filepath.Join(ann.home, "kubeshore-root")
+	if err := os.Rename(half, half+".moved"); err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{"./kubeshore up", "sudo ./kubeshore up"} {
+		t.Run(line+" without kubeshore-root", func(t *testing.T) { testStart(t, ann, ns, line, "kubeshore") })
+	}
+	if err := os.Rename(half+".moved", half); err != nil {
+		t.Fatal(err)
 	}
 	t.Run("--user", func(t *testing.T) { testStartWithUser(t, ann, ns) })
 	t.Run("--detach --user", func(t *testing.T) {
@@ -53,12 +63,22 @@ func TestOnlyKeeperAndGuardRunAsRoot(t *testing.T) {
 }
 
 // testStart checks the processes' users and the cleanup after a run that was
-// started with line.
-func testStart(t *testing.T, u testUser, ns, line string) {
+// started with line. Keeper and guard must be the given program.
+func testStart(t *testing.T, u testUser, ns, line, program string) {
 	d := u.startReady(t, line+" -n "+ns)
 	h := u.processes(t)
 	if h.daemon == 0 || h.keeper == 0 || h.guard == 0 {
 		t.Errorf("got processes %+v, want a daemon, a keeper and a guard", h)
+	}
+	for _, pid := range []int{h.keeper, h.guard} {
+		exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+		if err != nil || filepath.Base(exe) != program {
+			t.Errorf("process %d runs %s, %v; want %s", pid, exe, err, program)
+		}
+		comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+		if err != nil || strings.TrimSpace(string(comm)) != program {
+			t.Errorf("process %d is named %q, %v; want %s", pid, comm, err, program)
+		}
 	}
 	mustGet(t, "http://web."+ns)
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", h.daemon))

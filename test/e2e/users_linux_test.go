@@ -82,11 +82,13 @@ func newTestUser(t *testing.T, name, rule string) testUser {
 	}
 	u.uid = uid
 	u.writeFile(t, ".kube/config", kubectl(t, "", "config", "view", "--raw", "--minify", "--flatten"), 0o600)
-	content, err := os.ReadFile(program)
-	if err != nil {
-		t.Fatal(err)
+	for _, path := range []string{program + "-root", program} {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.writeFile(t, filepath.Base(path), string(content), 0o755)
 	}
-	u.writeFile(t, "kubeshore", string(content), 0o755)
 	if err := os.WriteFile(filepath.Join("/etc/sudoers.d", name), []byte(name+" ALL=(ALL) "+rule+"\n"), 0o440); err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,5 @@
-package daemon
+// Package stopsignal receives the signals that ask a program to stop.
+package stopsignal
 
 import (
 	"cmp"
@@ -20,7 +21,7 @@ type Signals struct {
 
 // Notify starts to listen for signals. SIGHUP stays ignored if it was ignored
 // when the program started, as by nohup(1). SIGPIPE doesn't kill the program, so
-// that it can clean up; [term.AsyncWriter.OnBroken] reports the broken pipe.
+// that it can clean up; writing to the broken pipe returns an error.
 func Notify(log logrus.FieldLogger) Signals {
 	s := Signals{received: make(chan os.Signal, 2), log: log}
 	signal.Notify(s.received, os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT)
@@ -71,9 +72,9 @@ func (s Signals) Each(handle func(os.Signal)) (stop func() (received bool)) {
 // key pressed in a terminal reaches this process directly and by its keeper.
 const sameSignalWindow = 200 * time.Millisecond
 
-// handle calls stop at the first signal and skipDrain at the second. It returns
+// Handle calls stop at the first signal and skipDrain at the second. It returns
 // then, or when done is closed.
-func (s Signals) handle(done <-chan struct{}, stop, skipDrain context.CancelFunc) {
+func (s Signals) Handle(done <-chan struct{}, stop, skipDrain context.CancelFunc) {
 	var last time.Time
 	for _, step := range []struct {
 		message string

@@ -1,6 +1,6 @@
 //go:build !windows
 
-package launch
+package roothalf
 
 import (
 	"bufio"
@@ -19,28 +19,30 @@ import (
 	"github.com/kubeshore/kubeshore/internal/failure"
 )
 
-// targetUser is the user that root starts the daemon as.
-type targetUser struct {
+// TargetUser is the user that root starts the daemon as.
+type TargetUser struct {
 	*user.User
+	// Isolated means that the user gets nothing of root's: no environment, no terminal.
+	Isolated bool
+
 	credential syscall.Credential
 	shell      string // empty if unknown
-	isolated   bool   // root chose the user, who gets nothing of root's: no environment, no terminal
 }
 
-// targetUser returns the user to start the daemon as: the one of --user, or the
-// one who invoked sudo. It is nil if the process isn't root's, or root works for
-// itself.
-func (o Options) targetUser() (*targetUser, error) {
+// FindTargetUser returns the user to start the daemon as: the one with the given name
+// (--user) or, if that is empty, the one who invoked sudo. It is nil if the process
+// isn't root's, or root works for itself.
+func FindTargetUser(name string) (*TargetUser, error) {
 	id := os.Getenv("SUDO_UID")
 	switch {
-	case os.Geteuid() != 0 && o.User != "":
+	case os.Geteuid() != 0 && name != "":
 		return nil, failure.Usage(errors.New("--user needs root"))
 	case os.Geteuid() != 0:
 		return nil, nil //nolint:nilnil // no user is not an error
-	case o.User != "":
-		u, err := newTargetUser(user.Lookup(o.User))
+	case name != "":
+		u, err := newTargetUser(user.Lookup(name))
 		if err == nil {
-			u.isolated = true
+			u.Isolated = true
 		}
 		return u, err
 	case id == "" || id == "0":
@@ -49,11 +51,11 @@ func (o Options) targetUser() (*targetUser, error) {
 	return newTargetUser(user.LookupId(id))
 }
 
-func newTargetUser(u *user.User, err error) (*targetUser, error) {
+func newTargetUser(u *user.User, err error) (*TargetUser, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look up the user to run as: %w", err)
 	}
-	target := &targetUser{User: u, shell: shellOf(u.Username)}
+	target := &TargetUser{User: u, shell: shellOf(u.Username)}
 	ids, err := u.GroupIds()
 	if err != nil {
 		return nil, fmt.Errorf("groups of user %s: %w", u.Username, err)
@@ -92,26 +94,22 @@ func shellOf(name string) string {
 	return ""
 }
 
-// outputGrace is how long to wait for the rest of a process's output after it
+// OutputGrace is how long to wait for the rest of a process's output after it
 // exited: its children may still hold its stdout and stderr.
-const outputGrace = time.Second
+const OutputGrace = time.Second
 
-// command returns this program with its arguments, to be run as the user.
-func (u *targetUser) command(args []string) (*exec.Cmd, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
+// command returns a program with its arguments, to be run as the user.
+func (u *TargetUser) command(program string, args []string) *exec.Cmd {
 	// The daemon ends itself: it is not killed when something here ends.
-	command := exec.CommandContext(context.Background(), self, args...) //nolint:gosec // this program, as the user
+	command := exec.CommandContext(context.Background(), program, args...)
 	command.Stdin, command.Stdout, command.Stderr = os.Stdin, os.Stdout, os.Stderr
-	if u.isolated { // a process with root's terminal could read from it, and type into it (TIOCSTI)
+	if u.Isolated { // a process with root's terminal could read from it, and type into it (TIOCSTI)
 		command.Stdin, command.Stdout, command.Stderr = nil, infallibleFile{os.Stdout}, infallibleFile{os.Stderr}
-		command.WaitDelay = outputGrace
+		command.WaitDelay = OutputGrace
 	}
-	command.SysProcAttr = &syscall.SysProcAttr{Credential: &u.credential, Setsid: u.isolated}
+	command.SysProcAttr = &syscall.SysProcAttr{Credential: &u.credential, Setsid: u.Isolated}
 	command.Env = u.environ(os.Environ())
-	return command, nil
+	return command
 }
 
 // infallibleFile drops output when its reader is gone, instead of failing.
@@ -125,14 +123,14 @@ func (f infallibleFile) Write(text []byte) (int, error) {
 // environ returns the environment of the user's processes: the variables that sudo
 // passed on or, if root chose the user, only machineVariables and LC_*; with the
 // user's own HOME, USER, LOGNAME and SHELL.
-func (u *targetUser) environ(given []string) []string {
+func (u *TargetUser) environ(given []string) []string {
 	own := []string{"HOME=" + u.HomeDir, "USER=" + u.Username, "LOGNAME=" + u.Username}
 	if u.shell != "" {
 		own = append(own, "SHELL="+u.shell)
 	}
 	kept := slices.DeleteFunc(slices.Clone(given), func(variable string) bool {
 		name, _, _ := strings.Cut(variable, "=")
-		if u.isolated {
+		if u.Isolated {
 			return !strings.HasPrefix(name, "LC_") && !slices.Contains(machineVariables, name)
 		}
 		return strings.HasPrefix(name, "SUDO_") || strings.HasPrefix(name, "KUBESHORE_") ||

@@ -1,6 +1,6 @@
 //go:build !windows
 
-package launch
+package roothalf
 
 import (
 	"context"
@@ -9,7 +9,6 @@ import (
 	"log/syslog"
 	"net"
 	"os"
-	"os/exec"
 	"os/signal"
 	"strconv"
 	"syscall"
@@ -26,15 +25,8 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/loopback"
 )
 
-// KeeperConnectFailed is the exit status of keeper-connect when it fails. sudo
-// never exits with it.
-const KeeperConnectFailed = 70
-
 // guardRunTimeout is how long the guard may take to restore the machine.
 const guardRunTimeout = 10 * time.Second
-
-// errInternalCommand is the error of these commands when a person runs them.
-var errInternalCommand = errors.New("internal command, started by kubeshore up")
 
 // keeperProcess is a keeper with its machine and its guard.
 type keeperProcess struct {
@@ -45,7 +37,7 @@ type keeperProcess struct {
 
 // newKeeper opens the machine for a keeper, and starts its guard.
 func newKeeper(ctx context.Context, o machine.Options, log *logrus.Logger) (*keeperProcess, error) {
-	m, guard, err := openGuarded(ctx, o, log)
+	m, guard, err := OpenGuarded(ctx, o, log)
 	if err != nil {
 		return nil, err
 	}
@@ -55,13 +47,12 @@ func newKeeper(ctx context.Context, o machine.Options, log *logrus.Logger) (*kee
 	}}, nil
 }
 
-// openGuarded opens the machine with the rights of this process, and a guard.
-func openGuarded(ctx context.Context, o machine.Options, log logrus.FieldLogger) (machine.Machine, *keeper.Guard, error) {
-	self, err := os.Executable()
+// OpenGuarded opens the machine with the rights of this process, and a guard.
+func OpenGuarded(ctx context.Context, o machine.Options, log logrus.FieldLogger) (machine.Machine, *keeper.Guard, error) {
+	guard, err := machine.SelfCommand(context.WithoutCancel(ctx), arguments(GuardCommand, o)...)
 	if err != nil {
 		return machine.Machine{}, nil, err
 	}
-	guard := exec.CommandContext(context.WithoutCancel(ctx), self, rootArguments(GuardCommand, o)...)
 	return machine.OpenGuarded(ctx, o, guard, log)
 }
 
@@ -86,11 +77,11 @@ func (k *keeperProcess) serve(ctx context.Context, conn *net.UnixConn) error {
 
 func (k *keeperProcess) close() error { return machine.CloseGuarded(k.machine, k.guard) }
 
-// Keeper runs the command [KeeperCommand] until its daemon disconnects.
-func Keeper(ctx context.Context, o machine.Options, log *logrus.Logger) error {
+// runKeeper runs the command [KeeperCommand] until its daemon disconnects.
+func runKeeper(ctx context.Context, o machine.Options, log *logrus.Logger) error {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGHUP)
 	defer stop()
-	conn, err := fileConn(os.NewFile(3, "daemon"))
+	conn, err := FileConn(os.NewFile(3, "daemon"))
 	if err != nil {
 		return errInternalCommand
 	}
@@ -106,10 +97,10 @@ func Keeper(ctx context.Context, o machine.Options, log *logrus.Logger) error {
 	return err
 }
 
-// KeeperConnect runs the command [KeeperConnectCommand]: it connects a new keeper
+// keeperConnect runs the command [KeeperConnectCommand]: it connects a new keeper
 // to the daemon that listens at a socket. When it returns, sudo and the terminal
 // are no longer needed.
-func KeeperConnect(socket string, o machine.Options) error {
+func keeperConnect(socket string, o machine.Options) error {
 	uid, err := strconv.Atoi(os.Getenv("SUDO_UID"))
 	if err != nil || os.Geteuid() != 0 || strconv.Itoa(uid) != o.Owner {
 		return errInternalCommand
@@ -137,11 +128,10 @@ func KeeperConnect(socket string, o machine.Options) error {
 // startKeeper starts a keeper, in a new session, for the daemon at the other end of
 // a connection. It exits when the daemon disconnects.
 func startKeeper(daemonConn *os.File, o machine.Options) error {
-	self, err := os.Executable()
+	command, err := machine.SelfCommand(context.Background(), arguments(KeeperCommand, o)...)
 	if err != nil {
 		return err
 	}
-	command := exec.CommandContext(context.Background(), self, rootArguments(KeeperCommand, o)...)
 	command.ExtraFiles = []*os.File{daemonConn}
 	command.Env = machine.RootEnv()
 	command.Dir = "/"
@@ -149,9 +139,9 @@ func startKeeper(daemonConn *os.File, o machine.Options) error {
 	return command.Start()
 }
 
-// Guard runs the command [GuardCommand]: it waits for its keeper to exit, and
+// runGuard runs the command [GuardCommand]: it waits for its keeper to exit, and
 // restores the machine if the keeper hasn't.
-func Guard(o machine.Options, log *logrus.Logger) error {
+func runGuard(o machine.Options, log *logrus.Logger) error {
 	// The guard exits with its keeper, and not by a key or a signal to the group.
 	signal.Ignore(os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGHUP, syscall.SIGPIPE)
 	pipe := os.NewFile(3, "keeper")
