@@ -18,6 +18,8 @@ type link struct {
 	resetBoth      context.CancelFunc
 	client, server net.Conn
 	lost           atomic.Bool // some data was dropped, so nothing more is delivered
+	idleTimeout    time.Duration
+	idle           *time.Timer // calls resetBoth; nil without an idle timeout
 }
 
 // run forwards the connection until both sides have closed it, one side has
@@ -35,6 +37,10 @@ func (l *link) run(ctx context.Context) {
 		reset(l.server)
 	}
 	stop := context.AfterFunc(ctx, resetSides)
+	if l.idleTimeout > 0 {
+		l.idle = time.AfterFunc(l.idleTimeout, l.resetBoth)
+		defer l.idle.Stop()
+	}
 	var up, down queue
 	var copying sync.WaitGroup
 	copying.Go(func() { l.receive(ctx, l.client, &up) })
@@ -77,6 +83,9 @@ func (l *link) receive(ctx context.Context, from net.Conn, q *queue) {
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := from.Read(buf)
+		if l.idle != nil {
+			l.idle.Reset(l.idleTimeout)
+		}
 		roundTrip, _ := l.proxy.state()
 		due := time.Now().Add(roundTrip / 2)
 		if n > 0 && !l.dropIfBlackholed() && !q.push(ctx, segment{due: due, data: append([]byte(nil), buf[:n]...)}) {

@@ -1,5 +1,5 @@
 // Package netem emulates a bad network between two programs on this machine: a
-// TCP proxy that delays data, drops it, or resets every connection.
+// TCP proxy that delays data, drops it, or resets idle or all connections.
 package netem
 
 import (
@@ -22,10 +22,11 @@ import (
 type Proxy struct {
 	target string
 
-	mu        sync.Mutex
-	roundTrip time.Duration
-	blackhole bool
-	links     map[*link]struct{}
+	mu          sync.Mutex
+	roundTrip   time.Duration
+	idleTimeout time.Duration // 0 means none
+	blackhole   bool
+	links       map[*link]struct{}
 }
 
 // New returns a proxy to target, an address as for net.Dial.
@@ -63,6 +64,15 @@ func (p *Proxy) SetRoundTrip(d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.roundTrip = d
+}
+
+// SetIdleTimeout makes the proxy reset both sides of a connection on which no
+// data arrives for d, like a load balancer or a firewall. It applies to
+// connections that are made from now on. Zero, the default, means no timeout.
+func (p *Proxy) SetIdleTimeout(d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.idleTimeout = d
 }
 
 // Blackhole makes the proxy drop all data, including data in transit.
@@ -104,6 +114,7 @@ func (p *Proxy) forward(ctx context.Context, client net.Conn) {
 	l := &link{proxy: p, resetBoth: cancel, client: client}
 	p.mu.Lock()
 	p.links[l] = struct{}{}
+	l.idleTimeout = p.idleTimeout
 	p.mu.Unlock()
 	defer func() {
 		p.mu.Lock()

@@ -300,3 +300,30 @@ func TestResetAllResetsBothSides(t *testing.T) {
 		t.Errorf("new connection: %v", err)
 	}
 }
+
+func TestIdleTimeoutResetsIdleConnectionsOnly(t *testing.T) {
+	const idleTimeout = time.Second
+	p, addr := startProxy(t, startPeer(t, peer.Echo), 0)
+	before := dial(t, addr)
+	if err := echoByte(before); err != nil {
+		t.Fatal(err)
+	}
+	p.SetIdleTimeout(idleTimeout)
+	busy, idle := dial(t, addr), dial(t, addr)
+	if err := echoByte(idle); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	for time.Since(begin) < 2*idleTimeout {
+		if err := echoByte(busy); err != nil {
+			t.Fatalf("busy connection: %v", err)
+		}
+		time.Sleep(idleTimeout / 20) // much less than the timeout
+	}
+	if err := echoByte(before); err != nil {
+		t.Errorf("connection from before SetIdleTimeout: %v", err)
+	}
+	if _, err := idle.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("idle connection: got %v, want %v", err, syscall.ECONNRESET)
+	}
+}
