@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -14,15 +15,15 @@ import (
 )
 
 // writeImage writes a docker-archive (the format of `docker save`) to out. The
-// image has the given reference, a single layer with the static program, and
-// the program as its entrypoint. The output is reproducible.
-func writeImage(out, ref, program string) error {
-	content, err := os.ReadFile(program)
+// image has the given reference and a single layer: the static program source,
+// which becomes the entrypoint, or the files of the directory source. The
+// output is reproducible.
+func writeImage(out, ref, source string) error {
+	files, settings, err := layerFiles(source)
 	if err != nil {
 		return fmt.Errorf("image: %w", err)
 	}
-	entrypoint := "/" + filepath.Base(program)
-	layer, err := archive([]file{{name: entrypoint[1:], mode: 0o755, content: content}})
+	layer, err := archive(files)
 	if err != nil {
 		return err
 	}
@@ -30,7 +31,7 @@ func writeImage(out, ref, program string) error {
 	config, err := json.Marshal(map[string]any{
 		"architecture": runtime.GOARCH,
 		"os":           "linux",
-		"config":       map[string]any{"Entrypoint": []string{entrypoint}},
+		"config":       settings,
 		"rootfs":       map[string]any{"type": "layers", "diff_ids": []string{"sha256:" + hex.EncodeToString(diff[:])}},
 	})
 	if err != nil {
@@ -56,6 +57,38 @@ func writeImage(out, ref, program string) error {
 		return fmt.Errorf("image: %w", err)
 	}
 	return os.WriteFile(out, image, 0o644)
+}
+
+// layerFiles returns the files of an image that is made from source, and the
+// image's settings.
+func layerFiles(source string) (files []file, settings map[string]any, err error) {
+	info, err := os.Stat(source)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !info.IsDir() {
+		name := filepath.Base(source)
+		content, err := os.ReadFile(source)
+		return []file{{name: name, mode: 0o755, content: content}}, map[string]any{"Entrypoint": []string{"/" + name}}, err
+	}
+	dir := os.DirFS(source)
+	err = fs.WalkDir(dir, ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		mode := int64(0o644)
+		if info.Mode()&0o100 != 0 {
+			mode = 0o755
+		}
+		content, err := fs.ReadFile(dir, name)
+		files = append(files, file{name: name, mode: mode, content: content})
+		return err
+	})
+	return files, map[string]any{}, err
 }
 
 type file struct {

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"testing"
@@ -75,6 +76,53 @@ func TestWriteImageIsReproducible(t *testing.T) {
 	}
 	if got := entries(t, layer)[config.Config.Entrypoint[0][1:]]; string(got) != "a program" {
 		t.Errorf("got entrypoint content %q, want %q", got, "a program")
+	}
+}
+
+// An image of a directory has its files, which everybody may read whatever the
+// umask was, and no entrypoint.
+func TestWriteImageOfDirectory(t *testing.T) {
+	dir, out := t.TempDir(), filepath.Join(t.TempDir(), "files.tar")
+	for name, mode := range map[string]os.FileMode{"bin/program": 0o700, "etc/passwd": 0o600} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(name), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := writeImage(out, "example.test/files:1", dir); err != nil {
+		t.Fatal(err)
+	}
+	image, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	layer := entries(t, image)["layer.tar"]
+	if got, want := modes(t, layer), map[string]int64{"bin/program": 0o755, "etc/passwd": 0o644}; !maps.Equal(got, want) {
+		t.Errorf("got files and modes %v, want %v", got, want)
+	}
+	if got := string(entries(t, layer)["etc/passwd"]); got != "etc/passwd" {
+		t.Errorf("got content %q, want %q", got, "etc/passwd")
+	}
+	if bytes.Contains(image, []byte("Entrypoint")) {
+		t.Error("got an entrypoint, want none")
+	}
+}
+
+// modes returns the modes of the files of a tar archive.
+func modes(t *testing.T, data []byte) map[string]int64 {
+	t.Helper()
+	got := make(map[string]int64)
+	for r := tar.NewReader(bytes.NewReader(data)); ; {
+		header, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return got
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		got[header.Name] = header.Mode
 	}
 }
 

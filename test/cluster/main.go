@@ -30,8 +30,8 @@ const usage = `usage: cluster COMMAND
   second             run a second API server, print the path of its kubeconfig when it is
                      ready, and stop it when standard input is closed
   kubeconfig         print the path of the kubeconfig
-  image OUT REF PROGRAM
-                     write a docker-archive with a static program as its entrypoint
+  image OUT REF PATH write a docker-archive with a static program as its entrypoint, or with
+                     the files of a directory
 `
 
 var errUsage = errors.New("usage")
