@@ -65,8 +65,16 @@ sudo:
 		{ apt-get update -q && apt-get install -q -y --no-install-recommends sudo passwd procps util-linux; } || \
 		{ echo "the tests need sudo, useradd, ps and setpriv: install them" >&2; exit 1; }
 
+.PHONY: clients
+clients:
+	@{ command -v psql && command -v redis-cli && command -v skopeo && command -v curl; } >/dev/null || \
+		{ apt-get update -q && apt-get install -q -y --no-install-recommends postgresql-client redis-tools skopeo curl; } || \
+		{ echo "the tests need psql, redis-cli, skopeo and curl: install them" >&2; exit 1; }
+
+# The cluster of the tests also has an image with the clients' servers.
 .PHONY: e2e
-e2e: cc sudo build $(E2E_CLUSTER) ## run the tests that need a cluster (KUBECONFIG=FILE for an existing one)
+e2e: IMAGES += bin/images/servers.tar
+e2e: cc sudo clients build $(E2E_CLUSTER) ## run the tests that need a cluster (KUBECONFIG=FILE for an existing one)
 	KUBECONFIG=$(E2E_KUBECONFIG) KUBECTL=$(E2E_KUBECTL) go test -race -shuffle=on -count=1 -timeout=20m -tags=e2e ./test/e2e
 
 .PHONY: bench
@@ -167,6 +175,12 @@ bin/images/peer.tar: bin/cluster $(filter-out %_test.go,$(wildcard test/peer/*.g
 	mkdir -p bin/images
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/images/peer ./test/peer/cmd
 	bin/cluster image $@ kubeshore.test/peer:1 bin/images/peer
+
+bin/images/servers: test/servers/collect.sh
+	bash test/servers/collect.sh $@
+
+bin/images/servers.tar: bin/cluster bin/images/servers
+	bin/cluster image $@ kubeshore.test/servers:1 bin/images/servers
 
 bin/golangci-lint: tools/go.mod tools/go.sum
 	go build -C tools -o ../bin/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint

@@ -2,8 +2,9 @@
 
 // Package e2e tests the real program as users run it: against the cluster that
 // KUBECONFIG names, with this machine's hosts file, resolver and sockets. The
-// tests need root, kubectl, and the images kubeshore.test/go-ok:1 and
-// kubeshore.test/peer:1 in the cluster (bin/images).
+// tests need root, kubectl, Debian's clients (see make clients), and the images
+// kubeshore.test/go-ok:1, kubeshore.test/peer:1 and kubeshore.test/servers:1 in
+// the cluster (bin/images).
 package e2e
 
 import (
