@@ -187,6 +187,9 @@ const serviceSuffix = ".svc.cluster.local"
 // damaged markers, and entries that map a name of a cluster's Service to a loopback address.
 func suspectLines(content []byte) (found []string) {
 	for line := range bytes.Lines(content) {
+		if !bytes.Contains(line, []byte("kubeshore")) && !bytes.Contains(line, []byte(serviceSuffix)) {
+			continue // most lines, without a copy
+		}
 		text := trimEOL(line)
 		marker := strings.HasPrefix(text, strings.TrimSpace(beginPrefix)) || strings.HasPrefix(text, strings.TrimSpace(endPrefix))
 		names, _, _ := strings.Cut(text, "#")

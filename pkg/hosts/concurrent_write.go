@@ -40,13 +40,17 @@ func readReplaced(replaced *os.File, before []byte) (concurrentWrite []byte, err
 	for start := lastChange; ; {
 		// Check for writers first: a program can't open the replaced file any more.
 		writing, known := hasWriter(replaced)
-		current, err := readAll(replaced)
+		same, err := hasContent(replaced, last)
 		if err != nil {
 			return nil, err
 		}
-		if !bytes.Equal(current, last) {
-			last, lastChange = current, time.Now()
+		if !same {
+			if last, err = readAll(replaced); err != nil {
+				return nil, err
+			}
+			lastChange = time.Now()
 		}
+		current := last
 		unchanged := bytes.Equal(current, before)
 		timedOut := time.Since(start) > replacedWriterTimeout
 		switch {
@@ -66,7 +70,14 @@ func readReplaced(replaced *os.File, before []byte) (concurrentWrite []byte, err
 
 // readAll reads an open file from its beginning.
 func readAll(file *os.File) ([]byte, error) {
-	return io.ReadAll(io.NewSectionReader(file, 0, 1<<62))
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	var content bytes.Buffer
+	content.Grow(int(info.Size()) + bytes.MinRead) // at once, because a blocklist is large
+	_, err = content.ReadFrom(io.NewSectionReader(file, 0, 1<<62))
+	return content.Bytes(), err
 }
 
 // keepReplaced renames the file at temp, which has a concurrent write of another

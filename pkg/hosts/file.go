@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"net/netip"
@@ -170,7 +169,7 @@ func (f *File) setLocked(ctx context.Context, table map[netip.Addr][]string) (re
 			if concurrentWrite == nil {
 				return refused, info, nil
 			}
-			pendingLines = linesNotIn(splitBlock(concurrentWrite, f.owner).rest, splitBlock(next, f.owner).rest)
+			pendingLines = linesNotIn(splitBlock(concurrentWrite, f.owner).rest(), splitBlock(next, f.owner).rest())
 			current, base = next, concurrentWrite
 		}
 	}
@@ -217,7 +216,7 @@ func readWhenIdle(ctx context.Context, path string) ([]byte, os.FileInfo, error)
 	if err != nil {
 		return nil, nil, err
 	}
-	content, err := io.ReadAll(file)
+	content, err := readAll(file)
 	return content, info, err
 }
 

@@ -44,6 +44,9 @@ func ownerOf(line string) string {
 func owners(content []byte) []string {
 	var found []string
 	for line := range bytes.Lines(content) {
+		if !bytes.Contains(line, []byte(tagPrefix)) {
+			continue // most lines, without a copy
+		}
 		if owner := ownerOf(trimEOL(line)); owner != "" && !slices.Contains(found, owner) {
 			found = append(found, owner)
 		}

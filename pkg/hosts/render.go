@@ -22,18 +22,27 @@ const (
 const txehAddressWidth = 16
 
 // renderLines returns the lines of a block, each with a final \n, or "" if all names are
-// refused. rest is the hosts file without the block.
-func renderLines(table map[netip.Addr][]string, owner string, rest []byte) (text string, refused map[string]error, err error) {
-	existing, err := mappedNames(rest)
-	if err != nil {
-		return "", nil, err
+// refused. others are the parts of the hosts file without the block.
+func renderLines(table map[netip.Addr][]string, owner string, others ...[]byte) (text string, refused map[string]error, err error) {
+	names := allNames(table)
+	taken := make(map[string]string)
+	for _, part := range others {
+		found, err := takenNames(part, names)
+		if err != nil {
+			return "", nil, err
+		}
+		maps.Copy(taken, found)
 	}
 	refused = make(map[string]error)
 	var b strings.Builder
 	for _, addr := range slices.SortedFunc(maps.Keys(table), netip.Addr.Compare) {
 		var names []string
 		for _, name := range table[addr] {
-			if err := checkName(name, existing); err != nil {
+			err := checkName(name)
+			if at, ok := taken[name]; ok && err == nil {
+				err = &TakenError{Name: name, Address: at}
+			}
+			if err != nil {
 				refused[name] = err
 				continue
 			}

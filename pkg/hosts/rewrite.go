@@ -11,8 +11,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/txn2/txeh"
-
 	"github.com/kubeshore/kubeshore/internal/dnsname"
 )
 
@@ -32,7 +30,7 @@ import (
 // and lines that others have put between them are preserved.
 func Rewrite(prev []byte, owner string, table map[netip.Addr][]string) (next []byte, changed bool, refused map[string]error, err error) {
 	old := splitBlock(prev, owner)
-	text, refused, err := renderLines(table, owner, old.rest)
+	text, refused, err := renderLines(table, owner, old.before, old.after)
 	if err != nil {
 		return prev, false, nil, err
 	}
@@ -42,56 +40,11 @@ func Rewrite(prev []byte, owner string, table map[netip.Addr][]string) (next []b
 	case text == old.text && old.intact:
 		next = prev
 	case old.found:
-		next = slices.Concat(old.rest[:old.offset], renderBlock(text, owner, old.eol, old.noEOL), old.rest[old.offset:])
+		next = slices.Concat(old.before, renderBlock(text, owner, old.eol, old.noEOL), old.after)
 	default:
 		next = appendBlock(prev, owner, text)
 	}
 	return next, !bytes.Equal(next, prev), refused, nil
-}
-
-// block is a hosts file, split into an owner's lines and the rest.
-type block struct {
-	found  bool
-	intact bool   // there is one marker of each kind, with only the owner's lines between them
-	text   string // the lines between the markers, in the form of renderLines
-	rest   []byte
-	offset int    // the block's position in rest
-	eol    string // the block's line ending
-	noEOL  string // the line with noEOLPrefix, or ""
-}
-
-// splitBlock separates an owner's lines from the rest of a hosts file.
-func splitBlock(content []byte, owner string) block {
-	lines := bytes.SplitAfter(content, []byte("\n"))
-	b := block{eol: lineEnding(content)}
-	var text strings.Builder
-	begins, ends, parts := 0, 0, 0
-	owned := ownedLines(lines, owner)
-	for i, line := range lines {
-		if !owned[i] {
-			b.rest = append(b.rest, line...)
-			continue
-		}
-		if i == 0 || !owned[i-1] {
-			parts++
-		}
-		if !b.found {
-			b.found, b.offset = true, len(b.rest)
-		}
-		switch trimmed := trimEOL(line); {
-		case trimmed == beginMarker(owner):
-			begins++
-			b.eol = cmp.Or(string(line[len(trimmed):]), b.eol)
-		case trimmed == endMarker(owner):
-			ends++
-		case strings.HasPrefix(trimmed, noEOLPrefix):
-			b.noEOL = trimmed
-		case trimmed != "":
-			text.WriteString(trimmed + "\n")
-		}
-	}
-	b.text, b.intact = text.String(), parts == 1 && begins == 1 && ends == 1
-	return b
 }
 
 // lineEnding returns the line ending of the first line.
@@ -108,25 +61,6 @@ func appendBlock(prev []byte, owner, text string) []byte {
 		return slices.Concat(prev, renderBlock(text, owner, eol, ""))
 	}
 	return slices.Concat(prev, []byte(eol), renderBlock(text, owner, eol, noEOLLine(prev)))
-}
-
-// without returns the file as it was before the block was added. If another block follows,
-// the noEOL line moves to that block.
-func (b block) without() []byte {
-	before := bytes.TrimSuffix(b.rest[:b.offset], []byte(b.eol))
-	if b.noEOL == "" || len(before) == b.offset || b.noEOL != noEOLLine(before) {
-		return b.rest
-	}
-	if b.offset == len(b.rest) {
-		return before
-	}
-	after := b.rest[b.offset:]
-	next, _, _ := bytes.Cut(after, []byte("\n"))
-	first := len(next) + 1
-	if owner := ownerOf(trimEOL(next)); owner == "" || trimEOL(next) != beginMarker(owner) || bytes.HasPrefix(after[first:], []byte(noEOLPrefix)) {
-		return b.rest
-	}
-	return slices.Concat(b.rest[:b.offset], after[:first], []byte(b.noEOL+b.eol), after[first:])
 }
 
 // noEOLLine returns the line of a block that records that content, which precedes the
@@ -146,36 +80,14 @@ func renderBlock(text, owner, eol, noEOL string) []byte {
 	return []byte(strings.ReplaceAll(begin+text+endMarker(owner)+"\n", "\n", eol))
 }
 
-// mappedNames returns the names in a hosts file, with their addresses.
-func mappedNames(content []byte) (map[string]string, error) {
-	lines, err := txeh.ParseHostsFromString(string(content))
-	if err != nil {
-		return nil, err
-	}
-	names := make(map[string]string)
-	for _, line := range lines {
-		if _, err := netip.ParseAddr(strings.TrimPrefix(line.Address, "\ufeff")); err != nil {
-			continue // resolvers ignore the line
-		}
-		for _, name := range line.Hostnames {
-			names[strings.TrimSuffix(name, ".")] = line.Address
-		}
-	}
-	return names, nil
-}
-
 // checkName returns the reason why a name must not be written, if there is one. Names come
-// from other machines, and a line break in one would start a new line. existing are the
-// names of other lines, with their addresses.
-func checkName(name string, existing map[string]string) error {
+// from other machines, and a line break in one would start a new line.
+func checkName(name string) error {
 	if !dnsname.IsName(name) {
 		return fmt.Errorf("%q is not a valid DNS name", name)
 	}
 	if name == "localhost" || strings.HasSuffix(name, ".localhost") {
 		return fmt.Errorf("%s is reserved for the local machine (RFC 6761)", name)
-	}
-	if addr, ok := existing[name]; ok {
-		return &TakenError{Name: name, Address: addr}
 	}
 	return nil
 }

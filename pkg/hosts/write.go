@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 )
@@ -180,12 +181,29 @@ func (f *File) checkUnmodifiedLocked(before []byte) error {
 
 // checkContent returns errModified if the content of an open file is not want.
 func checkContent(file *os.File, want []byte) error {
-	got, err := readAll(file)
-	if err != nil {
-		return err
-	}
-	if !bytes.Equal(got, want) {
+	same, err := hasContent(file, want)
+	if err == nil && !same {
 		return errModified
 	}
-	return nil
+	return err
+}
+
+// hasContent reports whether the content of an open file is want, without reading all of
+// it into memory.
+func hasContent(file *os.File, want []byte) (bool, error) {
+	content := io.NewSectionReader(file, 0, 1<<62)
+	buffer := make([]byte, 64<<10)
+	for {
+		n, err := io.ReadFull(content, buffer)
+		if !bytes.HasPrefix(want, buffer[:n]) {
+			return false, nil
+		}
+		want = want[n:]
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return len(want) == 0, nil
+		}
+		if err != nil {
+			return false, err
+		}
+	}
 }
