@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -85,7 +86,7 @@ func OpenOwn(ctx context.Context, o Options, log logrus.FieldLogger) (Machine, e
 		return Machine{}, err
 	}
 	file.FlushDNSCache = DNSCacheFlusher(log)
-	if err := cleanLeftovers(ctx, file, o.HostsFile, log); err != nil {
+	if err := cleanLeftovers(ctx, file, o.HostsFile, o.Owner, log); err != nil {
 		return Machine{}, errors.Join(err, file.Close())
 	}
 	ports, err := listen.Open(ctx, o.Listen)
@@ -114,12 +115,12 @@ func OpenRootless(ctx context.Context, o Options, log logrus.FieldLogger) (Machi
 	}
 	file, err := hosts.Open(o.HostsFile, o.Owner)
 	switch {
-	case errors.Is(err, fs.ErrPermission):
+	case errors.Is(err, fs.ErrPermission), hosts.IsReadOnly(err):
 		missing = append(missing, fmt.Sprintf("no names, because %s is not writable: use the services' addresses", o.HostsFile))
 	case err != nil:
 		return Machine{}, errors.Join(err, ports.Close())
 	default:
-		if err := cleanLeftovers(ctx, file, o.HostsFile, log); err != nil {
+		if err := cleanLeftovers(ctx, file, o.HostsFile, o.Owner, log); err != nil {
 			return Machine{}, errors.Join(err, file.Close(), ports.Close())
 		}
 		m.Names, m.Run = file, watchHosts(file, log)
@@ -131,10 +132,17 @@ func OpenRootless(ctx context.Context, o Options, log logrus.FieldLogger) (Machi
 	return m, nil
 }
 
-// cleanLeftovers removes a killed run's names from a hosts file, and logs lines
+// cleanLeftovers removes the names of killed runs from a hosts file, and logs lines
 // that may be kubeshore's but are kept because they may also be the user's.
-func cleanLeftovers(ctx context.Context, file *hosts.File, path string, log logrus.FieldLogger) error {
+func cleanLeftovers(ctx context.Context, file *hosts.File, path, owner string, log logrus.FieldLogger) error {
 	if _, err := file.Set(ctx, nil); err != nil {
+		return err
+	}
+	stale, err := hosts.CleanStale(ctx, path, owner)
+	for _, owner := range stale.Owners {
+		log.Warnf("%s: removed the names of user %s, whose kubeshore no longer runs", path, owner)
+	}
+	if err = errors.Join(err, loopback.CleanAliases(ctx, stale.Addresses)); err != nil {
 		return err
 	}
 	suspects, err := file.Suspects()
@@ -179,6 +187,18 @@ func openHosts(ctx context.Context, path, owner string) (*hosts.File, error) {
 	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
 		return nil, failure.WithHint(err, "run sudo kubeshore up")
 	default:
-		return nil, failure.WithHint(err, "the hosts file must be a writable file")
+		return nil, failure.WithHint(err, hostsFileRemedy(path, err))
 	}
+}
+
+// hostsFileRemedy returns a hint for a hosts file that can't be used because of err.
+func hostsFileRemedy(path string, err error) string {
+	target, _ := filepath.EvalSymlinks(path)
+	switch {
+	case strings.HasPrefix(target, "/nix/store/"):
+		return `on NixOS, set environment.etc.hosts.mode = "0644" in configuration.nix, so that the hosts file is a copy`
+	case hosts.IsReadOnly(err):
+		return "remount its file system writable, or use --hosts-file FILE to write the names to another file"
+	}
+	return "the hosts file must be a writable file"
 }

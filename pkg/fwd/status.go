@@ -3,6 +3,7 @@ package fwd
 import (
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/kubeshore/kubeshore/pkg/plan"
@@ -108,8 +109,8 @@ func (s Status) withoutNames() Status {
 	return s
 }
 
-// withoutRefused returns the status without the refused names, and with a
-// problem for each.
+// withoutRefused returns the status without the refused names, and with a problem for
+// each reason.
 func (s Status) withoutRefused(refused map[string]error) Status {
 	if len(refused) == 0 {
 		return s
@@ -118,14 +119,28 @@ func (s Status) withoutRefused(refused map[string]error) Status {
 	for i := range s.Hosts {
 		h := &s.Hosts[i]
 		accepted := make([]string, 0, len(h.Names))
+		var reasons []string
+		names := make(map[string][]string) // by reason
 		for _, name := range h.Names {
-			if err, ok := refused[name]; ok {
-				h.Problems = append(slices.Clip(h.Problems), err.Error())
+			err, ok := refused[name]
+			if !ok {
+				accepted = append(accepted, name)
 				continue
 			}
-			accepted = append(accepted, name)
+			reason := err.Error()
+			if len(names[reason]) == 0 {
+				reasons = append(reasons, reason)
+			}
+			names[reason] = append(names[reason], name)
 		}
-		h.Names = accepted
+		h.Names, h.Problems = accepted, slices.Clip(h.Problems)
+		for _, reason := range reasons {
+			label := "name "
+			if len(names[reason]) > 1 {
+				label = "names "
+			}
+			h.Problems = append(h.Problems, label+strings.Join(names[reason], ", ")+": "+reason)
+		}
 	}
 	return s
 }

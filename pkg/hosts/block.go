@@ -15,7 +15,7 @@ type block struct {
 	// before and after are the lines of others before and after the owner's first line.
 	before, after []byte
 	eol           string // the block's line ending
-	noEOL         string // the line with noEOLPrefix, or ""
+	origin        string // the line of isOriginLine, or ""
 }
 
 // splitBlock separates an owner's lines from the rest of a hosts file. It copies none of
@@ -56,8 +56,8 @@ func splitBlock(content []byte, owner string) block {
 			b.eol = cmp.Or(string(line[len(trimmed):]), b.eol)
 		case trimmed == endMarker(owner):
 			ends++
-		case strings.HasPrefix(trimmed, noEOLPrefix):
-			b.noEOL = trimmed
+		case isOriginLine(trimmed):
+			b.origin = trimmed
 		case trimmed != "":
 			text.WriteString(trimmed + "\n")
 		}
@@ -105,20 +105,34 @@ func (b block) rest() []byte {
 	return slices.Concat(b.before, b.after)
 }
 
+// isWholeFile reports whether kubeshore created the file, and it has nothing but the block.
+func (b block) isWholeFile() bool { return b.origin == createdLine && len(b.before)+len(b.after) == 0 }
+
 // without returns the file as it was before the block was added. If another block follows,
-// the noEOL line moves to that block.
+// the origin line moves to that block.
 func (b block) without() []byte {
-	before := bytes.TrimSuffix(b.before, []byte(b.eol))
-	if b.noEOL == "" || len(before) == len(b.before) || b.noEOL != noEOLLine(before) {
+	before := b.before
+	switch b.origin {
+	case "":
 		return b.rest()
+	case createdLine:
+		if len(before) > 0 {
+			return b.rest() // the user's file now
+		}
+	default:
+		before = bytes.TrimSuffix(before, []byte(b.eol))
+		if len(before) == len(b.before) || b.origin != noEOLLine(before) {
+			return b.rest()
+		}
 	}
 	if len(b.after) == 0 {
 		return before
 	}
 	next, _, _ := bytes.Cut(b.after, []byte("\n"))
 	first := len(next) + 1
-	if owner := ownerOf(trimEOL(next)); owner == "" || trimEOL(next) != beginMarker(owner) || bytes.HasPrefix(b.after[first:], []byte(noEOLPrefix)) {
+	second, _, _ := bytes.Cut(b.after[min(first, len(b.after)):], []byte("\n"))
+	if owner := ownerOf(trimEOL(next)); owner == "" || trimEOL(next) != beginMarker(owner) || isOriginLine(trimEOL(second)) {
 		return b.rest()
 	}
-	return slices.Concat(b.before, b.after[:first], []byte(b.noEOL+b.eol), b.after[first:])
+	return slices.Concat(b.before, b.after[:first], []byte(b.origin+b.eol), b.after[first:])
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net/netip"
 	"os"
@@ -32,7 +33,7 @@ func Clean(ctx context.Context, path string) (result CleanResult, err error) {
 	if err := checkWritable(resolved); err != nil {
 		return result, err
 	}
-	content, err := os.ReadFile(resolved)
+	content, err := readIfExists(resolved)
 	if err != nil {
 		return result, err
 	}
@@ -54,6 +55,35 @@ func Clean(ctx context.Context, path string) (result CleanResult, err error) {
 	return result, err
 }
 
+// CleanStale removes the blocks of owners other than the given one whose kubeshore isn't
+// running, e.g. because WSL copied the file from Windows. It leaves a file alone that is a
+// mount point: its lock files may be in a directory that this process can't see.
+func CleanStale(ctx context.Context, path, except string) (result CleanResult, err error) {
+	resolved, err := resolve(path)
+	if err != nil {
+		return result, err
+	}
+	content, err := readIfExists(resolved)
+	if err != nil || isMountPoint(resolved) {
+		return result, err
+	}
+	for _, owner := range owners(content) {
+		if owner == except {
+			continue
+		}
+		addrs, err := cleanOwner(ctx, path, owner)
+		switch {
+		case errors.Is(err, ErrInUse):
+			result.Running = append(result.Running, owner)
+		case err != nil:
+			return result, err
+		default:
+			result.Owners, result.Addresses = append(result.Owners, owner), append(result.Addresses, addrs...)
+		}
+	}
+	return result, nil
+}
+
 // CleanOwner waits until no kubeshore of the owner is running, and then removes the owner's
 // block. It returns the addresses of the block that no other line has, even if the block
 // can't be removed: their aliases can be removed all the same.
@@ -72,6 +102,15 @@ func CleanOwner(ctx context.Context, path, owner string) ([]netip.Addr, error) {
 	return cleanOwner(ctx, path, owner)
 }
 
+// readIfExists returns a file's content. A missing file is empty.
+func readIfExists(path string) ([]byte, error) {
+	content, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return content, err
+}
+
 func cleanOwner(ctx context.Context, path, owner string) ([]netip.Addr, error) {
 	f, err := Open(path, owner)
 	if err != nil {
@@ -84,7 +123,7 @@ func cleanOwner(ctx context.Context, path, owner string) ([]netip.Addr, error) {
 // removeBlock removes the block from a hosts file, and returns the addresses that no other
 // line has.
 func removeBlock(ctx context.Context, f *File) (map[netip.Addr]bool, error) {
-	before, err := os.ReadFile(f.path)
+	before, err := readIfExists(f.path)
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +131,7 @@ func removeBlock(ctx context.Context, f *File) (map[netip.Addr]bool, error) {
 	if _, err := f.Set(ctx, nil); err != nil {
 		return removed, err
 	}
-	after, err := os.ReadFile(f.path)
+	after, err := readIfExists(f.path)
 	remaining := mappedAddresses(after)
 	maps.DeleteFunc(removed, func(addr netip.Addr, _ bool) bool { return remaining[addr] })
 	return removed, err
@@ -100,7 +139,7 @@ func removeBlock(ctx context.Context, f *File) (map[netip.Addr]bool, error) {
 
 // HasBlock reports whether the hosts file at path has lines of an owner.
 func HasBlock(path, owner string) (bool, error) {
-	content, err := os.ReadFile(path)
+	content, err := readIfExists(path)
 	if err != nil {
 		return false, fmt.Errorf("hosts file: %w", err)
 	}
@@ -168,7 +207,7 @@ func (f *File) Suspects() ([]string, error) {
 }
 
 func findSuspects(givenPath, resolved string) ([]string, error) {
-	content, err := os.ReadFile(givenPath)
+	content, err := readIfExists(givenPath)
 	if err != nil {
 		return nil, fmt.Errorf("hosts file: %w", err)
 	}

@@ -107,7 +107,7 @@ func removeTemp(path string) (removed bool, err error) {
 		return false, nil
 	}
 	current, readErr := os.ReadFile(path)
-	if err == nil && readErr == nil && hasForeignLines(leftover, current) {
+	if err == nil && (readErr == nil || errors.Is(readErr, fs.ErrNotExist)) && hasForeignLines(leftover, current) {
 		_, err := keepReplaced(path, temp)
 		return false, err
 	}
@@ -120,7 +120,7 @@ func removeTemp(path string) (removed bool, err error) {
 func hasForeignLines(content, other []byte) bool {
 	complete := content[:bytes.LastIndexByte(content, '\n')+1]
 	return slices.ContainsFunc(linesNotIn(complete, other), func(line []byte) bool {
-		return ownerOf(string(line)) == "" && !bytes.HasPrefix(line, []byte(noEOLPrefix))
+		return ownerOf(string(line)) == "" && !isOriginLine(string(line))
 	})
 }
 

@@ -43,7 +43,8 @@ type File struct {
 }
 
 // Open opens the hosts file at path for an owner, whose name consists of a to z, 0 to 9
-// and hyphens. The file must be a writable regular file. Open doesn't change it, but
+// and hyphens. The file must be a writable regular file, or missing: then Set creates it
+// for the first names, and removes it with the last ones. Open doesn't change the file, but
 // creates a lock file next to it to keep out other kubeshore processes.
 func Open(path, owner string) (*File, error) {
 	if !isOwner(owner) {
@@ -133,8 +134,8 @@ var errModified = errors.New("another program keeps modifying the file")
 // writes to the replaced file are merged and rewritten, even if a later step fails or ctx
 // ends. f.mu and the write lock must be held.
 func (f *File) setLocked(ctx context.Context, table map[netip.Addr][]string) (refused map[string]error, info os.FileInfo, err error) {
-	current, info, err := readWhenIdle(ctx, f.path)
-	if err != nil {
+	current, info, err := f.readOrCreateLocked(ctx, len(table) > 0)
+	if err != nil || current == nil {
 		return nil, nil, err
 	}
 	base := current
@@ -153,7 +154,11 @@ func (f *File) setLocked(ctx context.Context, table map[netip.Addr][]string) (re
 			return refused, info, err
 		}
 		var concurrentWrite []byte
-		concurrentWrite, info, err = f.writeLocked(attemptCtx, current, next)
+		if len(next) == 0 && splitBlock(base, f.owner).isWholeFile() {
+			info, err = nil, f.removeLocked(current)
+		} else {
+			concurrentWrite, info, err = f.writeLocked(attemptCtx, current, next)
+		}
 		switch {
 		case errors.Is(err, errModified):
 			if current, info, err = readWhenIdle(attemptCtx, f.path); err != nil {

@@ -260,7 +260,7 @@ func TestCloseTwice(t *testing.T) {
 
 func TestOpenRejectsUnusableFiles(t *testing.T) {
 	dir := t.TempDir()
-	for name, path := range map[string]string{"missing": filepath.Join(dir, "none"), "directory": dir} {
+	for name, path := range map[string]string{"missing directory": filepath.Join(dir, "none", "hosts"), "directory": dir} {
 		if _, err := Open(path, testOwner); err == nil || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: got %v, want an error with the path in it", name, err)
 		}

@@ -90,6 +90,9 @@ func inPlaceLayout(content []byte, owner string, size int) []byte {
 	if !b.found {
 		return content
 	}
+	if b.isWholeFile() {
+		return padWithEmptyLines(content, size)
+	}
 	rest := b.without()
 	least := size
 	if next := appendBlock(rest, owner, b.text); len(next) > size {

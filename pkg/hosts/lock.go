@@ -50,6 +50,9 @@ func tryAcquire(path, kind string) (*fileLock, error) {
 	lockPath := sidecarPath(path, kind)
 	for {
 		file, err := openLockFile(lockPath)
+		if cannotCreateFile(err) && !exists(path) { // nor can the hosts file be created
+			return nil, err
+		}
 		if cannotCreateFile(err) && !exists(lockPath) {
 			return tryAcquireSocket(path, kind)
 		}

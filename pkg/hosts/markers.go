@@ -17,7 +17,15 @@ const (
 	// noEOLPrefix begins the second line of a block if the line before the block had no
 	// line ending. The rest is that line's checksum.
 	noEOLPrefix = "# kubeshore added a newline to the line above, and removes it with this block: "
+	// createdLine is the second line of a block if kubeshore created the file.
+	createdLine = "# kubeshore created this file, and removes it with this block"
 )
+
+// isOriginLine reports whether a line is the second one of a block, which records what
+// else has to be undone when the block is removed.
+func isOriginLine(text string) bool {
+	return text == createdLine || strings.HasPrefix(text, noEOLPrefix)
+}
 
 func beginMarker(owner string) string { return beginPrefix + owner + beginSuffix }
 
@@ -85,7 +93,7 @@ func ownedLines(lines [][]byte, owner string) []bool {
 		case ownerOf(text) == owner:
 			owned[i] = true
 			claimTo(i)
-		case open && last == i-1 && strings.HasPrefix(text, noEOLPrefix) && trimEOL(lines[last]) == beginMarker(owner):
+		case open && last == i-1 && isOriginLine(text) && trimEOL(lines[last]) == beginMarker(owner):
 			claimTo(i)
 		case open && hasNoEOL && allEmptyLines(lines[last+1:i]) && (text == "" || isTruncatedLine(text, owner)):
 			claimTo(i)
@@ -112,7 +120,7 @@ func allEmptyLines(lines [][]byte) bool {
 // address followed by names in the layout of a block.
 func isTruncatedLine(text, owner string) bool {
 	begins := func(line string) bool { return strings.HasPrefix(line, text) }
-	if begins(endMarker(owner)) || begins(noEOLPrefix) || begins("127.") {
+	if begins(endMarker(owner)) || begins(noEOLPrefix) || begins(createdLine) || begins("127.") {
 		return true
 	}
 	address, names, hasNames := strings.Cut(text, " ")

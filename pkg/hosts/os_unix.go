@@ -38,6 +38,9 @@ func isDiskFull(err error) bool {
 	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
 }
 
+// IsReadOnly reports whether an error means that the file system is read-only.
+func IsReadOnly(err error) bool { return errors.Is(err, unix.EROFS) }
+
 // canReadReplaced reports whether a file can be replaced while it is open, and
 // still be read through the open descriptor.
 const canReadReplaced = true

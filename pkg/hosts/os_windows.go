@@ -31,6 +31,9 @@ func isDiskFull(err error) bool {
 	return errors.Is(err, windows.ERROR_DISK_FULL) || errors.Is(err, windows.ERROR_HANDLE_DISK_FULL)
 }
 
+// IsReadOnly reports whether an error means that the file system is read-only.
+func IsReadOnly(err error) bool { return errors.Is(err, windows.ERROR_WRITE_PROTECT) }
+
 // canReadReplaced reports whether a file can be replaced while it is open. The mode
 // in which Go opens files does not allow that.
 const canReadReplaced = false

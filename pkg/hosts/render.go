@@ -25,7 +25,7 @@ const txehAddressWidth = 16
 // refused. others are the parts of the hosts file without the block.
 func renderLines(table map[netip.Addr][]string, owner string, others ...[]byte) (text string, refused map[string]error, err error) {
 	names := allNames(table)
-	taken := make(map[string]string)
+	taken := make(map[string]TakenError)
 	for _, part := range others {
 		found, err := takenNames(part, names)
 		if err != nil {
@@ -39,8 +39,8 @@ func renderLines(table map[netip.Addr][]string, owner string, others ...[]byte) 
 		var names []string
 		for _, name := range table[addr] {
 			err := checkName(name)
-			if at, ok := taken[name]; ok && err == nil {
-				err = &TakenError{Name: name, Address: at}
+			if by, ok := taken[name]; ok && err == nil {
+				err = &by
 			}
 			if err != nil {
 				refused[name] = err

@@ -5,6 +5,7 @@ package hosts
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"net/netip"
@@ -26,9 +27,15 @@ import (
 // the last line has no line ending, it gets one, and a line in the block records that. When
 // the block is removed, so is that line ending, unless other lines follow the block.
 //
+// A file that kubeshore created has nothing but blocks; a line in one of them records that.
+// It is empty, and has to be removed, when its last block is removed.
+//
 // Each line of a block names its owner. So the remains of a damaged block are recognized,
 // and lines that others have put between them are preserved.
 func Rewrite(prev []byte, owner string, table map[netip.Addr][]string) (next []byte, changed bool, refused map[string]error, err error) {
+	if isUTF16(prev) {
+		return prev, false, nil, errUTF16
+	}
 	old := splitBlock(prev, owner)
 	text, refused, err := renderLines(table, owner, old.before, old.after)
 	if err != nil {
@@ -40,11 +47,19 @@ func Rewrite(prev []byte, owner string, table map[netip.Addr][]string) (next []b
 	case text == old.text && old.intact:
 		next = prev
 	case old.found:
-		next = slices.Concat(old.before, renderBlock(text, owner, old.eol, old.noEOL), old.after)
+		next = slices.Concat(old.before, renderBlock(text, owner, old.eol, old.origin), old.after)
 	default:
 		next = appendBlock(prev, owner, text)
 	}
 	return next, !bytes.Equal(next, prev), refused, nil
+}
+
+// errUTF16 means that a text editor has changed the encoding of the file.
+var errUTF16 = errors.New("the file is encoded in UTF-16, which no resolver can read; save it as UTF-8 or ASCII")
+
+// isUTF16 reports whether content starts with a byte order mark of UTF-16.
+func isUTF16(content []byte) bool {
+	return bytes.HasPrefix(content, []byte("\xff\xfe")) || bytes.HasPrefix(content, []byte("\xfe\xff"))
 }
 
 // lineEnding returns the line ending of the first line.
@@ -70,12 +85,12 @@ func noEOLLine(content []byte) string {
 	return fmt.Sprintf("%s%08x", noEOLPrefix, crc32.ChecksumIEEE(last))
 }
 
-// renderBlock returns a block with the given lines between its markers. noEOL is the line of
-// noEOLLine, or "".
-func renderBlock(text, owner, eol, noEOL string) []byte {
+// renderBlock returns a block with the given lines between its markers. origin is the
+// block's line of isOriginLine, or "".
+func renderBlock(text, owner, eol, origin string) []byte {
 	begin := beginMarker(owner) + "\n"
-	if noEOL != "" {
-		begin += noEOL + "\n"
+	if origin != "" {
+		begin += origin + "\n"
 	}
 	return []byte(strings.ReplaceAll(begin+text+endMarker(owner)+"\n", "\n", eol))
 }
@@ -84,22 +99,28 @@ func renderBlock(text, owner, eol, noEOL string) []byte {
 // from other machines, and a line break in one would start a new line.
 func checkName(name string) error {
 	if !dnsname.IsName(name) {
-		return fmt.Errorf("%q is not a valid DNS name", name)
+		return errors.New("not a valid DNS name")
 	}
 	if name == "localhost" || strings.HasSuffix(name, ".localhost") {
-		return fmt.Errorf("%s is reserved for the local machine (RFC 6761)", name)
+		return errors.New("reserved for the local machine (RFC 6761)")
 	}
 	return nil
 }
 
-// TakenError means that another line of the hosts file maps the name.
+// TakenError means that another line of the hosts file maps a name. Names with the same
+// line have the same text.
 type TakenError struct {
-	Path          string // of the hosts file, or "" if unknown
-	Name, Address string
+	Path    string // of the hosts file, or "" if unknown
+	Address string
+	Owner   string // of the line's block, or "" if the line isn't kubeshore's
 }
 
 func (e *TakenError) Error() string {
-	return fmt.Sprintf("%s already maps %s to %s", cmp.Or(e.Path, "the hosts file"), e.Name, e.Address)
+	by := ""
+	if e.Owner != "" {
+		by = fmt.Sprintf(" by kubeshore of user %s; if that isn't running, run sudo kubeshore clean", e.Owner)
+	}
+	return fmt.Sprintf("already mapped to %s in %s%s", e.Address, cmp.Or(e.Path, "the hosts file"), by)
 }
 
 // Taken returns true: the name is valid, and only unavailable.

@@ -10,10 +10,10 @@ import (
 	"github.com/txn2/txeh"
 )
 
-// takenNames returns those of the names that lines of others have, with their addresses.
+// takenNames returns those of the names that lines of others have, each with its error.
 // Only lines that contain one of them are parsed: a blocklist has hundreds of thousands
 // of others.
-func takenNames(content []byte, names map[string]bool) (map[string]string, error) {
+func takenNames(content []byte, names map[string]bool) (map[string]TakenError, error) {
 	var found []byte
 	var filter wordFilter
 	for name := range names {
@@ -28,14 +28,14 @@ func takenNames(content []byte, names map[string]bool) (map[string]string, error
 	if err != nil {
 		return nil, err
 	}
-	taken := make(map[string]string)
+	taken := make(map[string]TakenError)
 	for _, line := range lines {
 		if _, err := netip.ParseAddr(strings.TrimPrefix(line.Address, "\ufeff")); err != nil {
 			continue // resolvers ignore the line
 		}
 		for _, name := range line.Hostnames {
 			if name = strings.TrimSuffix(name, "."); names[name] {
-				taken[name] = line.Address
+				taken[name] = TakenError{Address: line.Address, Owner: ownerOf(line.Raw)}
 			}
 		}
 	}

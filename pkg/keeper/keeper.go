@@ -214,7 +214,7 @@ func (k *Keeper) reportRefusedNames(refused map[string]error) {
 	text := ""
 	if len(invalid) > 0 {
 		first := slices.Min(invalid)
-		text = fmt.Sprintf("refused: %d names, e.g. %.*s", len(invalid), maxReportedName, refused[first])
+		text = fmt.Sprintf("refused: %d names, e.g. %.*q: %.*s", len(invalid), maxReportedName, first, maxReportedName, refused[first])
 	}
 	if text != k.lastRefusedNames && text != "" {
 		k.OnRefused(errors.New(text))

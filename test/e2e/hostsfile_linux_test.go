@@ -181,7 +181,7 @@ func TestHostsBlockIsRestoredAfterForeignWrite(t *testing.T) {
 	}
 	took := eventually(t, "the block is restored", resolves("web."+ns))
 	t.Logf("the block was restored after %v", took)
-	d.waitForLog(t, hostsFile+" already maps db."+ns+" to 192.0.2.7")
+	d.waitForLog(t, "name db."+ns+": already mapped to 192.0.2.7 in "+hostsFile)
 	if at, err := resolve("db." + ns); at != "192.0.2.7" {
 		t.Errorf("name in a line of the user: got address %s, %v; want 192.0.2.7", at, err)
 	}

@@ -140,7 +140,7 @@ func TestTwoUsersRunSideBySide(t *testing.T) {
 	ann, bob := newTestUser(t, "ann", "NOPASSWD: ALL"), newTestUser(t, "bob", "NOPASSWD: ALL")
 	first := ann.startReady(t, "./kubeshore up -n "+ns)
 	second := bob.startReady(t, "./kubeshore up --domain bobs.test -n "+ns)
-	second.waitForLog(t, " already maps web."+ns+" to ")
+	second.waitForLog(t, " web."+ns+", web: already mapped to ")
 	firstAddress, err := resolve("web." + ns)
 	if err != nil {
 		t.Fatal(err)
