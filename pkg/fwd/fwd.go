@@ -82,6 +82,9 @@ const (
 	PodGone Reason = iota + 1
 	// PortClosed means that nothing in the pod listens on the port.
 	PortClosed
+	// NodeUnreachable means that the API server can't reach the pod's node. Pods on
+	// other nodes may be reachable.
+	NodeUnreachable
 	// ClusterUnreachable means that the API server can't be reached, or that the
 	// connection to it was lost.
 	ClusterUnreachable

@@ -30,6 +30,7 @@ const (
 	FailureNoPod              FailureKind = "no_pod"       // no pod became ready within HoldTimeout
 	FailurePodGone            FailureKind = "pod_gone"     // see PodGone
 	FailurePortClosed         FailureKind = "port_closed"  // see PortClosed
+	FailureNodeUnreachable    FailureKind = "node_away"    // see NodeUnreachable
 	FailureClusterUnreachable FailureKind = "cluster_away" // see ClusterUnreachable
 	FailureDenied             FailureKind = "denied"       // see Denied
 	FailureBrokenOff          FailureKind = "broken_off"   // it broke after it may have reached a process
@@ -40,7 +41,7 @@ const (
 // FailureKinds returns all kinds.
 func FailureKinds() []FailureKind {
 	return []FailureKind{
-		FailureNoPod, FailurePodGone, FailurePortClosed, FailureClusterUnreachable,
+		FailureNoPod, FailurePodGone, FailurePortClosed, FailureNodeUnreachable, FailureClusterUnreachable,
 		FailureDenied, FailureBrokenOff, FailureServiceGone, FailureOther,
 	}
 }
@@ -62,6 +63,8 @@ func failureKind(reachedPod bool, err error) FailureKind {
 			return FailurePodGone
 		case PortClosed:
 			return FailurePortClosed
+		case NodeUnreachable:
+			return FailureNodeUnreachable
 		case ClusterUnreachable:
 			return FailureClusterUnreachable
 		case Denied:

@@ -37,7 +37,7 @@ type answeredStream struct {
 // fails when retries are pointless, or when a process may have received bytes of
 // the connection.
 func (c *connection) reach(ctx context.Context) (answeredStream, error) {
-	s := newSearch(c.accepted.Add(c.engine.HoldTimeout))
+	s := newSearch(c.accepted, c.accepted.Add(c.engine.HoldTimeout))
 	for attempted := false; ; {
 		replaced := c.engine.table.replaced.C() // before the load: it must not miss a change
 		rt, ok := c.engine.table.load()[c.at]
@@ -126,7 +126,7 @@ func readSome(r io.Reader, p []byte) (n int, err error) {
 // the error to give up with if another round is not worthwhile.
 func (c *connection) awaitRound(ctx context.Context, s *search, replaced <-chan struct{}) error {
 	now := time.Now()
-	until, err := s.retryUntil(c.route, now)
+	until, err := s.retryUntil(c.route)
 	if !now.Before(until) {
 		c.exhausted = true
 		return err

@@ -30,7 +30,7 @@ func listening(up *atomic.Bool, text string) behavior {
 }
 
 func TestReachTriesAnotherPod(t *testing.T) {
-	for _, reason := range []fwd.Reason{fwd.PodGone, fwd.PortClosed} {
+	for _, reason := range []fwd.Reason{fwd.PodGone, fwd.PortClosed, fwd.NodeUnreachable} {
 		for name, broken := range map[string]behavior{"dial": failsDial(reason), "stream": failsRead(reason)} {
 			t.Run(name, func(t *testing.T) {
 				inBubble(t, service("web", "a", "b"), map[string]behavior{"a": broken, "b": writes("b")}, nil, func(b *bubble) {
@@ -348,5 +348,14 @@ func TestReachDuringRollingRestart(t *testing.T) {
 		if int(answers.Load()) != asked {
 			t.Errorf("got %d answers to %d requests", answers.Load(), asked)
 		}
+	})
+}
+
+// A pod whose node is unreachable is retried until the end of --hold, although it
+// has never answered.
+func TestReachHoldsForAnUnreachableNode(t *testing.T) {
+	const hold = 10 * time.Second
+	inBubble(t, service("web", "a"), map[string]behavior{"a": failsDial(fwd.NodeUnreachable)}, func(e *fwd.Engine) { e.HoldTimeout = hold }, func(b *bubble) {
+		b.wantReset(hold)
 	})
 }

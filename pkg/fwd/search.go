@@ -24,6 +24,7 @@ const (
 // search is the state of one connection's search for a pod that answers. A round
 // is one attempt with each candidate.
 type search struct {
+	accepted           time.Time     // when the client connected
 	deadline           time.Time     // when the connection is no longer held
 	targets            []destination // of the current rounds
 	failed             []failedAttempt
@@ -41,8 +42,8 @@ type failedAttempt struct {
 	reason Reason
 }
 
-func newSearch(deadline time.Time) search {
-	return search{deadline: deadline, delay: backoff.Backoff{Min: minRoundDelay, Max: maxRoundDelay}}
+func newSearch(accepted, deadline time.Time) search {
+	return search{accepted: accepted, deadline: deadline, delay: backoff.Backoff{Min: minRoundDelay, Max: maxRoundDelay}}
 }
 
 // update restarts the search, until its deadline, if the targets have changed.
@@ -54,7 +55,7 @@ func (s *search) update(r route) {
 	s.targets = r.targets
 	if first || time.Now().Before(s.deadline) {
 		lostStreams, err := s.lostStreams, s.err
-		*s = newSearch(s.deadline)
+		*s = newSearch(s.accepted, s.deadline)
 		s.targets, s.lostStreams, s.err = r.targets, lostStreams, err
 	}
 }
@@ -94,7 +95,7 @@ func (s *search) addFailure(d destination, dialed bool, err error) bool {
 		s.failingSince = time.Now()
 	}
 	s.err = err
-	d.state.refused.Store(unreached.Reason == PortClosed || unreached.Reason == PodGone)
+	d.state.refused.Store(unreached.Reason != ClusterUnreachable)
 	s.failed = append(s.failed, failedAttempt{d.state, unreached.Reason})
 	s.clusterUnreachable = unreached.Reason == ClusterUnreachable
 	return true
@@ -102,9 +103,10 @@ func (s *search) addFailure(d destination, dialed bool, err error) bool {
 
 // retryUntil returns the deadline for further rounds, and the error to report after
 // it: the connection's deadline if there is no pod, if the cluster
-// is unreachable or if a pod is newly ready; for restartWindow if a pod seems to
+// or a pod's node is unreachable, or if a pod was newly ready when the client
+// connected; for restartWindow if a pod seems to
 // terminate or restart; otherwise not at all.
-func (s *search) retryUntil(r route, now time.Time) (time.Time, error) {
+func (s *search) retryUntil(r route) (time.Time, error) {
 	candidates := r.candidates()
 	switch {
 	case len(candidates) == 0:
@@ -115,7 +117,7 @@ func (s *search) retryUntil(r route, now time.Time) (time.Time, error) {
 	var until time.Time
 	for _, d := range candidates {
 		switch reason, _ := s.failure(d); {
-		case d.newlyReady(now):
+		case d.newlyReady(s.accepted), reason == NodeUnreachable:
 			return s.deadline, s.err
 		case mayRestart(d, reason):
 			until = s.failingSince.Add(restartWindow)
@@ -156,10 +158,9 @@ func (s *search) roundDelay() time.Duration {
 
 // startRound begins a round with the targets that may succeed now.
 func (s *search) startRound(r route) {
-	now := time.Now()
 	for _, d := range r.candidates() {
 		reason, failed := s.failure(d)
-		if failed && (d.newlyReady(now) || mayRestart(d, reason) || reason == ClusterUnreachable) {
+		if failed && (d.newlyReady(s.accepted) || mayRestart(d, reason) || reason == NodeUnreachable || reason == ClusterUnreachable) {
 			s.failed = slices.DeleteFunc(s.failed, func(f failedAttempt) bool { return f.target == d.state })
 		}
 	}

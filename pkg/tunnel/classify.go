@@ -41,7 +41,7 @@ func classify(errorText string) *fwd.UnreachedError {
 	case midwayPattern.MatchString(errorText):
 		return nil
 	case nodeUnreachablePattern.MatchString(errorText):
-		text = "the API server cannot reach the pod's node: " + nodeUnreachablePattern.FindString(errorText)
+		why, text = fwd.NodeUnreachable, "the API server cannot reach the pod's node: "+nodeUnreachablePattern.FindString(errorText)
 	case dialFailedPattern.MatchString(errorText) && refusedPattern.MatchString(errorText):
 		why, text = fwd.PortClosed, "nothing listens on that port of the pod"
 		if found := portPattern.FindStringSubmatch(errorText); found != nil {

@@ -74,7 +74,7 @@ var classifyTests = map[string]struct {
 	"CRI-O, reset by the pod":      {prefix + `port forward into network namespace "/var/run/netns/1c1f": readfrom tcp 127.0.0.1:1->127.0.0.1:8080: read tcp: connection reset by peer`, 0, ""},
 	"kubelet, unknown pod":         {`pod not found ("peer_ns")`, fwd.PodGone, "the pod is gone: pod not found"}, // kubelet_pods.go
 	"kubelet, no sandbox":          {`failed to find sandboxID for pod peer_ns(u)`, fwd.PodGone, "the pod is gone: failed to find sandboxID"},
-	"API server, unreachable node": {`error dialing backend: dial tcp 10.0.0.9:10250: connect: connection refused`, fwd.PodGone, "the API server cannot reach the pod's node: "},
+	"API server, unreachable node": {`error dialing backend: dial tcp 10.0.0.9:10250: connect: connection refused`, fwd.NodeUnreachable, "the API server cannot reach the pod's node: "},
 	"API server, not scheduled":    {`pod peer does not have a host assigned`, fwd.PodGone, "the pod is gone: does not have a host assigned"},
 	"unknown":                      {prefix + `context canceled`, 0, ""},
 	"empty":                        {"", 0, ""},

@@ -127,7 +127,7 @@ func TestUpgradeErrors(t *testing.T) {
 		"overloaded":                    {Auto, respondWith(503, "text/plain", "soon\nagain"), respondWith(503, "text/plain", "soon\nagain"), fwd.ClusterUnreachable, "503 Service Unavailable (text/plain): soon again", 2},
 		"no pod":                        {Auto, respondStatus(404, `pods "pod" not found`), nil, fwd.PodGone, `pods "pod" not found`, 1},
 		"unscheduled pod":               {Auto, respondStatus(400, "pod x does not have a host assigned"), nil, fwd.PodGone, "the pod is gone", 1},
-		"unreachable node":              {Auto, respondStatus(500, "error dialing backend: dial tcp 10.0.0.9:10250: connect: connection refused"), nil, fwd.PodGone, "the API server cannot reach the pod's node", 1},
+		"unreachable node":              {Auto, respondStatus(500, "error dialing backend: dial tcp 10.0.0.9:10250: connect: connection refused"), nil, fwd.NodeUnreachable, "the API server cannot reach the pod's node", 1},
 		"stopped pod":                   {Auto, respondWith(500, "text/plain", "sandbox container is not running"), nil, fwd.PodGone, "the pod is gone: sandbox container is not running", 1},
 		"no pod, WebSocket":             {Auto, hangUp, respondStatus(404, `pods "pod" not found`), fwd.PodGone, `pods "pod" not found`, 2},
 		"rejected credentials":          {Auto, respondStatus(401, "Unauthorized"), nil, fwd.Denied, "rejected the credentials of context ctx", 2},

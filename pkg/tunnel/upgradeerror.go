@@ -35,7 +35,7 @@ func (u *upgrade) failure(err error) *upgradeError {
 	case errors.As(err, &invalid):
 		e.why, e.final, e.text = fwd.PodGone, true, reason
 	case u.requestSent.Load() && errors.Is(err, errUpgradeTimeout): // the API server works, but can't reach the pod's node
-		e.why, e.text = fwd.PodGone, fmt.Sprintf("the API server %s didn't respond to the upgrade request: %s", server, reason)
+		e.why, e.text = fwd.NodeUnreachable, fmt.Sprintf("the API server %s didn't respond to the upgrade request: %s", server, reason)
 	case u.requestSent.Load():
 		e.text = fmt.Sprintf("the API server %s, or a proxy in front of it, didn't respond to the upgrade request: %s", server, reason)
 	default:
