@@ -22,7 +22,8 @@ import (
 // TargetUser is the user that root starts the daemon as.
 type TargetUser struct {
 	*user.User
-	// Isolated means that the user gets nothing of root's: no environment, no terminal.
+	// Isolated means that root chose the user, or that the terminal is that of a root
+	// shell: the user gets nothing of root's, neither environment nor terminal.
 	Isolated bool
 
 	credential syscall.Credential
@@ -48,7 +49,20 @@ func FindTargetUser(name string) (*TargetUser, error) {
 	case id == "" || id == "0":
 		return nil, nil //nolint:nilnil // no user is not an error
 	}
-	return newTargetUser(user.LookupId(id))
+	u, err := newTargetUser(user.LookupId(id))
+	if err == nil {
+		u.Isolated = !isStartedBySudo(u.credential.Uid)
+	}
+	return u, err
+}
+
+// isStartedBySudo reports whether sudo itself started this process for a user, as
+// opposed to a program that sudo started, such as the root shell of sudo -s: the
+// terminal is then root's. Without a session or a terminal of its own to care for,
+// sudo becomes this process, whose parent is then the user's.
+func isStartedBySudo(uid uint32) bool {
+	name, parent, err := process(os.Getppid())
+	return err == nil && (name == "sudo" || parent == int(uid))
 }
 
 func newTargetUser(u *user.User, err error) (*TargetUser, error) {
