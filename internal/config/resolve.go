@@ -125,7 +125,7 @@ func (r *Resolved) addServices(services map[project.ServiceName]project.Service)
 			continue
 		}
 		r.Plan.Services[plan.ServiceID{Context: r.Plan.Contexts[i].Context, Namespace: namespace, Name: name}] = plan.ServiceOptions{
-			Address: service.Address.Addr, Mapping: ports(service.Ports), Names: texts(service.Names), Local: service.Local,
+			Address: service.Address.Addr, Mapping: ports(service.Ports), Names: texts(service.Names), PodNames: service.PodNames, Local: service.Local,
 		}
 	}
 }

@@ -10,7 +10,8 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
-// Services converts the hosts of a status, with their traffic, to services of the API.
+// Services converts the hosts of a status, with their traffic, to services of the
+// API. Implicit hosts are not listed, but their traffic is that of their Services.
 func Services(status fwd.Status, traffic map[plan.HostID]fwd.Traffic) []control.Service {
 	services := make([]control.Service, 0, len(status.Hosts))
 	states := make(map[plan.HostID]control.State, len(status.Hosts))
@@ -19,8 +20,15 @@ func Services(status fwd.Status, traffic map[plan.HostID]fwd.Traffic) []control.
 			states[h.ID] = stateOf(h)
 		}
 	}
+	implicit := implicitTraffic(status.Hosts, traffic)
 	for _, h := range status.Hosts {
+		if h.Implicit {
+			continue
+		}
 		t := traffic[h.ID]
+		if more, ok := implicit[h.ID]; ok {
+			t = sum(t, more)
+		}
 		s := control.Service{
 			Name: h.ID.DisplayName(status.Clusters), Context: h.ID.Service.Context, Namespace: h.ID.Service.Namespace, Service: h.ID.Service.Name, Pod: h.ID.Pod,
 			Names: slices.Clip(h.Names), Ports: make([]control.Port, 0, len(h.Ports)), Local: h.Local, ReadyPods: h.Ready, Pods: h.Pods,
@@ -51,6 +59,22 @@ func Services(status fwd.Status, traffic map[plan.HostID]fwd.Traffic) []control.
 		services = append(services, s)
 	}
 	return services
+}
+
+// implicitTraffic returns the traffic of the implicit hosts of each Service.
+func implicitTraffic(hosts []fwd.HostStatus, traffic map[plan.HostID]fwd.Traffic) map[plan.HostID]fwd.Traffic {
+	all := make(map[plan.HostID]fwd.Traffic)
+	for _, h := range hosts {
+		if h.Implicit {
+			service := plan.HostID{Service: h.ID.Service}
+			all[service] = sum(all[service], traffic[h.ID])
+		}
+	}
+	return all
+}
+
+func sum(a, b fwd.Traffic) fwd.Traffic {
+	return fwd.Traffic{Open: a.Open + b.Open, Total: a.Total + b.Total, BytesUp: a.BytesUp + b.BytesUp, BytesDown: a.BytesDown + b.BytesDown}
 }
 
 // stateOf returns the state of a host that isn't an alias.

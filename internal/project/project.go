@@ -77,6 +77,10 @@ type Service struct {
 	// Whether the service runs on this machine: its names resolve to 127.0.0.1, and
 	// it isn't forwarded.
 	Local bool `yaml:"local,omitempty"`
+	// Whether the service's pods have names and addresses of their own, which also
+	// lists them in the status. Default: the pods of a headless service do; those of
+	// any other have names, but are not listed, if it has at most 16 pods.
+	PodNames *bool `yaml:"podNames,omitempty"`
 }
 
 // Find returns the path of the project file in dir, or in the nearest parent

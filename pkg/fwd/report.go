@@ -12,8 +12,8 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
-// report logs the difference between two statuses: a line for each host that was
-// added, changed or removed, and for each new or resolved problem of a cluster.
+// report logs the difference between two statuses: a line for each host, except
+// implicit ones, that was added, changed or removed, and for each new or resolved problem of a cluster.
 func report(log logrus.FieldLogger, before, after Status) {
 	reportClusters(log, before.Clusters, after.Clusters)
 	old := make(map[plan.HostID]HostStatus, len(before.Hosts))
@@ -24,6 +24,9 @@ func report(log logrus.FieldLogger, before, after Status) {
 	for _, h := range after.Hosts {
 		prev, known := old[h.ID]
 		delete(old, h.ID)
+		if h.Implicit {
+			continue
+		}
 		l := line{
 			kind: logevent.Changed, columns: columns(h, after.Clusters),
 			problems: without(h.Problems, prev.Problems), limits: without(h.Limits, prev.Limits),
@@ -37,7 +40,7 @@ func report(log logrus.FieldLogger, before, after Status) {
 	}
 	logLines(log, lines)
 	for _, h := range before.Hosts {
-		if _, removed := old[h.ID]; removed {
+		if _, removed := old[h.ID]; removed && !h.Implicit {
 			logEvent(log, logrus.InfoLevel, logevent.Removed, h.ID.DisplayName(before.Clusters))
 		}
 	}

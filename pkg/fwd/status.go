@@ -24,8 +24,10 @@ type HostStatus struct {
 	Address netip.Addr // the zero Addr if nothing is forwarded
 	Names   []string   // the names in force, the fully qualified one first
 	Ports   []PortStatus
-	Local   bool        // the Service runs on this machine
-	AliasOf plan.HostID // the host that has its names; zero if it is not an alias
+	Local   bool // the Service runs on this machine
+	// Implicit is that of plan.Host.
+	Implicit bool
+	AliasOf  plan.HostID // the host that has its names; zero if it is not an alias
 	// Ready and Pods count the pods behind the host.
 	Ready, Pods int
 	// Unreachable is set if the most recent connections to every pod failed;
@@ -56,7 +58,7 @@ func newStatus(desired plan.Desired, addresses map[plan.HostID]netip.Addr, portE
 	status := Status{Clusters: desired.Clusters, Hosts: make([]HostStatus, 0, len(desired.Hosts))}
 	for _, h := range desired.Hosts {
 		s := HostStatus{
-			ID: h.ID, Address: addresses[h.ID], Local: h.Local, AliasOf: h.AliasOf,
+			ID: h.ID, Address: addresses[h.ID], Local: h.Local, Implicit: h.Implicit, AliasOf: h.AliasOf,
 			Ready: h.Ready, Pods: h.Pods, Problems: slices.Clone(h.Problems), Limits: h.Limits,
 		}
 		if h.Local {

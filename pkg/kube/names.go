@@ -60,6 +60,19 @@ func podHostname(e discoveryv1.Endpoint) string {
 	return ""
 }
 
+// podAddress returns the IP address of an endpoint; the zero Addr if it has none, or
+// not a valid one.
+func podAddress(e discoveryv1.Endpoint) netip.Addr {
+	if len(e.Addresses) == 0 {
+		return netip.Addr{}
+	}
+	address, err := netip.ParseAddr(e.Addresses[0])
+	if err != nil || address.Zone() != "" {
+		return netip.Addr{}
+	}
+	return address
+}
+
 // isPortName reports whether text is a valid name of a Service's port. It may be
 // empty.
 func isPortName(text string) bool { return text == "" || dnsname.IsLabel(text) }

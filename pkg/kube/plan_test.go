@@ -146,6 +146,9 @@ func render(d plan.Desired) string {
 	}
 	for _, h := range d.Hosts {
 		fmt.Fprintf(&b, "%v: %d of %d ready\n", h.ID, h.Ready, h.Pods)
+		if h.Implicit {
+			b.WriteString("  implicit\n")
+		}
 		if h.Local {
 			b.WriteString("  runs on this machine\n")
 		}

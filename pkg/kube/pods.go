@@ -40,6 +40,7 @@ func endpointSliceFor(service *corev1.Service, pod *corev1.Pod) *discoveryv1.End
 	serving := service.Spec.PublishNotReadyAddresses || isReady(pod)
 	ready := service.Spec.PublishNotReadyAddresses || serving && !terminating
 	endpoint := discoveryv1.Endpoint{
+		Addresses:  []string{pod.Status.PodIP},
 		TargetRef:  refTo(pod),
 		Conditions: discoveryv1.EndpointConditions{Ready: &ready, Serving: &serving, Terminating: &terminating},
 	}

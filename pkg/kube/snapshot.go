@@ -199,6 +199,7 @@ func newEndpoint(pod plan.PodRef, e discoveryv1.Endpoint) plan.Endpoint {
 	return plan.Endpoint{
 		Pod:         pod,
 		Hostname:    podHostname(e),
+		Address:     podAddress(e),
 		Ready:       ready,
 		Serving:     deref(e.Conditions.Serving, ready),
 		Terminating: deref(e.Conditions.Terminating, false),
@@ -209,6 +210,9 @@ func newEndpoint(pod plan.PodRef, e discoveryv1.Endpoint) plan.Endpoint {
 // may be outdated: the pod is ready if it is ready in either.
 func mergeEndpoints(a, b plan.Endpoint) plan.Endpoint {
 	a.Hostname = cmp.Or(a.Hostname, b.Hostname)
+	if !a.Address.Is4() && b.Address.IsValid() {
+		a.Address = b.Address
+	}
 	a.Ready = a.Ready || b.Ready
 	a.Serving = a.Serving || b.Serving
 	a.Terminating = a.Terminating || b.Terminating

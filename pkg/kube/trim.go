@@ -34,7 +34,7 @@ func trimEndpointSlice(s *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice 
 	trimmed.Endpoints = make([]discoveryv1.Endpoint, len(s.Endpoints))
 	for i, e := range s.Endpoints {
 		trimmed.Endpoints[i] = discoveryv1.Endpoint{Conditions: e.Conditions, Hostname: e.Hostname, TargetRef: e.TargetRef}
-		if !isPod(e) && len(e.Addresses) > 0 {
+		if len(e.Addresses) > 0 { // the others are never used
 			trimmed.Endpoints[i].Addresses = e.Addresses[:1]
 		}
 	}

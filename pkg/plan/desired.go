@@ -12,7 +12,7 @@ type Desired struct {
 	Clusters []Cluster
 }
 
-// Host is a Service, or one pod of a headless Service, that can get an address on
+// Host is a Service, or one pod of a Service, that can get an address on
 // this machine.
 type Host struct {
 	ID      HostID
@@ -22,6 +22,9 @@ type Host struct {
 	// Local is set if the Service runs on this machine: its names resolve to
 	// 127.0.0.1.
 	Local bool
+	// Implicit is set for a pod of a Service with a cluster IP, unless the user asked
+	// for its pods: programs may use its names, and nobody waits for it.
+	Implicit bool
 	// AliasOf is the host that an ExternalName Service refers to, and which has
 	// its names; zero for other hosts.
 	AliasOf HostID

@@ -81,11 +81,11 @@ func (p *planner) assignNames() {
 	}
 }
 
-// ownNamesFirst moves the host's own names, in the order of Options.names, ahead
+// ownNamesFirst moves the host's own names, in the order of ownNames, ahead
 // of the user's and of those of aliases, which may have been assigned before them.
 // Resolvers and systems that ignore the end of a long line don't lose them then.
 func (p *planner) ownNamesFirst(h *Host) {
-	own := p.options.names(h.ID)
+	own := p.ownNames(*h)
 	position := func(name string) int {
 		if i := slices.Index(own, name); i >= 0 {
 			return i
@@ -119,7 +119,7 @@ func (p *planner) claimOwnNames() {
 		} else {
 			p.claimAll(i, rankUser, p.options.Services[h.ID.Service].Names)
 		}
-		p.claimAll(i, r, p.options.names(h.ID))
+		p.claimAll(i, r, p.ownNames(h))
 	}
 }
 

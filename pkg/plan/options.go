@@ -47,6 +47,8 @@ type ServiceOptions struct {
 	// Options.Mapping.
 	Mapping map[uint16]uint16
 	Names   []string // additional names
+	// PodNames decides whether the Service's pods have names; nil chooses.
+	PodNames *bool
 	// Local is set if the Service runs on this machine: its names resolve to
 	// 127.0.0.1, and nothing is forwarded.
 	Local bool

@@ -4,7 +4,6 @@
 package plan
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 )
@@ -44,9 +43,10 @@ func (p *planner) addHosts(s Snapshot) (external map[ServiceID]string) {
 	}
 	followed := p.options.followed(s.Services)
 	planned := make(map[ServiceID]bool, len(s.Services))
-	for _, svc := range s.Services {
-		context, i := p.options.context(svc.ID.Context)
-		if i < 0 || planned[svc.ID] || !context.selects(svc.ID) && !controllers[svc.ID] && !followed[svc.ID] {
+	withPods := make([]*Service, 0, len(s.Services))
+	for i, svc := range s.Services {
+		context, index := p.options.context(svc.ID.Context)
+		if index < 0 || planned[svc.ID] || !context.selects(svc.ID) && !controllers[svc.ID] && !followed[svc.ID] {
 			continue
 		}
 		planned[svc.ID] = true
@@ -54,8 +54,8 @@ func (p *planner) addHosts(s Snapshot) (external map[ServiceID]string) {
 		if svc.ExternalName != "" {
 			external[svc.ID] = svc.ExternalName
 		}
-		if svc.Headless && !p.options.Services[svc.ID].Local {
-			p.hosts = append(p.hosts, planPods(svc, p.options)...)
+		if len(svc.Endpoints) > 0 {
+			withPods = append(withPods, &s.Services[i])
 		}
 	}
 	for id, service := range p.options.Services {
@@ -63,6 +63,7 @@ func (p *planner) addHosts(s Snapshot) (external map[ServiceID]string) {
 			p.hosts = append(p.hosts, planService(Service{ID: id}, p.options))
 		}
 	}
+	p.addPods(withPods)
 	return external
 }
 
@@ -99,6 +100,9 @@ func planService(svc Service, o Options) Host {
 	host.Limits, host.Problems = append(host.Limits, listed(limits)...), append(host.Problems, listed(problems)...)
 	host.Ports, problems = planPorts(svc, endpoints, o)
 	host.Problems = append(host.Problems, listed(problems)...)
+	if text := o.unnamedPods(svc); text != "" {
+		host.Limits = append(host.Limits, text)
+	}
 	if !svc.Headless { // affinity is a property of the cluster IP
 		host.AffinityTimeout = svc.AffinityTimeout
 	}
@@ -141,28 +145,4 @@ func missingTarget(p ServicePort) string {
 		return fmt.Sprintf("targetPort %q matches no container port", p.Target)
 	}
 	return "no endpoint has this port"
-}
-
-// planPods returns a host for each pod of a headless Service, named by the pod's
-// host name or, without one, by the pod's name. The host exists as long as the
-// pod is an endpoint, ready or not, so that its name and address don't change
-// while the pod restarts.
-func planPods(svc Service, o Options) []Host {
-	byName := make(map[string][]Endpoint)
-	for _, e := range svc.Endpoints {
-		name := cmp.Or(e.Hostname, e.Pod.Name)
-		byName[name] = append(byName[name], e)
-	}
-	svc, _ = firstPorts(svc)
-	hosts := make([]Host, 0, len(byName))
-	for name, endpoints := range byName {
-		host := Host{ID: HostID{Service: svc.ID, Pod: name}}
-		host.Ports, _ = planPorts(svc, endpoints, o)
-		if len(host.Ports) == 0 {
-			continue // the host of the Service has the problem
-		}
-		host.countPods(endpoints)
-		hosts = append(hosts, host)
-	}
-	return hosts
 }

@@ -7,6 +7,7 @@ type planner struct {
 	hosts    []Host         // sorted by ID once addHosts has returned
 	byID     map[HostID]int // index in hosts
 	claims   []claim
+	dashed   map[HostID]string // DNS labels of pods without a host name; some have none
 }
 
 // claim is a name that a host may get.

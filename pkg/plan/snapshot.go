@@ -1,6 +1,9 @@
 package plan
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // Snapshot is the state of the watched Services and their endpoints at one
 // moment. It is immutable.
@@ -67,7 +70,10 @@ type ServicePort struct {
 type Endpoint struct {
 	Pod PodRef
 	// Hostname is the pod's label in the Service's DNS name, if any.
-	Hostname    string
+	Hostname string
+	// Address is the pod's IP address, the IPv4 one if it has both; the zero Addr if
+	// it isn't known.
+	Address     netip.Addr
 	Ready       bool
 	Serving     bool
 	Terminating bool
