@@ -55,7 +55,8 @@ Ctrl-C, SIGTERM, SIGQUIT or SIGHUP; then clean up. The services of the first
 namespace are also reachable by their short names.
 
 A project file, kubeshore.yaml in this directory or above, can also select and
-configure services; flags take precedence.
+configure services; flags take precedence. If it chooses other contexts or adds
+names, kubeshore asks you to confirm that once.
 
 kubeshore needs root for the hosts file and for ports, and asks for it with sudo;
 everything else, including credential plugins, runs as you.`,
@@ -192,6 +193,9 @@ func (f *upFlags) parse(flags *pflag.FlagSet) error {
 		return err
 	}
 	d.Machine.Owner = userdirs.UserID()
+	if d.Config.Allowed, err = allowedFile(); err != nil {
+		return err
+	}
 	if d.Config.Spec.Ports, err = config.ParsePorts(f.mapping); err != nil {
 		return err
 	}

@@ -26,7 +26,7 @@ var imports = map[string][]string{
 	"cmd/kubeshore":      {"internal/cli"},
 	"cmd/kubeshore-root": {"internal/failure", "internal/roothalf"},
 	"internal/cli": {
-		"internal/config", "internal/daemon", "internal/failure", "internal/launch", "internal/machine", "internal/roothalf", "internal/servicetable",
+		"internal/config", "internal/daemon", "internal/failure", "internal/launch", "internal/machine", "internal/project", "internal/roothalf", "internal/servicetable",
 		"internal/term", "internal/userdirs", "internal/version", "pkg/control", "pkg/hosts", "pkg/kube", "pkg/loopback",
 	},
 	"internal/launch": {
@@ -43,7 +43,7 @@ var imports = map[string][]string{
 	"internal/controlserver/servertest": {"internal/controlserver", "pkg/control"},
 	"internal/failure":                  {},
 	"internal/peer":                     {},
-	"internal/project":                  {"pkg/loopback"},
+	"internal/project":                  {"internal/failure", "pkg/loopback"},
 	"internal/roothalf":                 {"internal/failure", "internal/machine", "internal/peer", "internal/stopsignal", "internal/version", "pkg/hosts", "pkg/keeper", "pkg/loopback"},
 	"internal/servicetable":             {"internal/daemon", "internal/term", "pkg/control"},
 	"internal/stopsignal":               {},

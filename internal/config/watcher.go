@@ -31,6 +31,7 @@ type Options struct {
 	Spec        Spec
 	Kubeconfig  string // path; empty: KUBECONFIG or the default
 	ProjectFile string // path; empty: kubeshore.yaml in the working directory or above
+	Allowed     project.Allowed
 	KubefwdFile string // path of kubefwd's address file; empty: none
 }
 
@@ -41,7 +42,9 @@ type Watcher struct {
 	Source *kube.Source
 
 	kubeconfig  string
-	projectFile string
+	projectFile string // path; empty if the working directory can't be read
+	named       bool   // on the command line
+	allowed     project.Allowed
 	log         logrus.FieldLogger
 	resolved    atomic.Pointer[Resolved]
 	problem     atomic.Pointer[string] // of the project file; nil if there is none
@@ -58,22 +61,15 @@ type Watcher struct {
 // NewWatcher reads the files. If no project file is named and none is found, the
 // working directory may get one later. Errors of kubefwd's file are usage errors.
 func NewWatcher(o Options, log logrus.FieldLogger) (*Watcher, error) {
-	w := &Watcher{spec: o.Spec, kubeconfig: o.Kubeconfig, projectFile: o.ProjectFile, log: log, namespaces: make(map[string]string)}
+	w := &Watcher{
+		spec: o.Spec, kubeconfig: o.Kubeconfig, projectFile: o.ProjectFile, named: o.ProjectFile != "", allowed: o.Allowed, log: log, namespaces: make(map[string]string),
+	}
 	w.Source = kube.NewSource(w.Cluster)
 	if err := w.addKubefwdFile(o.KubefwdFile); err != nil {
 		return nil, failure.Usage(err)
 	}
-	if w.projectFile == "" {
-		dir, err := os.Getwd()
-		if err != nil {
-			return nil, err
-		}
-		if w.projectFile, err = project.Find(dir); err != nil {
-			return nil, err
-		}
-		if w.projectFile == "" {
-			w.projectFile, w.optional = filepath.Join(dir, project.Name), true
-		}
+	if !w.named {
+		w.find()
 	}
 	return w, w.read()
 }
@@ -164,7 +160,7 @@ func (w *Watcher) read() error {
 // readLocked is read with another spec, which replaces the one in force if
 // there is no error. readMu must be held.
 func (w *Watcher) readLocked(spec Spec) error {
-	file, err := project.Load(w.projectFile)
+	file, err := w.load(&spec)
 	missing := errors.Is(err, fs.ErrNotExist)
 	if err != nil && (!missing || !w.optional) {
 		return err
@@ -264,18 +260,33 @@ func (w *Watcher) Announce() {
 // Watch applies changes of the kubeconfig and the project file until ctx ends. If
 // the files can't be watched it logs that and returns.
 func (w *Watcher) Watch(ctx context.Context) {
-	paths := append(kube.Files(w.kubeconfig), w.projectFile)
+	projectFiles := w.projectFiles()
+	paths := append(kube.Files(w.kubeconfig), projectFiles...)
 	err := watchFiles(ctx, paths, func(changed []string) {
-		if slices.ContainsFunc(changed, func(path string) bool { return path != w.projectFile }) {
+		ours := func(path string) bool { return slices.Contains(projectFiles, path) }
+		if slices.ContainsFunc(changed, func(path string) bool { return !ours(path) }) {
 			w.Source.Reload()
 		}
-		if slices.Contains(changed, w.projectFile) {
+		if slices.ContainsFunc(changed, ours) {
 			w.reread()
 		}
 	})
 	if err != nil {
 		w.log.Warnf("changes of %s are not followed: %v", strings.Join(paths, ", "), err)
 	}
+}
+
+// projectFiles returns the paths of the files on which the project file's settings
+// depend: its own, and that of the confirmations.
+func (w *Watcher) projectFiles() []string {
+	switch {
+	case w.projectFile == "":
+		return nil
+	case w.named:
+		return []string{w.projectFile}
+	}
+	_ = os.MkdirAll(filepath.Dir(string(w.allowed)), 0o700) // so that it can be watched; kubeshore allow reports an error
+	return []string{w.projectFile, string(w.allowed)}
 }
 
 // reread reads the changed project file, and logs the result.

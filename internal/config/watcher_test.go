@@ -82,7 +82,7 @@ func TestAnnounce(t *testing.T) {
 // missing, the previous settings are kept.
 func TestProjectFileIsFollowed(t *testing.T) {
 	w, lines := watcherIn(t, "")
-	domain := func() string { return w.PlanOptions().Domain }
+	namespace := func() string { return w.PlanOptions().Contexts[0].Namespace }
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() {
@@ -100,14 +100,14 @@ func TestProjectFileIsFollowed(t *testing.T) {
 			}
 		}
 	}
-	await("created", func() { writeFile(t, project.Name, "domain: a") }, func() bool { return domain() == "a" })
-	await("changed", func() { writeFile(t, project.Name, "domain: b") }, func() bool { return domain() == "b" })
+	await("created", func() { writeFile(t, project.Name, "namespaces: a") }, func() bool { return namespace() == "a" })
+	await("changed", func() { writeFile(t, project.Name, "namespaces: b") }, func() bool { return namespace() == "b" })
 	logged(lines)
 	await("removed", func() { _ = os.Remove(project.Name) }, func() bool { return strings.Contains(logged(lines), "keeping the previous settings") })
-	if domain() != "b" || len(w.Problems()) != 1 {
-		t.Errorf("without the file: got domain %q and problems %q, want domain b and a problem", domain(), w.Problems())
+	if namespace() != "b" || len(w.Problems()) != 1 {
+		t.Errorf("without the file: got namespace %q and problems %q, want namespace b and a problem", namespace(), w.Problems())
 	}
-	await("created again", func() { writeFile(t, project.Name, "domain: c") }, func() bool { return domain() == "c" })
+	await("created again", func() { writeFile(t, project.Name, "namespaces: c") }, func() bool { return namespace() == "c" })
 	cancel()
 	<-ended
 	if len(w.Problems()) > 0 {

@@ -12,7 +12,6 @@ import (
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/kubeshore/kubeshore/internal/config"
 	"github.com/kubeshore/kubeshore/internal/controlserver"
 	"github.com/kubeshore/kubeshore/internal/machine"
 	"github.com/kubeshore/kubeshore/internal/stopsignal"
@@ -26,18 +25,18 @@ import (
 // unchanged.
 func Run(ctx context.Context, o Options, log *logrus.Logger, open OpenFunc) (err error) {
 	started := time.Now()
-	signals := stopsignal.Notify(log)
-	defer signals.Stop()
 	for _, note := range o.Notes {
 		log.Warn(note)
 	}
 	if err := setWatchTimeouts(); err != nil {
 		return err
 	}
-	watcher, err := config.NewWatcher(o.Config, log)
+	watcher, err := OpenConfig(ctx, o.Config, log) // may ask, and Ctrl-C then ends the process
 	if err != nil {
 		return err
 	}
+	signals := stopsignal.Notify(log)
+	defer signals.Stop()
 	clients, err := listen.NewClients(o.For)
 	if err != nil {
 		return fmt.Errorf("--for %s: %w", o.For, err)

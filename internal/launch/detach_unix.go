@@ -69,6 +69,9 @@ func Detach(ctx context.Context, o Options, d daemon.Options, out *term.AsyncWri
 	if err := daemon.CheckNotRunning(ctx); err != nil {
 		return err
 	}
+	if _, err := daemon.OpenConfig(ctx, d.Config, log); err != nil { // asks for a confirmation, which the daemon can't
+		return err
+	}
 	signals := stopsignal.Notify(log) // never stopped: signals after the daemon is detached are ignored
 	keeper, err := prepare(ctx, o, d, conn, signals, log)
 	if err != nil {

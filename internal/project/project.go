@@ -4,13 +4,10 @@ package project
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -83,32 +80,16 @@ type Service struct {
 	PodNames *bool `yaml:"podNames,omitempty"`
 }
 
-// Find returns the path of the project file in dir, or in the nearest parent
-// directory that has one. The path is empty if there is none.
-func Find(dir string) (string, error) {
-	for {
-		path := filepath.Join(dir, Name)
-		_, err := os.Stat(path)
-		if err == nil {
-			return path, nil
-		}
-		if !errors.Is(err, fs.ErrNotExist) {
-			return "", fmt.Errorf("project file: %w", err)
-		}
-		parent := filepath.Dir(dir)
-		if parent == dir {
-			return "", nil
-		}
-		dir = parent
-	}
-}
-
 // Load reads the file at path. Its error is one line, with line numbers of the file.
 func Load(path string) (File, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return File{}, fmt.Errorf("project file: %w", err)
 	}
+	return parseFile(path, data)
+}
+
+func parseFile(path string, data []byte) (File, error) {
 	file, problems := parse(path, data)
 	if len(problems) > 0 {
 		return File{}, fmt.Errorf("project file %s", strings.Join(problems, "; "))

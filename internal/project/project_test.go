@@ -124,24 +124,6 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-func TestFind(t *testing.T) {
-	root := t.TempDir()
-	deep := filepath.Join(root, "a", "b")
-	if err := os.MkdirAll(deep, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if path, err := Find(deep); path != "" || err != nil {
-		t.Errorf("no file: got %q, %v, want no path", path, err)
-	}
-	want := filepath.Join(root, Name)
-	if err := os.WriteFile(want, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if path, err := Find(deep); path != want || err != nil {
-		t.Errorf("got %q, %v, want %q", path, err, want)
-	}
-}
-
 // The schema for editors is generated from the types and their comments.
 func TestSchema(t *testing.T) {
 	const path = "../../docs/kubeshore.schema.json"

@@ -13,6 +13,13 @@ func LogPath() (string, error) {
 	return filepath.Join(dir, "kubeshore.log"), err
 }
 
+// AllowedPath returns the path of the file with the project files that the user has
+// allowed. It has a directory of its own, in which nothing else changes.
+func AllowedPath() (string, error) {
+	dir, err := StateDir()
+	return filepath.Join(dir, "projects", "allowed"), err
+}
+
 // ExistingLog returns LogPath if there is a log.
 func ExistingLog() (path string, ok bool) {
 	path, err := LogPath()

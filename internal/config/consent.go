@@ -1,0 +1,155 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/kubeshore/kubeshore/internal/project"
+)
+
+// decisions returns what a project file, which may come from somebody else, decides
+// although only its user may: which clusters to connect to, and names outside the
+// cluster's domain. What the command line sets is the user's own decision. current is
+// the current context.
+func decisions(s *Spec, file project.File, current string) []string {
+	var found []string
+	if len(s.Contexts) == 0 {
+		for _, c := range file.Contexts {
+			if c.Name != current {
+				found = append(found, "forward from context "+c.Name)
+			}
+		}
+	}
+	for i, c := range s.contexts(file) {
+		if i > 0 && c.Alias != "" {
+			found = append(found, fmt.Sprintf("add names that end with .%s", c.Alias))
+		}
+	}
+	if s.Domain == "" && file.Domain != "" && !isClusterName("."+string(file.Domain)) {
+		found = append(found, fmt.Sprintf("add names that end with .%s", file.Domain))
+	}
+	for _, service := range slices.Sorted(maps.Keys(file.Services)) {
+		for _, name := range file.Services[service].Names {
+			if !isClusterName(string(name)) {
+				found = append(found, fmt.Sprintf("add the name %s to service %s", name, service))
+			}
+		}
+	}
+	usesIngress := file.Ingress || slices.ContainsFunc(file.Contexts, func(c project.Context) bool { return c.IngressController != "" })
+	if usesIngress && !s.Ingress {
+		found = append(found, "add the hosts of Ingresses")
+	}
+	return found
+}
+
+// isClusterName reports whether a name is in the cluster's domain.
+func isClusterName(name string) bool {
+	return strings.HasSuffix(name, ".svc.cluster.local") || strings.HasSuffix(name, ".svc")
+}
+
+// UnconfirmedError is the error of a project file with decisions that its user has not
+// confirmed.
+type UnconfirmedError struct {
+	Path      string
+	Decisions []string
+
+	allowed project.Allowed
+	sum     string
+}
+
+func (e *UnconfirmedError) Error() string {
+	return fmt.Sprintf("project file %s needs a confirmation to %s", e.Path, strings.Join(e.Decisions, ", "))
+}
+
+// Hint returns the command that confirms the file.
+func (e *UnconfirmedError) Hint() string { return "read the file, then run kubeshore allow " + e.Path }
+
+// Allow remembers the confirmation, for the file's path and content.
+func (e *UnconfirmedError) Allow() error { return e.allowed.Add(e.sum, e.Path) }
+
+// Allow confirms the project file at path, or the one that is found in the working
+// directory or above, as it is now. It returns the path and the decisions.
+func Allow(path string, allowed project.Allowed) (string, []string, error) {
+	if path == "" {
+		found, err := findProjectFile()
+		if err == nil && found == "" {
+			err = errors.New("no project file in this directory or above")
+		}
+		if err != nil {
+			return "", nil, err
+		}
+		path = found
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return "", nil, err
+	}
+	file, sum, err := project.LoadFound(path)
+	if err != nil {
+		return "", nil, err
+	}
+	return path, decisions(new(Spec), file, ""), allowed.Add(sum, path)
+}
+
+// findProjectFile returns the path of the project file in the working directory or
+// above; empty if there is none. The error is that of a directory that is gone or
+// can't be read.
+func findProjectFile() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", fmt.Errorf("working directory: %w", err)
+	}
+	home, _ := os.UserHomeDir() // without one, only a repository ends the search
+	return project.Find(dir, home)
+}
+
+// find sets the path of the project file: of the one that is found, or of one that may
+// be created later. In a directory that is gone or can't be read there is none.
+func (w *Watcher) find() {
+	path, err := findProjectFile()
+	if err == nil && path == "" {
+		path, err = filepath.Abs(project.Name)
+		w.optional = true
+	}
+	if err != nil {
+		w.log.Debugf("continuing without a project file: %v", err)
+		path, w.optional = "", true
+	}
+	w.projectFile = path
+}
+
+// load reads the project file. One that was found, not named on the command line, has
+// to be trusted and confirmed.
+func (w *Watcher) load(spec *Spec) (project.File, error) {
+	switch {
+	case w.named:
+		return project.Load(w.projectFile)
+	case w.projectFile == "":
+		return project.File{}, fs.ErrNotExist
+	}
+	file, sum, err := project.LoadFound(w.projectFile)
+	if err != nil {
+		return project.File{}, err
+	}
+	current := ""
+	if cluster, err := w.Cluster(""); err == nil { // otherwise there is no current context
+		current = cluster.Context
+	}
+	unconfirmed := &UnconfirmedError{Path: w.projectFile, Decisions: decisions(spec, file, current), allowed: w.allowed, sum: sum}
+	if len(unconfirmed.Decisions) == 0 {
+		return file, nil
+	}
+	switch known, err := w.allowed.Has(sum); {
+	case err != nil:
+		return project.File{}, err
+	case !known:
+		return project.File{}, unconfirmed
+	}
+	return file, nil
+}
