@@ -14,6 +14,9 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/control"
 )
 
+// maxListedPorts limits the ports in a row.
+const maxListedPorts = 20
+
 // columnGap is the space between two columns. With 2 most tables fit 80 columns.
 const columnGap = 2
 
@@ -42,8 +45,11 @@ func (t *Table) header() []string {
 // row returns a service's cells. The last is its state with the reason.
 func (t *Table) row(s control.Service) []string {
 	ports := make([]string, 0, len(s.Ports))
-	for _, p := range s.Ports {
+	for _, p := range s.Ports[:min(len(s.Ports), maxListedPorts)] {
 		ports = append(ports, strconv.Itoa(int(p.Port)))
+	}
+	if len(s.Ports) > maxListedPorts {
+		ports = append(ports, fmt.Sprintf("… (%d ports)", len(s.Ports)))
 	}
 	pods := fmt.Sprintf("%d/%d", s.ReadyPods, s.Pods)
 	if s.Local || s.AliasOf != "" {

@@ -118,6 +118,9 @@ func clusterProblems(clusters []plan.Cluster) (all []string) {
 	return all
 }
 
+// maxListedPorts limits the ports in a host's line.
+const maxListedPorts = 20
+
 // columns returns the columns of a host's line.
 func columns(h HostStatus, clusters []plan.Cluster) []string {
 	name := h.ID.DisplayName(clusters)
@@ -135,7 +138,10 @@ func columns(h HostStatus, clusters []plan.Cluster) []string {
 			}
 		}
 		if len(ports) > 0 {
-			where += ":" + strings.Join(ports, ",")
+			where += ":" + strings.Join(ports[:min(len(ports), maxListedPorts)], ",")
+		}
+		if len(ports) > maxListedPorts {
+			where += fmt.Sprintf(",… (%d ports)", len(ports))
 		}
 		return []string{name, where, readiness(h)}
 	case len(h.Limits) > 0 && len(h.Problems) == 0:

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/kubeshore/kubeshore/internal/logevent"
@@ -48,5 +49,27 @@ func TestReportAlignsColumns(t *testing.T) {
 	apply(plan.Snapshot{Services: []plan.Service{service("db", "a"), service("web-with-a-name")}})
 	if got, want := logged(), []string{"~ db.ns  AT 1/1 ready", "- outside.ns"}; !slices.Equal(got, want) {
 		t.Errorf("got log\n%q\nwant\n%q", got, want)
+	}
+}
+
+// The line of a Service is short even if it has many ports, and its pods have none.
+func TestReportedPortsAreLimited(t *testing.T) {
+	addresses, err := loopback.NewPool([]netip.Prefix{loopback.DefaultPrefix}, "me", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	engine := &fwd.Engine{Options: options, Addresses: addresses, Aliases: noAliases{}, Names: noNames{}, Ports: noPorts{}}
+	lines := recordLog(engine)
+	web := service("web", "a", "b")
+	for i := range web.Endpoints {
+		web.Endpoints[i].Address = netip.AddrFrom4([4]byte{10, 0, 0, byte(i)})
+	}
+	for n := range 999 {
+		web.Ports = append(web.Ports, plan.ServicePort{Name: "more", Protocol: "TCP", Number: uint16(1000 + n)})
+	}
+	fwd.ApplyForTest(t, engine)(plan.Snapshot{Services: []plan.Service{web}})
+	entries := lines.AllEntries()
+	if len(entries) != 1 || len(entries[0].Message) > 1000 || !strings.Contains(entries[0].Message, ",… (1000 ports)  ") {
+		t.Errorf("got %d lines, first %.300q, want one that ends after some ports", len(entries), entries[0].Message)
 	}
 }
