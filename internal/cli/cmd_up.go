@@ -93,6 +93,7 @@ func (f *upFlags) run(ctx context.Context, streams Streams) error {
 	out := term.NewAsyncWriter(streams.Err)
 	return out.Run(func() error {
 		log, view := term.NewLog(out, f.daemon.Format, f.launch.Verbosity)
+		f.daemon.Terminal = out
 		if f.detach {
 			return failure.Report(out, launch.Detach(ctx, f.launch, f.daemon, out, view, log))
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/kubeshore/kubeshore/internal/term"
 	"github.com/kubeshore/kubeshore/internal/version"
 	"github.com/kubeshore/kubeshore/pkg/control"
+	"github.com/kubeshore/kubeshore/pkg/credential"
 	"github.com/kubeshore/kubeshore/pkg/kube"
 )
 
@@ -77,10 +78,18 @@ func completeForwardedContexts(cmd *cobra.Command, _ []string, _ string) ([]stri
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
+// newKubeconfig returns the kubeconfig at a path, whose credential plugins can't ask
+// anything.
+func newKubeconfig(path string) *kube.Kubeconfig {
+	return kube.NewKubeconfig(path, version.UserAgent(), credential.NewPlugins(nil, nil), nil)
+}
+
 // completeContexts completes contexts of the kubeconfig.
 func completeContexts(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
 	kubeconfig, _ := cmd.Flags().GetString("kubeconfig")
-	names, err := kube.Contexts(kubeconfig)
+	ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
+	defer cancel()
+	names, err := newKubeconfig(kubeconfig).Contexts(ctx)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
@@ -95,7 +104,7 @@ func completeFromCluster(names func(context.Context, *cobra.Command, *kube.Clust
 		defer cancel()
 		kubeconfig, _ := cmd.Flags().GetString("kubeconfig")
 		contexts := listOf(cmd, "context")
-		cluster, err := kube.Load(kubeconfig, strings.Join(contexts[:min(len(contexts), 1)], ""), version.UserAgent())
+		cluster, err := newKubeconfig(kubeconfig).Load(ctx, strings.Join(contexts[:min(len(contexts), 1)], ""))
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}

@@ -17,7 +17,7 @@ const module = "github.com/kubeshore/kubeshore/"
 
 // leaves are small packages that any other may import.
 var leaves = []string{
-	"internal/backoff", "internal/cleanup", "internal/dnsname", "internal/logevent", "internal/netaddr", "internal/printable", "internal/similar", "internal/wake",
+	"internal/backoff", "internal/blocking", "internal/cleanup", "internal/dnsname", "internal/logevent", "internal/netaddr", "internal/printable", "internal/similar", "internal/wake",
 }
 
 // imports has the packages of ours that each package may import besides leaves. It is
@@ -27,17 +27,17 @@ var imports = map[string][]string{
 	"cmd/kubeshore-root": {"internal/failure", "internal/roothalf"},
 	"internal/cli": {
 		"internal/config", "internal/daemon", "internal/failure", "internal/launch", "internal/machine", "internal/project", "internal/roothalf", "internal/servicetable",
-		"internal/term", "internal/userdirs", "internal/version", "pkg/control", "pkg/hosts", "pkg/kube", "pkg/loopback",
+		"internal/term", "internal/userdirs", "internal/version", "pkg/control", "pkg/credential", "pkg/hosts", "pkg/kube", "pkg/loopback",
 	},
 	"internal/launch": {
 		"internal/config", "internal/controlserver", "internal/daemon", "internal/failure", "internal/machine", "internal/peer", "internal/roothalf", "internal/stopsignal",
-		"internal/term", "internal/userdirs", "internal/version", "pkg/control",
+		"internal/term", "internal/userdirs", "internal/version", "pkg/control", "pkg/credential",
 	},
 	"internal/daemon": {
 		"internal/config", "internal/controlserver", "internal/failure", "internal/machine", "internal/stopsignal", "internal/term", "internal/userdirs", "internal/version",
-		"pkg/control", "pkg/fwd", "pkg/hosts", "pkg/kube", "pkg/listen", "pkg/loopback", "pkg/plan", "pkg/tunnel",
+		"pkg/control", "pkg/credential", "pkg/fwd", "pkg/hosts", "pkg/kube", "pkg/listen", "pkg/loopback", "pkg/plan", "pkg/tunnel",
 	},
-	"internal/config":                   {"internal/failure", "internal/project", "internal/version", "pkg/kube", "pkg/loopback", "pkg/plan"},
+	"internal/config":                   {"internal/failure", "internal/project", "internal/version", "pkg/credential", "pkg/kube", "pkg/loopback", "pkg/plan"},
 	"internal/machine":                  {"internal/failure", "internal/version", "pkg/hosts", "pkg/keeper", "pkg/listen", "pkg/loopback"},
 	"internal/controlserver":            {"internal/peer", "pkg/control", "pkg/fwd", "pkg/plan"},
 	"internal/controlserver/servertest": {"internal/controlserver", "pkg/control"},

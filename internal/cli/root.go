@@ -73,7 +73,7 @@ to the machine.`,
 		commands []*cobra.Command
 	}{
 		{"forward", []*cobra.Command{newUp(streams), newSvc(streams)}},
-		{"run", []*cobra.Command{newPs(streams), newWait(), newLogs(streams), newDown(streams), newAdd(streams), newRemove(streams)}},
+		{"run", []*cobra.Command{newPs(streams), newWait(), newLogs(streams), newDown(streams), newAdd(streams), newRemove(streams), newLogin(streams)}},
 		{"more", []*cobra.Command{newAllow(streams), newClean(streams), newVersion(streams)}},
 	} {
 		for _, command := range group.commands {

@@ -62,6 +62,13 @@ func (d *scriptDaemon) change(to func([]string) []string) error {
 	return nil
 }
 
+func (d *scriptDaemon) LogIn(l control.Login) error {
+	if l.Token != "t" {
+		return errors.New("a wrong token")
+	}
+	return nil
+}
+
 func (d *scriptDaemon) Stop() { d.end() }
 
 // runDaemon STATUS LOG runs a daemon until the end of the script, or until it is stopped.

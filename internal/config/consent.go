@@ -1,6 +1,7 @@
 package config
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -126,7 +127,7 @@ func (w *Watcher) find() {
 
 // load reads the project file. One that was found, not named on the command line, has
 // to be trusted and confirmed.
-func (w *Watcher) load(spec *Spec) (project.File, error) {
+func (w *Watcher) load(ctx context.Context, spec *Spec) (project.File, error) {
 	switch {
 	case w.named:
 		return project.Load(w.projectFile)
@@ -138,7 +139,7 @@ func (w *Watcher) load(spec *Spec) (project.File, error) {
 		return project.File{}, err
 	}
 	current := ""
-	if cluster, err := w.Cluster(""); err == nil { // otherwise there is no current context
+	if cluster, err := w.Cluster(ctx, ""); err == nil { // otherwise there is no current context
 		current = cluster.Context
 	}
 	unconfirmed := &UnconfirmedError{Path: w.projectFile, Decisions: decisions(spec, file, current), allowed: w.allowed, sum: sum}

@@ -12,6 +12,7 @@ import (
 	"github.com/sirupsen/logrus/hooks/test"
 
 	"github.com/kubeshore/kubeshore/internal/project"
+	"github.com/kubeshore/kubeshore/pkg/credential"
 )
 
 // What only the user may decide needs a confirmation, unless the command line decides it.
@@ -49,7 +50,7 @@ func TestProjectFileNeedsConfirmation(t *testing.T) {
 	w, _ := watcherIn(t, "namespaces: shop")
 	w.allowed = project.Allowed(filepath.Join(t.TempDir(), "allowed"))
 	writeFile(t, project.Name, "contexts: [{name: prod}]\ndomain: test")
-	w.reread()
+	w.reread(t.Context())
 	if problems := w.Problems(); len(problems) != 1 || !strings.Contains(problems[0], "needs a confirmation to forward from context prod, add names that end with .test; read the file, then run kubeshore allow /") {
 		t.Errorf("problems: got %q", problems)
 	}
@@ -60,7 +61,7 @@ func TestProjectFileNeedsConfirmation(t *testing.T) {
 	confirm := func() {
 		t.Helper()
 		unconfirmed := new(UnconfirmedError)
-		if err := w.read(); !errors.As(err, &unconfirmed) {
+		if err := w.read(t.Context()); !errors.As(err, &unconfirmed) {
 			t.Fatalf("got %v, want an UnconfirmedError", err)
 		}
 		if err := unconfirmed.Allow(); err != nil {
@@ -68,7 +69,7 @@ func TestProjectFileNeedsConfirmation(t *testing.T) {
 		}
 	}
 	confirm()
-	if w.reread(); w.PlanOptions().Domain != "test" || len(w.Problems()) != 0 {
+	if w.reread(t.Context()); w.PlanOptions().Domain != "test" || len(w.Problems()) != 0 {
 		t.Errorf("confirmed: got domain %q, problems %q", w.PlanOptions().Domain, w.Problems())
 	}
 	writeFile(t, project.Name, "domain: test # changed")
@@ -89,8 +90,8 @@ func TestWorkingDirectoryIsGone(t *testing.T) {
 	if err := os.Remove(gone); err != nil {
 		t.Skip("this system keeps the working directory: ", err)
 	}
-	w, err := NewWatcher(Options{Kubeconfig: kubeconfig}, log)
-	if err != nil {
+	w := NewWatcher(Options{Kubeconfig: kubeconfig}, credential.NewPlugins(nil, nil), log)
+	if err := w.Open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if got := logged(lines); !strings.Contains(got, "continuing without a project file: ") || w.ProjectFile() != "" || len(w.projectFiles()) != 0 {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+
+	"github.com/kubeshore/kubeshore/internal/blocking"
 )
 
 // writeQuietWindow is how long a file must be unchanged before it is read:
@@ -18,29 +20,15 @@ const writeQuietWindow = 100 * time.Millisecond
 // watchFiles calls changed with the files that may have changed, until ctx ends.
 // The files need not exist, but their directories must.
 func watchFiles(ctx context.Context, paths []string, changed func([]string)) error {
-	watcher, err := fsnotify.NewWatcher()
+	watched, err := blocking.Call(ctx, func() (*watchedFiles, error) { return openFiles(ctx, paths) })
+	if ctx.Err() != nil {
+		return nil // the caller has stopped
+	}
 	if err != nil {
 		return err
 	}
+	watcher, byName := watched.Watcher, watched.byName
 	defer watcher.Close()
-	byName := make(map[string]string) // the given path by each watched one
-	for _, path := range paths {
-		names := []string{path}
-		if target, err := filepath.EvalSymlinks(path); err == nil {
-			names = append(names, target)
-		}
-		for _, name := range names {
-			name, err := filepath.Abs(name)
-			if err != nil {
-				return err
-			}
-			byName[name] = path
-			// A watch on the file itself would be lost when the file is replaced.
-			if err := watcher.Add(filepath.Dir(name)); err != nil && !errors.Is(err, os.ErrNotExist) {
-				return fmt.Errorf("watch %s: %w", filepath.Dir(name), err)
-			}
-		}
-	}
 	quiet := time.NewTimer(writeQuietWindow)
 	defer quiet.Stop()
 	quiet.Stop()
@@ -65,4 +53,47 @@ func watchFiles(ctx context.Context, paths []string, changed func([]string)) err
 			pending = nil
 		}
 	}
+}
+
+// watchedFiles are the watched directories of files.
+type watchedFiles struct {
+	*fsnotify.Watcher
+
+	byName map[string]string // the given path by each watched one
+}
+
+// openFiles starts to watch files. If ctx has ended meanwhile, nobody is left to close
+// the result, so it fails.
+func openFiles(ctx context.Context, paths []string) (_ *watchedFiles, err error) {
+	watcher, err := fsnotify.NewWatcher()
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			_ = watcher.Close()
+		}
+	}()
+	byName := make(map[string]string)
+	for _, path := range paths {
+		names := []string{path}
+		if target, err := filepath.EvalSymlinks(path); err == nil {
+			names = append(names, target)
+		}
+		for _, name := range names {
+			name, err := filepath.Abs(name)
+			if err != nil {
+				return nil, err
+			}
+			byName[name] = path
+			// A watch on the file itself would be lost when the file is replaced.
+			if err := watcher.Add(filepath.Dir(name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return nil, fmt.Errorf("watch %s: %w", filepath.Dir(name), err)
+			}
+		}
+	}
+	return &watchedFiles{watcher, byName}, nil
 }

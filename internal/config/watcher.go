@@ -15,12 +15,15 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/kubeshore/kubeshore/internal/blocking"
 	"github.com/kubeshore/kubeshore/internal/failure"
 	"github.com/kubeshore/kubeshore/internal/project"
 	"github.com/kubeshore/kubeshore/internal/version"
+	"github.com/kubeshore/kubeshore/pkg/credential"
 	"github.com/kubeshore/kubeshore/pkg/kube"
 	"github.com/kubeshore/kubeshore/pkg/plan"
 )
@@ -33,6 +36,9 @@ type Options struct {
 	ProjectFile string // path; empty: kubeshore.yaml in the working directory or above
 	Allowed     project.Allowed
 	KubefwdFile string // path of kubefwd's address file; empty: none
+	// Pipes has the contents of kubeconfigs that another process has read from
+	// pipes, by path.
+	Pipes map[string][]byte
 }
 
 // Watcher holds the configuration in force, and replaces it when the files
@@ -41,7 +47,8 @@ type Watcher struct {
 	// Source watches the clusters of the configuration in force.
 	Source *kube.Source
 
-	kubeconfig  string
+	kubeconfig  *kube.Kubeconfig
+	kubefwdFile string
 	projectFile string // path; empty if the working directory can't be read
 	named       bool   // on the command line
 	allowed     project.Allowed
@@ -49,29 +56,45 @@ type Watcher struct {
 	resolved    atomic.Pointer[Resolved]
 	problem     atomic.Pointer[string] // of the project file; nil if there is none
 
-	readMu   sync.Mutex // serializes reads of the files
+	reading  chan struct{} // full while the files are read; guards the next two fields
 	spec     Spec
 	optional bool // the project file doesn't exist, and need not
 
 	mu         sync.Mutex
 	current    string            // the current context at the start
 	namespaces map[string]string // each context's namespace when it was first read
+	servers    map[string]string // each context's API server when it was last read
 }
 
-// NewWatcher reads the files. If no project file is named and none is found, the
-// working directory may get one later. Errors of kubefwd's file are usage errors.
-func NewWatcher(o Options, log logrus.FieldLogger) (*Watcher, error) {
+// NewWatcher returns a watcher that has read nothing yet. plugins runs the credential
+// plugins of its clusters.
+func NewWatcher(o Options, plugins *credential.Plugins, log logrus.FieldLogger) *Watcher {
 	w := &Watcher{
-		spec: o.Spec, kubeconfig: o.Kubeconfig, projectFile: o.ProjectFile, named: o.ProjectFile != "", allowed: o.Allowed, log: log, namespaces: make(map[string]string),
+		spec: o.Spec, projectFile: o.ProjectFile, named: o.ProjectFile != "", allowed: o.Allowed, kubefwdFile: o.KubefwdFile, log: log, reading: make(chan struct{}, 1),
+		kubeconfig: kube.NewKubeconfig(o.Kubeconfig, version.UserAgent(), plugins, o.Pipes),
+		namespaces: make(map[string]string), servers: make(map[string]string),
 	}
-	w.Source = kube.NewSource(w.Cluster)
-	if err := w.addKubefwdFile(o.KubefwdFile); err != nil {
-		return nil, failure.Usage(err)
+	w.Source = kube.NewSource(w.Cluster, plugins)
+	w.resolved.Store(new(Resolved))
+	return w
+}
+
+// Open reads the files for the first time. If no project file is named and none is
+// found, the working directory may get one later. Errors of kubefwd's file are usage
+// errors. Like all methods with a context, it returns when ctx ends, also if a file
+// blocks.
+func (w *Watcher) Open(ctx context.Context) error {
+	_, err := blocking.Call(ctx, func() (struct{}, error) { return struct{}{}, w.addKubefwdFile(w.kubefwdFile) })
+	if err != nil {
+		return failure.Usage(err)
 	}
 	if !w.named {
-		w.find()
+		_, err := blocking.Call(ctx, func() (struct{}, error) { w.find(); return struct{}{}, nil })
+		if err != nil {
+			return err
+		}
 	}
-	return w, w.read()
+	return w.read(ctx)
 }
 
 // addKubefwdFile adds the addresses of kubefwd's file to the spec, in which the
@@ -115,24 +138,24 @@ func (w *Watcher) Problems() []string {
 }
 
 // Kubeconfig returns the paths of the kubeconfig files that exist.
-func (w *Watcher) Kubeconfig() []string {
-	return slices.DeleteFunc(kube.Files(w.kubeconfig), func(path string) bool {
-		_, err := os.Stat(path)
-		return err != nil
-	})
+func (w *Watcher) Kubeconfig() []string { return w.kubeconfig.Existing() }
+
+// Pipes returns the contents of kubeconfigs that were read from pipes, by path.
+func (w *Watcher) Pipes(ctx context.Context) (map[string][]byte, error) {
+	return w.kubeconfig.Kept(ctx)
 }
 
 // Cluster returns a context of the kubeconfig as it is now; the empty name is the
 // current context. Which one that is, and a context's own namespace, don't
 // change during a run, so that "kubectl config use-context" in another terminal
 // has no effect.
-func (w *Watcher) Cluster(contextName string) (*kube.Cluster, error) {
+func (w *Watcher) Cluster(ctx context.Context, contextName string) (*kube.Cluster, error) {
 	if contextName == "" {
 		w.mu.Lock()
 		contextName = w.current
 		w.mu.Unlock()
 	}
-	cluster, err := kube.Load(w.kubeconfig, contextName, version.UserAgent())
+	cluster, err := w.kubeconfig.Load(ctx, contextName)
 	if err != nil {
 		return nil, err
 	}
@@ -141,6 +164,7 @@ func (w *Watcher) Cluster(contextName string) (*kube.Cluster, error) {
 	if contextName == "" {
 		w.current = cluster.Context
 	}
+	w.servers[cluster.Context] = cluster.Server()
 	if namespace, known := w.namespaces[cluster.Context]; known {
 		cluster.Namespace = namespace
 	} else {
@@ -149,23 +173,37 @@ func (w *Watcher) Cluster(contextName string) (*kube.Cluster, error) {
 	return cluster, nil
 }
 
+// acquire waits until nobody else reads the files.
+func (w *Watcher) acquire(ctx context.Context) error {
+	select {
+	case w.reading <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (w *Watcher) release() { <-w.reading }
+
 // read reads the project file and resolves the configuration. On an error the
 // previous configuration stays in force.
-func (w *Watcher) read() error {
-	w.readMu.Lock()
-	defer w.readMu.Unlock()
-	return w.readLocked(w.spec)
+func (w *Watcher) read(ctx context.Context) error {
+	if err := w.acquire(ctx); err != nil {
+		return err
+	}
+	defer w.release()
+	return w.readLocked(ctx, w.spec)
 }
 
 // readLocked is read with another spec, which replaces the one in force if
-// there is no error. readMu must be held.
-func (w *Watcher) readLocked(spec Spec) error {
-	file, err := w.load(&spec)
+// there is no error. The caller must have acquired w.
+func (w *Watcher) readLocked(ctx context.Context, spec Spec) error {
+	file, err := blocking.Call(ctx, func() (project.File, error) { return w.load(ctx, &spec) })
 	missing := errors.Is(err, fs.ErrNotExist)
 	if err != nil && (!missing || !w.optional) {
 		return err
 	}
-	next, err := resolve(&spec, file, w.Cluster)
+	next, err := resolve(&spec, file, func(name string) (*kube.Cluster, error) { return w.Cluster(ctx, name) })
 	if err != nil {
 		return err
 	}
@@ -188,10 +226,20 @@ func (w *Watcher) RemoveNamespaces(contextName string, namespaces []string) erro
 	return w.changeNamespaces(contextName, nil, namespaces)
 }
 
+// changeTimeout limits how long a change of the namespaces waits for files that block.
+const changeTimeout = 4 * time.Second
+
 func (w *Watcher) changeNamespaces(contextName string, add, remove []string) error {
-	w.readMu.Lock()
-	defer w.readMu.Unlock()
+	ctx, cancel := context.WithTimeoutCause(context.Background(), changeTimeout, errors.New("the configuration files can't be read at the moment"))
+	defer cancel()
+	if err := w.acquire(ctx); err != nil {
+		return err
+	}
+	defer w.release()
 	current := w.resolved.Load()
+	if len(current.Follow) == 0 {
+		return errors.New("kubeshore is starting, and has not read its configuration yet")
+	}
 	i := 0
 	if contextName != "" {
 		i = slices.IndexFunc(current.Plan.Contexts, func(c plan.ContextOptions) bool { return c.Context == contextName || c.Alias == contextName })
@@ -210,7 +258,7 @@ func (w *Watcher) changeNamespaces(contextName string, add, remove []string) err
 	if len(follow.Namespaces)+len(add) <= len(distinct(remove)) {
 		return failure.WithHint(errors.New("can't remove the last namespace"), "stop kubeshore with kubeshore down")
 	}
-	if err := w.readLocked(spec); err != nil {
+	if err := w.readLocked(ctx, spec); err != nil {
 		return err
 	}
 	w.Announce()
@@ -246,10 +294,9 @@ func (w *Watcher) Announce() {
 		if i == 0 && len(follow.Namespaces) != 1 {
 			namespaces += "; short names resolve to namespace " + current.Plan.Contexts[0].Namespace
 		}
-		server := "unknown server"
-		if cluster, err := w.Cluster(follow.Context); err == nil { // the cluster's problems have the error
-			server = cluster.Server()
-		}
+		w.mu.Lock()
+		server := w.servers[follow.Context]
+		w.mu.Unlock()
 		w.log.Infof("context %s (%s), %s", follow.Context, server, namespaces)
 	}
 	for _, note := range current.Notes {
@@ -260,15 +307,18 @@ func (w *Watcher) Announce() {
 // Watch applies changes of the kubeconfig and the project file until ctx ends. If
 // the files can't be watched it logs that and returns.
 func (w *Watcher) Watch(ctx context.Context) {
-	projectFiles := w.projectFiles()
-	paths := append(kube.Files(w.kubeconfig), projectFiles...)
-	err := watchFiles(ctx, paths, func(changed []string) {
+	projectFiles, err := blocking.Call(ctx, func() ([]string, error) { return w.projectFiles(), nil })
+	if err != nil {
+		return
+	}
+	paths := append(slices.Clone(w.kubeconfig.Files()), projectFiles...)
+	err = watchFiles(ctx, paths, func(changed []string) {
 		ours := func(path string) bool { return slices.Contains(projectFiles, path) }
 		if slices.ContainsFunc(changed, func(path string) bool { return !ours(path) }) {
 			w.Source.Reload()
 		}
 		if slices.ContainsFunc(changed, ours) {
-			w.reread()
+			w.reread(ctx)
 		}
 	})
 	if err != nil {
@@ -290,8 +340,11 @@ func (w *Watcher) projectFiles() []string {
 }
 
 // reread reads the changed project file, and logs the result.
-func (w *Watcher) reread() {
-	err := w.read()
+func (w *Watcher) reread(ctx context.Context) {
+	err := w.read(ctx)
+	if ctx.Err() != nil {
+		return
+	}
 	if err == nil {
 		w.problem.Store(nil)
 		w.log.Infof("project file %s changed", w.projectFile)

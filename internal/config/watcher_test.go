@@ -11,6 +11,7 @@ import (
 	"github.com/sirupsen/logrus/hooks/test"
 
 	"github.com/kubeshore/kubeshore/internal/project"
+	"github.com/kubeshore/kubeshore/pkg/credential"
 )
 
 const oneContext = `
@@ -33,8 +34,8 @@ func watcherIn(t *testing.T, file string) (*Watcher, *test.Hook) {
 	kubeconfig := filepath.Join(t.TempDir(), "config")
 	writeFile(t, kubeconfig, oneContext)
 	log, lines := test.NewNullLogger()
-	w, err := NewWatcher(Options{Kubeconfig: kubeconfig}, log)
-	if err != nil {
+	w := NewWatcher(Options{Kubeconfig: kubeconfig}, credential.NewPlugins(nil, nil), log)
+	if err := w.Open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	return w, lines
@@ -68,7 +69,7 @@ func TestAnnounce(t *testing.T) {
 		{"namespaces: ['*']", "all namespaces; short names resolve to namespace shop\n"},
 	} {
 		writeFile(t, project.Name, c.file)
-		if err := w.read(); err != nil {
+		if err := w.read(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		w.Announce()

@@ -74,6 +74,10 @@ func routes() []route {
 			responses: map[int]responseDoc{200: status, 400: failure, 409: failure}, handle: (*Server).removeNamespaces,
 		},
 		{
+			method: http.MethodPost, path: "/v1/login", operationID: "logIn", summary: "Use a credential that a context's credential plugin returned to another process.", body: control.Login{},
+			responses: map[int]responseDoc{200: status, 400: failure, 409: failure}, handle: (*Server).logIn,
+		},
+		{
 			method: http.MethodGet, path: "/metrics", operationID: "getMetrics", summary: "Get the metrics, for Prometheus.",
 			responses: map[int]responseDoc{200: {summary: "The metrics.", contentType: "text/plain"}, 503: {summary: "Too many requests for metrics are in progress.", contentType: "text/plain"}}, handle: (*Server).metrics,
 		},

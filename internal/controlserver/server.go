@@ -41,6 +41,8 @@ type Daemon interface {
 	AddNamespaces(control.NamespaceChange) error
 	// RemoveNamespaces stops following namespaces.
 	RemoveNamespaces(control.NamespaceChange) error
+	// LogIn uses a credential. Its errors don't quote it.
+	LogIn(control.Login) error
 	// Stop initiates the shutdown, and doesn't wait for it.
 	Stop()
 }
@@ -210,6 +212,17 @@ func (s *Server) changeNamespaces(req *http.Request, apply func(control.Namespac
 		return nil, httpError{http.StatusConflict, "shutting down"}
 	}
 	if err := apply(change); err != nil {
+		return nil, httpError{http.StatusConflict, err.Error()}
+	}
+	return s.Daemon.Status(), nil
+}
+
+func (s *Server) logIn(_ http.ResponseWriter, req *http.Request) (any, error) {
+	var login control.Login
+	if json.NewDecoder(req.Body).Decode(&login) != nil { // its error may quote the body
+		return nil, httpError{http.StatusBadRequest, "invalid request body"}
+	}
+	if err := s.Daemon.LogIn(login); err != nil {
 		return nil, httpError{http.StatusConflict, err.Error()}
 	}
 	return s.Daemon.Status(), nil

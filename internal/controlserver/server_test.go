@@ -66,6 +66,13 @@ func (d *fakeDaemon) RemoveNamespaces(c control.NamespaceChange) error {
 	return nil
 }
 
+func (d *fakeDaemon) LogIn(l control.Login) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.requests = append(d.requests, fmt.Sprintf("%v with %d bytes", l, len(l.Token)))
+	return nil
+}
+
 func (d *fakeDaemon) Stop() { d.stopped <- struct{}{} }
 
 func service(name string, state control.State) control.Service {
@@ -256,6 +263,29 @@ func TestLogFollowsNewLines(t *testing.T) {
 	if err := <-logged; err != nil {
 		t.Errorf("Log: %v", err)
 	}
+}
+
+// A credential gets to the daemon. What is wrong with an invalid request isn't quoted.
+func TestLogIn(t *testing.T) {
+	d := newFakeDaemon()
+	client, _, dir := serve(t, d)
+	if _, err := client.LogIn(t.Context(), control.Login{Context: "dev", Server: "https://a", Token: "s3cr3t"}); err != nil {
+		t.Fatal(err)
+	}
+	if want := "login to context dev with 6 bytes"; len(d.requests) != 1 || d.requests[0] != want {
+		t.Errorf("requests: got %q, want %q", d.requests, want)
+	}
+	body := `{"token": ["s3cr3t"]}`
+	conn, err := net.Dial("unix", control.SocketPath(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintf(conn, "POST /v1/login HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	resp, err := io.ReadAll(conn)
+	if err != nil || !strings.HasPrefix(string(resp), "HTTP/1.1 400") || strings.Contains(string(resp), "s3cr3t") {
+		t.Errorf("an invalid request: got %s, %v", resp, err)
+	}
+	_ = conn.Close()
 }
 
 // addRequest returns a raw request to add namespaces.

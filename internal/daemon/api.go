@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 
@@ -9,6 +10,7 @@ import (
 	"github.com/kubeshore/kubeshore/internal/failure"
 	"github.com/kubeshore/kubeshore/internal/version"
 	"github.com/kubeshore/kubeshore/pkg/control"
+	"github.com/kubeshore/kubeshore/pkg/credential"
 	"github.com/kubeshore/kubeshore/pkg/fwd"
 	"github.com/kubeshore/kubeshore/pkg/plan"
 )
@@ -96,6 +98,27 @@ func (d *Daemon) AddNamespaces(c control.NamespaceChange) error {
 func (d *Daemon) RemoveNamespaces(c control.NamespaceChange) error {
 	defer d.announce()
 	return withHintInText(d.config.RemoveNamespaces(c.Context, c.Namespaces))
+}
+
+// LogIn implements controlserver.Daemon. A credential for another server than the
+// context's would be disclosed to the context's, so it is refused.
+func (d *Daemon) LogIn(login control.Login) error {
+	cluster, ok := d.config.Source.Cluster(login.Context)
+	switch {
+	case !ok:
+		return fmt.Errorf("context %s is not forwarded, or its kubeconfig entry has not been read yet", login.Context)
+	case cluster.Server() != login.Server:
+		return fmt.Errorf("the credential is for %s, but context %s uses %s", login.Server, login.Context, cluster.Server())
+	}
+	status := credential.Status{
+		Token: login.Token, ClientCertificateData: login.ClientCertificateData, ClientKeyData: login.ClientKeyData, Expires: login.Expires,
+	}
+	if err := cluster.Gate.Use(status); err != nil {
+		return err
+	}
+	d.log.Infof("context %s: using the credential of kubeshore login", login.Context)
+	d.announce()
+	return nil
 }
 
 // withHintInText returns err with its hint in its text, because the API sends the

@@ -7,25 +7,24 @@ import (
 	"os"
 	"strings"
 
-	"github.com/sirupsen/logrus"
-
 	"github.com/kubeshore/kubeshore/internal/config"
 	"github.com/kubeshore/kubeshore/internal/printable"
 	"github.com/kubeshore/kubeshore/internal/term"
 )
 
-// OpenConfig reads the configuration. If the project file needs a confirmation, it asks
-// the user in a terminal; without one, or without consent, it fails.
-func OpenConfig(ctx context.Context, o config.Options, log logrus.FieldLogger) (*config.Watcher, error) {
-	watcher, err := config.NewWatcher(o, log)
+// OpenConfig reads the configuration for the first time. If the project file needs a
+// confirmation, it asks the user in a terminal; without one, or without consent, it
+// fails.
+func OpenConfig(ctx context.Context, watcher *config.Watcher) error {
+	err := watcher.Open(ctx)
 	unconfirmed := new(config.UnconfirmedError)
 	if !errors.As(err, &unconfirmed) || !term.CanAsk() || !confirm(ctx, unconfirmed) {
-		return watcher, err
+		return err
 	}
 	if err := unconfirmed.Allow(); err != nil {
-		return nil, err
+		return err
 	}
-	return config.NewWatcher(o, log)
+	return watcher.Open(ctx)
 }
 
 // confirm asks the user to confirm a project file, and reports whether they did.

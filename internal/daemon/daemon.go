@@ -13,6 +13,7 @@ import (
 	"github.com/kubeshore/kubeshore/internal/machine"
 	"github.com/kubeshore/kubeshore/internal/term"
 	"github.com/kubeshore/kubeshore/internal/wake"
+	"github.com/kubeshore/kubeshore/pkg/credential"
 	"github.com/kubeshore/kubeshore/pkg/fwd"
 	"github.com/kubeshore/kubeshore/pkg/listen"
 	"github.com/kubeshore/kubeshore/pkg/tunnel"
@@ -36,6 +37,11 @@ type Options struct {
 	Notes   []string      // lines to log at the start
 	View    *term.LogView // the log in a terminal, which gets a status line; may be nil
 
+	// Terminal is lent to credential plugins that may ask something; nil if there is
+	// none.
+	Terminal credential.Terminal
+	// Credentials are those that the process that started this one got from plugins.
+	Credentials []credential.Handover
 	// LogFile is the path of the log of a daemon in the background; empty if it
 	// runs in a terminal.
 	LogFile string

@@ -15,6 +15,7 @@ import (
 	"github.com/kubeshore/kubeshore/internal/controlserver/servertest"
 	"github.com/kubeshore/kubeshore/internal/failure"
 	"github.com/kubeshore/kubeshore/pkg/control"
+	"github.com/kubeshore/kubeshore/pkg/credential"
 	"github.com/kubeshore/kubeshore/pkg/fwd"
 	"github.com/kubeshore/kubeshore/pkg/listen"
 )
@@ -58,8 +59,8 @@ func TestAPIBeforeTheMachineIsOpen(t *testing.T) {
 	t.Chdir(t.TempDir())
 	log, _ := test.NewNullLogger()
 	o := Options{Config: config.Options{Spec: config.Spec{Namespaces: []string{"shop"}}, Kubeconfig: kubeconfig}}
-	watcher, err := config.NewWatcher(o.Config, log)
-	if err != nil {
+	watcher := config.NewWatcher(o.Config, credential.NewPlugins(nil, nil), log)
+	if err := watcher.Open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	clients, err := listen.NewClients(listen.ForEveryone)

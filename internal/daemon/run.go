@@ -12,10 +12,12 @@ import (
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/kubeshore/kubeshore/internal/config"
 	"github.com/kubeshore/kubeshore/internal/controlserver"
 	"github.com/kubeshore/kubeshore/internal/machine"
 	"github.com/kubeshore/kubeshore/internal/stopsignal"
 	"github.com/kubeshore/kubeshore/internal/version"
+	"github.com/kubeshore/kubeshore/pkg/credential"
 	"github.com/kubeshore/kubeshore/pkg/fwd"
 	"github.com/kubeshore/kubeshore/pkg/listen"
 )
@@ -31,10 +33,6 @@ func Run(ctx context.Context, o Options, log *logrus.Logger, open OpenFunc) (err
 	if err := setWatchTimeouts(); err != nil {
 		return err
 	}
-	watcher, err := OpenConfig(ctx, o.Config, log) // may ask, and Ctrl-C then ends the process
-	if err != nil {
-		return err
-	}
 	signals := stopsignal.Notify(log)
 	defer signals.Stop()
 	clients, err := listen.NewClients(o.For)
@@ -42,6 +40,8 @@ func Run(ctx context.Context, o Options, log *logrus.Logger, open OpenFunc) (err
 		return fmt.Errorf("--for %s: %w", o.For, err)
 	}
 	defer clients.Close()
+	plugins := NewPlugins(o.Terminal, log)
+	plugins.Import(o.Credentials)
 	server, err := openAPI(ctx, o, log)
 	if err != nil {
 		return err
@@ -51,7 +51,9 @@ func Run(ctx context.Context, o Options, log *logrus.Logger, open OpenFunc) (err
 	defer cancel()
 	abort, skipDrain := context.WithCancel(context.WithoutCancel(ctx))
 	defer skipDrain()
-	d := newDaemon(o, watcher, clients, log, cancel)
+	defer plugins.Close()
+	defer context.AfterFunc(ctx, plugins.Close)() // so that Ctrl-C ends a prompt at once
+	d := newDaemon(o, config.NewWatcher(o.Config, plugins, log), clients, log, cancel)
 	d.started = started
 	metrics := controlserver.NewMetrics(version.String(), d.Status)
 
@@ -62,7 +64,7 @@ func Run(ctx context.Context, o Options, log *logrus.Logger, open OpenFunc) (err
 	helpers.Go(func() { signals.Handle(done, func() { d.shutDown() }, skipDrain) })
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServing()
-	helpers.Go(func() { server.serve(serving, d, metrics) }) // also while sudo asks for a password
+	helpers.Go(func() { server.serve(serving, d, metrics) }) // also while sudo asks for a password, or a file blocks
 	return d.run(ctx, abort, metrics, func(ctx context.Context) (machine.Machine, error) {
 		m, err := open(ctx)
 		if err == nil && server.notice != "" {
@@ -72,9 +74,21 @@ func Run(ctx context.Context, o Options, log *logrus.Logger, open OpenFunc) (err
 	})
 }
 
-// run opens the machine, forwards until ctx ends, and restores the machine.
+// NewPlugins returns a runner of credential plugins that logs what plugins without a
+// terminal write to stderr.
+func NewPlugins(terminal credential.Terminal, log logrus.FieldLogger) *credential.Plugins {
+	return credential.NewPlugins(terminal, func(plugin, line string) { log.Infof("credential plugin %s: %s", plugin, line) })
+}
+
+// run reads the configuration, opens the machine, forwards until ctx ends, and
+// restores the machine.
 func (d *Daemon) run(ctx, abort context.Context, meter fwd.Meter, open OpenFunc) (err error) {
-	m, err := open(ctx)
+	err = OpenConfig(ctx, d.config)
+	var m machine.Machine
+	if err == nil {
+		d.changed.Fire()
+		m, err = open(ctx)
+	}
 	if err != nil && ctx.Err() != nil {
 		return nil // stopped before anything was changed
 	}

@@ -39,6 +39,9 @@ func Background(ctx context.Context, o Options, d daemon.Options) error {
 	if err := os.Unsetenv(detachedEnv); err != nil { // child processes don't inherit it
 		return err
 	}
+	if err := takeHandover(&d); err != nil {
+		return err
+	}
 	signal.Ignore(syscall.SIGHUP) // the session has no terminal
 	if err := daemon.CheckNotRunning(ctx); err != nil {
 		return err // before the log file, which is the running daemon's

@@ -19,7 +19,6 @@ import (
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
 
-	"github.com/kubeshore/kubeshore/internal/config"
 	"github.com/kubeshore/kubeshore/internal/daemon"
 	"github.com/kubeshore/kubeshore/internal/failure"
 	"github.com/kubeshore/kubeshore/internal/machine"
@@ -42,9 +41,6 @@ const (
 
 // endOfOutput is the last output of a daemon to its starter, which may then exit.
 const endOfOutput = "\x00\n"
-
-// logInTimeout is how long a person may take to log in to a cluster.
-const logInTimeout = 2 * time.Minute
 
 // Detach starts a daemon in the background, and shows its output until its
 // services are ready or the wait times out. Passwords and logins are asked for
@@ -69,18 +65,15 @@ func Detach(ctx context.Context, o Options, d daemon.Options, out *term.AsyncWri
 	if err := daemon.CheckNotRunning(ctx); err != nil {
 		return err
 	}
-	if _, err := daemon.OpenConfig(ctx, d.Config, log); err != nil { // asks for a confirmation, which the daemon can't
-		return err
-	}
 	signals := stopsignal.Notify(log) // never stopped: signals after the daemon is detached are ignored
-	keeper, err := prepare(ctx, o, d, conn, signals, log)
+	keeper, h, err := prepare(ctx, o, d, conn, signals, log)
 	if err != nil {
 		return err
 	}
 	if keeper != nil {
 		defer keeper.Close()
 	}
-	if err := startInBackground(keeper, signals, out, view); err != nil {
+	if err := startInBackground(keeper, h, signals, out, view); err != nil {
 		return err
 	}
 	return reportDetached(ctx, out)
@@ -104,12 +97,13 @@ func reportDetached(ctx context.Context, out *term.AsyncWriter) error {
 }
 
 // prepare takes the steps that need the terminal: it lets credential plugins ask,
-// and returns the connection to the keeper (see keeperConnFile). A signal cancels it.
-func prepare(ctx context.Context, o Options, d daemon.Options, conn *net.UnixConn, signals stopsignal.Signals, log logrus.FieldLogger) (*os.File, error) {
+// and returns the connection to the keeper (see keeperConnFile) and the handover to
+// the daemon. A signal cancels it.
+func prepare(ctx context.Context, o Options, d daemon.Options, conn *net.UnixConn, signals stopsignal.Signals, log logrus.FieldLogger) (*os.File, handover, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stop := signals.Each(func(os.Signal) { cancel() })
-	err := logIn(ctx, d.Config, log)
+	h, err := logIn(ctx, d.Config, d.Terminal, log)
 	var keeper *os.File
 	if err == nil {
 		keeper, err = keeperConnFile(ctx, o, d.Machine, conn, log)
@@ -118,9 +112,9 @@ func prepare(ctx context.Context, o Options, d daemon.Options, conn *net.UnixCon
 		if keeper != nil {
 			_ = keeper.Close()
 		}
-		return nil, failure.Failed // stopped by the user before anything was started
+		return nil, handover{}, failure.Failed // stopped by the user before anything was started
 	}
-	return keeper, err
+	return keeper, h, err
 }
 
 // keeperConnFile returns the connection to the keeper of a new daemon as a file: conn,
@@ -139,34 +133,9 @@ func keeperConnFile(ctx context.Context, o Options, m machine.Options, conn *net
 	return conn.File()
 }
 
-// logIn lets the clusters' credential plugins prompt the user. Other problems with a
-// cluster are left to the daemon.
-func logIn(ctx context.Context, o config.Options, log logrus.FieldLogger) error {
-	watcher, err := config.NewWatcher(o, log)
-	if err != nil {
-		return err
-	}
-	for _, follow := range watcher.Resolved().Follow {
-		cluster, err := watcher.Cluster(follow.Context)
-		if err != nil {
-			return err
-		}
-		if cluster.Config.ExecProvider == nil {
-			continue
-		}
-		limited, cancel := context.WithTimeout(ctx, logInTimeout)
-		err = cluster.LogIn(limited)
-		cancel()
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // startInBackground starts this program again in a new session, and shows its output
 // until it can be detached. It fails if the daemon exits before that.
-func startInBackground(keeper *os.File, signals stopsignal.Signals, out *term.AsyncWriter, view *term.LogView) error {
+func startInBackground(keeper *os.File, h handover, signals stopsignal.Signals, out *term.AsyncWriter, view *term.LogView) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -185,11 +154,15 @@ func startInBackground(keeper *os.File, signals stopsignal.Signals, out *term.As
 	}
 	command.Env = append(os.Environ(), detachedEnv+"="+format)
 	if keeper != nil {
-		command.ExtraFiles = []*os.File{keeper}
-		command.Env = append(command.Env, roothalf.KeeperEnv+"=3")
+		addFile(command, roothalf.KeeperEnv, keeper)
+	}
+	send, err := h.attach(command)
+	if err != nil {
+		return err
 	}
 	err = command.Start()
 	_ = stderr.Close() // so that its end is noticed
+	send()
 	if err != nil {
 		return fmt.Errorf("start the daemon in the background: %w", err)
 	}

@@ -14,3 +14,6 @@ func isForeground(terminal *os.File) bool {
 	group, err := unix.IoctlGetInt(int(terminal.Fd()), unix.TIOCGPGRP)
 	return err != nil || group == unix.Getpgrp()
 }
+
+// ttyPath is the path of the process's terminal.
+const ttyPath = "/dev/tty"

@@ -50,6 +50,7 @@ type AsyncWriter struct {
 	status    string // the status line; empty if there is none
 	redraw    bool   // the status line has to be written
 	drawn     bool   // the cursor is on a status line
+	lent      *lent  // nil unless another program has the terminal
 	err       error  // of the last write
 	onBroken  func() // called when the reader is gone (EPIPE), possibly more than once; may be nil
 }
@@ -154,6 +155,9 @@ func (w *AsyncWriter) flushLocked() {
 
 // nextLocked empties the queue and returns the bytes to write. mu must be held.
 func (w *AsyncWriter) nextLocked() []byte {
+	if w.lent != nil {
+		return w.lastLocked()
+	}
 	w.reportLostLocked()
 	if len(w.lines) == 0 && !w.redraw {
 		return nil
@@ -228,7 +232,10 @@ func (w *AsyncWriter) Run(do func() error) error {
 func (w *AsyncWriter) writeQueued() {
 	for {
 		w.mu.Lock()
-		text, closed := w.nextLocked(), w.closed
+		text, closed := w.nextLocked(), w.closed && w.lent == nil
+		if len(text) == 0 && w.lent != nil {
+			w.lent.markQuiet()
+		}
 		w.mu.Unlock()
 		switch {
 		case len(text) > 0:

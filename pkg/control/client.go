@@ -127,6 +127,11 @@ func (c *Client) RemoveNamespaces(ctx context.Context, change NamespaceChange) (
 	return call[Status](ctx, c, http.MethodPost, "/v1/namespaces/remove", change)
 }
 
+// LogIn makes kubeshore use a credential.
+func (c *Client) LogIn(ctx context.Context, login Login) (Status, error) {
+	return call[Status](ctx, c, http.MethodPost, "/v1/login", login)
+}
+
 // Log writes the last lines of the log to w, or all available lines if tail is negative.
 // With follow, it then writes new lines until ctx is done or kubeshore exits. It returns
 // [ErrBehind] if w is too slow, and [ErrDied] if kubeshore was killed or has crashed.

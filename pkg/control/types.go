@@ -222,6 +222,30 @@ type NamespaceChange struct {
 	Namespaces []string `json:"namespaces"`
 }
 
+// Login is a request to use a credential that the context's credential plugin returned
+// to another process.
+type Login struct {
+	// Context is the name of the context.
+	Context string `json:"context"`
+	// Server is the address of the API server that the credential is for. It must be the
+	// one of the running kubeshore's context.
+	Server string `json:"server"`
+	// Token is a bearer token; empty if there is none.
+	Token string `json:"token,omitempty"`
+	// ClientCertificateData is a client certificate in PEM form; empty if there is none.
+	ClientCertificateData string `json:"clientCertificateData,omitempty"`
+	// ClientKeyData is the certificate's key in PEM form.
+	ClientKeyData string `json:"clientKeyData,omitempty"`
+	// Expires is when the credential expires; missing if that isn't known.
+	Expires *time.Time `json:"expires,omitempty"`
+}
+
+// String returns a description without the credential.
+func (l Login) String() string { return "login to context " + l.Context }
+
+// GoString returns String.
+func (l Login) GoString() string { return l.String() }
+
 // ErrorResponse is the body of a response to a failed request.
 type ErrorResponse struct {
 	// Error is the error message.

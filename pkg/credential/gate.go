@@ -1,103 +1,190 @@
-// Package credential limits how often the credential plugin of a kubeconfig runs
-// when it fails: each run may open a browser window.
 package credential
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
-	"strings"
-	"sync"
 	"time"
 
+	"k8s.io/client-go/pkg/apis/clientauthentication"
+	execplugin "k8s.io/client-go/plugin/pkg/client/auth/exec"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/transport"
+	"k8s.io/client-go/util/connrotation"
 
-	"github.com/kubeshore/kubeshore/internal/backoff"
 	"github.com/kubeshore/kubeshore/pkg/fwd"
 )
 
-// After a failure the plugin isn't run for minPluginInterval. The interval doubles
-// with each failure in a row, up to maxPluginInterval.
-const (
-	minPluginInterval = 30 * time.Second
-	maxPluginInterval = 10 * time.Minute
-)
-
-// rejectedText is the reason for a failure if the credentials were renewed and the
-// API server still responds with 401. It also stands for a plugin that fails after
-// a 401: client-go then keeps the old credentials, and only logs the failure.
-const rejectedText = "the API server rejects its credentials"
-
-// Gate stands between the requests to one cluster and the credential plugin of its
-// user. One request at a time asks client-go for credentials, which runs the
-// plugin if it has no valid ones. After a failure all requests fail with the same
-// [fwd.UnreachedError] until a delay is over. All clients of a cluster share one
-// Gate.
+// Gate adds the credentials of a context's user to requests, if they come from a
+// credential plugin or an auth-provider. All clients of a cluster share one Gate. A
+// nil Gate leaves everything to client-go.
 type Gate struct {
-	context string
-	sem     chan struct{} // full while a request asks client-go
-
-	mu         sync.Mutex
-	generation int   // of the credentials: how often they were renewed or given up
-	suspect    bool  // they were renewed after a 401, and not accepted since
-	failure    error // the last one; requests get it until retryAt
-	retryAt    time.Time
-	delay      backoff.Backoff // before the next run
+	context  string
+	plugin   *plugin   // nil if there is none
+	provider *provider // nil if there is none
+	getCert  *transport.GetCertHolder
 }
 
-// NewGate returns a Gate for the named context.
-func NewGate(contextName string) *Gate {
-	return &Gate{
-		context: contextName, sem: make(chan struct{}, 1),
-		delay: backoff.Backoff{Min: minPluginInterval, Max: maxPluginInterval},
+// NewGate returns a Gate for a context. It fails if the kubeconfig's user entry is
+// invalid.
+func NewGate(contextName string, config *rest.Config, plugins *Plugins) (*Gate, error) {
+	g := &Gate{context: contextName}
+	switch {
+	case config.ExecProvider != nil && config.AuthProvider != nil:
+		return nil, errors.New("a user can't have both exec and auth-provider")
+	case config.AuthProvider != nil:
+		var err error
+		g.provider, err = newProvider(contextName, config)
+		return g, err
+	case config.ExecProvider == nil:
+		return g, nil
 	}
-}
-
-// Config returns config.TransportConfig, with the Gate in front of the credential
-// plugin, if there is one. It doesn't change how client-go handles TLS client
-// certificates of a plugin. A nil Gate lets every request through.
-func (g *Gate) Config(config *rest.Config) (*transport.Config, error) {
-	conf, err := config.TransportConfig()
-	if err != nil || g == nil || !conf.HasCertCallback() { // only plugins have the callback
-		return conf, err
+	if _, err := versionOf(config.ExecProvider); err != nil {
+		return nil, err
 	}
-	plugin := conf.WrapTransport
-	conf.WrapTransport = func(next http.RoundTripper) http.RoundTripper {
-		if config.WrapTransport != nil {
-			next = config.WrapTransport(next)
+	if err := execplugin.ValidatePluginPolicy(config.ExecProvider.PluginPolicy); err != nil {
+		return nil, fmt.Errorf("kuberc: %w", err)
+	}
+	var cluster *clientauthentication.Cluster
+	if config.ExecProvider.ProvideClusterInfo {
+		var err error
+		if cluster, err = rest.ConfigToExecCluster(config); err != nil {
+			return nil, err
 		}
-		return &gatedTransport{gate: g, plugin: plugin, next: next}
+	}
+	var err error
+	if g.plugin, err = plugins.get(contextName, config.Host, config.ExecProvider, cluster); err != nil {
+		return nil, err
+	}
+	g.getCert = &transport.GetCertHolder{GetCert: g.plugin.certificate}
+	return g, nil
+}
+
+// Config returns config.TransportConfig, with the credentials of the Gate.
+func (g *Gate) Config(config *rest.Config) (*transport.Config, error) {
+	if g == nil || g.plugin == nil && g.provider == nil {
+		return config.TransportConfig()
+	}
+	bare := rest.CopyConfig(config)
+	bare.ExecProvider, bare.AuthProvider = nil, nil
+	conf, err := bare.TransportConfig()
+	if err != nil {
+		return nil, err
+	}
+	if g.provider != nil {
+		conf.Wrap(func(next http.RoundTripper) http.RoundTripper { return &providedTransport{g.provider, next} })
+		return conf, nil
+	}
+	if conf.HasTokenAuth() || conf.HasBasicAuth() || conf.HasCertAuth() { // which client-go prefers
+		return conf, nil
+	}
+	conf.Wrap(func(next http.RoundTripper) http.RoundTripper { return &gatedTransport{g, next} })
+	conf.TLS.GetCertHolder = g.getCert
+	if conf.DialHolder != nil {
+		conf.DialHolder = &transport.DialHolder{Dial: connrotation.NewDialerWithTracker(conf.DialHolder.Dial, g.plugin.conns).DialContext}
 	}
 	return conf, nil
 }
 
+// HasPlugin reports whether the credentials come from a plugin.
+func (g *Gate) HasPlugin() bool { return g != nil && g.plugin != nil }
+
+// LogIn runs the plugin if there is no valid credential. It waits as long as that
+// takes, or until ctx ends.
+func (g *Gate) LogIn(ctx context.Context) error {
+	if !g.HasPlugin() {
+		return nil
+	}
+	_, _, err := g.get(ctx)
+	return err
+}
+
+// Credential returns the plugin's credential, if there is a valid one.
+func (g *Gate) Credential() (status Status, ok bool) {
+	if !g.HasPlugin() {
+		return Status{}, false
+	}
+	c, ok := g.plugin.peek()
+	if !ok {
+		return Status{}, false
+	}
+	return c.status, true
+}
+
+// Use replaces the plugin's credential with one that it returned to another process.
+func (g *Gate) Use(status Status) error {
+	if !g.HasPlugin() {
+		return fmt.Errorf("context %s has no credential plugin", g.context)
+	}
+	c, err := newCredential(status)
+	switch {
+	case err != nil:
+		return fmt.Errorf("credential plugin %s: %w", g.plugin.name, err)
+	case c.expired():
+		return fmt.Errorf("credential plugin %s: its credential expired at %s", g.plugin.name, c.status.Expires.Format(time.DateTime))
+	}
+	g.plugin.set(c)
+	return nil
+}
+
+// Waiting reports whether the plugin is running, or waits for another one. text
+// describes that if it takes long.
+func (g *Gate) Waiting() (text string, waiting bool) {
+	if !g.HasPlugin() {
+		return "", false
+	}
+	p := g.plugin
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.run == nil:
+		return "", false
+	case p.run.long && p.run.interactive:
+		return fmt.Sprintf("context %s: waiting for credential plugin %s, which has kubeshore's terminal", g.context, p.name), true
+	case p.run.long:
+		return fmt.Sprintf("context %s: waiting for credential plugin %s; to run it in a terminal: kubeshore login %s", g.context, p.name, quote(g.context)), true
+	}
+	return "", true
+}
+
+// get returns the plugin's credential, or a [fwd.UnreachedError].
+func (g *Gate) get(ctx context.Context) (*credential, int, error) {
+	c, generation, err := g.plugin.get(ctx)
+	if failed := new(Error); errors.As(err, &failed) {
+		ours := *failed
+		ours.Context = g.context
+		err = &fwd.UnreachedError{Reason: fwd.Denied, Err: &ours}
+	}
+	return c, generation, err
+}
+
 // gatedTransport adds the plugin's credentials to requests.
 type gatedTransport struct {
-	gate   *Gate
-	plugin transport.WrapperFunc // client-go's, which runs the plugin
-	next   http.RoundTripper
+	gate *Gate
+	next http.RoundTripper
 }
 
 func (t *gatedTransport) RoundTrip(req *http.Request) (*http.Response, error) {
-	authorization, generation, err := t.gate.credentials(req.Context(), t.plugin)
+	if req.Header.Get("Authorization") != "" {
+		return t.next.RoundTrip(req)
+	}
+	c, generation, err := t.gate.get(req.Context())
 	if err != nil {
-		if req.Body != nil {
-			_ = req.Body.Close()
-		}
+		closeBody(req)
 		return nil, err
 	}
-	if authorization != "" {
+	if c.status.Token != "" {
 		req = req.Clone(req.Context())
-		req.Header.Set("Authorization", authorization)
+		req.Header.Set("Authorization", "Bearer "+c.status.Token)
 	}
 	resp, err := t.next.RoundTrip(req)
 	switch {
 	case err != nil:
 	case resp.StatusCode == http.StatusUnauthorized:
-		t.gate.rejected(req.Context(), t.plugin, generation)
+		t.gate.plugin.rejected(req.Context(), generation)
 	default:
-		t.gate.accepted(generation)
+		t.gate.plugin.accepted(generation)
 	}
 	return resp, err
 }
@@ -105,145 +192,10 @@ func (t *gatedTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 // WrappedRoundTripper lets client-go find the transport's TLS configuration.
 func (t *gatedTransport) WrappedRoundTripper() http.RoundTripper { return t.next }
 
-// credentials returns the Authorization header for a request, and the generation
-// of the credentials. The header is empty if the plugin provides certificates.
-func (g *Gate) credentials(ctx context.Context, plugin transport.WrapperFunc) (authorization string, generation int, err error) {
-	if err := g.acquire(ctx); err != nil {
-		return "", 0, err
+// closeBody closes the body of a request that isn't sent, as an http.RoundTripper
+// must.
+func closeBody(req *http.Request) {
+	if req.Body != nil {
+		_ = req.Body.Close()
 	}
-	if err := g.lastFailure(); err != nil {
-		g.release()
-		return "", 0, err
-	}
-	authorization, completed, err := g.probe(ctx, plugin, http.StatusOK)
-	if !completed {
-		return "", 0, err
-	}
-	defer g.release()
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if err != nil {
-		// client-go appends several lines of advice.
-		reason, _, _ := strings.Cut(strings.TrimPrefix(err.Error(), "getting credentials: "), "\n")
-		return "", 0, g.failLocked(reason)
-	}
-	return authorization, g.generation, nil
-}
-
-// rejected handles a 401 in response to credentials of the given generation: it
-// renews them or, if they were just renewed, starts a delay.
-func (g *Gate) rejected(ctx context.Context, plugin transport.WrapperFunc, generation int) {
-	if g.acquire(ctx) != nil {
-		return
-	}
-	g.mu.Lock()
-	renew := g.generation == generation && !g.suspect
-	if g.generation == generation {
-		g.generation++
-		g.suspect = renew
-		if !renew {
-			_ = g.failLocked(rejectedText)
-		}
-	}
-	g.mu.Unlock()
-	if !renew {
-		g.release()
-		return
-	}
-	// A 401 makes client-go run the plugin. If the plugin fails, client-go only logs
-	// that, and the next request gets a 401 too.
-	if _, completed, _ := g.probe(ctx, plugin, http.StatusUnauthorized); completed {
-		g.release()
-	}
-}
-
-// accepted records that credentials of the given generation are valid.
-func (g *Gate) accepted(generation int) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.generation == generation {
-		g.suspect = false
-		g.delay.Reset()
-	}
-}
-
-// lastFailure returns the last failure until its delay is over.
-func (g *Gate) lastFailure() error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.failure != nil && time.Now().Before(g.retryAt) {
-		return g.failure
-	}
-	return nil
-}
-
-// failLocked records a failure, and returns it as an error. g.mu must be held.
-func (g *Gate) failLocked(reason string) error {
-	g.retryAt = time.Now().Add(g.delay.Next())
-	g.failure = &fwd.UnreachedError{Reason: fwd.Denied, Err: fmt.Errorf(
-		"context %s: credential plugin failed: %s; next attempt after %s; log in again, or run the plugin by hand to see why",
-		g.context, reason, g.retryAt.Format(time.TimeOnly),
-	)}
-	return g.failure
-}
-
-// acquire waits until no other request asks client-go.
-func (g *Gate) acquire(ctx context.Context) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	select {
-	case g.sem <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-func (g *Gate) release() { <-g.sem }
-
-// probe makes client-go add credentials to a request that isn't sent, and answers
-// it with the given status. Nothing can stop a running plugin: if ctx ends first,
-// probe returns with completed = false, and releases g when the plugin exits.
-// Otherwise the caller must release g.
-func (g *Gate) probe(ctx context.Context, plugin transport.WrapperFunc, status int) (authorization string, completed bool, err error) {
-	type result struct {
-		authorization string
-		err           error
-	}
-	done, abandoned := make(chan result), make(chan struct{})
-	go func() {
-		authorization, err := probe(context.WithoutCancel(ctx), plugin, status)
-		select {
-		case done <- result{authorization, err}:
-		case <-abandoned:
-			g.release()
-		}
-	}()
-	select {
-	case r := <-done:
-		return r.authorization, true, r.err
-	case <-ctx.Done():
-		close(abandoned)
-		return "", false, context.Cause(ctx)
-	}
-}
-
-func probe(ctx context.Context, plugin transport.WrapperFunc, status int) (authorization string, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "/", nil)
-	if err != nil {
-		return "", err
-	}
-	resp, err := plugin(echoTransport(status)).RoundTrip(req)
-	if err != nil {
-		return "", err
-	}
-	return resp.Header.Get("Authorization"), resp.Body.Close()
-}
-
-// echoTransport responds with a status, and with the request's own headers.
-type echoTransport int
-
-func (e echoTransport) RoundTrip(req *http.Request) (*http.Response, error) {
-	return &http.Response{StatusCode: int(e), Header: req.Header, Body: http.NoBody, Request: req}, nil
 }

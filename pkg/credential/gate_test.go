@@ -83,11 +83,21 @@ func (p *plugin) request(client http.RoundTripper) (runs int, err error) {
 
 func (p *plugin) client() http.RoundTripper {
 	p.t.Helper()
-	conf, err := credential.NewGate("ctx").Config(p.config())
+	return client(p.t, p.config(), credential.NewPlugins(nil, nil), p)
+}
+
+// client returns a client with the credentials of a configuration.
+func client(t *testing.T, config *rest.Config, plugins *credential.Plugins, server http.RoundTripper) http.RoundTripper {
+	t.Helper()
+	gate, err := credential.NewGate("ctx", config, plugins)
 	if err != nil {
-		p.t.Fatal(err)
+		t.Fatal(err)
 	}
-	return conf.WrapTransport(p)
+	conf, err := gate.Config(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conf.WrapTransport(server)
 }
 
 // A failing plugin runs again after 30 seconds. The interval doubles up to ten
@@ -150,23 +160,25 @@ func TestRejectedCredentialsBackOff(t *testing.T) {
 			p.status = http.StatusUnauthorized
 			p.setOutput(then)
 			request(2, false) // the 401 makes the plugin run
-			request(2, false) // 401 again
+			if then != "" {
+				request(2, false) // 401 again
+			}
 			for range 3 {
 				request(2, true)
 			}
 			<-time.After(30 * time.Second)
-			request(3, false)
-			request(3, false)
-			<-time.After(30 * time.Second)
-			request(3, true)
-			<-time.After(30 * time.Second)
+			p.setOutput(credentials("token", ""))
 			p.status = http.StatusOK
 			request(3, false)
 			p.status = http.StatusUnauthorized
+			p.setOutput(then)
 			request(4, false)
-			request(4, false)
+			if then != "" {
+				request(4, false)
+			}
+			request(4, true)
 			<-time.After(30 * time.Second)
-			request(5, false)
+			request(5, then == "")
 		})
 	}
 }
@@ -184,8 +196,13 @@ func TestInvalidOutputStaysSecret(t *testing.T) {
 }
 
 func TestConfigWithoutPlugin(t *testing.T) {
-	for _, gate := range []*credential.Gate{nil, credential.NewGate("ctx")} {
-		conf, err := gate.Config(&rest.Config{Host: "https://127.0.0.1:1", BearerToken: "t"})
+	config := &rest.Config{Host: "https://127.0.0.1:1", BearerToken: "t"}
+	without, err := credential.NewGate("ctx", config, credential.NewPlugins(nil, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, gate := range []*credential.Gate{nil, without} {
+		conf, err := gate.Config(config)
 		if err != nil || conf.WrapTransport != nil {
 			t.Errorf("gate %v: got %+v, %v, want no WrapTransport", gate, conf, err)
 		}

@@ -7,7 +7,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"net/url"
 	"reflect"
@@ -28,20 +27,40 @@ type Cluster struct {
 	Context   string // its name in the kubeconfig
 	Namespace string // its default namespace
 	Config    *rest.Config
-	Gate      *credential.Gate // guards the credential plugin of Config; may be nil
+	Gate      *credential.Gate // adds the user's credentials; may be nil
 
 	proxyURL string // from the kubeconfig
 }
 
 // same reports whether c and other have the same address, credentials and
-// connection settings.
+// connection settings. The tokens of an auth-provider don't count: see
+// [credential.Gate.Refresh].
 func (c *Cluster) same(other *Cluster) bool {
 	if other == nil || c.proxyURL != other.proxyURL {
 		return false
 	}
 	a, b := rest.CopyConfig(c.Config), rest.CopyConfig(other.Config)
 	a.Proxy, b.Proxy = nil, nil // functions never compare equal
+	a.AuthConfigPersister, b.AuthConfigPersister = nil, nil
+	if a.AuthProvider != nil && b.AuthProvider != nil {
+		if !sameProvider(a.AuthProvider, b.AuthProvider) {
+			return false
+		}
+		a.AuthProvider, b.AuthProvider = nil, nil
+	}
 	return reflect.DeepEqual(a, b)
+}
+
+// sameProvider reports whether two entries differ only in the tokens that client-go,
+// in this process or in another, writes into them.
+func sameProvider(a, b *clientcmdapi.AuthProviderConfig) bool {
+	settings := func(c *clientcmdapi.AuthProviderConfig) map[string]string {
+		fixed := maps.Clone(c.Config)
+		delete(fixed, "id-token")
+		delete(fixed, "refresh-token")
+		return fixed
+	}
+	return a.Name == b.Name && maps.Equal(settings(a), settings(b))
 }
 
 // noKubeconfigError reports that none of the paths has a kubeconfig with a context.
@@ -56,19 +75,8 @@ func (noKubeconfigError) Hint() string {
 	return "set --kubeconfig or KUBECONFIG (plain sudo drops KUBECONFIG, sudo -E keeps it)"
 }
 
-// Load returns the named context, or the current one if the name is empty. It
-// reads the given kubeconfig or, if that is empty, the files that kubectl would
-// read. It doesn't connect. userAgent is sent to the API server.
-func Load(kubeconfig, name, userAgent string) (*Cluster, error) {
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = kubeconfig
-	raw, err := rules.Load()
-	switch {
-	case errors.Is(err, fs.ErrNotExist) || err == nil && len(raw.Contexts) == 0:
-		return nil, noKubeconfigError{strings.Join(rules.GetLoadingPrecedence(), ", ")}
-	case err != nil:
-		return nil, fmt.Errorf("kubeconfig: %w", err)
-	}
+// cluster returns the named context of the files that were read.
+func (k *Kubeconfig) cluster(raw *clientcmdapi.Config, rules *clientcmd.ClientConfigLoadingRules, name string) (*Cluster, error) {
 	if name == "" {
 		name = raw.CurrentContext
 	}
@@ -78,7 +86,11 @@ func Load(kubeconfig, name, userAgent string) (*Cluster, error) {
 	if raw.Contexts[name] == nil {
 		return nil, fmt.Errorf("no context %q in the kubeconfig; available: %s", name, contextNames(raw))
 	}
-	client := clientcmd.NewNonInteractiveClientConfig(*raw, name, &clientcmd.ConfigOverrides{}, rules)
+	var access clientcmd.ConfigAccess // nil: refreshed tokens are kept in memory
+	if rules != nil {
+		access = rules
+	}
+	client := clientcmd.NewNonInteractiveClientConfig(*raw, name, &clientcmd.ConfigOverrides{}, access)
 	config, err := client.ClientConfig()
 	if err != nil {
 		return nil, fmt.Errorf("context %s: %w", name, oneLine(err))
@@ -87,9 +99,13 @@ func Load(kubeconfig, name, userAgent string) (*Cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("context %s: %w", name, oneLine(err))
 	}
-	config.UserAgent = userAgent
+	config.UserAgent = k.userAgent
 	config.QPS = -1 // a handful of watches needs no rate limit
-	cluster := &Cluster{Context: name, Namespace: namespace, Config: config, Gate: credential.NewGate(name)}
+	gate, err := credential.NewGate(name, config, k.plugins)
+	if err != nil {
+		return nil, fmt.Errorf("context %s: %w", name, oneLine(err))
+	}
+	cluster := &Cluster{Context: name, Namespace: namespace, Config: config, Gate: gate}
 	if entry := raw.Clusters[raw.Contexts[name].Cluster]; entry != nil {
 		cluster.proxyURL = entry.ProxyURL
 	}
@@ -103,14 +119,6 @@ func (c *Cluster) Server() string {
 		return "(invalid URL)"
 	}
 	return address.Redacted()
-}
-
-// Files returns the paths of the kubeconfig files that Load reads, including
-// those that don't exist.
-func Files(kubeconfig string) []string {
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = kubeconfig
-	return rules.GetLoadingPrecedence()
 }
 
 // Label makes a DNS label (RFC 1123) of a context's name, which may be any text:

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/kubeshore/kubeshore/pkg/credential"
 )
 
 func kubeconfig(t *testing.T, text string) string {
@@ -14,6 +16,12 @@ func kubeconfig(t *testing.T, text string) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// load loads a context of the kubeconfig at a path.
+func load(t *testing.T, path, name string) (*Cluster, error) {
+	t.Helper()
+	return NewKubeconfig(path, "agent", credential.NewPlugins(nil, nil), nil).Load(t.Context(), name)
 }
 
 const twoContexts = `
@@ -33,7 +41,7 @@ func TestLoad(t *testing.T) {
 		"":     {Context: "dev", Namespace: "shop"},
 		"prod": {Context: "prod", Namespace: "default"},
 	} {
-		got, err := Load(path, context, "agent")
+		got, err := load(t, path, context)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -53,7 +61,7 @@ func TestLoadErrors(t *testing.T) {
 		"no current":      {kubeconfig(t, strings.Replace(twoContexts, "current-context: dev", "", 1)), "", "dev, prod"},
 		"no cluster":      {kubeconfig(t, strings.ReplaceAll(twoContexts, "cluster: k,", "cluster: x,")), "", "dev"},
 	} {
-		_, err := Load(c.path, c.context, "agent")
+		_, err := load(t, c.path, c.context)
 		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: got %v, want a line with %q", name, err, c.want)
 		}
@@ -61,20 +69,20 @@ func TestLoadErrors(t *testing.T) {
 }
 
 func TestClustersDifferByProxy(t *testing.T) {
-	load := func(proxy string) *Cluster {
+	with := func(proxy string) *Cluster {
 		t.Helper()
 		text := strings.ReplaceAll(twoContexts, `server: "https://127.0.0.1:1"`, `server: "https://127.0.0.1:1", proxy-url: "`+proxy+`"`)
-		c, err := Load(kubeconfig(t, text), "dev", "agent")
+		c, err := load(t, kubeconfig(t, text), "dev")
 		if err != nil {
 			t.Fatal(err)
 		}
 		return c
 	}
-	a := load("http://a")
+	a := with("http://a")
 	for name, c := range map[string]struct {
 		other *Cluster
 		want  bool
-	}{"same proxy": {load("http://a"), true}, "other proxy": {load("http://b"), false}, "none": {nil, false}} {
+	}{"same proxy": {with("http://a"), true}, "other proxy": {with("http://b"), false}, "none": {nil, false}} {
 		if got := a.same(c.other); got != c.want {
 			t.Errorf("%s: got same = %v, want %v", name, got, c.want)
 		}

@@ -41,6 +41,9 @@ type contextWatcher struct {
 func (w *contextWatcher) updateLocked(ctx context.Context, running *sync.WaitGroup, want Follow, loaded *Cluster, loadErr error, changed changeFunc) {
 	w.loadErr = loadErr
 	restart := loaded != nil && !loaded.same(w.cluster)
+	if loaded != nil && !restart {
+		w.loadErr = w.cluster.Gate.Refresh(loaded.Config)
+	}
 	if restart {
 		next, err := newClients(loaded)
 		if err != nil {
@@ -258,6 +261,11 @@ func (w *contextWatcher) problemsLocked() []string {
 	}
 	if w.loadErr != nil {
 		lines = append(lines, w.describeLoadErrLocked())
+	}
+	if w.cluster != nil {
+		if text, _ := w.cluster.Gate.Waiting(); text != "" {
+			lines = append(lines, text)
+		}
 	}
 	if s.unreachable != nil {
 		lines = append(lines, cmp.Or(w.unreachable, s.unreachable).Error())

@@ -21,7 +21,7 @@ func describeError(err error, cluster *Cluster) error {
 	var op *net.OpError
 	switch {
 	case errors.As(err, &plugin): // from the gate, with the context's name
-		return oneLine(plugin)
+		return plugin.Err
 	case apierrors.IsForbidden(err):
 		return fmt.Errorf("context %s: %w", cluster.Context, oneLine(err))
 	case apierrors.IsUnauthorized(err):

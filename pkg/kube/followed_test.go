@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -17,7 +18,7 @@ import (
 
 // serveServices starts an API server with Services. Those in the namespace denied
 // can't be read. It returns a function that loads its context.
-func serveServices(t *testing.T, services []corev1.Service) func(string) (*Cluster, error) {
+func serveServices(t *testing.T, services []corev1.Service) func(context.Context, string) (*Cluster, error) {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -48,8 +49,8 @@ func serveServices(t *testing.T, services []corev1.Service) func(string) (*Clust
 	}))
 	t.Cleanup(server.Close)
 	t.Cleanup(server.CloseClientConnections)
-	return func(context string) (*Cluster, error) {
-		return &Cluster{Context: context, Config: &rest.Config{Host: server.URL}}, nil
+	return func(_ context.Context, name string) (*Cluster, error) {
+		return &Cluster{Context: name, Config: &rest.Config{Host: server.URL}}, nil
 	}
 }
 

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -53,7 +54,7 @@ func TestObjectsWithInvalidNamesAreIgnored(t *testing.T) {
 
 // serveLists starts an API server with one list of Services, and lists of
 // everything else that are empty. It returns a function that loads its context.
-func serveLists(t *testing.T, services corev1.ServiceList) func(string) (*Cluster, error) {
+func serveLists(t *testing.T, services corev1.ServiceList) func(context.Context, string) (*Cluster, error) {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -72,8 +73,8 @@ func serveLists(t *testing.T, services corev1.ServiceList) func(string) (*Cluste
 	}))
 	t.Cleanup(server.Close)
 	t.Cleanup(server.CloseClientConnections)
-	return func(context string) (*Cluster, error) {
-		return &Cluster{Context: context, Config: &rest.Config{Host: server.URL}}, nil
+	return func(_ context.Context, name string) (*Cluster, error) {
+		return &Cluster{Context: name, Config: &rest.Config{Host: server.URL}}, nil
 	}
 }
 
@@ -85,7 +86,7 @@ func TestQueriedNamesAreValid(t *testing.T) {
 		services.Items = append(services.Items, *newTestService(name, "1", ""))
 	}
 	services.Kind, services.APIVersion = "ServiceList", "v1"
-	cluster, _ := serveLists(t, services)("ctx")
+	cluster, _ := serveLists(t, services)(t.Context(), "ctx")
 	got, err := cluster.ServiceNames(t.Context(), []string{"ns"})
 	if err != nil || len(got) != 1 || got[0].Name != "web" {
 		t.Errorf("got services %v, error %v, want web only", got, err)

@@ -3,27 +3,13 @@ package kube
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/kubeshore/kubeshore/internal/dnsname"
 )
-
-// Contexts returns the names of the kubeconfig's contexts, sorted.
-func Contexts(kubeconfig string) ([]string, error) {
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = kubeconfig
-	raw, err := rules.Load()
-	if err != nil {
-		return nil, fmt.Errorf("kubeconfig: %w", err)
-	}
-	return slices.Sorted(maps.Keys(raw.Contexts)), nil
-}
 
 // NamespaceNames lists the names of the cluster's namespaces. Invalid ones are left
 // out.
@@ -68,15 +54,4 @@ func (c *Cluster) ServiceNames(ctx context.Context, namespaces []string) ([]type
 		}
 	}
 	return names, nil
-}
-
-// LogIn sends one request, so that a credential plugin that prompts the user does
-// so now. An unreachable cluster, or one that rejects the request, is not an error.
-func (c *Cluster) LogIn(ctx context.Context) error {
-	requests, err := newClients(c)
-	if err != nil {
-		return fmt.Errorf("context %s: %w", c.Context, err)
-	}
-	_ = requests.core.Get().AbsPath("/version").Do(ctx)
-	return nil
 }

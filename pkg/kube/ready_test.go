@@ -68,7 +68,7 @@ func TestReadyReportsErrors(t *testing.T) {
 		},
 	} {
 		cluster := &Cluster{Context: "ctx", Config: &rest.Config{Host: c.host, TLSClientConfig: rest.TLSClientConfig{Insecure: c.insecure}}}
-		_, err := follow(t, func(string) (*Cluster, error) { return cluster, nil }, Follow{Context: "ctx", Namespaces: []string{"a"}})
+		_, err := follow(t, func(context.Context, string) (*Cluster, error) { return cluster, nil }, Follow{Context: "ctx", Namespaces: []string{"a"}})
 		if err == nil || !strings.Contains(err.Error(), c.want) || strings.ContainsAny(err.Error(), "\n\x1b\a") {
 			t.Errorf("%s: got %q, want a printable line with %q", name, err, c.want)
 		}
@@ -76,9 +76,9 @@ func TestReadyReportsErrors(t *testing.T) {
 }
 
 // follow runs a Source until the test ends, and returns it and the result of Ready.
-func follow(t *testing.T, load func(string) (*Cluster, error), want ...Follow) (*Source, error) {
+func follow(t *testing.T, load func(context.Context, string) (*Cluster, error), want ...Follow) (*Source, error) {
 	t.Helper()
-	source := NewSource(load)
+	source := NewSource(load, nil)
 	source.Set(want)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error)
@@ -98,7 +98,7 @@ func TestReadyWithPartialAccess(t *testing.T) {
 		return map[string]int{"allowed": 200, "denied": 403}[namespace]
 	})
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
-	load := func(name string) (*Cluster, error) {
+	load := func(_ context.Context, name string) (*Cluster, error) {
 		switch name {
 		case "ctx":
 			return &Cluster{Context: name, Config: &rest.Config{Host: server.URL, TLSClientConfig: rest.TLSClientConfig{CAData: ca}}}, nil
@@ -138,20 +138,20 @@ func TestReadyRunsFailingPluginOnce(t *testing.T) {
 		t.Skip(err)
 	}
 	runs := filepath.Join(t.TempDir(), "runs")
-	cluster, err := Load(kubeconfig(t, fmt.Sprintf(`
+	cluster, err := load(t, kubeconfig(t, fmt.Sprintf(`
 apiVersion: v1
 kind: Config
 clusters: [{name: k, cluster: {server: "https://127.0.0.1:1"}}]
 users: [{name: u, user: {exec: {apiVersion: client.authentication.k8s.io/v1, interactiveMode: Never, command: sh, args: ["-c", "echo >> %s; false"]}}}]
 contexts: [{name: ctx, context: {cluster: k, user: u}}]
 current-context: ctx
-`, runs)), "", "agent")
+`, runs)), "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for range 3 {
-		_, err := follow(t, func(string) (*Cluster, error) { return cluster, nil }, Follow{Context: "ctx", Namespaces: []string{"a", "b", "c"}})
-		if err == nil || !strings.Contains(err.Error(), "context ctx: credential plugin failed: exec: executable sh failed with exit code 1; next attempt after ") {
+		_, err := follow(t, func(context.Context, string) (*Cluster, error) { return cluster, nil }, Follow{Context: "ctx", Namespaces: []string{"a", "b", "c"}})
+		if err == nil || !strings.Contains(err.Error(), "context ctx: credential plugin sh failed: exit code 1") {
 			t.Errorf("got %v, want the plugin's exit code", err)
 		}
 	}
@@ -178,7 +178,7 @@ func TestReadyWithThrottlingServer(t *testing.T) {
 				return http.StatusOK
 			})
 			cluster := &Cluster{Context: "ctx", Config: &rest.Config{Host: server.URL, TLSClientConfig: rest.TLSClientConfig{Insecure: true}}}
-			source, err := follow(t, func(string) (*Cluster, error) { return cluster, nil }, Follow{Context: "ctx", Namespaces: []string{"a"}})
+			source, err := follow(t, func(context.Context, string) (*Cluster, error) { return cluster, nil }, Follow{Context: "ctx", Namespaces: []string{"a"}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -212,7 +212,7 @@ func TestNamedServiceWithAllNamespaces(t *testing.T) {
 				return http.StatusOK
 			})
 			cluster := &Cluster{Context: "ctx", Config: &rest.Config{Host: server.URL, TLSClientConfig: rest.TLSClientConfig{Insecure: true}}}
-			_, err := follow(t, func(string) (*Cluster, error) { return cluster, nil }, Follow{Context: "ctx", Services: []types.NamespacedName{{Namespace: "shop", Name: "web"}}})
+			_, err := follow(t, func(context.Context, string) (*Cluster, error) { return cluster, nil }, Follow{Context: "ctx", Services: []types.NamespacedName{{Namespace: "shop", Name: "web"}}})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -13,12 +13,14 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kubeshore/kubeshore/internal/wake"
+	"github.com/kubeshore/kubeshore/pkg/credential"
 	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
 const (
-	// initialSyncTimeout limits how long the first snapshot waits for each API
-	// server. Clusters that take longer are added later.
+	// initialSyncTimeout limits how long the first snapshot waits for the API
+	// servers, not counting the time in which a credential plugin runs while no
+	// cluster can be read. Clusters that take longer are added later.
 	initialSyncTimeout = 10 * time.Second
 	// reloadInterval is how often loading a context is retried if it is missing
 	// from the kubeconfig, or invalid there.
@@ -44,7 +46,8 @@ type Follow struct {
 // fwd.Source. A cluster that is unreachable or denies access doesn't affect the
 // others.
 type Source struct {
-	load       func(name string) (*Cluster, error)
+	load       func(ctx context.Context, name string) (*Cluster, error)
+	plugins    *credential.Plugins // of the clusters; nil if there are none
 	changed    wake.Trigger
 	resync     wake.Trigger  // fires when wanted or the kubeconfig has changed
 	synced     chan struct{} // closed when the first snapshot is ready
@@ -58,10 +61,12 @@ type Source struct {
 }
 
 // NewSource returns a Source that watches nothing yet. load loads a context from
-// the current kubeconfig, as Load does.
-func NewSource(load func(name string) (*Cluster, error)) *Source {
+// the current kubeconfig, as [Kubeconfig.Load] does. plugins runs the clusters'
+// credential plugins; it may be nil.
+func NewSource(load func(ctx context.Context, name string) (*Cluster, error), plugins *credential.Plugins) *Source {
 	s := &Source{
 		load:    load,
+		plugins: plugins,
 		changed: wake.NewTrigger(),
 		resync:  wake.NewTrigger(),
 		synced:  make(chan struct{}),
@@ -92,7 +97,8 @@ func (s *Source) Reload() {
 // and for the first time when the initial sync is complete.
 func (s *Source) Changed() <-chan struct{} { return s.changed.C() }
 
-// Ready waits for the initial sync, at most ten seconds. It returns an error, in
+// Ready waits for the initial sync: at most ten seconds, and for as long as nothing
+// can be read before a credential plugin has run. It returns an error, in
 // one line, only if no cluster can be read; a throttling API server is not an
 // error, because its requests are retried. Run must be running.
 func (s *Source) Ready(ctx context.Context) error {
@@ -110,6 +116,9 @@ func (s *Source) Ready(ctx context.Context) error {
 			return nil
 		}
 		lines := w.problemsLocked()
+		if errors.As(state.unreachable, new(*credential.Error)) {
+			lines = []string{credential.GiveUp(state.unreachable).Error()}
+		}
 		if len(lines) == 0 {
 			lines = []string{fmt.Sprintf("context %s: no response from the API server within %v", w.context, initialSyncTimeout)}
 		}
@@ -135,9 +144,13 @@ func (s *Source) Cluster(name string) (*Cluster, bool) {
 func (s *Source) Run(ctx context.Context) error {
 	var running sync.WaitGroup
 	defer running.Wait()
-	timeout := time.AfterFunc(initialSyncTimeout, func() { s.markSynced(); s.notify(true) })
+	timeout := time.NewTimer(initialSyncTimeout)
 	defer timeout.Stop()
 	for {
+		var plugins <-chan struct{}
+		if s.plugins != nil {
+			plugins = s.plugins.Changed() // before their state is read
+		}
 		var retry <-chan time.Time
 		if !s.reconcile(ctx, &running) {
 			retry = time.After(reloadInterval)
@@ -148,8 +161,34 @@ func (s *Source) Run(ctx context.Context) error {
 			return nil
 		case <-s.resync.C():
 		case <-retry:
+		case <-plugins:
+			timeout.Reset(initialSyncTimeout) // the API server's response follows
+		case <-timeout.C:
+			if s.asking() {
+				timeout.Reset(initialSyncTimeout)
+				continue
+			}
+			s.markSynced()
 		}
 	}
+}
+
+// asking reports whether a credential plugin is running, and no cluster can be read
+// without it.
+func (s *Source) asking() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	asking := false
+	for _, w := range s.watchers {
+		if w.stateLocked().loaded {
+			return false
+		}
+		if w.cluster != nil {
+			_, waiting := w.cluster.Gate.Waiting()
+			asking = asking || waiting
+		}
+	}
+	return asking
 }
 
 // reconcile starts and stops watchers to match s.wanted. It reports whether all
@@ -171,7 +210,7 @@ func (s *Source) reconcile(ctx context.Context, running *sync.WaitGroup) bool {
 		var loaded *Cluster
 		var err error
 		if reload || w.cluster == nil || w.loadErr != nil {
-			loaded, err = s.load(want.Context)
+			loaded, err = s.load(ctx, want.Context)
 		}
 		s.mu.Lock()
 		changed := changeFunc(s.notify)

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/pem"
 	"errors"
@@ -63,12 +64,12 @@ func (c *testCluster) holdBack() chan struct{} {
 	return hold
 }
 
-func (c *testCluster) load(context string) (*Cluster, error) {
+func (c *testCluster) load(_ context.Context, name string) (*Cluster, error) {
 	token := *c.token.Load()
 	if token == "invalid" {
 		return nil, errors.New("invalid kubeconfig")
 	}
-	return &Cluster{Context: context, Config: &rest.Config{Host: c.url, BearerToken: token, TLSClientConfig: rest.TLSClientConfig{CAData: c.ca}}}, nil
+	return &Cluster{Context: name, Config: &rest.Config{Host: c.url, BearerToken: token, TLSClientConfig: rest.TLSClientConfig{CAData: c.ca}}}, nil
 }
 
 func (c *testCluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -272,7 +273,7 @@ func TestDeletedKubeconfig(t *testing.T) {
 		}
 	}
 	write()
-	load := func(context string) (*Cluster, error) { return Load(path, context, "agent") }
+	load := func(_ context.Context, name string) (*Cluster, error) { return load(t, path, name) }
 	s, err := follow(t, load, Follow{Context: "dev", Namespaces: []string{"shop"}})
 	if err != nil {
 		t.Fatal(err)

@@ -60,7 +60,11 @@ func (u *user) cluster(t *testing.T, with Transport) *cluster {
 		APIVersion: "client.authentication.k8s.io/v1", InteractiveMode: clientcmdapi.NeverExecInteractiveMode,
 		Command: "sh", Args: []string{"-c", `cd "$0"; echo >> runs; test -s output && cat output`, u.files},
 	}
-	c, err := newCluster(Cluster{Config: config, Gate: credential.NewGate("ctx")}, with)
+	gate, err := credential.NewGate("ctx", config, credential.NewPlugins(nil, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := newCluster(Cluster{Config: config, Gate: gate}, with)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +111,7 @@ func TestFailingPluginRunsOnce(t *testing.T) {
 			mustExchange(t, c, u.apiServer, WebSocket)
 			u.good.Store("second")
 			u.setToken(t, "")
-			return 2, "rejects"
+			return 2, "exit code 1"
 		},
 		"rejected token": func(u *user, _ *cluster) (int, string) {
 			u.good.Store("none")
@@ -126,7 +130,7 @@ func TestFailingPluginRunsOnce(t *testing.T) {
 				}
 			}
 			before := u.takeRequests()
-			text := wantUnreached(t, c, fwd.Denied, "run the plugin by hand")
+			text := wantUnreached(t, c, fwd.Denied, "kubeshore login ctx")
 			if n := u.runs(); n != runs || !strings.Contains(text, want) {
 				t.Errorf("got %d plugin runs and error %q, want %d and %q", n, text, runs, want)
 			}
