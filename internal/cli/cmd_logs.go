@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kubeshore/kubeshore/internal/failure"
+	"github.com/kubeshore/kubeshore/internal/printable"
 	"github.com/kubeshore/kubeshore/internal/userdirs"
 	"github.com/kubeshore/kubeshore/pkg/control"
 )
@@ -24,7 +25,7 @@ func newLogs(streams Streams) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			err = client.Log(cmd.Context(), streams.Out, tail, follow)
+			err = client.Log(cmd.Context(), &printable.Writer{Out: streams.Out}, tail, follow)
 			if errors.Is(err, control.ErrNotRunning) {
 				if path, ok := userdirs.ExistingLog(); ok {
 					return failure.WithHint(err, "the log of the last run in the background is "+path)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/kubeshore/kubeshore/internal/daemon"
 	"github.com/kubeshore/kubeshore/internal/failure"
+	"github.com/kubeshore/kubeshore/internal/printable"
 	"github.com/kubeshore/kubeshore/pkg/control"
 )
 
@@ -48,7 +49,7 @@ func newNamespaces(streams Streams, use, short string, change changeFunc) *cobra
 			if err != nil {
 				return clientError(err)
 			}
-			_, err = fmt.Fprintf(streams.Out, "forwarding %s\n", daemon.DescribeContexts(status.Contexts))
+			_, err = fmt.Fprintf(streams.Out, "forwarding %s\n", printable.Text(daemon.DescribeContexts(status.Contexts)))
 			return err
 		},
 	}

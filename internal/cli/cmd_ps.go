@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/kubeshore/kubeshore/internal/failure"
+	"github.com/kubeshore/kubeshore/internal/printable"
 	"github.com/kubeshore/kubeshore/internal/servicetable"
 	"github.com/kubeshore/kubeshore/pkg/control"
 )
@@ -139,7 +141,7 @@ func watchServices(ctx context.Context, client *control.Client, out io.Writer, f
 	err := client.Events(ctx, filter.events(func(e control.Event) error {
 		switch {
 		case format == "json":
-			return json.NewEncoder(out).Encode(e)
+			return writeJSON(out, e, "")
 		case format == "name":
 			return writeName(out, e)
 		case e.Status != nil:
@@ -147,7 +149,7 @@ func watchServices(ctx context.Context, client *control.Client, out io.Writer, f
 		case e.Service != nil:
 			return table.WriteChange(*e.Service)
 		case e.Gone != nil:
-			_, err := fmt.Fprintf(out, "%s removed\n", e.Gone.Name)
+			_, err := fmt.Fprintf(out, "%s removed\n", printable.Text(e.Gone.Name))
 			return err
 		case e.Overview != nil:
 			return table.WriteOverview(*e.Overview)
@@ -168,27 +170,41 @@ func writeName(out io.Writer, e control.Event) error {
 	if e.Service == nil {
 		return nil
 	}
-	_, err := fmt.Fprintln(out, e.Service.Name)
+	_, err := fmt.Fprintln(out, printable.Text(e.Service.Name))
+	return err
+}
+
+// writeJSON writes a value as JSON, with what a terminal could interpret escaped.
+func writeJSON(out io.Writer, value any, indent string) error {
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetIndent("", indent)
+	if err := encoder.Encode(value); err != nil {
+		return err
+	}
+	_, err := out.Write(printable.JSON(b.Bytes()))
 	return err
 }
 
 func writeStatus(out io.Writer, status control.Status, format string) error {
 	switch format {
 	case "json":
-		encoder := json.NewEncoder(out)
-		encoder.SetIndent("", "    ")
-		return encoder.Encode(status)
+		return writeJSON(out, status, "    ")
 	case "yaml":
-		text, err := yaml.Marshal(status)
+		var b bytes.Buffer
+		if err := writeJSON(&b, status, ""); err != nil {
+			return err
+		}
+		text, err := yaml.JSONToYAML(b.Bytes())
 		if err != nil {
 			return err
 		}
-		_, err = out.Write(text)
+		_, err = out.Write(printable.Lines(text))
 		return err
 	case "name":
 		var b strings.Builder
 		for _, s := range status.Services {
-			b.WriteString(s.Name + "\n")
+			b.WriteString(printable.Text(s.Name) + "\n")
 		}
 		_, err := io.WriteString(out, b.String())
 		return err

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/kubeshore/kubeshore/internal/printable"
 	"github.com/kubeshore/kubeshore/internal/term"
 	"github.com/kubeshore/kubeshore/internal/version"
 	"github.com/kubeshore/kubeshore/pkg/control"
@@ -39,7 +40,7 @@ func completeServices(cmd *cobra.Command, given []string, _ string) ([]string, c
 	names := make([]string, 0, len(status.Services))
 	for _, s := range status.Services {
 		if !slices.Contains(given, s.Name) {
-			names = append(names, cobra.CompletionWithDesc(s.Name, string(s.State)))
+			names = append(names, cobra.CompletionWithDesc(printable.Text(s.Name), printable.Text(string(s.State))))
 		}
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp
@@ -73,7 +74,7 @@ func completeForwardedContexts(cmd *cobra.Command, _ []string, _ string) ([]stri
 	}
 	names := make([]string, 0, len(status.Contexts))
 	for _, c := range status.Contexts {
-		names = append(names, c.Name)
+		names = append(names, printable.Text(c.Name))
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
@@ -188,7 +189,7 @@ func completeList(typed string, values []string) ([]string, cobra.ShellCompDirec
 	found := make([]string, 0, len(values))
 	for _, value := range values {
 		if !slices.Contains(given, value) {
-			found = append(found, before+value)
+			found = append(found, before+printable.Text(value))
 		}
 	}
 	return found, cobra.ShellCompDirectiveNoFileComp

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/kubeshore/kubeshore/internal/printable"
 )
 
 // hinted is an error with advice for the user.
@@ -47,9 +49,9 @@ func Line(err error) string {
 // Message returns err as a command prints it in a terminal: one line, and a
 // second one with the hint if it has one. It ends with a newline.
 func Message(err error) string {
-	text := "kubeshore: " + oneLine(err) + "\n"
+	text := "kubeshore: " + printable.Text(oneLine(err)) + "\n"
 	if hint := Hint(err); hint != "" {
-		text += "hint: " + hint + "\n"
+		text += "hint: " + printable.Text(hint) + "\n"
 	}
 	return text
 }

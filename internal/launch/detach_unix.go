@@ -22,6 +22,7 @@ import (
 	"github.com/kubeshore/kubeshore/internal/daemon"
 	"github.com/kubeshore/kubeshore/internal/failure"
 	"github.com/kubeshore/kubeshore/internal/machine"
+	"github.com/kubeshore/kubeshore/internal/printable"
 	"github.com/kubeshore/kubeshore/internal/roothalf"
 	"github.com/kubeshore/kubeshore/internal/stopsignal"
 	"github.com/kubeshore/kubeshore/internal/term"
@@ -206,7 +207,7 @@ func showOutput(out *term.AsyncWriter, view *term.LogView, output io.Reader) (de
 			if text = append(bytes.TrimSuffix(text, []byte("\n")), '\n'); view != nil {
 				view.Replay(text)
 			} else {
-				_, _ = out.Write(text)
+				_, _ = out.Write(printable.Lines(text))
 			}
 		}
 		switch outErr := out.Err(); {

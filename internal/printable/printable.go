@@ -3,8 +3,14 @@
 package printable
 
 import (
+	"bytes"
+	"fmt"
+	"io"
+	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 )
 
 // Line returns text as a single line of printable characters: white space and
@@ -28,3 +34,60 @@ func Text(text string) string {
 		return ' '
 	}, text)
 }
+
+// Writer writes text to Out as [Lines] returns it. A character may be split between
+// two writes.
+type Writer struct {
+	Out io.Writer
+
+	rest []byte // the beginning of a character
+}
+
+// Write implements io.Writer.
+func (w *Writer) Write(text []byte) (int, error) {
+	all := slices.Concat(w.rest, text)
+	end := len(all)
+	for i := max(end-utf8.UTFMax+1, 0); i < end; i++ {
+		if utf8.RuneStart(all[i]) && !utf8.FullRune(all[i:]) {
+			end = i
+		}
+	}
+	w.rest = bytes.Clone(all[end:])
+	if _, err := w.Out.Write(Lines(all[:end])); err != nil {
+		return 0, err
+	}
+	return len(text), nil
+}
+
+// Lines returns text with all characters that are not printable replaced by spaces,
+// except newlines and tabs.
+func Lines(text []byte) []byte {
+	return bytes.Map(func(r rune) rune {
+		if unicode.IsPrint(r) || r == '\n' || r == '\t' {
+			return r
+		}
+		return ' '
+	}, text)
+}
+
+// JSON returns JSON with all characters that are not printable as \uXXXX, which
+// encoding/json does for some of them only. The value stays the same, because such
+// characters are only in strings.
+func JSON(text []byte) []byte {
+	if bytes.IndexFunc(text, mustEscape) < 0 {
+		return text
+	}
+	var b bytes.Buffer
+	for _, r := range string(text) {
+		if !mustEscape(r) {
+			b.WriteRune(r)
+			continue
+		}
+		for _, unit := range utf16.Encode([]rune{r}) {
+			fmt.Fprintf(&b, `\u%04x`, unit)
+		}
+	}
+	return b.Bytes()
+}
+
+func mustEscape(r rune) bool { return !unicode.IsPrint(r) && r != '\n' }

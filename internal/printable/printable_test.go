@@ -1,6 +1,49 @@
 package printable
 
-import "testing"
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+)
+
+// hostile is text that changes what a terminal shows or does: a title, a control of
+// ISO 6429's second set, a direction, a second line, a deletion, and bytes that aren't UTF-8.
+const hostile = "a\x1b]0;title\x07b\u009b31mc\u202ed\r\ne\x7f\x9bf\u2066g\u200b"
+
+func isRaw(text string) bool {
+	return strings.ContainsAny(text, "\x1b\x07\u009b\u202e\r\x7f\u2066\u200b") || strings.Contains(text, "\x9bf")
+}
+
+func TestTextOfTerminalControls(t *testing.T) {
+	if got := Text(hostile); isRaw(got) || strings.Contains(got, "\n") {
+		t.Errorf("Text: got %q", got)
+	}
+	if got := string(Lines([]byte(hostile + "\t"))); isRaw(got) || strings.Count(got, "\n") != 1 || !strings.HasSuffix(got, "\t") {
+		t.Errorf("Lines: got %q", got)
+	}
+	var b strings.Builder
+	w := &Writer{Out: &b}
+	text := hostile + "€é𝄞."
+	for i := range len(text) { // characters are split
+		if n, err := w.Write([]byte{text[i]}); n != 1 || err != nil {
+			t.Fatalf("Write: got %d, %v", n, err)
+		}
+	}
+	if got := b.String(); isRaw(got) || got != string(Lines([]byte(text))) {
+		t.Errorf("Writer: got %q, want %q", got, Lines([]byte(text)))
+	}
+	encoded, err := json.Marshal(hostile + "\U000e0001")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var before, after string
+	if err := json.Unmarshal(encoded, &before); err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(JSON(encoded), &after); err != nil || after != before || isRaw(string(JSON(encoded))) {
+		t.Errorf("JSON: got %s, %v, want the value %q", JSON(encoded), err, before)
+	}
+}
 
 func TestLine(t *testing.T) {
 	for _, test := range []struct {

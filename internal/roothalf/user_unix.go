@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/kubeshore/kubeshore/internal/failure"
+	"github.com/kubeshore/kubeshore/internal/printable"
 )
 
 // TargetUser is the user that root starts the daemon as.
@@ -118,7 +119,7 @@ func (u *TargetUser) command(program string, args []string) *exec.Cmd {
 	command := exec.CommandContext(context.Background(), program, args...)
 	command.Stdin, command.Stdout, command.Stderr = os.Stdin, os.Stdout, os.Stderr
 	if u.Isolated { // a process with root's terminal could read from it, and type into it (TIOCSTI)
-		command.Stdin, command.Stdout, command.Stderr = nil, infallibleFile{os.Stdout}, infallibleFile{os.Stderr}
+		command.Stdin, command.Stdout, command.Stderr = nil, &printable.Writer{Out: infallibleFile{os.Stdout}}, &printable.Writer{Out: infallibleFile{os.Stderr}}
 		command.WaitDelay = OutputGrace
 	}
 	command.SysProcAttr = &syscall.SysProcAttr{Credential: &u.credential, Setsid: u.Isolated}

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/kubeshore/kubeshore/internal/daemon"
+	"github.com/kubeshore/kubeshore/internal/printable"
 	"github.com/kubeshore/kubeshore/internal/term"
 	"github.com/kubeshore/kubeshore/pkg/control"
 )
@@ -76,12 +77,13 @@ func (t *Table) row(s control.Service) []string {
 	} else {
 		cells = append(cells, traffic)
 	}
+	cells = append(cells, state)
 	for i, cell := range cells {
-		if cell == "" {
+		if cells[i] = printable.Text(cell); cell == "" {
 			cells[i] = "-"
 		}
 	}
-	return append(cells, state)
+	return cells
 }
 
 // WriteStatus writes all services: those with problems first, then the ready
@@ -117,7 +119,7 @@ func (t *Table) WriteStatus(status control.Status) error {
 	t.writeSection(&b, "SKIPPED\n", skipped)
 	writeLines(&b, "", t.notes)
 	if len(t.notes)+len(status.Services) == 0 {
-		b.WriteString("no services: " + daemon.DescribeContexts(status.Contexts) + "\n")
+		writeLines(&b, "no services: ", []string{daemon.DescribeContexts(status.Contexts)})
 	}
 	_, err := io.WriteString(t.out, b.String())
 	return err
@@ -158,7 +160,7 @@ func (t *Table) WriteOverview(o control.Overview) error {
 
 func writeLines(b *strings.Builder, prefix string, lines []string) {
 	for _, line := range lines {
-		b.WriteString(prefix + line + "\n")
+		b.WriteString(prefix + printable.Text(line) + "\n")
 	}
 }
 
@@ -206,8 +208,8 @@ func (t *Table) writeRow(b *strings.Builder, cells []string, state control.State
 		b.WriteString(cell + strings.Repeat(" ", max(t.widths[i]-utf8.RuneCountInString(cell), 0)+columnGap))
 	}
 	text := cells[last]
-	if t.colors {
-		text = term.Colored(string(state), colorOf(state)) + strings.TrimPrefix(text, string(state))
+	if color := colorOf(state); t.colors && color != "" {
+		text = term.Colored(string(state), color) + strings.TrimPrefix(text, string(state))
 	}
 	b.WriteString(text + "\n")
 }

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
+
+	"github.com/kubeshore/kubeshore/internal/printable"
 )
 
 // Format is a format of the log. It is a flag's value (pflag.Value).
@@ -38,9 +40,18 @@ func (Format) Type() string { return string(Text + "|" + JSON) }
 // (JSON always has RFC 3339).
 func NewFormatter(format Format, layout string) logrus.Formatter {
 	if format == JSON {
-		return &logrus.JSONFormatter{TimestampFormat: time.RFC3339Nano}
+		return jsonFormatter{&logrus.JSONFormatter{TimestampFormat: time.RFC3339Nano}}
 	}
 	return &logrus.TextFormatter{FullTimestamp: true, TimestampFormat: layout, DisableColors: os.Getenv("NO_COLOR") != ""}
+}
+
+// jsonFormatter escapes what a terminal could interpret.
+type jsonFormatter struct{ logrus.Formatter }
+
+// Format implements logrus.Formatter.
+func (f jsonFormatter) Format(entry *logrus.Entry) ([]byte, error) {
+	line, err := f.Formatter.Format(entry)
+	return printable.JSON(line), err
 }
 
 // WriteHook writes log entries to one more place.

@@ -15,6 +15,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/kubeshore/kubeshore/internal/logevent"
+	"github.com/kubeshore/kubeshore/internal/printable"
 )
 
 const (
@@ -94,7 +95,7 @@ func (v *LogView) Format(entry *logrus.Entry) ([]byte, error) {
 		fmt.Fprintf(&b, " %s=%v", key, entry.Data[key])
 	}
 	indent := len(time.TimeOnly) + 1
-	text := Wrap(strings.TrimRight(b.String(), "\n"), v.out.Width()-indent, indent)
+	text := Wrap(printable.Text(strings.TrimRight(b.String(), "\n")), v.out.Width()-indent, indent)
 	return []byte(entry.Time.Format(time.TimeOnly) + " " + v.out.colored(text, colorOf(entry.Level)) + "\n"), nil
 }
 
@@ -145,7 +146,7 @@ func (v *LogView) SetStatus(text string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.showHiddenLocked()
-	v.out.SetStatus(text)
+	v.out.SetStatus(printable.Text(text))
 }
 
 // StatusSource provides the text of a status line.
@@ -232,6 +233,6 @@ func (v *LogView) Replay(line []byte) {
 		entry.Level, entry.Message = msg.Level, *msg.Message
 		_ = v.Fire(entry)
 	default:
-		_, _ = v.out.Write(line)
+		_, _ = v.out.Write(printable.Lines(line))
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/kubeshore/kubeshore/internal/logevent"
 	"github.com/kubeshore/kubeshore/internal/term/termtest"
+	"github.com/kubeshore/kubeshore/internal/wake"
 )
 
 // newView returns a log in a view, and a function that returns the screen without
@@ -107,5 +108,37 @@ func TestBytes(t *testing.T) {
 		if got := Bytes(n); got != want {
 			t.Errorf("Bytes(%d): got %s, want %s", n, got, want)
 		}
+	}
+}
+
+// Nothing in an entry, a status line or a daemon's output reaches the terminal as a
+// control character.
+func TestNoControlCharactersOfOthers(t *testing.T) {
+	const hostile = "a\x1b]0;title\x07b\u009b31mc\u202ed\r\ne\x7f"
+	var out bytes.Buffer
+	v := &LogView{out: &AsyncWriter{out: &out, width: func() int { return 0 }}} // without colors and a status line of its own
+	log := logrus.New()
+	log.SetOutput(io.Discard)
+	log.AddHook(v)
+	log.WithField("field", hostile).WithError(errors.New(hostile)).Warn(hostile)
+	entry, err := NewReplayFormatter().Format(log.WithField("field", hostile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.Replay(entry)
+	v.Replay([]byte("raw " + strings.ReplaceAll(hostile, "\n", "") + "\n"))
+	for _, format := range []Format{Text, JSON} {
+		log := logrus.New()
+		log.SetOutput(&out)
+		log.SetFormatter(NewFormatter(format, ""))
+		log.WithField("field", hostile).Warn(hostile)
+	}
+	if got := out.String(); strings.ContainsAny(got, "\x1b\x07\u009b\u202e\r\x7f") || strings.Count(got, "\n") != 5 {
+		t.Errorf("got %q, want five lines without control characters", got)
+	}
+	status := AsyncWriter{out: io.Discard, live: true, running: true, queue: wake.NewTrigger()}
+	(&LogView{out: &status}).SetStatus(hostile)
+	if got := status.status; strings.ContainsAny(got, "\x1b\x07\u009b\u202e\r\n\x7f") {
+		t.Errorf("status line: got %q", got)
 	}
 }
