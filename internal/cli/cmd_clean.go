@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -27,6 +28,13 @@ root.`,
 		Example: "  sudo kubeshore clean",
 		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			path, err := filepath.Abs(path)
+			if err == nil {
+				err = machine.CheckHostsFile(path)
+			}
+			if err != nil {
+				return err
+			}
 			cleaned, err := hosts.Clean(cmd.Context(), path)
 			if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
 				return failure.WithHint(err, "run sudo kubeshore clean")

@@ -19,6 +19,7 @@ import (
 
 	"github.com/kubeshore/kubeshore/internal/backoff"
 	"github.com/kubeshore/kubeshore/internal/failure"
+	"github.com/kubeshore/kubeshore/internal/rootonly"
 	"github.com/kubeshore/kubeshore/pkg/hosts"
 	"github.com/kubeshore/kubeshore/pkg/listen"
 	"github.com/kubeshore/kubeshore/pkg/loopback"
@@ -113,6 +114,9 @@ func OpenRootless(ctx context.Context, o Options, log logrus.FieldLogger) (Machi
 	if least := listen.UnprivilegedPortStart(); each && least > 1 && os.Geteuid() != 0 {
 		missing = append(missing, fmt.Sprintf("no ports below %d", least))
 	}
+	if err := CheckHostsFile(o.HostsFile); err != nil {
+		return Machine{}, errors.Join(err, ports.Close())
+	}
 	file, err := hosts.Open(o.HostsFile, o.Owner)
 	switch {
 	case errors.Is(err, fs.ErrPermission), hosts.IsReadOnly(err):
@@ -174,8 +178,24 @@ const (
 	hostsInUseInterval = 20 * time.Millisecond
 )
 
+// CheckHostsFile returns an error if this process is root's, and others could change which
+// file it writes: root would then write lines to a file of their choice.
+func CheckHostsFile(path string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	err := rootonly.CheckDirs(path)
+	if err == nil {
+		return nil
+	}
+	return failure.WithHint(fmt.Errorf("hosts file %s: %w", path, err), "as root, use a hosts file in a directory that only root can write to, like /etc")
+}
+
 // openHosts opens the hosts file.
 func openHosts(ctx context.Context, path, owner string) (*hosts.File, error) {
+	if err := CheckHostsFile(path); err != nil {
+		return nil, err
+	}
 	deadline := time.Now().Add(hostsInUseTimeout)
 	file, err := hosts.Open(path, owner)
 	for errors.Is(err, hosts.ErrInUse) && time.Now().Before(deadline) && backoff.Sleep(ctx, hostsInUseInterval) == nil {

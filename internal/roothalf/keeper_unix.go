@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/syslog"
 	"net"
+	"net/netip"
 	"os"
 	"os/signal"
 	"strconv"
@@ -151,7 +152,11 @@ func runGuard(o machine.Options, log *logrus.Logger) error {
 	return keeper.Watch(pipe, func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), guardRunTimeout)
 		defer cancel()
-		addresses, err := hosts.CleanOwner(ctx, o.HostsFile, o.Owner)
+		var addresses []netip.Addr
+		err := machine.CheckHostsFile(o.HostsFile)
+		if err == nil {
+			addresses, err = hosts.CleanOwner(ctx, o.HostsFile, o.Owner)
+		}
 		err = errors.Join(err, loopback.CleanAliases(ctx, addresses))
 		machine.DNSCacheFlusher(log)(ctx)
 		if err != nil {
