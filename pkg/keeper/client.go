@@ -23,34 +23,48 @@ const (
 	// helloTimeout is how long the keeper may take to send its hello. It may have
 	// to wait for the hosts file.
 	helloTimeout = 30 * time.Second
-	// closeGrace is how long the keeper has to exit once the daemon has closed the
-	// connection, and to read a request whose context has ended.
+	// closeGrace is how long the keeper has to read the last request, and to exit once
+	// the daemon has closed the connection.
 	closeGrace = 5 * time.Second
+	// responseTimeout is how long the keeper may take to respond to a request. That is
+	// longer than it waits for other programs, e.g. for a lock of the hosts file.
+	responseTimeout = 15 * time.Second
 )
 
 // ErrGone means that the keeper exited before the daemon. The keeper or its guard
 // restores the machine.
 var ErrGone = errors.New("the keeper (kubeshore's root helper) exited unexpectedly")
 
+// ErrUnresponsive means that the keeper didn't respond in time, e.g. because it was
+// stopped. Requests succeed again as soon as it continues.
+var ErrUnresponsive = errors.New("the keeper (kubeshore's root helper) doesn't respond")
+
 // Client is the daemon's end of the connection to a keeper. It performs the
 // operations on the machine that the engine needs. Its methods are safe for
 // concurrent use.
 type Client struct {
-	conn    *net.UnixConn
-	how     string
-	pending atomic.Pointer[call] // nil if no request waits for its response
-	changed wake.Trigger
-	writes  atomic.Uint64 // the number of writes to the hosts file
-	done    chan struct{} // closed when Run has returned
+	conn            *net.UnixConn
+	how             string
+	responseTimeout time.Duration // the constant, except in tests
+	changed         wake.Trigger
+	writes          atomic.Uint64 // the number of writes to the hosts file
+	outgoing        chan []byte   // buffered: messages for Run to send
+	done            chan struct{} // closed when Run has returned
 
-	requestMu sync.Mutex // held for a request and its response
-	sequence  uint64
+	// idle contains a value while no request is without a response. A request takes
+	// that value: requests don't pile up in front of a keeper that doesn't respond.
+	idle     chan struct{}
+	sequence uint64 // of the last request; guarded by idle
+
+	mu   sync.Mutex
+	sent *call // the request without a response; nil if there is none
 }
 
-// call is a request that waits for its response.
+// call is a request that was sent.
 type call struct {
-	sequence uint64
-	reply    chan reply // buffered
+	sequence  uint64
+	reply     chan reply // buffered
+	abandoned bool       // nobody waits for the reply; guarded by Client.mu
 }
 
 // reply is a response and the descriptors that followed it.
@@ -84,23 +98,27 @@ func NewClient(ctx context.Context, conn *net.UnixConn, version string) (*Client
 		_ = conn.Close() // the error above matters more
 		return nil, err
 	}
-	return &Client{
-		conn: conn, how: resp.Hello.How,
-		changed: wake.NewTrigger(), done: make(chan struct{}),
-	}, nil
+	c := &Client{
+		conn: conn, how: resp.Hello.How, responseTimeout: responseTimeout,
+		changed: wake.NewTrigger(), outgoing: make(chan []byte, 1), done: make(chan struct{}), idle: make(chan struct{}, 1),
+	}
+	c.idle <- struct{}{}
+	return c, nil
 }
 
-// Run receives messages from the keeper until ctx ends. Then it closes the
+// Run exchanges messages with the keeper until ctx ends. Then it closes the
 // connection and waits for the keeper to exit. The other methods work only while
 // Run runs. Run returns ErrGone, with the reason, if the keeper exits first. It
 // must be called only once.
 func (c *Client) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var sending sync.WaitGroup
+	defer sending.Wait()
 	defer c.conn.Close()
+	defer cancel()
 	defer close(c.done)
-	defer context.AfterFunc(ctx, func() {
-		_ = c.conn.CloseWrite()
-		_ = c.conn.SetReadDeadline(time.Now().Add(closeGrace))
-	})()
+	defer context.AfterFunc(ctx, func() { _ = c.conn.SetDeadline(time.Now().Add(closeGrace)) })()
+	sending.Go(func() { c.send(ctx) })
 	for {
 		r, err := c.receive()
 		if err != nil && ctx.Err() != nil {
@@ -112,21 +130,51 @@ func (c *Client) Run(ctx context.Context) error {
 		if r.Changed {
 			c.changed.Fire()
 		}
-		if r.Sequence == 0 {
-			continue
-		}
-		if p := c.pending.Load(); p != nil && p.sequence == r.Sequence && c.pending.CompareAndSwap(p, nil) {
-			p.reply <- r
-		} else {
-			closeAll(r.files) // the request's context has ended
+		if r.Sequence != 0 {
+			c.deliver(r)
 		}
 	}
+}
+
+// send sends messages, however long the keeper needs to read them, until ctx ends.
+// Then it closes the sending half.
+func (c *Client) send(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			_ = c.conn.CloseWrite()
+			return
+		case message := <-c.outgoing:
+			if _, err := c.conn.Write(message); err != nil {
+				_ = c.conn.Close() // unusable, because it may have transferred half of the message
+				return
+			}
+		}
+	}
+}
+
+// deliver passes a response to the request that waits for it, if there is one.
+func (c *Client) deliver(r reply) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	sent := c.sent
+	if sent == nil || sent.sequence != r.Sequence {
+		closeAll(r.files)
+		return
+	}
+	c.sent = nil
+	c.idle <- struct{}{}
+	if sent.abandoned {
+		closeAll(r.files)
+		return
+	}
+	sent.reply <- r
 }
 
 // gone returns ErrGone, with err as the reason unless it only states that the
 // connection is closed.
 func gone(err error) error {
-	if isClosed(err) || errors.Is(err, net.ErrClosed) { // the latter once Run has returned
+	if isClosed(err) || errors.Is(err, net.ErrClosed) { // the latter after a failed write
 		return ErrGone
 	}
 	return fmt.Errorf("%w: %w", ErrGone, err)
@@ -154,20 +202,27 @@ func readResponse(conn *net.UnixConn) (response, error) {
 // do sends a request and waits for its response. If the response has an error, do
 // returns that along with the response.
 func (c *Client) do(ctx context.Context, r request) (reply, error) {
-	c.requestMu.Lock()
-	defer c.requestMu.Unlock()
+	ctx, cancel := context.WithTimeoutCause(ctx, c.responseTimeout, ErrUnresponsive)
+	defer cancel()
+	select {
+	case <-c.idle:
+	case <-ctx.Done():
+		return reply{}, context.Cause(ctx)
+	case <-c.done:
+		return reply{}, ErrGone
+	}
 	c.sequence++
 	r.Sequence = c.sequence
 	message, err := encode(r)
 	if err != nil {
+		c.idle <- struct{}{}
 		return reply{}, err
 	}
 	waiting := &call{sequence: r.Sequence, reply: make(chan reply, 1)}
-	c.pending.Store(waiting)
-	if err := c.write(ctx, message); err != nil {
-		c.pending.Store(nil)
-		return reply{}, gone(err)
-	}
+	c.mu.Lock()
+	c.sent = waiting
+	c.mu.Unlock()
+	c.outgoing <- message
 	select {
 	case received := <-waiting.reply:
 		if received.Error != "" {
@@ -175,34 +230,24 @@ func (c *Client) do(ctx context.Context, r request) (reply, error) {
 		}
 		return received, nil
 	case <-ctx.Done():
-		err = ctx.Err()
+		err = context.Cause(ctx)
 	case <-c.done:
 		err = ErrGone
 	}
-	if c.pending.Swap(nil) == nil {
-		closeAll((<-waiting.reply).files) // the response arrived just now
-	}
+	c.abandon(waiting)
 	return reply{}, err
 }
 
-// write sends a message. When ctx ends, the keeper gets a grace period to read the
-// rest. If it doesn't, the connection is closed, because it may have transferred
-// half of the message.
-func (c *Client) write(ctx context.Context, message []byte) error {
-	deadlineSet := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(deadlineSet)
-		_ = c.conn.SetWriteDeadline(time.Now().Add(closeGrace))
-	})
-	_, err := c.conn.Write(message)
-	if !stop() {
-		<-deadlineSet
-		_ = c.conn.SetWriteDeadline(time.Time{})
+// abandon declares that nobody waits for the response to a request any more.
+func (c *Client) abandon(sent *call) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	sent.abandoned = true
+	select {
+	case received := <-sent.reply: // it arrived just now
+		closeAll(received.files)
+	default:
 	}
-	if err != nil {
-		_ = c.conn.Close() // unusable either way
-	}
-	return err
 }
 
 // How describes how the keeper listens.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -37,29 +38,84 @@ func TestKeeperEndsIfDaemonDoesNotRead(t *testing.T) {
 	}
 }
 
-// A request to a keeper that doesn't read returns when its context ends.
-func TestRequestEndsIfKeeperDoesNotRead(t *testing.T) {
+// Requests to a stopped keeper fail after a timeout, however large and however many
+// there are. Requests succeed again when the keeper continues.
+func TestStoppedKeeperContinues(t *testing.T) {
+	for name, size := range map[string]int{"small requests": 1 << 10, "requests larger than the socket's buffer": 4 << 20} {
+		t.Run(name, func(t *testing.T) {
+			c, keeperEnd := silentKeeper(t)
+			ctx, cancel := context.WithCancel(t.Context())
+			ran := make(chan error, 1)
+			go func() { ran <- c.Run(ctx) }()
+			c.responseTimeout = 10 * time.Millisecond
+			names := map[netip.Addr][]string{web: {strings.Repeat("a", size)}}
+			for range 20 {
+				if _, err := c.Names().Set(t.Context(), names); !errors.Is(err, ErrUnresponsive) {
+					t.Fatalf("stopped: got error %v, want %v", err, ErrUnresponsive)
+				}
+			}
+			if _, _, err := c.Take(t.Context(), nil, nil); !errors.Is(err, ErrUnresponsive) {
+				t.Errorf("stopped: got error %v, want %v", err, ErrUnresponsive)
+			}
+
+			requests := make(chan int, 1)
+			go func() { requests <- respondToAll(keeperEnd) }()
+			c.responseTimeout = 10 * time.Second
+			if _, err := c.Names().Set(t.Context(), names); err != nil {
+				t.Errorf("continued: got error %v, want none", err)
+			}
+			cancel()
+			if err := <-ran; err != nil {
+				t.Errorf("Run: got error %v, want none", err)
+			}
+			if got := <-requests; got != 2 {
+				t.Errorf("the keeper got %d requests, want 2: the first one and the last one", got)
+			}
+		})
+	}
+}
+
+// respondToAll responds to requests until the connection ends, closes it, and returns
+// how many there were.
+func respondToAll(conn *net.UnixConn) (requests int) {
+	defer conn.Close()
+	for {
+		message, err := readMessage(conn)
+		if err != nil {
+			return requests
+		}
+		requests++
+		r, err := decode(message)
+		if err != nil || writeMessage(conn, response{Sequence: r.Sequence}) != nil {
+			return requests
+		}
+	}
+}
+
+// A keeper that never reads the rest of a request doesn't keep Run from returning.
+func TestClientEndsIfKeeperDoesNotRead(t *testing.T) {
 	c, keeperEnd := silentKeeper(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
+	ctx, cancel := context.WithCancel(t.Context())
+	ran := make(chan error, 1)
+	go func() { ran <- c.Run(ctx) }()
+	c.responseTimeout = 10 * time.Millisecond
 	names := map[netip.Addr][]string{web: {strings.Repeat("a", 4<<20)}}
-	done := make(chan error, 1)
-	go func() {
-		_, err := c.Names().Set(ctx, names)
-		done <- err
-	}()
+	if _, err := c.Names().Set(t.Context(), names); !errors.Is(err, ErrUnresponsive) {
+		t.Errorf("got error %v, want %v", err, ErrUnresponsive)
+	}
+	cancel()
 	select {
-	case err := <-done:
-		if err == nil {
-			t.Error("got no error, want one: the request wasn't read")
+	case err := <-ran:
+		if err != nil {
+			t.Errorf("Run: got error %v, want none", err)
 		}
 	case <-time.After(2 * closeGrace):
 		_ = keeperEnd.Close()
-		<-done
-		t.Fatalf("the request didn't return within %v", 2*closeGrace)
+		<-ran
+		t.Fatalf("Run didn't return within %v", 2*closeGrace)
 	}
-	if _, err := c.Names().Set(t.Context(), map[netip.Addr][]string{web: {"web"}}); !errors.Is(err, ErrGone) {
-		t.Errorf("after half a request: got error %v, want ErrGone", err)
+	if _, err := c.Names().Set(t.Context(), names); !errors.Is(err, ErrGone) {
+		t.Errorf("afterwards: got error %v, want ErrGone", err)
 	}
 }
 
