@@ -7,8 +7,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 var errInjected = errors.New("injected fault")
@@ -226,4 +229,36 @@ func isRestored(got, withoutBlock string, moved bool) bool {
 	}
 	rest, ok := strings.CutPrefix(got, withoutBlock)
 	return ok && strings.HasPrefix(beginMarker(testOwner)[:len("# BEGIN ")], strings.TrimPrefix(rest, "\n"))
+}
+
+// A stopped process that holds the write lock makes Set fail after a timeout, with the
+// process's ID. Set succeeds once the lock is released.
+func TestSetGivesUpWaitingForTheLock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "hosts")
+		if err := os.WriteFile(path, []byte(original), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		file, err := Open(path, "me")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		held, err := tryAcquire(path, "lock")
+		if err != nil {
+			t.Fatal(err)
+		}
+		table := map[netip.Addr][]string{netip.MustParseAddr("127.64.0.1"): {"web.shop"}}
+		begin := time.Now()
+		_, err = file.Set(t.Context(), table)
+		if !errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), strconv.Itoa(os.Getpid())) || time.Since(begin) > writeLockTimeout+time.Second {
+			t.Errorf("got error %v after %v, want one with the process's ID after %v", err, time.Since(begin), writeLockTimeout)
+		}
+		if err := held.release(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := file.Set(t.Context(), table); err != nil {
+			t.Errorf("after the release: %v", err)
+		}
+	})
 }

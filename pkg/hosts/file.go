@@ -83,7 +83,7 @@ func (f *File) Set(ctx context.Context, table map[netip.Addr][]string) (refused 
 	if f.path, err = resolve(f.givenPath); err != nil {
 		return nil, err
 	}
-	writeLock, err := acquire(ctx, f.path, "lock")
+	writeLock, err := f.acquireWriteLock(ctx)
 	if err == nil {
 		refused, f.lastWritten, err = f.setLocked(ctx, table)
 		err = errors.Join(err, writeLock.release())
@@ -99,6 +99,17 @@ func (f *File) Set(ctx context.Context, table map[netip.Addr][]string) (refused 
 	}
 	f.table, f.refused = table, refused
 	return refused, nil
+}
+
+// writeLockTimeout is how long Set waits for another kubeshore process that writes the
+// file. A stopped process (SIGSTOP) keeps its lock.
+const writeLockTimeout = 10 * time.Second
+
+// acquireWriteLock takes the lock that every write of the file needs.
+func (f *File) acquireWriteLock(ctx context.Context) (*fileLock, error) {
+	ctx, cancel := context.WithTimeout(ctx, writeLockTimeout)
+	defer cancel()
+	return acquire(ctx, f.path, "lock")
 }
 
 // Writes returns how often Set has written the file. Any goroutine may call it.
