@@ -37,7 +37,7 @@ func (d *Daemon) Status() control.Status {
 		Overview: control.Overview{
 			Version: version.String(), PID: os.Getpid(), Started: d.started, Synced: !status.At.IsZero(), Stopping: d.stopping.Load(),
 			Kubeconfig: d.config.Kubeconfig(), ProjectFile: d.config.ProjectFile(), HostsFile: d.options.Machine.HostsFile, LogFile: d.options.LogFile,
-			Listening: status.Listening, UpstreamConnections: d.dialer.Connections(), HostsWrites: hostsWrites, Problems: d.problems(),
+			Listening: status.Listening, UpstreamConnections: d.dialer.Connections(), HostsWrites: hostsWrites, Problems: d.problems(status),
 			For: string(d.clients.Audience()), RefusedConnections: d.clients.Refused(),
 		},
 		Services: controlserver.Services(status, traffic),

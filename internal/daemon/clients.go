@@ -2,9 +2,11 @@ package daemon
 
 import (
 	"os/user"
+	"slices"
 	"strconv"
 
 	"github.com/kubeshore/kubeshore/internal/printable"
+	"github.com/kubeshore/kubeshore/pkg/fwd"
 	"github.com/kubeshore/kubeshore/pkg/listen"
 )
 
@@ -47,9 +49,9 @@ func (d *Daemon) reportAccept(err error) {
 	d.announce()
 }
 
-// problems returns the problems of the daemon that concern no cluster.
-func (d *Daemon) problems() []string {
-	problems := d.config.Problems()
+// problems returns the problems that concern no cluster, with those of the engine.
+func (d *Daemon) problems(engine fwd.Status) []string {
+	problems := slices.Concat(d.config.Problems(), engine.Problems)
 	if problem := d.acceptProblem.Load(); problem != nil && *problem != "" {
 		problems = append(problems, *problem)
 	}

@@ -61,8 +61,8 @@ type Overview struct {
 	// UpstreamConnections is the number of open connections to API servers that carry
 	// port-forward streams.
 	UpstreamConnections int `json:"upstreamConnections"`
-	// Problems lists problems of the configuration, e.g. a project file that has become
-	// invalid.
+	// Problems lists problems that concern no context, e.g. a project file that has become
+	// invalid, or names that can't be written to the hosts file.
 	Problems []string `json:"problems,omitempty"`
 	// Contexts lists the followed contexts. Services of the first one have the same names
 	// here as in their cluster.

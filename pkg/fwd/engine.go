@@ -2,6 +2,7 @@ package fwd
 
 import (
 	"net"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -43,7 +44,10 @@ type Engine struct {
 	table         routeTable // the routes of new connections
 	status        atomic.Pointer[Status]
 	statusChanged wake.Broadcast
-	replan        wake.Trigger // fires when problems of routes differ from the status
+	// inForce is the table of names that Names last accepted, without the refused
+	// ones. Only the reconcile loop uses it.
+	inForce map[netip.Addr][]string
+	replan  wake.Trigger // fires when problems of routes differ from the status
 }
 
 // Status returns the current status. Any goroutine may call it at any time.

@@ -31,6 +31,8 @@ type host struct {
 	refuse  error  // of the next Names.Set
 	taken   string // a name that is refused
 	inUse   bool   // all ports are in use
+	// namesErr and aliasesErr are the errors of all calls of Names.Set and Aliases.Set.
+	namesErr, aliasesErr error
 	changed chan struct{}
 }
 
@@ -80,6 +82,9 @@ type fakeAliases struct{ *host }
 func (f fakeAliases) Set(_ context.Context, addrs []netip.Addr) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.aliasesErr != nil {
+		return f.aliasesErr
+	}
 	f.aliases = slices.Clone(addrs)
 	f.checkLocked("Aliases.Set")
 	return nil
@@ -95,6 +100,9 @@ func (f fakeNames) Set(_ context.Context, table map[netip.Addr][]string) (map[st
 	if err := f.refuse; err != nil {
 		f.refuse = nil
 		return nil, err
+	}
+	if f.namesErr != nil {
+		return nil, f.namesErr
 	}
 	f.names = maps.Clone(table)
 	f.checkLocked("Names.Set")

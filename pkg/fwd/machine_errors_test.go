@@ -129,3 +129,54 @@ func TestEngineAbort(t *testing.T) {
 		t.Errorf("the machine still has:\n%s", got)
 	}
 }
+
+// While this machine can't be changed, the status has a problem, and the names and
+// hosts that are in force. It recovers without a change in the cluster.
+func TestEngineMachineFailsLater(t *testing.T) {
+	for name, fail := range map[string]func(*host, error){
+		"names":   func(h *host, err error) { h.namesErr = err },
+		"aliases": func(h *host, err error) { h.aliasesErr = err },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h, s := newHost(), newSource()
+				e := &fwd.Engine{Source: s, Aliases: fakeAliases{h}, Names: fakeNames{h}, Ports: fakePorts{h, make(chan struct{})}}
+				stop := start(t, e)
+				set := func(err error) {
+					h.mu.Lock()
+					defer h.mu.Unlock()
+					fail(h, err)
+				}
+				s.set(service("api", "a"), service("web", "a"))
+				synctest.Wait()
+				set(errors.New("read-only file system"))
+				changed := e.Changed()
+				s.set(service("db", "a"), service("web", "a", "b"))
+				<-changed
+				status := e.Status()
+				if len(status.Problems) != 1 || !strings.Contains(status.Problems[0], "read-only file system; retrying every 5s") {
+					t.Errorf("got problems %q, want one with the error", status.Problems)
+				}
+				if len(status.Hosts) != 1 || status.Hosts[0].Pods != 2 || len(status.Hosts[0].Names) != 4 {
+					t.Errorf("got hosts %+v, want web alone, with two pods and its names", status.Hosts)
+				}
+				<-time.After(time.Minute) // several retries, in the bubble's time
+				if got := e.Status().Hosts; len(got) != 1 {
+					t.Errorf("after retries: got hosts %+v, want one", got)
+				}
+				set(nil)
+				<-time.After(6 * time.Second)
+				synctest.Wait()
+				if status = e.Status(); len(status.Problems) > 0 || len(status.Hosts) != 2 || len(status.Hosts[0].Names) != 4 {
+					t.Errorf("recovered: got problems %q and hosts %+v, want none and two", status.Problems, status.Hosts)
+				}
+				if err := stop(); err != nil {
+					t.Error(err)
+				}
+				for _, broken := range h.broken {
+					t.Error(broken)
+				}
+			})
+		})
+	}
+}

@@ -90,7 +90,7 @@ func (e *Engine) reconcile(ctx context.Context) error {
 		case err != nil && first:
 			return err
 		case err != nil && err.Error() != lastErr:
-			e.Log.Errorf("%v; retrying every %v", err, machineRetryInterval)
+			e.Log.Error(machineProblem(err))
 		case err == nil && lastErr != "":
 			e.Log.Infof("resolved: %s", lastErr)
 		case first:
@@ -102,6 +102,11 @@ func (e *Engine) reconcile(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// machineProblem describes an error of this machine that is retried.
+func machineProblem(err error) string {
+	return fmt.Sprintf("%v; retrying every %v", err, machineRetryInterval)
 }
 
 // awaitChange waits for a reason to reconcile and then, unless it is the first,
@@ -132,7 +137,8 @@ func (e *Engine) awaitChange(ctx context.Context, retry <-chan time.Time, first 
 // apply applies the desired state. New hosts get an address, then ports, then
 // names; removed hosts lose them in the reverse order. So every name in force
 // resolves to an address and ports of ours, even if apply fails halfway.
-// complete reports whether every port and name could be set.
+// complete reports whether every port and name could be set. An error, unless it
+// is of the first pass, is also a problem in the status.
 func (e *Engine) apply(ctx context.Context, desired plan.Desired) (complete bool, err error) {
 	hosts, addresses := e.assign(desired.Hosts)
 	desired.Hosts = hosts
@@ -145,10 +151,7 @@ func (e *Engine) apply(ctx context.Context, desired plan.Desired) (complete bool
 	next := newRoutes(desired.Hosts, addresses, old, readySince)
 	both := next.union(old)
 	e.table.store(both)
-	if err := e.Aliases.Set(ctx, both.addresses()); err != nil {
-		return false, fmt.Errorf("loopback addresses: %w", err)
-	}
-	portErrs := e.Ports.Set(ctx, both.ports())
+	portErrs, err := e.bind(ctx, both, before)
 
 	status := newStatus(desired, addresses, portErrs, next)
 	status.At = time.Now()
@@ -156,22 +159,54 @@ func (e *Engine) apply(ctx context.Context, desired plan.Desired) (complete bool
 	if e.Names == nil {
 		status = status.withoutNames()
 	}
-	refused, err := e.setNames(ctx, status.names())
-	if err != nil {
-		return false, err
+	var refused map[string]error
+	if err == nil {
+		refused, err = e.setNames(ctx, status.names())
 	}
-	status = status.withoutRefused(refused)
-	if len(both) > len(next) {
-		e.Ports.Set(ctx, next.ports())
-		if err := e.Aliases.Set(ctx, next.addresses()); err != nil {
-			return false, fmt.Errorf("loopback addresses: %w", err)
+	if err == nil {
+		status = status.withoutRefused(refused)
+		e.inForce = status.names()
+		if len(both) > len(next) {
+			e.Ports.Set(ctx, next.ports())
+			err = e.setAliases(ctx, next)
 		}
 	}
-	e.table.store(next)
+	switch {
+	case err == nil:
+		e.table.store(next)
+	case before.At.IsZero() || ctx.Err() != nil:
+		return false, err
+	default:
+		status = status.withFailure(err, before, e.inForce)
+	}
 	report(e.Log, before, status)
 	e.status.Store(&status)
 	e.statusChanged.Fire()
-	return len(portErrs) == 0 && len(refused) == 0, nil
+	return err == nil && len(portErrs) == 0 && len(refused) == 0, err
+}
+
+// bind adds the routes' addresses and binds their ports. If the addresses can't be
+// added, it returns that error, and an error for each port that wasn't bound before.
+func (e *Engine) bind(ctx context.Context, r routes, before Status) (map[netip.AddrPort]error, error) {
+	err := e.setAliases(ctx, r)
+	if err == nil {
+		return e.Ports.Set(ctx, r.ports()), nil
+	}
+	bound := before.boundPorts()
+	portErrs := make(map[netip.AddrPort]error)
+	for _, at := range r.ports() {
+		if !bound[at] {
+			portErrs[at] = err
+		}
+	}
+	return portErrs, err
+}
+
+func (e *Engine) setAliases(ctx context.Context, r routes) error {
+	if err := e.Aliases.Set(ctx, r.addresses()); err != nil {
+		return fmt.Errorf("loopback addresses: %w", err)
+	}
+	return nil
 }
 
 func (e *Engine) setNames(ctx context.Context, table map[netip.Addr][]string) (refused map[string]error, err error) {

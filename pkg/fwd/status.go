@@ -16,6 +16,10 @@ type Status struct {
 	Clusters  []plan.Cluster
 	Hosts     []HostStatus // sorted by ID
 	Listening string       // how ports are bound, see Ports.How
+	// Problems are errors of this machine that concern all hosts and are retried,
+	// e.g. names that can't be written. Until they are resolved, hosts have the names
+	// that were in force before, and new hosts are left out.
+	Problems []string
 }
 
 // HostStatus is the state of one host of the plan.
@@ -100,6 +104,45 @@ func (s Status) names() map[netip.Addr][]string {
 		}
 	}
 	return table
+}
+
+// boundPorts returns the addresses and ports that are bound.
+func (s Status) boundPorts() map[netip.AddrPort]bool {
+	bound := make(map[netip.AddrPort]bool)
+	for _, h := range s.Hosts {
+		for _, p := range h.Ports {
+			if p.Err == nil {
+				bound[netip.AddrPortFrom(h.Address, p.Number)] = true
+			}
+		}
+	}
+	return bound
+}
+
+// withFailure returns the status after a pass that failed with err: with the names in
+// force only, and without hosts that are new since before or have lost their names.
+func (s Status) withFailure(err error, before Status, inForce map[netip.Addr][]string) Status {
+	known := make(map[plan.HostID]bool, len(before.Hosts))
+	for _, h := range before.Hosts {
+		known[h.ID] = true
+	}
+	s.Problems = []string{machineProblem(err)}
+	applied := make([]HostStatus, 0, len(s.Hosts))
+	for _, h := range s.Hosts {
+		var names []string
+		for _, name := range h.Names {
+			if slices.Contains(inForce[h.Address], name) {
+				names = append(names, name)
+			}
+		}
+		if names == nil && (len(h.Names) > 0 || !known[h.ID]) {
+			continue
+		}
+		h.Names = names
+		applied = append(applied, h)
+	}
+	s.Hosts = applied
+	return s
 }
 
 // withoutNames returns the status with no names.
