@@ -33,7 +33,7 @@ type host struct {
 	inUse   bool   // all ports are in use
 	// namesErr and aliasesErr are the errors of all calls of Names.Set and Aliases.Set.
 	namesErr, aliasesErr error
-	changed chan struct{}
+	changed              chan struct{}
 }
 
 func newHost() *host { return &host{changed: make(chan struct{}, 1)} }

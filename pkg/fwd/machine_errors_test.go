@@ -149,12 +149,12 @@ func TestEngineMachineFailsLater(t *testing.T) {
 				}
 				s.set(service("api", "a"), service("web", "a"))
 				synctest.Wait()
-				set(errors.New("read-only file system"))
+				set(errors.Join(errors.New("a"), errors.New("read-only file system")))
 				changed := e.Changed()
 				s.set(service("db", "a"), service("web", "a", "b"))
 				<-changed
 				status := e.Status()
-				if len(status.Problems) != 1 || !strings.Contains(status.Problems[0], "read-only file system; retrying every 5s") {
+				if len(status.Problems) != 1 || !strings.HasSuffix(status.Problems[0], "a; read-only file system; retrying every 5s") {
 					t.Errorf("got problems %q, want one with the error", status.Problems)
 				}
 				if len(status.Hosts) != 1 || status.Hosts[0].Pods != 2 || len(status.Hosts[0].Names) != 4 {

@@ -89,7 +89,7 @@ func (e *Engine) reconcile(ctx context.Context) error {
 			return nil //nolint:nilerr // see above
 		case err != nil && first:
 			return err
-		case err != nil && err.Error() != lastErr:
+		case err != nil && errorText(err) != lastErr:
 			e.Log.Error(machineProblem(err))
 		case err == nil && lastErr != "":
 			e.Log.Infof("resolved: %s", lastErr)
@@ -106,7 +106,7 @@ func (e *Engine) reconcile(ctx context.Context) error {
 
 // machineProblem describes an error of this machine that is retried.
 func machineProblem(err error) string {
-	return fmt.Sprintf("%v; retrying every %v", err, machineRetryInterval)
+	return fmt.Sprintf("%s; retrying every %v", errorText(err), machineRetryInterval)
 }
 
 // awaitChange waits for a reason to reconcile and then, unless it is the first,

@@ -48,11 +48,12 @@ type PortStatus struct {
 	Err    error // why the port isn't bound; nil if it is
 }
 
+// errorText returns an error's text in one line; errors.Join uses several.
 func errorText(err error) string {
 	if err == nil {
 		return ""
 	}
-	return err.Error()
+	return strings.ReplaceAll(err.Error(), "\n", "; ")
 }
 
 // newStatus returns the status of the desired state, with the problems of the
