@@ -185,8 +185,11 @@ func CheckHostsFile(path string) error {
 		return nil
 	}
 	err := rootonly.CheckDirs(path)
-	if err == nil {
+	switch {
+	case err == nil:
 		return nil
+	case errors.As(err, new(*fs.PathError)): // e.g. a missing directory
+		return failure.WithHint(fmt.Errorf("hosts file: %w", err), hostsFileRemedy(path, err))
 	}
 	return failure.WithHint(fmt.Errorf("hosts file %s: %w", path, err), "as root, use a hosts file in a directory that only root can write to, like /etc")
 }
