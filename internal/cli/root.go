@@ -74,7 +74,7 @@ to the machine.`,
 	}{
 		{"forward", []*cobra.Command{newUp(streams), newSvc(streams)}},
 		{"run", []*cobra.Command{newPs(streams), newWait(), newLogs(streams), newDown(streams), newAdd(streams), newRemove(streams), newLogin(streams)}},
-		{"more", []*cobra.Command{newAllow(streams), newClean(streams), newVersion(streams)}},
+		{"more", []*cobra.Command{newAllow(streams), newClean(streams), newSudoers(streams), newVersion(streams)}},
 	} {
 		for _, command := range group.commands {
 			command.GroupID = group.id

@@ -39,3 +39,8 @@ func (Options) IsBackground() bool { return false }
 
 // Background fails as Detach does.
 func Background(context.Context, Options, daemon.Options) error { return errNoDetach }
+
+// SudoersLine fails: there is no sudo with sudoers(5) on Windows.
+func SudoersLine(string) (string, error) {
+	return "", errors.New("there is no sudoers file on Windows")
+}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/kubeshore/kubeshore/internal/rootonly"
 	"github.com/kubeshore/kubeshore/internal/version"
 )
 
@@ -20,8 +21,12 @@ import (
 // installed next to the main program.
 const RootHalfName = "kubeshore-root"
 
+// installRemedy is what to do about programs that others than root can replace.
+const installRemedy = "install kubeshore where only root can write, with make install"
+
 // rootHalf returns the path of the program to run as root: [RootHalfName] or, without
-// one that belongs to this program, this program itself.
+// one that belongs to this program, this program itself. It warns if others than root can
+// replace a program that runs as root.
 func rootHalf(log logrus.FieldLogger) string {
 	self, err := os.Executable()
 	if err != nil {
@@ -29,12 +34,20 @@ func rootHalf(log logrus.FieldLogger) string {
 	}
 	path, err := findRootHalf(self)
 	switch {
-	case err == nil:
-		return path
-	case !errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist):
+		path = self
+	case err != nil:
 		log.Warnf("%v; the main program runs as root instead", err)
+		path = self
 	}
-	return self
+	err = rootonly.CheckFile(path)
+	if err == nil && os.Geteuid() == 0 { // sudo has run this program too
+		err = rootonly.CheckFile(self)
+	}
+	if err != nil {
+		log.Warnf("others than root can replace the program that runs as root: %v; %s", err, installRemedy)
+	}
+	return path
 }
 
 // findRootHalf returns the path of the program next to self that has the same version

@@ -189,7 +189,7 @@ func CheckHostsFile(path string) error {
 	case err == nil:
 		return nil
 	case errors.As(err, new(*fs.PathError)): // e.g. a missing directory
-		return failure.WithHint(fmt.Errorf("hosts file: %w", err), hostsFileRemedy(path, err))
+		return failure.WithHint(fmt.Errorf("hosts file %s: %w", path, err), hostsFileRemedy(path, err))
 	}
 	return failure.WithHint(fmt.Errorf("hosts file %s: %w", path, err), "as root, use a hosts file in a directory that only root can write to, like /etc")
 }

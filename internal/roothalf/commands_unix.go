@@ -52,13 +52,7 @@ func Main(ctx context.Context, args []string) error {
 		return failure.Usage(errors.New("a part of kubeshore, started by kubeshore up"))
 	}
 	var o commandOptions
-	flags := pflag.NewFlagSet(args[0], pflag.ContinueOnError)
-	flags.Usage = func() {}
-	o.define(flags)
-	err := flags.Parse(args[1:])
-	if err == nil {
-		err = o.parse()
-	}
+	rest, err := o.parse(args)
 	if err != nil {
 		return failure.Usage(fmt.Errorf("%s: %w", args[0], err))
 	}
@@ -67,7 +61,11 @@ func Main(ctx context.Context, args []string) error {
 	case KeeperCommand:
 		return runKeeper(ctx, o.machine, o.newLog())
 	case KeeperConnectCommand:
-		if err := keeperConnect(o.socket, o.machine); err != nil {
+		err := o.checkCanonical(args)
+		if err == nil {
+			err = keeperConnect(o.socket, o.machine)
+		}
+		if err != nil {
 			fmt.Fprintln(os.Stderr, err) // without a prefix, because the daemon quotes it
 			return failure.ExitStatus(KeeperConnectFailed)
 		}
@@ -75,7 +73,7 @@ func Main(ctx context.Context, args []string) error {
 	case GuardCommand:
 		return runGuard(o.machine, o.newLog())
 	case RunAsUserCommand:
-		return o.runAsUser(ctx, flags.Args())
+		return o.runAsUser(ctx, rest)
 	case machine.FlushCommand:
 		return txeh.FlushDNSCache()
 	default:
@@ -117,9 +115,16 @@ func (o *commandOptions) define(flags *pflag.FlagSet) {
 	flags.IntVar(&o.verbosity, "verbosity", 0, "of the log")
 }
 
-func (o *commandOptions) parse() (err error) {
+// parse parses a command with its flags, and returns the arguments after the flags.
+func (o *commandOptions) parse(args []string) (rest []string, err error) {
+	flags := pflag.NewFlagSet(args[0], pflag.ContinueOnError)
+	flags.Usage = func() {}
+	o.define(flags)
+	if err := flags.Parse(args[1:]); err != nil {
+		return nil, err
+	}
 	o.machine.Prefixes, err = machine.ParsePrefixes(o.prefixes)
-	return err
+	return flags.Args(), err
 }
 
 // arguments returns the arguments that pass o to a command.
@@ -131,7 +136,8 @@ func arguments(command string, o machine.Options, more ...string) []string {
 	return append(args, more...)
 }
 
-// ConnectArguments returns the arguments of keeper-connect, which sudo runs.
+// ConnectArguments returns the arguments of keeper-connect, which sudo runs. [SudoersLine]
+// must allow them.
 func ConnectArguments(o machine.Options, socket string) []string {
 	return arguments(KeeperConnectCommand, o, "--socket", socket)
 }

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -51,4 +52,60 @@ func TestPluginGetsNoSudoTicket(t *testing.T) {
 			}
 		})
 	}
+}
+
+// With the rule that kubeshore sudoers prints, a user who may run nothing else as root
+// needs no password, and sudo and keeper-connect refuse everything else.
+func TestSudoersRule(t *testing.T) {
+	if !inOwnMounts(t) {
+		return
+	}
+	mountOverlay(t, "/usr/local")
+	ns := namespaceWithWeb(t)
+	bob := newTestUser(t, "bob", "/bin/false")
+	bob.expect(t, "./kubeshore sudoers", 1, "/home/bob belongs to user ")
+	for _, name := range []string{"kubeshore", "kubeshore-root"} {
+		runCommand(t, "install", "-m", "755", filepath.Join(bob.home, name), "/usr/local/bin/"+name)
+		if err := os.Remove(filepath.Join(bob.home, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	status, rule := bob.run(t, "kubeshore sudoers")
+	if err := os.WriteFile("/etc/sudoers.d/bob", []byte(rule), 0o440); err != nil || status != 0 {
+		t.Fatalf("sudoers: got status %d, %s, %v", status, rule, err)
+	}
+	t.Logf("%s%s", rule, runCommand(t, "visudo", "-cf", "/etc/sudoers.d/bob"))
+	bob.checkRule(t)
+	d := bob.startReady(t, "kubeshore up -n "+ns)
+	mustGet(t, "http://web."+ns)
+	if err := syscall.Kill(bob.processes(t).daemon, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	<-d.exited
+	bob.waitForCleanup(t, d)
+	if strings.Contains(d.log.String(), "can replace") {
+		t.Errorf("got log\n%s\nwant no warning about the program", d.log.String())
+	}
+}
+
+// checkRule checks what a user with the rule can't run.
+func (u testUser) checkRule(t *testing.T) {
+	t.Helper()
+	const connect, half = "keeper-connect --hosts-file /etc/hosts", "sudo -n /usr/local/bin/kubeshore-root "
+	rest := fmt.Sprintf("--listen auto --owner %d --cidr 127.64.0.0/10 --socket %s/kubeshore-1/keeper", u.uid, u.home)
+	for _, line := range []string{
+		"sudo -n id", half, half + "keeper", half + "run-as-user --owner 1 --program /bin/sh", "sudo -n /usr/local/bin/kubeshore up",
+		half + "keeper-connect --hosts-file /etc/shadow " + rest,
+		half + connect + " --hosts-file /etc/shadow " + rest,
+		half + strings.Replace(connect+" "+rest, fmt.Sprint(u.uid), "0", 1),
+		half + connect + " " + strings.Replace(rest, "127.64", "10.64", 1),
+		half + connect + " " + strings.Replace(rest, u.home, "/run", 1),
+		half + connect + " " + rest + " --program /bin/sh",
+	} {
+		u.expect(t, line, 1, "a password is required")
+	}
+	// sudo allows the following: their words are those of the rule.
+	u.expect(t, half+"'"+connect+" "+rest+"'", 1, "unknown command")
+	u.expect(t, half+strings.Replace(connect, "/etc/hosts", "'/etc/hosts", 1)+" --listen auto'"+strings.TrimPrefix(rest, "--listen auto"), 70, "arguments differ from those of kubeshore up")
+	u.expect(t, half+connect+" "+rest, 70, "no such file or directory")
 }
