@@ -94,6 +94,7 @@ func OpenOwn(ctx context.Context, o Options, log logrus.FieldLogger) (Machine, e
 	if err != nil {
 		return Machine{}, errors.Join(err, file.Close())
 	}
+	ports = withClaims(ports, o, log)
 	return Machine{
 		Ports: ports, Names: file, Aliases: &loopback.Aliases{},
 		Run:   watchHosts(file, log),
@@ -108,9 +109,10 @@ func OpenRootless(ctx context.Context, o Options, log logrus.FieldLogger) (Machi
 	if err != nil {
 		return Machine{}, err
 	}
+	_, each := ports.(*listen.Each)
+	ports = withClaims(ports, o, log)
 	m := Machine{Ports: ports, Aliases: &loopback.Aliases{}, Close: ports.Close}
 	var missing []string
-	_, each := ports.(*listen.Each)
 	if least := listen.UnprivilegedPortStart(); each && least > 1 && os.Geteuid() != 0 {
 		missing = append(missing, fmt.Sprintf("no ports below %d", least))
 	}

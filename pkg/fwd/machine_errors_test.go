@@ -19,18 +19,20 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
-// A host whose port can't be bound has a problem and no name. The port is
-// retried.
+// A host whose ports can't be bound has no name, and one problem if the reason is
+// the same. The ports are retried.
 func TestEnginePortError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, s := newHost(), newSource()
 		h.inUse = true
 		e := &fwd.Engine{Source: s, Aliases: fakeAliases{h}, Names: fakeNames{h}, Ports: fakePorts{h, make(chan struct{})}}
 		start(t, e)
-		s.set(service("web", "a"))
+		svc := service("web", "a")
+		svc.Ports = append(svc.Ports, plan.ServicePort{Protocol: "TCP", Number: 81})
+		s.set(svc)
 		synctest.Wait()
 		web := e.Status().Hosts[0]
-		if len(web.Names) > 0 || web.Ports[0].Err == nil || len(web.Problems) != 1 || strings.Contains(h.String(), "web") {
+		if len(web.Names) > 0 || len(web.Ports) != 2 || web.Ports[1].Err == nil || web.Ports[0].Err == nil || len(web.Problems) != 1 || strings.Contains(h.String(), "web") {
 			t.Errorf("got status %+v on\n%s", web, h)
 		}
 		h.mu.Lock()

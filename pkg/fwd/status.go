@@ -79,13 +79,13 @@ func newStatus(desired plan.Desired, addresses map[plan.HostID]netip.Addr, portE
 			s.Ports = append(s.Ports, PortStatus{Number: p.Number, Err: err})
 			if err == nil {
 				s.Names = h.Names
-			} else {
-				s.Problems = append(s.Problems, err.Error())
 			}
 			text := r[at].problemText()
 			failing = failing || text != ""
-			if text != "" && !slices.Contains(s.Problems, text) { // ports can share a problem
-				s.Problems = append(s.Problems, text)
+			for _, problem := range []string{errorText(err), text} {
+				if problem != "" && !slices.Contains(s.Problems, problem) { // ports can share a problem
+					s.Problems = append(s.Problems, problem)
+				}
 			}
 		}
 		s.Unreachable = failing && !slices.ContainsFunc(s.Ports, func(p PortStatus) bool {

@@ -146,6 +146,28 @@ func HasBlock(path, owner string) (bool, error) {
 	return splitBlock(content, owner).found, nil
 }
 
+// OtherOwners returns the addresses of other owners' lines in the hosts file at path, with
+// their owners.
+func OtherOwners(path, owner string) (map[netip.Addr]string, error) {
+	content, err := readIfExists(path)
+	if err != nil {
+		return nil, fmt.Errorf("hosts file: %w", err)
+	}
+	others := make(map[netip.Addr]string)
+	for line := range bytes.Lines(content) {
+		if !bytes.Contains(line, []byte(tagPrefix)) {
+			continue // most lines, without a copy
+		}
+		text := trimEOL(line)
+		address, _, _ := strings.Cut(text, " ")
+		addr, err := netip.ParseAddr(address)
+		if other := ownerOf(text); err == nil && other != "" && other != owner {
+			others[addr] = other
+		}
+	}
+	return others, nil
+}
+
 // removeStaleFiles removes the files next to the hosts file that no process uses any more.
 func removeStaleFiles(ctx context.Context, resolved string) (removed []string, err error) {
 	writeLock, err := acquire(ctx, resolved, "lock") // while it is held, no process uses the temporary file

@@ -3,6 +3,7 @@ package hosts
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -40,6 +41,23 @@ func TestClean(t *testing.T) {
 	}
 	if done, err = Clean(t.Context(), path); err != nil || !slices.Equal(done.Owners, []string{testOwner}) {
 		t.Errorf("Clean after Close: got %+v, error %v; want owner %s cleaned", done, err, testOwner)
+	}
+}
+
+// The addresses of other owners' lines are known with their owners, wherever the lines are.
+func TestOtherOwners(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "hosts")
+	if others, err := OtherOwners(path, testOwner); err != nil || len(others) != 0 {
+		t.Errorf("missing file: got %v, %v; want none", others, err)
+	}
+	text := "127.64.0.1 mine # kubeshore " + testOwner + "\n127.64.0.2 web.shop # kubeshore 1001\r\n127.64.0.3 other # kubeshored\n" +
+		"127.64.0.4 user's own\nx web # kubeshore 1001\n" + beginMarker("1002") + "\n127.64.0.5   db db.shop # kubeshore 1002"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want := map[netip.Addr]string{netip.MustParseAddr("127.64.0.2"): "1001", netip.MustParseAddr("127.64.0.5"): "1002"}
+	if others, err := OtherOwners(path, testOwner); err != nil || !maps.Equal(others, want) {
+		t.Errorf("got %v, %v; want %v", others, err, want)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -161,6 +162,46 @@ func TestTwoUsersRunSideBySide(t *testing.T) {
 		}
 		return err
 	})
+}
+
+// Two users whose project files have the same address: it belongs to the first, in
+// each mode of listening. The second user's other services work, and web gets the address
+// when the first run's keeper is killed.
+func TestAddressHasOneOwner(t *testing.T) {
+	if !inOwnMounts(t) {
+		return
+	}
+	first, second := namespaceWithWeb(t), namespaceWithWeb(t)
+	apply(t, strings.ReplaceAll(service(second, "other", 80, ""), "app: other", "app: web"))
+	ann, bob := newTestUser(t, "ann", "NOPASSWD: ALL"), newTestUser(t, "bob", "NOPASSWD: ALL")
+	const file = "namespaces: [%s]\nservices:\n  web.%[1]s: {address: 127.89.0.80}\n"
+	ann.writeFile(t, "kubeshore.yaml", fmt.Sprintf(file, first), 0o600)
+	bob.writeFile(t, "kubeshore.yaml", fmt.Sprintf(file, second), 0o600)
+	const flags = " --cidr 127.89.0.0/16 --for everyone"
+	for _, lines := range [][2]string{{"sudo ./kubeshore up --listen lookup", "./kubeshore up --listen lookup"}, {"./kubeshore up --listen each", "./kubeshore up"}} {
+		t.Run(lines[0]+", "+lines[1], func(t *testing.T) {
+			owner := ann.startReady(t, lines[0]+flags)
+			late := bob.startReady(t, lines[1]+flags)
+			late.waitForLog(t, "address 127.89.0.80 is used by kubeshore of user ann (pid ")
+			eventually(t, "bob's other service has its name", resolves("other."+second))
+			checkNow(t, unresolvable("web."+second), answered("http://web."+first), answered("http://other."+second))
+			want := mustGet(t, "http://web."+first).Pod
+			if got := mustGet(t, "http://127.89.0.80").Pod; got != want {
+				t.Errorf("at the address: got an answer of pod %s, want ann's %s", got, want)
+			}
+			keeper, _ := strconv.Atoi(regexp.MustCompile(`user ann \(pid (\d+)\)`).FindStringSubmatch(late.log.String())[1])
+			if err := syscall.Kill(keeper, syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			<-owner.exited
+			eventually(t, "bob has the address", answered("http://web."+second))
+			if address, err := resolve("web." + second); address != "127.89.0.80" {
+				t.Errorf("got address %q, %v; want bob's own", address, err)
+			}
+			bob.expect(t, "./kubeshore down", 0, "stopped and cleaned up")
+			bob.waitForCleanup(t, owner)
+		})
+	}
 }
 
 // curl's exit statuses after a reset.

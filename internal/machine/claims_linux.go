@@ -1,0 +1,281 @@
+package machine
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kubeshore/kubeshore/internal/backoff"
+)
+
+const (
+	// claimsDir is the directory of the claims of root's processes. Files of other
+	// users would allow them to keep addresses from everybody.
+	claimsDir = "/run/kubeshore"
+	// claimsPrefix begins the names of files with claims.
+	claimsPrefix = "claims-"
+	// claimsLockTimeout is how long to wait for the lock of the directory.
+	claimsLockTimeout = 2 * time.Second
+	// claimsLockInterval is how often that is tried.
+	claimsLockInterval = 10 * time.Millisecond
+)
+
+// fileClaims are claims in files, one for each process of root, which holds a lock
+// on it (F_OFD_SETLK, fcntl(2)) until it exits. A process of another user has no
+// file, and respects those of root, because root's ports come before its own.
+//
+// The first line of a file has the network namespace, the owner and the process; the
+// others have an address each.
+type fileClaims struct {
+	dir, owner, namespace string
+	writable              bool
+
+	file *os.File // the process's own, locked; nil before the first claim
+	path string   // of file
+	held map[netip.Addr]bool
+}
+
+// openClaims returns the claims in a directory, which it creates if it may.
+func openClaims(dir, owner string) (claims, error) {
+	namespace, err := os.Readlink("/proc/thread-self/ns/net")
+	if err != nil {
+		return nil, fmt.Errorf("network namespace: %w", err)
+	}
+	c := &fileClaims{dir: dir, owner: owner, namespace: namespace, writable: os.Geteuid() == 0}
+	if !c.writable {
+		return c, nil
+	}
+	switch err := os.Mkdir(dir, 0o755); {
+	case err == nil:
+		if err := os.Chmod(dir, 0o755); err != nil { // whatever the umask is: others may read it
+			return nil, err
+		}
+	case !errors.Is(err, fs.ErrExist):
+		return nil, err
+	}
+	return c, c.checkDir()
+}
+
+// checkDir returns an error if somebody else than root can write to the directory.
+func (c *fileClaims) checkDir() error {
+	info, err := os.Lstat(c.dir)
+	if err != nil {
+		return err
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || !info.IsDir() || stat.Uid != 0 || info.Mode().Perm()&0o022 != 0 {
+		return fmt.Errorf("%s must be a directory that only root can write to", c.dir)
+	}
+	return nil
+}
+
+// claim implements [claims].
+func (c *fileClaims) claim(ctx context.Context, addrs map[netip.Addr]bool) (refused map[netip.Addr]error, err error) {
+	wanted := maps.Clone(addrs)
+	maps.DeleteFunc(wanted, func(addr netip.Addr, _ bool) bool { return c.held[addr] })
+	if len(wanted) == 0 {
+		return nil, nil
+	}
+	unlock, err := c.lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	others, err := c.others()
+	if err != nil {
+		return nil, err
+	}
+	refused = make(map[netip.Addr]error)
+	for addr := range wanted {
+		if holder, ok := others[addr]; ok {
+			refused[addr] = fmt.Errorf("address %v is used by kubeshore of %s (pid %d)", addr, describeOwner(holder.owner), holder.pid)
+			delete(wanted, addr)
+		}
+	}
+	if !c.writable || len(wanted) == 0 {
+		return refused, nil
+	}
+	maps.Copy(wanted, c.held)
+	return refused, c.write(wanted)
+}
+
+// release implements [claims].
+func (c *fileClaims) release(ctx context.Context, keep map[netip.Addr]bool) error {
+	held := maps.Clone(c.held)
+	maps.DeleteFunc(held, func(addr netip.Addr, _ bool) bool { return !keep[addr] })
+	if len(held) == len(c.held) {
+		return nil
+	}
+	unlock, err := c.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return c.write(held)
+}
+
+// close implements [claims].
+func (c *fileClaims) close() error {
+	if c.file == nil {
+		return nil
+	}
+	err := errors.Join(os.Remove(c.path), c.file.Close())
+	c.file, c.held = nil, nil
+	return err
+}
+
+// lock waits for the lock of the directory. Only root can open its file, so nobody
+// else can hold it. Processes that only read don't need it.
+func (c *fileClaims) lock(ctx context.Context) (unlock func(), err error) {
+	if !c.writable {
+		return func() {}, nil
+	}
+	file, err := os.OpenFile(filepath.Join(c.dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	limited, cancel := context.WithTimeout(ctx, claimsLockTimeout)
+	defer cancel()
+	for {
+		err := lockClaims(file)
+		if err == nil {
+			return func() { _ = file.Close() }, nil // which releases the lock
+		}
+		if !errors.Is(err, unix.EAGAIN) || backoff.Sleep(limited, claimsLockInterval) != nil {
+			return nil, errors.Join(fmt.Errorf("lock %s: %w", file.Name(), err), file.Close())
+		}
+	}
+}
+
+// lockClaims locks a file until it is closed. It returns EAGAIN if another process
+// has locked it.
+func lockClaims(file *os.File) error {
+	return unix.FcntlFlock(file.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK})
+}
+
+// isLocked reports whether a process holds the lock of a file. Only a process that
+// can write to the file can hold it.
+func isLocked(file *os.File) (bool, error) {
+	lock := unix.Flock_t{Type: unix.F_RDLCK}
+	err := unix.FcntlFlock(file.Fd(), unix.F_OFD_GETLK, &lock)
+	return lock.Type != unix.F_UNLCK, err
+}
+
+// write replaces the process's file. The new one is locked before it has the old
+// one's name, so there is no moment without a claim.
+func (c *fileClaims) write(held map[netip.Addr]bool) (err error) {
+	file, err := os.CreateTemp(c.dir, claimsPrefix)
+	if err != nil {
+		return err
+	}
+	path := file.Name()
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, file.Close(), os.Remove(path))
+		}
+	}()
+	if err := errors.Join(lockClaims(file), file.Chmod(0o644)); err != nil {
+		return err
+	}
+	var content bytes.Buffer
+	fmt.Fprintf(&content, "%s %s %d\n", c.namespace, c.owner, os.Getpid())
+	for _, addr := range slices.SortedFunc(maps.Keys(held), netip.Addr.Compare) {
+		fmt.Fprintln(&content, addr)
+	}
+	if _, err := file.Write(content.Bytes()); err != nil {
+		return err
+	}
+	target := path
+	if c.file != nil {
+		target = c.path
+		if err := os.Rename(path, target); err != nil {
+			return err
+		}
+		_ = c.file.Close() // nothing was written to it
+	}
+	c.file, c.path, c.held = file, target, held
+	return nil
+}
+
+// holder is a process that uses addresses.
+type holder struct {
+	owner string
+	pid   int
+}
+
+// others returns the addresses that other processes in this network namespace use.
+// It removes the files of processes that have exited.
+func (c *fileClaims) others() (map[netip.Addr]holder, error) {
+	others := make(map[netip.Addr]holder)
+	err := c.checkDir()
+	if errors.Is(err, fs.ErrNotExist) {
+		return others, nil // only if this process isn't root's
+	}
+	if err != nil {
+		return nil, err
+	}
+	paths, err := filepath.Glob(filepath.Join(c.dir, claimsPrefix+"*"))
+	for _, path := range paths {
+		if path != c.path || c.file == nil {
+			err = errors.Join(err, c.readFile(path, others))
+		}
+	}
+	return others, err
+}
+
+// readFile adds the addresses of a file to others.
+func (c *fileClaims) readFile(path string, others map[netip.Addr]holder) error {
+	file, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) { // since it was listed
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	locked, err := isLocked(file)
+	if err != nil {
+		return fmt.Errorf("lock of %s: %w", path, err)
+	}
+	if !locked {
+		if c.writable {
+			return os.Remove(path)
+		}
+		return nil
+	}
+	lines := bufio.NewScanner(file)
+	lines.Scan()
+	header := strings.Fields(lines.Text())
+	if len(header) != 3 {
+		return fmt.Errorf("%s: invalid first line %q", path, lines.Text())
+	}
+	pid, err := strconv.Atoi(header[2])
+	if err != nil {
+		return fmt.Errorf("%s: invalid process ID: %w", path, err)
+	}
+	if header[0] != c.namespace {
+		return nil
+	}
+	for lines.Scan() {
+		addr, err := netip.ParseAddr(lines.Text())
+		if err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		others[addr] = holder{header[1], pid}
+	}
+	return lines.Err()
+}

@@ -1,0 +1,10 @@
+//go:build !linux
+
+package machine
+
+// claimsDir isn't used: without sk_lookup, an address and port that another process
+// listens at can't be bound.
+const claimsDir = ""
+
+// openClaims returns no claims.
+func openClaims(string, string) (claims, error) { return noClaims{}, nil }
