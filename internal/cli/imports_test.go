@@ -34,7 +34,7 @@ var imports = map[string][]string{
 		"internal/term", "internal/userdirs", "internal/version", "pkg/control", "pkg/credential",
 	},
 	"internal/daemon": {
-		"internal/config", "internal/controlserver", "internal/failure", "internal/machine", "internal/stopsignal", "internal/term", "internal/userdirs", "internal/version",
+		"internal/config", "internal/controlserver", "internal/failure", "internal/machine", "internal/resolver", "internal/stopsignal", "internal/term", "internal/userdirs", "internal/version",
 		"pkg/control", "pkg/credential", "pkg/fwd", "pkg/hosts", "pkg/kube", "pkg/listen", "pkg/loopback", "pkg/plan", "pkg/tunnel",
 	},
 	"internal/config":                   {"internal/failure", "internal/project", "internal/version", "pkg/credential", "pkg/kube", "pkg/loopback", "pkg/plan"},
@@ -44,6 +44,7 @@ var imports = map[string][]string{
 	"internal/failure":                  {},
 	"internal/peer":                     {},
 	"internal/project":                  {"internal/failure", "pkg/loopback"},
+	"internal/resolver":                 {},
 	"internal/roothalf":                 {"internal/failure", "internal/machine", "internal/peer", "internal/stopsignal", "internal/version", "pkg/hosts", "pkg/keeper", "pkg/loopback"},
 	"internal/servicetable":             {"internal/daemon", "internal/term", "pkg/control"},
 	"internal/stopsignal":               {},

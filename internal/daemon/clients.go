@@ -52,8 +52,10 @@ func (d *Daemon) reportAccept(err error) {
 // problems returns the problems that concern no cluster, with those of the engine.
 func (d *Daemon) problems(engine fwd.Status) []string {
 	problems := slices.Concat(d.config.Problems(), engine.Problems)
-	if problem := d.acceptProblem.Load(); problem != nil && *problem != "" {
-		problems = append(problems, *problem)
+	for _, problem := range []*string{d.acceptProblem.Load(), d.namesProblem.Load()} {
+		if problem != nil && *problem != "" {
+			problems = append(problems, *problem)
+		}
 	}
 	return problems
 }

@@ -67,6 +67,8 @@ type Daemon struct {
 	stopping atomic.Bool
 	// acceptProblem is why connections can't be accepted; nil or empty if they can.
 	acceptProblem atomic.Pointer[string]
+	// namesProblem is why other programs don't find the names; nil or empty if they do.
+	namesProblem atomic.Pointer[string]
 	forward       atomic.Pointer[forwarder] // nil until the machine is open
 	changed       wake.Broadcast            // fires for changes before that, and when it is opened
 }

@@ -151,6 +151,10 @@ func (d *Daemon) runParts(ctx, abort context.Context, engine *fwd.Engine, m mach
 		d.clients.Report(ctx, d.reportRefused)
 		return nil
 	})
+	parts.Go(func() error {
+		d.checkNames(ctx, engine, m.Names != nil)
+		return nil
+	})
 	parts.Go(func() error { return d.dialer.Run(lasting) })
 	if m.Run != nil {
 		parts.Go(func() error { return m.Run(lasting) })
