@@ -40,6 +40,9 @@ func (p *pool) wantsMoreLocked() bool {
 // mayDialLocked reports whether the limits allow one more dial. mu must be held.
 func (p *pool) mayDialLocked() bool {
 	n := len(p.upstreams) + p.dials
+	if p.dialErr != nil && p.dials > 0 { // one dial shows whether others can succeed
+		return false
+	}
 	if p.dials >= maxDials || n >= maxUpstreams {
 		return false
 	}

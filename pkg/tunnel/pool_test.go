@@ -8,10 +8,12 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/kubeshore/kubeshore/internal/backoff"
 	"github.com/kubeshore/kubeshore/pkg/fwd"
 )
 
@@ -287,4 +289,53 @@ func TestBurstGetsConnectionEach(t *testing.T) {
 			})
 		})
 	}
+}
+
+// While dials fail, only one is under way, no matter how many clients there are.
+func TestFailingDialsAreNoStorm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		var dials, underWay, most atomic.Int32
+		var failed atomic.Bool
+		tasks := make(chan func(context.Context))
+		p := newPool(func(context.Context) (*upstream, error) {
+			dials.Add(1)
+			if n := underWay.Add(1); failed.Load() && n > most.Load() {
+				most.Store(n)
+			}
+			defer underWay.Add(-1)
+			<-time.After(10 * time.Millisecond)
+			failed.Store(true)
+			return nil, &fwd.UnreachedError{Reason: fwd.Denied, Err: errors.New("denied by a policy")}
+		}, tasks)
+		var running sync.WaitGroup
+		running.Go(func() {
+			for {
+				select {
+				case task := <-tasks:
+					running.Go(func() { task(ctx) })
+				case <-ctx.Done():
+					return
+				}
+			}
+		})
+		for range 100 {
+			running.Go(func() {
+				for ctx.Err() == nil {
+					if _, err := p.acquire(ctx); err == nil {
+						t.Error("got a connection")
+					}
+					_ = backoff.Sleep(ctx, 100*time.Millisecond)
+				}
+			})
+		}
+		running.Wait()
+		if got := most.Load(); got > 1 {
+			t.Errorf("got %d dials at once after the first failures, want 1", got)
+		}
+		if got := dials.Load(); got > 60 {
+			t.Errorf("got %d dials in 10s, want at most 60", got)
+		}
+	})
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -60,6 +61,10 @@ var deniedCreatePattern = regexp.MustCompile(`^pods "[^"]*" is forbidden:\s*(RBA
 // admission/plugin/webhook/errors): who denied it, and the policy's own sentence.
 var policyPattern = regexp.MustCompile(`(?s)^(.*\bdenied (?:the )?request): (.+)$`)
 
+// handlersDisabled is the response of a kubelet with enableDebuggingHandlers: false
+// (kubelet, server/server.go), which the API server passes on.
+const handlersDisabled = "Debug endpoints are disabled."
+
 // runtimeErrorPattern matches a gRPC status: the kubelet reports that the pod's
 // container runtime doesn't respond or failed.
 var runtimeErrorPattern = regexp.MustCompile(`\brpc error: code = `)
@@ -98,6 +103,8 @@ func (r upgradeResponse) asError(pod plan.PodRef, with Transport) *upgradeError 
 	case isStatus && policyPattern.MatchString(message):
 		policy := policyPattern.FindStringSubmatch(message)
 		e.final, e.text = true, printable.Line(fmt.Sprintf("%s (%s)", policy[2], policy[1]), maxPolicyQuote)
+	case r.code == http.StatusMethodNotAllowed && strings.HasPrefix(message, handlersDisabled):
+		e.final, e.text = true, handlersDisabled+" (the configuration of the kubelet of the pod's node, enableDebuggingHandlers, forbids port-forward)"
 	case r.mediaType == "text/html":
 	case r.code == http.StatusNotFound && isStatus:
 		e.why, e.final, e.text = fwd.PodGone, true, printable.Line(message, maxQuote)

@@ -12,6 +12,16 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
+// So does that of a kubelet that forbids port-forward (kubernetes,
+// pkg/kubelet/server/server.go).
+func TestKubeletWithoutDebuggingHandlers(t *testing.T) {
+	r := upgradeResponse{code: http.StatusMethodNotAllowed, status: "405 Method Not Allowed", mediaType: "text/plain", body: []byte("Debug endpoints are disabled.\n")}
+	got := r.asError(plan.PodRef{Context: "c", Namespace: "ns", Name: "web-0"}, SPDY)
+	if got.why != fwd.Denied || !got.final || !strings.HasPrefix(got.text, "Debug endpoints are disabled. (") {
+		t.Errorf("got %+v", got)
+	}
+}
+
 // The sentence of a policy comes first, and whole. The other transport isn't tried.
 func TestPolicySentenceComesFirst(t *testing.T) {
 	sentence := "port-forward to production needs a ticket: " + strings.Repeat("ask the platform team, ", 20) + "thank you"
