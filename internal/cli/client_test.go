@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -17,11 +18,15 @@ import (
 )
 
 // wait reports the services that are not ready from the events, without another
-// request.
+// request. Only those that seem ready are checked.
 func TestWaitFollowsTheEvents(t *testing.T) {
 	var requests atomic.Int32
 	dir := servertest.ServeHandler(t, func(w http.ResponseWriter, req *http.Request) {
 		requests.Add(1)
+		if req.URL.Path == "/v1/ready" {
+			_, _ = io.WriteString(w, `{"ready": true}`)
+			return
+		}
 		for _, event := range []string{
 			`{"status": {"pid": 7, "synced": true, "services": [{"name": "db.data", "state": "waiting", "reason": "no pods"}, {"name": "web.shop", "service": "web", "state": "ready"}]}}`,
 			`{"service": {"name": "db.data", "state": "ready"}, "more": true}`, // both are never ready at once
@@ -42,6 +47,54 @@ func TestWaitFollowsTheEvents(t *testing.T) {
 	}
 	if err := waitFor(t.Context(), client, []string{"db.data"}, time.Minute); err != nil {
 		t.Errorf("for a service that is ready: %v", err)
+	}
+}
+
+// deniedDaemon denies connections to a service that seemed ready, once it is asked
+// for a check.
+type deniedDaemon struct {
+	*servertest.Daemon
+	checks atomic.Int32
+	until  int32 // the number of denied checks
+}
+
+func (d *deniedDaemon) Ready(ctx context.Context, names []string) control.Readiness {
+	state, denied := control.Failed, true
+	if d.checks.Add(1) > d.until {
+		state, denied = control.Ready, false
+	}
+	d.Set(control.Status{
+		Overview: control.Overview{PID: 7, Synced: true},
+		Services: []control.Service{{Name: "web.shop", Names: []string{"web.shop"}, State: state, Denied: denied, Reason: "no forwarding into production"}},
+	})
+	return d.Daemon.Ready(ctx, names)
+}
+
+// wait never succeeds before a failure is known, and ends before its timeout once
+// the cluster keeps denying connections.
+func TestWaitChecksServicesThatSeemReady(t *testing.T) {
+	ready := control.Status{
+		Overview: control.Overview{PID: 7, Synced: true},
+		Services: []control.Service{{Name: "web.shop", Names: []string{"web.shop"}, State: control.Ready}},
+	}
+	for name, c := range map[string]struct {
+		until int32
+		want  string
+	}{
+		"a policy":                  {1000, "not ready: web.shop: no forwarding into production"},
+		"a permission takes effect": {1, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := &deniedDaemon{Daemon: servertest.NewDaemon(ready), until: c.until}
+			client, _ := servertest.Serve(t, d)
+			text := ""
+			if err := waitFor(t.Context(), client, []string{"web.shop"}, time.Minute); err != nil {
+				text = err.Error()
+			}
+			if text != c.want {
+				t.Errorf("got %q, want %q", text, c.want)
+			}
+		})
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kubeshore/kubeshore/internal/backoff"
 	"github.com/kubeshore/kubeshore/internal/daemon"
 	"github.com/kubeshore/kubeshore/internal/failure"
 	"github.com/kubeshore/kubeshore/internal/userdirs"
@@ -40,7 +41,9 @@ func newWait() *cobra.Command {
 		Use:   "wait [SERVICE...]",
 		Short: "Wait until services are ready",
 		Long: `Wait until the given services, or all services that can be forwarded, are ready or
-degraded: they accept connections and have a ready pod. Useful in scripts and CI.`,
+degraded: they accept connections, and connections to their pods can be opened. If
+the cluster denies that for all services that aren't ready, the command fails after
+three seconds. Useful in scripts and CI.`,
 		Example: `  kubeshore wait                       # for all services
   kubeshore wait go-ok db.data         # for these
   kubeshore wait --timeout 2m && echo "all services are ready"`,
@@ -67,36 +70,98 @@ var (
 	errStopped = errors.New("stopped")
 )
 
-// waitFor waits until services are ready, by following the events.
+const (
+	// checkInterval is the interval between two checks of services that seem ready.
+	checkInterval = time.Second
+	// denialGrace is how long the cluster must deny connections to the services for
+	// wait to give up: a permission that was granted a moment ago may not be in effect.
+	denialGrace = 3 * time.Second
+)
+
+// waitFor waits until services are ready: by following the events and then, because
+// a failure may be unknown until somebody connects, by asking for a check. It gives
+// up early if all services that aren't ready have failed for good.
 func waitFor(ctx context.Context, client *control.Client, names []string, timeout time.Duration) error {
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	w := waiter{client: client, names: names}
+	err := w.run(limited)
+	switch {
+	case limited.Err() != nil && ctx.Err() == nil && !w.responded:
+		return fmt.Errorf("not ready after %v: kubeshore is running but not responding", timeout)
+	case limited.Err() != nil && ctx.Err() == nil:
+		return fmt.Errorf("not ready after %v: %s", timeout, daemon.DescribeReadiness(w.last))
+	}
+	return clientError(err)
+}
+
+// waiter waits for services.
+type waiter struct {
+	client    *control.Client
+	names     []string
+	responded bool
+	last      control.Readiness
+}
+
+// run returns nil once the services are ready.
+func (w *waiter) run(ctx context.Context) error {
+	var hopelessSince time.Time
+	for {
+		if err := w.awaitEvent(ctx); err != nil {
+			return err
+		}
+		r, err := w.client.Ready(ctx, w.names...)
+		if err != nil {
+			return err
+		}
+		w.last = r
+		now := time.Now()
+		switch {
+		case r.Ready:
+			return nil
+		case !r.Hopeless():
+			hopelessSince = time.Time{}
+		case hopelessSince.IsZero():
+			hopelessSince = now
+		case now.Sub(hopelessSince) >= denialGrace:
+			return fmt.Errorf("not ready: %s", daemon.DescribeReadiness(r))
+		}
+		if err := backoff.Sleep(ctx, checkInterval); err != nil {
+			return err
+		}
+	}
+}
+
+// awaitEvent follows the events until the services seem ready, or failed for good.
+func (w *waiter) awaitEvent(ctx context.Context) error {
 	var status control.Status
-	err := client.Events(limited, func(e control.Event) error {
+	err := w.client.Events(ctx, func(e control.Event) error {
 		status.Apply(e)
 		if e.More {
 			return nil
 		}
-		r := control.ReadinessOf(status, names)
-		if r.Ready {
+		w.responded = true
+		w.last = control.ReadinessOf(status, w.names)
+		if w.last.Ready {
 			return errDone
 		}
-		for _, s := range r.Waiting {
+		for _, s := range w.last.Waiting {
 			if s.State == control.Skipped {
 				return fmt.Errorf("%s is skipped and never becomes ready: %s", s.Name, s.Reason)
 			}
+		}
+		if w.last.Hopeless() {
+			return errDone
 		}
 		return nil
 	})
 	switch {
 	case errors.Is(err, errDone):
 		return nil
-	case limited.Err() != nil && ctx.Err() == nil && status.PID == 0:
-		return fmt.Errorf("not ready after %v: kubeshore is running but not responding", timeout)
-	case limited.Err() != nil && ctx.Err() == nil:
-		return fmt.Errorf("not ready after %v: %s", timeout, daemon.DescribeReadiness(control.ReadinessOf(status, names)))
-	case err == nil:
+	case err == nil && ctx.Err() == nil:
 		return errStopped
+	case err == nil:
+		return ctx.Err()
 	}
-	return clientError(err)
+	return err
 }

@@ -31,6 +31,10 @@ func (d *scriptDaemon) Status() control.Status {
 	return d.status
 }
 
+func (d *scriptDaemon) Ready(_ context.Context, names []string) control.Readiness {
+	return control.ReadinessOf(d.Status(), names)
+}
+
 func (d *scriptDaemon) Changed() <-chan struct{} {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -49,7 +49,8 @@ func routes() []route {
 			responses: map[int]responseDoc{200: {summary: "A stream of events.", body: control.Event{}, contentType: "text/event-stream", streams: true}}, handle: (*Server).follow,
 		},
 		{
-			method: http.MethodGet, path: "/v1/ready", operationID: "getReadiness", summary: "Check whether services are ready.",
+			method: http.MethodGet, path: "/v1/ready", operationID: "getReadiness", summary: "Check whether services are ready. If they are, the response waits for up to 3 seconds until a connection " +
+				"to a pod of each, or without names to one pod per namespace, could be opened. No process in a pod is contacted.",
 			query:     []parameter{{"service", "string", "Names of the services to check, separated by commas. The default is all services."}},
 			responses: map[int]responseDoc{200: {summary: "The services are ready.", body: control.Readiness{}}, 503: {summary: "Some services aren't ready.", body: control.Readiness{}}}, handle: (*Server).ready,
 		},

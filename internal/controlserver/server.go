@@ -37,6 +37,9 @@ type Daemon interface {
 	// Changed returns a channel that is closed when the Status changes in anything but
 	// traffic.
 	Changed() <-chan struct{}
+	// Ready checks whether the named services, or all, are ready, and whether their pods
+	// can be reached.
+	Ready(ctx context.Context, names []string) control.Readiness
 	// AddNamespaces follows additional namespaces.
 	AddNamespaces(control.NamespaceChange) error
 	// RemoveNamespaces stops following namespaces.
@@ -172,7 +175,7 @@ func (s *Server) ready(w http.ResponseWriter, req *http.Request) (any, error) {
 	if text := req.URL.Query().Get("service"); text != "" {
 		names = strings.Split(text, ",")
 	}
-	r := control.ReadinessOf(s.Daemon.Status(), names)
+	r := s.Daemon.Ready(req.Context(), names)
 	if !r.Ready {
 		writeJSON(w, http.StatusServiceUnavailable, r)
 		return nil, nil //nolint:nilnil // already responded

@@ -43,6 +43,10 @@ func (d *fakeDaemon) Status() control.Status {
 	return d.status
 }
 
+func (d *fakeDaemon) Ready(_ context.Context, names []string) control.Readiness {
+	return control.ReadinessOf(d.Status(), names)
+}
+
 func (d *fakeDaemon) Changed() <-chan struct{} { return d.changed.C() }
 
 func (d *fakeDaemon) set(services ...control.Service) {

@@ -15,9 +15,10 @@ import (
 func Services(status fwd.Status, traffic map[plan.HostID]fwd.Traffic) []control.Service {
 	services := make([]control.Service, 0, len(status.Hosts))
 	states := make(map[plan.HostID]control.State, len(status.Hosts))
+	denied := make(map[plan.HostID]bool)
 	for _, h := range status.Hosts {
 		if h.AliasOf == (plan.HostID{}) {
-			states[h.ID] = stateOf(h)
+			states[h.ID], denied[h.ID] = stateOf(h), h.Denied
 		}
 	}
 	implicit := implicitTraffic(status.Hosts, traffic)
@@ -33,7 +34,7 @@ func Services(status fwd.Status, traffic map[plan.HostID]fwd.Traffic) []control.
 			Name: h.ID.DisplayName(status.Clusters), Context: h.ID.Service.Context, Namespace: h.ID.Service.Namespace, Service: h.ID.Service.Name, Pod: h.ID.Pod,
 			Names: slices.Clip(h.Names), Ports: make([]control.Port, 0, len(h.Ports)), Local: h.Local, ReadyPods: h.Ready, Pods: h.Pods,
 			Connections: t.Open, TotalConnections: t.Total, BytesUp: t.BytesUp, BytesDown: t.BytesDown,
-			State: states[h.ID], Problems: h.Problems, Limits: h.Limits,
+			State: states[h.ID], Denied: h.Denied, Problems: h.Problems, Limits: h.Limits,
 		}
 		if s.Names == nil {
 			s.Names = []string{}
@@ -43,7 +44,7 @@ func Services(status fwd.Status, traffic map[plan.HostID]fwd.Traffic) []control.
 		}
 		if h.AliasOf != (plan.HostID{}) {
 			s.AliasOf = h.AliasOf.DisplayName(status.Clusters)
-			s.State = cmp.Or(states[h.AliasOf], control.Failed)
+			s.State, s.Denied = cmp.Or(states[h.AliasOf], control.Failed), denied[h.AliasOf]
 			if s.State.Works() && len(h.Problems) > 0 {
 				s.State = control.Degraded
 			}

@@ -54,7 +54,7 @@ func (d *Daemon) Status() control.Status {
 		var read []string
 		for _, cluster := range status.Clusters {
 			if cluster.Context == follow.Context {
-				c.Server, c.Problems, read = cluster.Server, cluster.Problems, cluster.Read
+				c.Server, c.Problems, c.Notes, read = cluster.Server, cluster.Problems, cluster.Notes, cluster.Read
 			}
 		}
 		c.Reading = unread(follow.Namespaces, read)

@@ -3,15 +3,84 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/kubeshore/kubeshore/internal/term"
 	"github.com/kubeshore/kubeshore/pkg/control"
+	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
-// WaitReady waits until all services are ready, or for the timeout, after which it
-// logs those that are not. Meanwhile show gets a status line whenever it changes.
+const (
+	// checkTimeout bounds the checks of one call of Ready. It is shorter than the
+	// time that clients of the API wait for a response.
+	checkTimeout = 3 * time.Second
+	// maxChecks bounds the services that one call of Ready checks.
+	maxChecks = 64
+)
+
+// Ready implements controlserver.Daemon. A failure that no connection has met yet,
+// e.g. a policy that denies port-forward, is otherwise unknown.
+func (d *Daemon) Ready(ctx context.Context, names []string) control.Readiness {
+	status := d.Status()
+	r := control.ReadinessOf(status, names)
+	f := d.forward.Load()
+	if f == nil || !r.Ready && !r.Hopeless() {
+		return r
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, checkTimeout, fmt.Errorf("no connection to a pod within %v", checkTimeout))
+	defer cancel()
+	hosts := hostsToCheck(status.Services, names)
+	unknown := f.engine.Check(ctx, hosts)
+	r = control.ReadinessOf(d.Status(), names)
+	for _, host := range hosts {
+		if err := unknown[host]; err != nil {
+			r.Problems = append(r.Problems, err.Error())
+		}
+	}
+	slices.Sort(r.Problems)
+	r.Problems = slices.Compact(r.Problems)
+	r.Ready = r.Ready && len(r.Problems) == 0
+	return r
+}
+
+// hostsToCheck returns the hosts of the named services. Without names it returns
+// those that are denied, and one of each other namespace, because the API server
+// usually denies port-forward for namespaces as a whole.
+func hostsToCheck(services []control.Service, names []string) (hosts []plan.HostID) {
+	add := func(s control.Service) {
+		if target, ok := control.Find(services, s.AliasOf); ok {
+			s = target
+		}
+		id := plan.HostID{Service: plan.ServiceID{Context: s.Context, Namespace: s.Namespace, Name: s.Service}, Pod: s.Pod}
+		if len(hosts) < maxChecks && !slices.Contains(hosts, id) {
+			hosts = append(hosts, id)
+		}
+	}
+	for _, name := range names {
+		if s, ok := control.Find(services, name); ok {
+			add(s)
+		}
+	}
+	if len(names) > 0 {
+		return hosts
+	}
+	checked := make(map[plan.ServiceID]bool) // the namespaces
+	for _, denied := range []bool{true, false} {
+		for _, s := range services {
+			namespace := plan.ServiceID{Context: s.Context, Namespace: s.Namespace}
+			if s.Denied == denied && s.ReadyPods > 0 && s.AliasOf == "" && (denied || !checked[namespace]) {
+				checked[namespace] = true
+				add(s)
+			}
+		}
+	}
+	return hosts
+}
+
+// WaitReady waits until all services are ready, or all others have failed for good,
+// or for the timeout. Then it logs those that are not ready. Meanwhile show gets a status line whenever it changes.
 // It returns false if ctx ended first.
 func (d *Daemon) WaitReady(ctx context.Context, timeout time.Duration, show func(text string)) bool {
 	expired := time.NewTimer(timeout)
@@ -23,6 +92,13 @@ func (d *Daemon) WaitReady(ctx context.Context, timeout time.Duration, show func
 		status := d.Status()
 		readiness := control.ReadinessOf(status, nil)
 		if readiness.Ready {
+			readiness = d.Ready(ctx, nil)
+		}
+		if readiness.Ready {
+			return true
+		}
+		if readiness.Hopeless() {
+			d.log.Warnf("not ready: %s", DescribeReadiness(readiness))
 			return true
 		}
 		if text := d.waitingLine(status, readiness); text != shown {

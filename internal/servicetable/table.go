@@ -169,7 +169,8 @@ func without(lines, others []string) []string {
 	return slices.DeleteFunc(slices.Clone(lines), func(line string) bool { return slices.Contains(others, line) })
 }
 
-// notesOf returns the operations in progress in the daemon, a line each.
+// notesOf returns the operations in progress in the daemon and the notes of its
+// contexts, a line each.
 func notesOf(o control.Overview) (notes []string) {
 	switch {
 	case o.Stopping:
@@ -178,7 +179,7 @@ func notesOf(o control.Overview) (notes []string) {
 		return []string{"starting: " + daemon.DescribeContexts(o.Contexts)}
 	}
 	for _, c := range o.Contexts {
-		notes = append(notes, c.Syncing()...)
+		notes = append(append(notes, c.Syncing()...), c.Notes...)
 	}
 	return notes
 }

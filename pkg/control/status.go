@@ -45,12 +45,17 @@ func ReadinessOf(status Status, names []string) Readiness {
 	selected := status.Services
 	if len(names) > 0 {
 		selected = nil
+		named := slices.ContainsFunc(status.Services, func(s Service) bool { return len(s.Names) > 0 }) // else the hosts file isn't used
 		for _, name := range names {
-			if s, ok := Find(status.Services, name); ok {
-				selected = append(selected, s)
-			} else {
+			s, ok := Find(status.Services, name)
+			switch {
+			case !ok:
 				r.Unknown = append(r.Unknown, name)
+				continue
+			case named && s.State.Works() && !slices.Contains(s.Names, strings.ToLower(strings.TrimSuffix(name, "."))):
+				r.Problems = append(r.Problems, fmt.Sprintf("%s doesn't resolve to %s; its names: %s", name, s.Name, strings.Join(s.Names, ", ")))
 			}
+			selected = append(selected, s)
 		}
 	}
 	for _, s := range selected {
@@ -71,6 +76,13 @@ func ReadinessOf(status Status, names []string) Readiness {
 	}
 	r.Ready = status.Synced && len(r.Waiting)+len(r.Unknown)+len(r.Problems) == 0
 	return r
+}
+
+// Hopeless reports whether all services that aren't ready never will be unless somebody
+// changes something: the cluster denies connections to them, or they are skipped.
+func (r Readiness) Hopeless() bool {
+	return len(r.Waiting) > 0 && len(r.Unknown)+len(r.Problems) == 0 &&
+		!slices.ContainsFunc(r.Waiting, func(s Service) bool { return !s.Denied && s.State != Skipped })
 }
 
 // Syncing returns a message for each namespace in Reading.

@@ -26,6 +26,7 @@ func TestReadiness(t *testing.T) {
 		"known name while syncing":         {syncing("a"), []string{"web"}, "true"},
 		"unknown name while syncing":       {syncing("a"), []string{"x"}, "false unknown namespace a of context dev is still syncing"},
 		"all while a namespace is syncing": {syncing("a"), nil, "false waiting namespace a of context dev is still syncing"},
+		"a note":                           {Overview{Synced: true, Contexts: []Context{{Name: "dev", Notes: []string{"reading pods instead"}}}}, []string{"web"}, "true"},
 		"all while a context is syncing":   {syncing("*"), nil, "false waiting context dev is still syncing"},
 	} {
 		r := ReadinessOf(Status{Overview: c.overview, Services: all}, c.names)
@@ -49,5 +50,43 @@ func TestSkippedServiceCountsOnlyIfNamed(t *testing.T) {
 	}
 	if r := ReadinessOf(status, []string{"mail"}); r.Ready || len(r.Waiting) != 1 {
 		t.Errorf("by name: got %+v, want one service that isn't ready", r)
+	}
+}
+
+// A name that isn't in the hosts file doesn't count, although it identifies the
+// service, unless kubeshore has no names at all.
+func TestOnlyNamesThatResolveAreReady(t *testing.T) {
+	web := service("web", Ready)
+	web.Names = []string{"web.shop"} // another program's line has web
+	status := Status{Overview: Overview{Synced: true}, Services: []Service{web}}
+	for name, want := range map[string]string{"web.shop": "", "WEB.shop.": "", "web": "web doesn't resolve to web.shop; its names: web.shop"} {
+		r := ReadinessOf(status, []string{name})
+		if got := strings.Join(r.Problems, "; "); got != want || r.Ready != (want == "") {
+			t.Errorf("%s: got ready %t, problems %q, want %q", name, r.Ready, got, want)
+		}
+	}
+	status.Services[0].Names = nil
+	if r := ReadinessOf(status, []string{"web"}); !r.Ready {
+		t.Errorf("without names: got %+v, want it ready", r)
+	}
+}
+
+func TestHopeless(t *testing.T) {
+	denied := service("db", Failed)
+	denied.Denied = true
+	for name, c := range map[string]struct {
+		services []Service
+		overview Overview
+		want     bool
+	}{
+		"denied":              {[]Service{service("web", Ready), denied}, Overview{Synced: true}, true},
+		"another is waiting":  {[]Service{service("web", Waiting), denied}, Overview{Synced: true}, false},
+		"failed, not denied":  {[]Service{service("web", Failed)}, Overview{Synced: true}, false},
+		"nothing is missing":  {[]Service{service("web", Ready)}, Overview{Synced: true}, false},
+		"a namespace may add": {[]Service{denied}, Overview{Synced: true, Contexts: []Context{{Name: "dev", Reading: []string{"a"}}}}, false},
+	} {
+		if got := ReadinessOf(Status{Overview: c.overview, Services: c.services}, nil).Hopeless(); got != c.want {
+			t.Errorf("%s: got %t, want %t", name, got, c.want)
+		}
 	}
 }

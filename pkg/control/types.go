@@ -87,6 +87,8 @@ type Context struct {
 	Reading []string `json:"reading,omitempty"`
 	// Problems lists failures to read from the cluster, e.g. missing permissions.
 	Problems []string `json:"problems,omitempty"`
+	// Notes lists missing permissions for which there is a replacement that works.
+	Notes []string `json:"notes,omitempty"`
 }
 
 // State is the condition of a service.
@@ -153,6 +155,9 @@ type Service struct {
 	Names []string `json:"names"`
 	// Ports lists the service's ports on this machine.
 	Ports []Port `json:"ports"`
+	// Denied is true if the cluster denied the most recent connection, e.g. by a policy.
+	// The state is then failed, and waiting doesn't help.
+	Denied bool `json:"denied,omitempty"`
 	// Local is true if the service runs on this machine and isn't forwarded.
 	Local bool `json:"local,omitempty"`
 	// AliasOf is the name of the service that this one is an alias of; empty if it is not an
@@ -209,7 +214,7 @@ type Readiness struct {
 	// Unknown lists the requested names that match no service.
 	Unknown []string `json:"unknown,omitempty"`
 	// Problems lists other reasons for not being ready, e.g. a namespace that can't be read or
-	// is still syncing, or the shutdown of kubeshore.
+	// is still syncing, a requested name that doesn't resolve, or the shutdown of kubeshore.
 	Problems []string `json:"problems,omitempty"`
 }
 

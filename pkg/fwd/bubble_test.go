@@ -201,6 +201,14 @@ func (f *fleet) Dial(_ context.Context, pod plan.PodRef, _ uint16) (fwd.Stream, 
 	return stream, nil
 }
 
+// Check fails if the next Dial would.
+func (f *fleet) Check(_ context.Context, pod plan.PodRef) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, err := f.pods[pod.Name](f.attempts[pod.Name] + 1)
+	return err
+}
+
 // setBehavior changes the behavior of a pod.
 func (f *fleet) setBehavior(pod string, behave behavior) {
 	f.mu.Lock()

@@ -83,7 +83,7 @@ func (c *connection) download(ctx context.Context) error {
 	defer release()
 	c.reachedPod = true
 	if c.route.recordSuccess(c.dest.state) {
-		c.engine.replan.Fire()
+		c.engine.requestReplan()
 	}
 	c.log.Debugf("%v → pod %v", c.client.RemoteAddr(), c.dest.Pod)
 	if err := c.copyDown(r); err != nil {

@@ -48,6 +48,9 @@ type Engine struct {
 	// ones. Only the reconcile loop uses it.
 	inForce map[netip.Addr][]string
 	replan  wake.Trigger // fires when problems of routes differ from the status
+	// requested counts requestReplan's calls, published those whose result is in
+	// the status.
+	requested, published atomic.Uint64
 }
 
 // Status returns the current status. Any goroutine may call it at any time.

@@ -75,7 +75,7 @@ func (e *Engine) reportFailure(c *connection, err error) {
 		if p, ok := newProblem(c.at.Port(), c.dest, err); ok {
 			level = logrus.DebugLevel // the Status reports it
 			if c.route.recordFailure(p, c.exhausted) {
-				e.replan.Fire()
+				e.requestReplan()
 			}
 		}
 	}

@@ -37,6 +37,9 @@ type Dialer interface {
 	// fails. ctx bounds the dial, not the stream. Only an [UnreachedError] may be
 	// retried.
 	Dial(ctx context.Context, pod plan.PodRef, port uint16) (Stream, error)
+	// Check checks whether streams to the pod can be opened, without contacting a
+	// process in it. It fails with an UnreachedError, or because ctx ended.
+	Check(ctx context.Context, pod plan.PodRef) error
 }
 
 // Stream is a byte stream to a pod. One goroutine may read and another write

@@ -71,7 +71,10 @@ func TestEngineRefusedName(t *testing.T) {
 }
 
 // stuckDialer is a Dialer that doesn't return until the test is over.
-type stuckDialer struct{ called, over chan struct{} }
+type stuckDialer struct {
+	fwd.Dialer
+	called, over chan struct{}
+}
 
 func (s stuckDialer) Dial(context.Context, plan.PodRef, uint16) (fwd.Stream, error) {
 	close(s.called)
@@ -82,7 +85,7 @@ func (s stuckDialer) Dial(context.Context, plan.PodRef, uint16) (fwd.Stream, err
 // A connection that doesn't end prevents neither the end of Run nor the
 // restoration of the machine.
 func TestEngineStopsDespiteStuckDialer(t *testing.T) {
-	dialer := stuckDialer{make(chan struct{}), make(chan struct{})}
+	dialer := stuckDialer{called: make(chan struct{}), over: make(chan struct{})}
 	defer close(dialer.over)
 	at, _, stop := forwarding(t, dialer, service("web", "a"))
 	conn, err := net.Dial("tcp", at)

@@ -42,8 +42,9 @@ func (p *portState) allowLog(now time.Time) bool {
 
 // recordFailure records a failed connection, and with all set that every
 // candidate failed. It reports whether that changes the Status. The first
-// problem is kept until a connection succeeds or its pod is gone: otherwise pods
-// that fail in turn, each with its own error, would change the Status each time.
+// problem is kept until a connection succeeds, its pod is gone or the cluster
+// denies connections: otherwise pods that fail in turn, each with its own error,
+// would change the Status each time.
 func (r route) recordFailure(p problem, all bool) bool {
 	r.portState.mu.Lock()
 	defer r.portState.mu.Unlock()
@@ -58,6 +59,7 @@ func (r route) recordFailure(p problem, all bool) bool {
 			d.state.unreachable.Store(true)
 		}
 	}
+	known = known && (p.target != nil || r.portState.problem.target == nil) // a denial comes first
 	if !known {
 		r.portState.problem = p
 	}

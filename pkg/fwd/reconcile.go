@@ -92,7 +92,7 @@ func (e *Engine) reconcile(ctx context.Context) error {
 		case err != nil && errorText(err) != lastErr:
 			e.Log.Error(machineProblem(err))
 		case err == nil && lastErr != "":
-			e.Log.Infof("resolved: %s", lastErr)
+			e.Log.Info("names, addresses and ports are up to date again")
 		case first:
 			e.Log.Info("ready")
 		}
@@ -140,6 +140,7 @@ func (e *Engine) awaitChange(ctx context.Context, retry <-chan time.Time, first 
 // complete reports whether every port and name could be set. An error, unless it
 // is of the first pass, is also a problem in the status.
 func (e *Engine) apply(ctx context.Context, desired plan.Desired) (complete bool, err error) {
+	requested := e.requested.Load() // before the results of connections are read
 	hosts, addresses := e.assign(desired.Hosts)
 	desired.Hosts = hosts
 	old := e.table.load()
@@ -181,6 +182,7 @@ func (e *Engine) apply(ctx context.Context, desired plan.Desired) (complete bool
 	}
 	report(e.Log, before, status)
 	e.status.Store(&status)
+	e.published.Store(requested)
 	e.statusChanged.Fire()
 	return err == nil && len(portErrs) == 0 && len(refused) == 0, err
 }

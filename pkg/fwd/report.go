@@ -91,13 +91,40 @@ func logEvent(log logrus.FieldLogger, level logrus.Level, kind logevent.Kind, te
 	logevent.With(log.WithFields(nil), kind).Log(level, string(kind.Mark())+" "+text)
 }
 
+// reportClusters logs the new problems and notes of each cluster, and names those
+// that have recovered. A problem that several contexts share is one line.
 func reportClusters(log logrus.FieldLogger, before, after []plan.Cluster) {
-	old, current := clusterProblems(before), clusterProblems(after)
-	for _, text := range without(current, old) {
-		log.Warn(text)
+	old := make(map[string]plan.Cluster, len(before))
+	logged := make(map[string]bool)
+	for _, c := range before {
+		old[c.Context] = c
+		for _, text := range slices.Concat(c.Problems, c.Notes) {
+			logged[text] = true
+		}
 	}
-	for _, text := range without(old, current) {
-		log.Infof("resolved: %s", text)
+	for _, c := range after {
+		prev := old[c.Context]
+		news := without(c.Problems, prev.Problems)
+		for _, text := range news {
+			if !logged[text] {
+				log.Warn(text)
+			}
+			logged[text] = true
+		}
+		for _, text := range without(c.Notes, prev.Notes) {
+			if !logged[text] {
+				log.Info(text)
+			}
+			logged[text] = true
+		}
+		resolved := len(without(prev.Problems, c.Problems)) + len(without(prev.Notes, c.Notes))
+		switch {
+		case resolved == 0 || len(news) > 0:
+		case len(c.Problems) == 0:
+			log.Infof("context %s recovered", c.Context)
+		default:
+			log.Infof("context %s recovered in part; remaining: %s", c.Context, strings.Join(c.Problems, "; "))
+		}
 	}
 }
 
@@ -109,13 +136,6 @@ func without(texts, excluded []string) (rest []string) {
 		}
 	}
 	return rest
-}
-
-func clusterProblems(clusters []plan.Cluster) (all []string) {
-	for _, c := range clusters {
-		all = append(all, c.Problems...)
-	}
-	return all
 }
 
 // maxListedPorts limits the ports in a host's line.

@@ -73,3 +73,36 @@ func TestReportedPortsAreLimited(t *testing.T) {
 		t.Errorf("got %d lines, first %.300q, want one that ends after some ports", len(entries), entries[0].Message)
 	}
 }
+
+// The all-clear names the context that recovered, once, not the errors; a problem of
+// several contexts is one line.
+func TestReportOfClusters(t *testing.T) {
+	addresses, err := loopback.NewPool([]netip.Prefix{loopback.DefaultPrefix}, "me", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	engine := &fwd.Engine{Options: options, Addresses: addresses, Aliases: noAliases{}, Names: noNames{}, Ports: noPorts{}}
+	lines := recordLog(engine)
+	apply := fwd.ApplyForTest(t, engine)
+	for _, c := range []struct {
+		problems, notes []string
+		want            []string
+	}{
+		{[]string{"not allowed", "no route"}, []string{"reading pods instead"}, []string{"not allowed", "no route", "reading pods instead"}}, // once for both
+		{[]string{"not allowed"}, []string{"reading pods instead"}, []string{"context c recovered in part; remaining: not allowed", "context d recovered in part; remaining: not allowed"}},
+		{[]string{"another"}, []string{"reading pods instead"}, []string{"another"}},
+		{nil, []string{"reading pods instead"}, []string{"context c recovered", "context d recovered"}},
+		{nil, nil, []string{"context c recovered", "context d recovered"}},
+		{nil, nil, nil},
+	} {
+		lines.Reset()
+		apply(plan.Snapshot{Clusters: []plan.Cluster{{Context: "c", Problems: c.problems, Notes: c.notes}, {Context: "d", Problems: c.problems, Notes: c.notes}}})
+		var got []string
+		for _, entry := range lines.AllEntries() {
+			got = append(got, entry.Message)
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("got log\n%q\nwant\n%q", got, c.want)
+		}
+	}
+}

@@ -37,6 +37,9 @@ type HostStatus struct {
 	// Unreachable is set if the most recent connections to every pod failed;
 	// Problems has the reason.
 	Unreachable bool
+	// Denied is set if the cluster denied the most recent connection or check, for
+	// every pod of the host. Unreachable is then set, too.
+	Denied bool
 	// Problems and Limits are those of plan.Host, with problems that occurred on
 	// this machine added.
 	Problems, Limits []string
@@ -81,6 +84,7 @@ func newStatus(desired plan.Desired, addresses map[plan.HostID]netip.Addr, portE
 				s.Names = h.Names
 			}
 			text := r[at].problemText()
+			s.Denied = s.Denied || text != "" && r[at].hostState.denied.Load()
 			failing = failing || text != ""
 			for _, problem := range []string{errorText(err), text} {
 				if problem != "" && !slices.Contains(s.Problems, problem) { // ports can share a problem

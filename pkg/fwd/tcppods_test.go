@@ -29,6 +29,8 @@ func (p tcpPods) Dial(ctx context.Context, pod plan.PodRef, _ uint16) (fwd.Strea
 	return &tcpStream{TCPConn: conn.(*net.TCPConn)}, nil
 }
 
+func (tcpPods) Check(context.Context, plan.PodRef) error { return nil }
+
 // tcpStream is a stream over a TCP connection.
 type tcpStream struct {
 	*net.TCPConn

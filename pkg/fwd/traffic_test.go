@@ -97,7 +97,7 @@ func TestMeter(t *testing.T) {
 }
 
 // slowDialer is a Dialer that blocks until ctx ends.
-type slowDialer struct{}
+type slowDialer struct{ fwd.Dialer }
 
 func (slowDialer) Dial(ctx context.Context, _ plan.PodRef, _ uint16) (fwd.Stream, error) {
 	<-ctx.Done()

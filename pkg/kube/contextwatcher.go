@@ -247,7 +247,9 @@ func (w *contextWatcher) problemsLocked() []string {
 	s := w.stateLocked()
 	lines := make([]string, 0, len(s.limitations))
 	for _, l := range s.limitations {
-		lines = append(lines, l.String())
+		if l.instead == "" {
+			lines = append(lines, l.String())
+		}
 	}
 	lines = append(lines, s.rejections...)
 	if w.omitted > 0 {
@@ -274,6 +276,17 @@ func (w *contextWatcher) problemsLocked() []string {
 	return slices.Compact(lines)
 }
 
+// notesLocked returns the limitations that have a replacement, a line each.
+func (w *contextWatcher) notesLocked() (lines []string) {
+	for _, l := range w.stateLocked().limitations {
+		if l.instead != "" {
+			lines = append(lines, l.String())
+		}
+	}
+	slices.Sort(lines)
+	return slices.Compact(lines)
+}
+
 // describeLoadErrLocked describes loadErr and its consequence.
 func (w *contextWatcher) describeLoadErrLocked() string {
 	text := w.loadErr.Error()
@@ -295,7 +308,7 @@ func (w *contextWatcher) describeEmptyLocked(namespace string) string {
 }
 
 func (w *contextWatcher) statusLocked() plan.Cluster {
-	status := plan.Cluster{Context: w.context, Read: w.settledNamespacesLocked(), Problems: w.problemsLocked()}
+	status := plan.Cluster{Context: w.context, Read: w.settledNamespacesLocked(), Problems: w.problemsLocked(), Notes: w.notesLocked()}
 	if w.cluster != nil {
 		status.Server = w.cluster.Server()
 	}

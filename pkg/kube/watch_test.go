@@ -105,7 +105,7 @@ func (c *testCluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// summarize returns a Source's snapshot as a line: Services, pods; problems.
+// summarize returns a Source's snapshot as a line: Services, pods; problems; notes.
 func summarize(s *Source) string {
 	var b strings.Builder
 	snapshot := s.Snapshot()
@@ -115,7 +115,11 @@ func summarize(s *Source) string {
 			fmt.Fprintf(&b, " %s", e.Pod.Name)
 		}
 	}
-	return b.String() + "; " + strings.Join(snapshot.Clusters[0].Problems, "; ")
+	b.WriteString("; " + strings.Join(snapshot.Clusters[0].Problems, "; "))
+	for _, note := range snapshot.Clusters[0].Notes {
+		b.WriteString("; note: " + note)
+	}
+	return b.String()
 }
 
 // awaitSummary waits until the summary of a Source is want.
@@ -140,8 +144,8 @@ func awaitSummary(t *testing.T, s *Source, want string) {
 func TestRevokedPermissions(t *testing.T) {
 	t.Parallel()
 	for denied, want := range map[string]string{
-		"endpointslices": "web.shop:80 new; not allowed to list endpointslices in namespace shop (context ctx); reading pods instead",
-		"services":       "web.shop:81 old; not allowed to get services/secret in namespace shop (context ctx); not allowed to list services in namespace shop (context ctx); getting 2 by name every 10s",
+		"endpointslices": "web.shop:80 new; ; note: not allowed to list endpointslices in namespace shop (context ctx); reading pods instead",
+		"services":       "web.shop:81 old; not allowed to get services/secret in namespace shop (context ctx); note: not allowed to list services in namespace shop (context ctx); getting 2 by name every 10s",
 	} {
 		t.Run(denied, func(t *testing.T) {
 			t.Parallel()

@@ -25,6 +25,8 @@ type Cluster struct {
 	Read []string
 	// Problems lists read errors and configuration errors, one line each.
 	Problems []string
+	// Notes lists missing permissions that have a replacement, one line each.
+	Notes []string
 }
 
 // Ingress is the part of an Ingress that concerns names.

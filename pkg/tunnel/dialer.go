@@ -142,6 +142,18 @@ func (d *Dialer) Dial(ctx context.Context, pod plan.PodRef, port uint16) (fwd.St
 	}
 }
 
+// Check checks whether there is a connection to the pod, and dials one if not. The
+// next stream uses it.
+func (d *Dialer) Check(ctx context.Context, pod plan.PodRef) error {
+	p := d.pool(pod)
+	u, err := p.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	p.release(u)
+	return nil
+}
+
 // pool returns the pool of connections to a pod.
 func (d *Dialer) pool(pod plan.PodRef) *pool {
 	d.mu.Lock()

@@ -63,7 +63,7 @@ func TestTwoContextsFailIndependently(t *testing.T) {
 	proxy.Resume()
 	proxy.ResetAll()
 	took := eventually(t, "the second cluster answers again", func() error {
-		if !strings.Contains(strings.Join(d.linesSince(from), "\n"), "resolved: context me@far/away:443: cannot reach API server") {
+		if !strings.Contains(strings.Join(d.linesSince(from), "\n"), "context me@far/away:443 recovered") {
 			return fmt.Errorf("got log\n%s", strings.Join(d.linesSince(from), "\n"))
 		}
 		return answeredBy("http://web."+ns+alias, far.pod)()

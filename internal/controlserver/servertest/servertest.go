@@ -35,6 +35,11 @@ func (d *Daemon) Status() control.Status {
 // Changed implements controlserver.Daemon.
 func (d *Daemon) Changed() <-chan struct{} { return d.changed.C() }
 
+// Ready implements controlserver.Daemon. It checks nothing.
+func (d *Daemon) Ready(_ context.Context, names []string) control.Readiness {
+	return control.ReadinessOf(d.Status(), names)
+}
+
 // Set sets the status.
 func (d *Daemon) Set(status control.Status) {
 	d.mu.Lock()
