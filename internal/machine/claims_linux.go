@@ -25,7 +25,7 @@ import (
 const (
 	// claimsDir is the directory of the claims of root's processes. Files of other
 	// users would allow them to keep addresses from everybody.
-	claimsDir = "/run/kubeshore"
+	claimsDir = "/run/kubeshore-claims"
 	// claimsPrefix begins the names of files with claims.
 	claimsPrefix = "claims-"
 	// claimsLockTimeout is how long to wait for the lock of the directory.
@@ -59,15 +59,23 @@ func openClaims(dir, owner string) (claims, error) {
 	if !c.writable {
 		return c, nil
 	}
-	switch err := os.Mkdir(dir, 0o755); {
-	case err == nil:
-		if err := os.Chmod(dir, 0o755); err != nil { // whatever the umask is: others may read it
-			return nil, err
-		}
-	case !errors.Is(err, fs.ErrExist):
+	if err := c.makeDir(); err != nil && !errors.Is(err, fs.ErrNotExist) { // removed just now by the last process
 		return nil, err
 	}
-	return c, c.checkDir()
+	return c, nil
+}
+
+// makeDir creates the directory unless it exists.
+func (c *fileClaims) makeDir() error {
+	switch err := os.Mkdir(c.dir, 0o755); {
+	case err == nil:
+		if err := os.Chmod(c.dir, 0o755); err != nil { // whatever the umask is: others may read it
+			return err
+		}
+	case !errors.Is(err, fs.ErrExist):
+		return err
+	}
+	return c.checkDir()
 }
 
 // checkDir returns an error if somebody else than root can write to the directory.
@@ -128,14 +136,40 @@ func (c *fileClaims) release(ctx context.Context, keep map[netip.Addr]bool) erro
 	return c.write(held)
 }
 
-// close implements [claims].
+// close implements [claims]. The last process removes the directory.
 func (c *fileClaims) close() error {
-	if c.file == nil {
+	if !c.writable {
 		return nil
 	}
-	err := errors.Join(os.Remove(c.path), c.file.Close())
-	c.file, c.held = nil, nil
+	unlock, err := c.lock(context.Background())
+	if err == nil {
+		defer unlock()
+	}
+	if c.file != nil {
+		err = errors.Join(err, os.Remove(c.path), c.file.Close())
+		c.file, c.held = nil, nil
+	}
+	if err != nil {
+		return err
+	}
+	if _, err = c.others(); err != nil { // removes the files of killed processes
+		return err
+	}
+	if left, err := c.files(); err != nil || len(left) > 0 {
+		return err
+	}
+	err = os.Remove(c.lockPath())
+	if rmErr := os.Remove(c.dir); !errors.Is(rmErr, unix.ENOTEMPTY) && !errors.Is(rmErr, fs.ErrNotExist) { // another process has just begun to use it
+		err = errors.Join(err, rmErr)
+	}
 	return err
+}
+
+func (c *fileClaims) lockPath() string { return filepath.Join(c.dir, "lock") }
+
+// files returns the paths of all claims.
+func (c *fileClaims) files() ([]string, error) {
+	return filepath.Glob(filepath.Join(c.dir, claimsPrefix+"*"))
 }
 
 // lock waits for the lock of the directory. Only root can open its file, so nobody
@@ -144,21 +178,45 @@ func (c *fileClaims) lock(ctx context.Context) (unlock func(), err error) {
 	if !c.writable {
 		return func() {}, nil
 	}
-	file, err := os.OpenFile(filepath.Join(c.dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
-	}
 	limited, cancel := context.WithTimeout(ctx, claimsLockTimeout)
 	defer cancel()
 	for {
-		err := lockClaims(file)
+		file, err := c.tryLock()
 		if err == nil {
 			return func() { _ = file.Close() }, nil // which releases the lock
 		}
 		if !errors.Is(err, unix.EAGAIN) || backoff.Sleep(limited, claimsLockInterval) != nil {
-			return nil, errors.Join(fmt.Errorf("lock %s: %w", file.Name(), err), file.Close())
+			return nil, fmt.Errorf("lock %s: %w", c.dir, err)
 		}
 	}
+}
+
+// tryLock takes the lock of the directory. It returns EAGAIN if another process has
+// it, or has just removed the directory.
+func (c *fileClaims) tryLock() (*os.File, error) {
+	err := c.makeDir()
+	var file *os.File
+	if err == nil {
+		file, err = os.OpenFile(c.lockPath(), os.O_RDWR|os.O_CREATE, 0o600)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, unix.EAGAIN
+	}
+	if err != nil {
+		return nil, err
+	}
+	err = lockClaims(file)
+	if err == nil {
+		locked, lockedErr := file.Stat()
+		current, currentErr := os.Stat(c.lockPath())
+		if lockedErr != nil || currentErr != nil || !os.SameFile(locked, current) {
+			err = unix.EAGAIN
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
 }
 
 // lockClaims locks a file until it is closed. It returns EAGAIN if another process
@@ -228,7 +286,7 @@ func (c *fileClaims) others() (map[netip.Addr]holder, error) {
 	if err != nil {
 		return nil, err
 	}
-	paths, err := filepath.Glob(filepath.Join(c.dir, claimsPrefix+"*"))
+	paths, err := c.files()
 	for _, path := range paths {
 		if path != c.path || c.file == nil {
 			err = errors.Join(err, c.readFile(path, others))

@@ -136,6 +136,32 @@ func TestClaimsWithoutRoot(t *testing.T) {
 	expectRefused(t, root, addrSet("127.89.0.2"), "")
 }
 
+// The last process removes the directory, while others come and go.
+func TestClaimsLeaveNothing(t *testing.T) {
+	needRoot(t)
+	dir := filepath.Join(t.TempDir(), "claims")
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for range 20 {
+				c, err := openClaims(dir, "4242")
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				refused, err := c.claim(t.Context(), map[netip.Addr]bool{netip.AddrFrom4([4]byte{127, 89, 0, byte(i + 1)}): true})
+				if err = errors.Join(err, c.close()); err != nil || len(refused) > 0 {
+					t.Errorf("got refused %v, error %v; want neither", refused, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("directory: got %v, want it to be removed", err)
+	}
+}
+
 func TestClaimsOfOtherNetworkNamespaces(t *testing.T) {
 	needRoot(t)
 	dir := filepath.Join(t.TempDir(), "claims")
