@@ -37,6 +37,10 @@ func TestNamesResolveToAllPods(t *testing.T) {
 			}
 		}
 	})
+	t.Run("full name with a trailing dot", func(t *testing.T) {
+		testTrailingDot(t, "web."+shop, 80)
+		testTrailingDot(t, "db."+data, 6543)
+	})
 	t.Run("no short names for the second namespace", func(t *testing.T) {
 		mustGet(t, "http://db."+data+":6543")
 		if err := unresolvable("db")(); err != nil {
@@ -68,6 +72,23 @@ func TestNamesResolveToAllPods(t *testing.T) {
 		}
 	})
 	t.Run("unique loopback addresses", func(t *testing.T) { testUniqueAddresses(t, data) })
+}
+
+// testTrailingDot checks that libc and curl resolve the full name of a Service also
+// with a trailing dot, to the same single address.
+func testTrailingDot(t *testing.T, host string, port int) {
+	t.Helper()
+	name := host + ".svc.cluster.local"
+	want := strings.Fields(runCommand(t, "getent", "ahostsv4", name))[0]
+	for line := range strings.Lines(runCommand(t, "getent", "ahostsv4", name+".")) {
+		if address := strings.Fields(line)[0]; address != want {
+			t.Errorf("getent ahostsv4 %s.: got %s, want only %s", name, address, want)
+		}
+	}
+	url := fmt.Sprintf("http://%s.:%d/", name, port)
+	if out := runCommand(t, "curl", "-sS", "--noproxy", "*", "--max-time", "15", url); !strings.Contains(out, `"message":"ok"`) {
+		t.Errorf("curl %s: got %q, want go-ok's answer", url, out)
+	}
 }
 
 // testPodNames checks that each pod of the headless service db has a name.
