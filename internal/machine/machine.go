@@ -36,6 +36,8 @@ type Machine struct {
 	// Notice tells the user about limitations or risks of the rights that the
 	// machine was opened with. It may be empty.
 	Notice string
+	// NamesProcesses means that Ports finds out which process uses a port.
+	NamesProcesses bool
 	// Close releases the machine, which must have been restored before.
 	Close func() error
 }
@@ -94,9 +96,12 @@ func OpenOwn(ctx context.Context, o Options, log logrus.FieldLogger) (Machine, e
 	if err != nil {
 		return Machine{}, errors.Join(err, file.Close())
 	}
+	_, each := ports.(*listen.Each)
 	ports = withClaims(ports, o, log)
 	return Machine{
 		Ports: ports, Names: file, Aliases: &loopback.Aliases{},
+		NamesProcesses: each,
+
 		Run:   watchHosts(file, log),
 		Close: func() error { return errors.Join(ports.Close(), file.Close()) },
 	}, nil

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -57,6 +58,17 @@ func OpenGuarded(ctx context.Context, o machine.Options, log logrus.FieldLogger)
 	return machine.OpenGuarded(ctx, o, guard, log)
 }
 
+// dropPrivileges drops what the keeper no longer needs, except more. The keeper works
+// without that too, so an error is only logged.
+func (k *keeperProcess) dropPrivileges(log logrus.FieldLogger, more ...int) {
+	if k.machine.NamesProcesses {
+		more = append(more, namingCapability)
+	}
+	if err := dropPrivileges(slices.Concat(hostsCapabilities, portCapabilities, more)...); err != nil {
+		log.Warnf("running with more privileges than needed: %v", err)
+	}
+}
+
 // serve serves a daemon until it disconnects, and restores the machine.
 func (k *keeperProcess) serve(ctx context.Context, conn *net.UnixConn) error {
 	defer conn.Close() // last: the daemon waits for it
@@ -91,6 +103,7 @@ func runKeeper(ctx context.Context, o machine.Options, log *logrus.Logger) error
 	if err != nil {
 		return keeper.Refuse(conn, errors.New(failure.Line(err)))
 	}
+	k.dropPrivileges(log)
 	err = k.serve(ctx, conn)
 	if err != nil {
 		log.Error(failure.Line(err))
@@ -148,6 +161,9 @@ func runGuard(o machine.Options, log *logrus.Logger) error {
 	pipe := os.NewFile(3, "keeper")
 	if info, err := pipe.Stat(); err != nil || info.Mode()&os.ModeNamedPipe == 0 {
 		return errInternalCommand
+	}
+	if err := dropPrivileges(hostsCapabilities...); err != nil {
+		log.Warnf("guard: running with more privileges than needed: %v", err)
 	}
 	return keeper.Watch(pipe, func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), guardRunTimeout)

@@ -97,6 +97,7 @@ func (r Run) keep(ctx context.Context, command *exec.Cmd, ours *net.UnixConn, st
 	if err := r.start(command); err != nil {
 		return errors.Join(err, ours.Close(), k.close())
 	}
+	k.dropPrivileges(log, signalCapability)
 	stop := stopping.ForwardTo(command.Process, nil)
 	keeperErr := k.serve(ctx, ours)
 	daemonErr := ExitError(command.Wait())

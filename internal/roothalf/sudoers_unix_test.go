@@ -39,10 +39,20 @@ func TestSudoersLine(t *testing.T) {
 		}
 	}
 	for _, change := range [][2]string{
-		{"keeper-connect", "keeper"}, {"keeper-connect", "run-as-user"}, {"/etc/hosts", "/etc/shadow"}, {"/etc/hosts", "/etc/hosts2"},
-		{"/etc/hosts", "/etc/hosts --hosts-file /etc/shadow"}, {"--owner 1000", "--owner 0"}, {"--owner 1000", "--owner 10001"},
-		{"127.64.0.0/10", "10.0.0.0/8"}, {" --cidr 127.64.0.0/10 --cidr 127.3.0.0/16", ""}, {"/tmp/", "/run/"}, {"-123/", "-123/../x/"},
-		{"-123/keeper", "-123/keeper --program /bin/sh"}, {"--listen auto", "--listen auto --listen x"}, {"127.3.0.0", "127.3,0.0"},
+		{"keeper-connect", "keeper"},
+		{"keeper-connect", "run-as-user"},
+		{"/etc/hosts", "/etc/shadow"},
+		{"/etc/hosts", "/etc/hosts2"},
+		{"/etc/hosts", "/etc/hosts --hosts-file /etc/shadow"},
+		{"--owner 1000", "--owner 0"},
+		{"--owner 1000", "--owner 10001"},
+		{"127.64.0.0/10", "10.0.0.0/8"},
+		{" --cidr 127.64.0.0/10 --cidr 127.3.0.0/16", ""},
+		{"/tmp/", "/run/"},
+		{"-123/", "-123/../x/"},
+		{"-123/keeper", "-123/keeper --program /bin/sh"},
+		{"--listen auto", "--listen auto --listen x"},
+		{"127.3.0.0", "127.3,0.0"},
 	} {
 		args := strings.Replace(ours, change[0], change[1], 1)
 		if args == ours || rule.MatchString(args) {

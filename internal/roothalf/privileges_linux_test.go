@@ -1,0 +1,145 @@
+package roothalf
+
+import (
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/kubeshore/kubeshore/internal/version"
+	"github.com/kubeshore/kubeshore/pkg/keeper"
+)
+
+// The keeper and the guard of kubeshore-root keep few capabilities, on all threads and for
+// their children, and do their work with these.
+func TestKeeperDropsPrivileges(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	dir := t.TempDir()
+	program := filepath.Join(dir, "kubeshore-root")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "github.com/kubeshore/kubeshore/cmd/kubeshore-root")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if output, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, output)
+	}
+	hostsFile := filepath.Join(dir, "hosts")
+	for _, listen := range []string{"each", "lookup"} {
+		t.Run(listen, func(t *testing.T) { testKeeperPrivileges(t, program, hostsFile, listen) })
+	}
+}
+
+func testKeeperPrivileges(t *testing.T, program, hostsFile, listen string) {
+	const before = "127.0.0.1 localhost\n"
+	if err := os.WriteFile(hostsFile, []byte(before), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	ours, theirs, err := socketPair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ours.Close()
+	command := exec.CommandContext(t.Context(), program, KeeperCommand, "--hosts-file", hostsFile, "--listen", listen, "--owner", "12345", "--cidr", "127.83.0.0/16")
+	command.ExtraFiles = []*os.File{theirs}
+	command.Stderr = os.Stderr
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := theirs.Close(); err != nil {
+		t.Fatal(err)
+	}
+	client, err := keeper.NewClient(t.Context(), ours, version.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- client.Run(t.Context()) }()
+	at := netip.MustParseAddrPort("127.83.0.1:80")
+	sockets, portErrors, err := client.Take(t.Context(), []netip.AddrPort{at}, nil)
+	if err != nil || len(portErrors) > 0 || len(sockets) != 1 {
+		t.Fatalf("take port 80: got %d sockets, %v, %v", len(sockets), portErrors, err)
+	}
+	defer sockets[0].Close()
+	conn, err := net.DialTimeout("tcp", at.String(), 5*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.Close()
+	if refused, err := client.Names().Set(t.Context(), map[netip.Addr][]string{at.Addr(): {"web.shop.svc"}}); err != nil || len(refused) > 0 {
+		t.Fatalf("set names: got %v, %v", refused, err)
+	}
+	if content, err := os.ReadFile(hostsFile); err != nil || !strings.Contains(string(content), "web.shop.svc") {
+		t.Errorf("got hosts file %q, %v", content, err)
+	}
+	naming := []int{}
+	if listen == "each" {
+		naming = []int{namingCapability}
+	}
+	checkPrivileges(t, command.Process.Pid, slices.Concat(hostsCapabilities, portCapabilities, naming))
+	children, err := os.ReadFile("/proc/" + strconv.Itoa(command.Process.Pid) + "/task/" + strconv.Itoa(command.Process.Pid) + "/children")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for child := range strings.FieldsSeq(string(children)) {
+		pid, err := strconv.Atoi(child)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkPrivileges(t, pid, hostsCapabilities)
+	}
+	if err := command.Process.Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	_ = command.Wait()
+	if err := <-ended; err == nil {
+		t.Error("the client's Run: got nil after the keeper was killed, want an error")
+	}
+	for start := time.Now(); ; {
+		content, err := os.ReadFile(hostsFile)
+		if err == nil && string(content) == before {
+			break
+		}
+		if time.Since(start) > 10*time.Second {
+			t.Fatalf("got hosts file %q, %v; want the guard to restore it", content, err)
+		}
+	}
+}
+
+// checkPrivileges checks the capabilities of all threads of a process.
+func checkPrivileges(t *testing.T, pid int, capabilities []int) {
+	t.Helper()
+	var want uint64
+	for _, capability := range capabilities {
+		want |= 1 << capability
+	}
+	files, err := filepath.Glob("/proc/" + strconv.Itoa(pid) + "/task/*/status")
+	if err != nil || len(files) < 2 {
+		t.Fatalf("got threads %q, %v", files, err)
+	}
+	for _, file := range files {
+		status, err := os.ReadFile(file)
+		if err != nil {
+			continue // the thread has exited
+		}
+		for line := range strings.Lines(string(status)) {
+			name, value, _ := strings.Cut(strings.TrimSpace(line), ":\t")
+			switch name {
+			case "CapPrm", "CapEff", "CapBnd":
+				if got, err := strconv.ParseUint(value, 16, 64); err != nil || got != want {
+					t.Errorf("%s: got %s %x, %v; want %x", file, name, got, err, want)
+				}
+			case "NoNewPrivs":
+				if value != "1" {
+					t.Errorf("%s: got NoNewPrivs %s, want 1", file, value)
+				}
+			}
+		}
+	}
+}
