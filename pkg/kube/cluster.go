@@ -101,6 +101,11 @@ func (k *Kubeconfig) cluster(raw *clientcmdapi.Config, rules *clientcmd.ClientCo
 	}
 	config.UserAgent = k.userAgent
 	config.QPS = -1 // a handful of watches needs no rate limit
+	if config.ExecProvider != nil {
+		if config.ExecProvider.PluginPolicy, err = pluginPolicy(); err != nil {
+			return nil, fmt.Errorf("context %s: %w", name, err)
+		}
+	}
 	gate, err := credential.NewGate(name, config, k.plugins)
 	if err != nil {
 		return nil, fmt.Errorf("context %s: %w", name, oneLine(err))

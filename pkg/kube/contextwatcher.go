@@ -245,6 +245,9 @@ func (w *contextWatcher) observeLocked() {
 // different errors.
 func (w *contextWatcher) problemsLocked() []string {
 	s := w.stateLocked()
+	if errors.As(s.unreachable, new(wrongPathError)) {
+		return []string{s.unreachable.Error()} // nothing else that the server says counts
+	}
 	lines := make([]string, 0, len(s.limitations))
 	for _, l := range s.limitations {
 		if l.instead == "" {

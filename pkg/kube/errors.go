@@ -12,6 +12,13 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/fwd"
 )
 
+// wrongPathError reports that the server doesn't serve what every API server serves.
+type wrongPathError struct{ context, server string }
+
+func (e wrongPathError) Error() string {
+	return fmt.Sprintf("context %s: no Kubernetes API at %s (404 Not Found); check the path in the kubeconfig's server", e.context, e.server)
+}
+
 // describeError returns an error of a request to the API server as one line for the user.
 func describeError(err error, cluster *Cluster) error {
 	server := cluster.Server()
@@ -22,6 +29,8 @@ func describeError(err error, cluster *Cluster) error {
 	switch {
 	case errors.As(err, &plugin): // from the gate, with the context's name
 		return plugin.Err
+	case apierrors.IsNotFound(err): // see feed.denied
+		return wrongPathError{cluster.Context, server}
 	case apierrors.IsForbidden(err):
 		return fmt.Errorf("context %s: %w", cluster.Context, oneLine(err))
 	case apierrors.IsUnauthorized(err):

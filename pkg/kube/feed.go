@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -167,7 +168,7 @@ func (f *feed[T]) run(ctx context.Context) {
 		if time.Since(began) > stableWindow {
 			delay.Reset()
 		}
-		if !isDenied(err) {
+		if !f.denied(err) {
 			sleepJittered(ctx, &delay)
 			continue
 		}
@@ -215,9 +216,9 @@ func (f *feed[T]) watch(ctx context.Context, options metav1.ListOptions) (watch.
 		case err == nil:
 			f.record(ctx, "watch", nil)
 			return w, nil
-		case streams && (isDenied(err) || errors.Is(err, errNoWatch)):
+		case streams && (f.denied(err) || errors.Is(err, errNoWatch)):
 			return nil, err
-		case isDenied(err):
+		case f.denied(err):
 			f.record(ctx, "watch", err)
 			return newExpiringWatch(relistInterval), nil
 		case errors.Is(err, errNoWatch):
@@ -240,7 +241,7 @@ func (f *feed[T]) record(ctx context.Context, verb string, err error) {
 	f.unreachable, f.throttled = nil, false
 	delete(f.denials, verb)
 	switch {
-	case isDenied(err):
+	case f.denied(err):
 		d := f.reader.denial(verb)
 		d.unserved = apierrors.IsNotFound(err)
 		f.denials[verb] = d
@@ -252,6 +253,15 @@ func (f *feed[T]) record(ctx context.Context, verb string, err error) {
 	if changed {
 		f.stateChanged()
 	}
+}
+
+// denied reports whether the user may not read the objects, or the API server doesn't
+// serve them. Every API server serves Services and Pods: without them, the kubeconfig's
+// server is something else, or has a wrong path.
+func (f *feed[T]) denied(err error) bool {
+	resource, _, _ := strings.Cut(f.reader.denial("list").resource, "/")
+	core := resource == "services" || resource == "pods"
+	return isDenied(err) && (!core || !apierrors.IsNotFound(err))
 }
 
 // isDenied reports whether the user lacks the permission, or the API server

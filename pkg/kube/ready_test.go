@@ -61,6 +61,7 @@ func TestReadyReportsErrors(t *testing.T) {
 		"unreachable":       {closed.URL, true, "cannot reach API server"},
 		"wrong certificate": {apiServer(t, always(200)).URL, false, "certificate-authority"},
 		"no credentials":    {apiServer(t, always(401)).URL, true, "rejected the credentials"},
+		"wrong path":        {apiServer(t, always(404)).URL + "/x", true, "context ctx: no Kubernetes API at https://"},
 		"server error":      {apiServer(t, always(500)).URL, true, "Internal Server Error"},
 		"not allowed to list": {
 			apiServer(t, always(403)).URL, true,

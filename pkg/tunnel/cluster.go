@@ -1,18 +1,21 @@
 package tunnel
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"sync"
 	"time"
 
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/transport"
 
+	"github.com/kubeshore/kubeshore/internal/blocking"
 	"github.com/kubeshore/kubeshore/pkg/credential"
 	"github.com/kubeshore/kubeshore/pkg/plan"
 )
@@ -34,13 +37,14 @@ type cluster struct {
 	forced  Transport // Auto to choose automatically
 	baseURL *url.URL
 	config  *transport.Config
-	tls     *tls.Config // without a session cache
 	proxy   func(*http.Request) (*url.URL, error)
 	dialTCP func(ctx context.Context, network, addr string) (net.Conn, error)
 
 	mu             sync.Mutex
-	preferred      Transport // the one that last worked
-	preferredSince time.Time // when the other one last failed
+	tls            *tls.Config // without a session cache
+	authority      []byte      // the certificate authorities of tls
+	preferred      Transport   // the one that last worked
+	preferredSince time.Time   // when the other one last failed
 	sessions       tls.ClientSessionCache
 }
 
@@ -49,29 +53,63 @@ func newCluster(source Cluster, forced Transport) (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	config, err := source.Gate.Config(source.Config)
-	if err != nil {
-		return nil, err
-	}
-	tlsConfig, err := transport.TLSConfigFor(config)
-	if err != nil {
-		return nil, err
-	}
-	if tlsConfig == nil {
-		tlsConfig = &tls.Config{MinVersion: tls.VersionTLS12}
-	}
-	tlsConfig.NextProtos = []string{"http/1.1"}
-	tlsConfig.DynamicRecordSizingDisabled = true // use full records from the start
 	c := &cluster{
-		source: source, forced: forced, baseURL: baseURL, config: config, tls: tlsConfig,
+		source: source, forced: forced, baseURL: baseURL,
 		preferred: SPDY, proxy: proxyFunc(source.Config),
 	}
 	c.dialTCP = (&net.Dialer{}).DialContext
 	if source.Config.Dial != nil {
 		c.dialTCP = source.Config.Dial
 	}
+	if c.config, c.tls, err = newTLS(source); err != nil {
+		return nil, err
+	}
+	c.authority = c.config.TLS.CAData
 	c.resetSessions()
 	return c, nil
+}
+
+// newTLS returns client-go's configuration and the TLS configuration made from it.
+func newTLS(source Cluster) (*transport.Config, *tls.Config, error) {
+	config, err := source.Gate.Config(source.Config)
+	if err != nil {
+		return nil, nil, err
+	}
+	tlsConfig, err := transport.TLSConfigFor(config)
+	if err != nil {
+		return nil, nil, err
+	}
+	if tlsConfig == nil {
+		tlsConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	tlsConfig.NextProtos = []string{"http/1.1"}
+	tlsConfig.DynamicRecordSizingDisabled = true // use full records from the start
+	return config, tlsConfig, nil
+}
+
+// rereadAuthority uses the kubeconfig's certificate-authority file as it is now. If it
+// can't be used, e.g. while it is being written, the previous one stays in force.
+// client-go itself reads the client certificate's files for each handshake.
+func (c *cluster) rereadAuthority(ctx context.Context) {
+	path := c.source.Config.CAFile
+	if path == "" || len(c.source.Config.CAData) > 0 {
+		return
+	}
+	content, err := blocking.Call(ctx, func() ([]byte, error) { return os.ReadFile(path) })
+	c.mu.Lock()
+	same := err != nil || bytes.Equal(content, c.authority)
+	c.mu.Unlock()
+	if same {
+		return
+	}
+	_, tlsConfig, err := newTLS(c.source)
+	if err != nil {
+		return
+	}
+	c.mu.Lock()
+	c.tls, c.authority = tlsConfig, content
+	c.mu.Unlock()
+	c.resetSessions()
 }
 
 // proxyFunc returns the function that chooses the proxy of a request. Its error
@@ -134,7 +172,8 @@ func (c *cluster) prefer(worked Transport) {
 }
 
 // tlsConfig returns the TLS configuration for one connection.
-func (c *cluster) tlsConfig() *tls.Config {
+func (c *cluster) tlsConfig(ctx context.Context) *tls.Config {
+	c.rereadAuthority(ctx)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	config := c.tls.Clone()

@@ -156,7 +156,7 @@ func (u *upgrade) spdy(ctx context.Context, req *http.Request) (*http.Response, 
 	req.Header.Set("X-Stream-Protocol-Version", portforward.PortForwardProtocolV1Name)
 	once := &http.Transport{
 		Proxy:           u.cluster.proxy,
-		TLSClientConfig: u.cluster.tlsConfig(),
+		TLSClientConfig: u.cluster.tlsConfig(ctx),
 		// The transport passes a context that outlives the request, for connections
 		// that it may reuse.
 		DialContext: func(_ context.Context, network, addr string) (net.Conn, error) {
@@ -202,7 +202,7 @@ func (u *upgrade) websocket(ctx context.Context, req *http.Request) (resp *http.
 	protocol := apiportforward.WebsocketsSPDYTunnelingPrefix + portforward.PortForwardProtocolV1Name
 	dialer := gorilla.Dialer{
 		Proxy:           u.cluster.proxy,
-		TLSClientConfig: u.cluster.tlsConfig(),
+		TLSClientConfig: u.cluster.tlsConfig(ctx),
 		NetDialContext:  u.dialTCP,
 		Subprotocols:    []string{protocol},
 		ReadBufferSize:  readSize,
