@@ -2,6 +2,7 @@ package credential
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+	"unicode"
 
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -103,7 +105,7 @@ func (e execution) run(ctx context.Context) (*credential, error) {
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
 	case err != nil && !errors.Is(err, exec.ErrWaitDelay): // which only a child of the plugin causes
-		return nil, e.describe(err, stderr.last)
+		return nil, e.describe(err, stderr.reason())
 	case stdout.full:
 		return nil, fmt.Errorf("it returned more than %d bytes", maxOutput)
 	}
@@ -140,12 +142,12 @@ func (e missingError) Error() string { return e.reason }
 const maxQuote = 300
 
 // describe returns the error of a plugin that couldn't run or has failed, with the
-// last line of its stderr.
-func (e execution) describe(err error, lastLine string) error {
+// line of its stderr that says most.
+func (e execution) describe(err error, line string) error {
 	var exit *exec.ExitError
 	switch {
-	case errors.As(err, &exit) && lastLine != "":
-		return fmt.Errorf("exit code %d: %s", exit.ExitCode(), lastLine)
+	case errors.As(err, &exit) && line != "":
+		return fmt.Errorf("exit code %d: %s", exit.ExitCode(), line)
 	case errors.As(err, &exit):
 		return fmt.Errorf("exit code %d", exit.ExitCode())
 	case errors.Is(err, exec.ErrNotFound), errors.Is(err, os.ErrNotExist):
@@ -184,7 +186,8 @@ type lineWriter struct {
 	onLine  func(line string)
 	pending []byte
 	lines   int
-	last    string // the last line that isn't empty
+	failure string // the first line with the word error
+	last    string // the last line with a letter
 }
 
 func (w *lineWriter) Write(p []byte) (int, error) {
@@ -201,6 +204,9 @@ func (w *lineWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// reason returns the line that is most likely the reason for a failure.
+func (w *lineWriter) reason() string { return cmp.Or(w.failure, w.last) }
+
 // flush reports the rest of the output.
 func (w *lineWriter) flush() {
 	line := printable.Line(string(w.pending), maxQuote)
@@ -208,7 +214,12 @@ func (w *lineWriter) flush() {
 	if line == "" {
 		return
 	}
-	w.last = line
+	if strings.ContainsFunc(line, unicode.IsLetter) {
+		w.last = line
+	}
+	if w.failure == "" && strings.Contains(strings.ToLower(line), "error") {
+		w.failure = line
+	}
 	if w.lines++; w.lines <= maxStderrLines && w.onLine != nil {
 		w.onLine(line)
 	}

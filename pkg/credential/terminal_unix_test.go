@@ -166,7 +166,7 @@ func TestPluginWithoutTerminal(t *testing.T) {
 	always := asking("https://always", password)
 	always.ExecProvider.InteractiveMode = clientcmdapi.AlwaysExecInteractiveMode
 	for want, config := range map[string]*rest.Config{
-		"exit code 3: no terminal; next attempt after ": asking("https://a", `echo 'no terminal' >&2; exit 3`),
+		"exit code 3: no terminal; next attempt after ": asking("https://a", `echo 'no terminal' >&2; echo ')' >&2; exit 3`),
 		"it needs a terminal to ask for something; ":    always,
 	} {
 		gate, err := credential.NewGate("ctx", config, plugins)
@@ -184,7 +184,7 @@ func TestPluginWithoutTerminal(t *testing.T) {
 			t.Errorf("after Use: %v", err)
 		}
 	}
-	if len(lines) != 1 || lines[0] != "sh: no terminal" {
+	if len(lines) != 2 || lines[0] != "sh: no terminal" {
 		t.Errorf("output: got %q", lines)
 	}
 	config := asking("https://hangs", "sleep 1000")
