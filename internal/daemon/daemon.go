@@ -69,8 +69,8 @@ type Daemon struct {
 	acceptProblem atomic.Pointer[string]
 	// namesProblem is why other programs don't find the names; nil or empty if they do.
 	namesProblem atomic.Pointer[string]
-	forward       atomic.Pointer[forwarder] // nil until the machine is open
-	changed       wake.Broadcast            // fires for changes before that, and when it is opened
+	forward      atomic.Pointer[forwarder] // nil until the machine is open
+	changed      wake.Broadcast            // fires for changes before that, and when it is opened
 }
 
 // forwarder is the part of a daemon that needs the machine.

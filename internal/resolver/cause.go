@@ -63,7 +63,8 @@ func readEtcHostsDisabled(root fs.FS) string {
 			dropIns[path.Base(p)] = cmp.Or(dropIns[path.Base(p)], p)
 		}
 	}
-	files := []string{"etc/systemd/resolved.conf"}
+	files := make([]string, 0, 1+len(dropIns))
+	files = append(files, "etc/systemd/resolved.conf")
 	for _, name := range slices.Sorted(maps.Keys(dropIns)) {
 		files = append(files, dropIns[name])
 	}
