@@ -11,8 +11,9 @@ import (
 // internalCommands returns the hidden commands that kubeshore itself starts. They are
 // those of cmd/kubeshore-root, for an installation without that program.
 func internalCommands() []*cobra.Command {
-	var commands []*cobra.Command
-	for _, name := range roothalf.Commands() {
+	names := roothalf.Commands()
+	commands := make([]*cobra.Command, 0, len(names))
+	for _, name := range names {
 		commands = append(commands, &cobra.Command{
 			Use: name, Hidden: true, DisableFlagParsing: true,
 			RunE: func(cmd *cobra.Command, args []string) error {

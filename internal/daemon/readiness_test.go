@@ -17,11 +17,11 @@ func TestHostsToCheck(t *testing.T) {
 		}
 		return s
 	}
-	services := []control.Service{
+	services := slices.Grow([]control.Service{
 		service("a", "one", nil), service("b", "one", nil), service("c", "two", func(s *control.Service) { s.ReadyPods = 0 }), service("d", "two", nil),
 		service("e", "three", nil), service("f", "three", func(s *control.Service) { s.Denied, s.State = true, control.Failed }),
 		service("alias", "one", func(s *control.Service) { s.AliasOf = "d.two" }),
-	}
+	}, 2*maxChecks)
 	for i := range 2 * maxChecks {
 		services = append(services, service("x", fmt.Sprintf("n%d", i), nil))
 	}

@@ -97,8 +97,9 @@ func TestReportOfClusters(t *testing.T) {
 	} {
 		lines.Reset()
 		apply(plan.Snapshot{Clusters: []plan.Cluster{{Context: "c", Problems: c.problems, Notes: c.notes}, {Context: "d", Problems: c.problems, Notes: c.notes}}})
-		var got []string
-		for _, entry := range lines.AllEntries() {
+		entries := lines.AllEntries()
+		got := make([]string, 0, len(entries))
+		for _, entry := range entries {
 			got = append(got, entry.Message)
 		}
 		if !slices.Equal(got, c.want) {

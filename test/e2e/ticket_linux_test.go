@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -97,7 +98,7 @@ func (u testUser) checkRule(t *testing.T) {
 		"sudo -n id", half, half + "keeper", half + "run-as-user --owner 1 --program /bin/sh", "sudo -n /usr/local/bin/kubeshore up",
 		half + "keeper-connect --hosts-file /etc/shadow " + rest,
 		half + connect + " --hosts-file /etc/shadow " + rest,
-		half + strings.Replace(connect+" "+rest, fmt.Sprint(u.uid), "0", 1),
+		half + strings.Replace(connect+" "+rest, strconv.Itoa(u.uid), "0", 1),
 		half + connect + " " + strings.Replace(rest, "127.64", "10.64", 1),
 		half + connect + " " + strings.Replace(rest, u.home, "/run", 1),
 		half + connect + " " + rest + " --program /bin/sh",
