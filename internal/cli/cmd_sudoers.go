@@ -11,7 +11,8 @@ import (
 
 // newSudoers returns the command that prints a rule for sudo.
 func newSudoers(streams Streams) *cobra.Command {
-	return &cobra.Command{
+	var publicNames commaList
+	cmd := &cobra.Command{
 		Use:   "sudoers",
 		Short: "Print a sudoers rule for kubeshore up without a password",
 		Long: `Print a line for sudo's configuration with which kubeshore up needs no password
@@ -22,7 +23,7 @@ can replace, as installed by make install.`,
   sudo visudo -c`,
 		Args: noArguments,
 		RunE: func(*cobra.Command, []string) error {
-			line, err := launch.SudoersLine(hosts.DefaultPath())
+			line, err := launch.SudoersLine(hosts.DefaultPath(), publicNames)
 			if err != nil {
 				return err
 			}
@@ -30,4 +31,6 @@ can replace, as installed by make install.`,
 			return err
 		},
 	}
+	cmd.Flags().Var(&publicNames, "public-names", "patterns of public names that kubeshore up may use, e.g. '*.shop' for -n shop")
+	return cmd
 }

@@ -127,7 +127,9 @@ func (f *upFlags) groups() []flagGroup {
 	names := pflag.NewFlagSet("", pflag.ContinueOnError)
 	names.VarP((*commaList)(&f.mapping), "mapping", "m", mappingUsage)
 	names.StringVar(&spec.Domain, "domain", "", domainUsage)
-	names.BoolVar(&spec.Ingress, "ingress", false, "resolve Ingress hosts to their ingress controller's service")
+	names.Var(&spec.Names, "names", "names to resolve: full ones (…svc.cluster.local, …svc) and short ones, or full ones only")
+	names.Var((*commaList)(&spec.PublicNames), "public-names", "patterns of short names to resolve although they could hide public names, e.g. '*.dev' (default: names in the given namespaces and contexts)")
+	names.Var((*commaList)(&spec.Ingress), "ingress", "patterns of Ingress hosts to resolve to their ingress controller's service, e.g. '*.test.example.com', or '*' for all")
 	names.StringSliceVar(&f.prefixes, "cidr", f.prefixes, "loopback ranges for service addresses; automatic addresses come from the first")
 	names.StringVar(&d.Machine.HostsFile, "hosts-file", d.Machine.HostsFile, hostsFileUsage)
 	names.Var(&d.Machine.Listen, "listen", "how to listen: with one socket for all ports (lookup), one per port (each), or lookup if available, otherwise each (auto)")
@@ -200,7 +202,11 @@ func (f *upFlags) parse(flags *pflag.FlagSet) error {
 	if d.Config.Spec.Ports, err = config.ParsePorts(f.mapping); err != nil {
 		return err
 	}
-	return d.Config.Spec.Check()
+	if err := d.Config.Spec.Check(); err != nil {
+		return err
+	}
+	d.Machine.Names = d.Config.Spec.KeeperNames()
+	return nil
 }
 
 // checkEmpty returns an error for a flag with an empty value, which is most likely

@@ -30,7 +30,7 @@ var imports = map[string][]string{
 		"internal/term", "internal/userdirs", "internal/version", "pkg/control", "pkg/credential", "pkg/hosts", "pkg/kube", "pkg/loopback",
 	},
 	"internal/launch": {
-		"internal/config", "internal/controlserver", "internal/daemon", "internal/failure", "internal/machine", "internal/peer", "internal/roothalf", "internal/stopsignal",
+		"internal/config", "internal/controlserver", "internal/daemon", "internal/failure", "internal/machine", "internal/namepolicy", "internal/peer", "internal/roothalf", "internal/stopsignal",
 		"internal/term", "internal/userdirs", "internal/version", "pkg/control", "pkg/credential",
 	},
 	"internal/daemon": {

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kubeshore/kubeshore/internal/namepolicy"
 	"github.com/kubeshore/kubeshore/internal/project"
 )
 
@@ -42,9 +43,29 @@ func decisions(s *Spec, file project.File, current string) []string {
 			}
 		}
 	}
-	usesIngress := file.Ingress || slices.ContainsFunc(file.Contexts, func(c project.Context) bool { return c.IngressController != "" })
-	if usesIngress && !s.Ingress {
-		found = append(found, "add the hosts of Ingresses")
+	return append(found, nameDecisions(s, file)...)
+}
+
+// nameDecisions returns the decisions about names that Services choose: those that
+// could hide public names, and hosts of Ingresses.
+func nameDecisions(s *Spec, file project.File) (found []string) {
+	if len(s.Namespaces) == 0 && !s.AllNamespaces {
+		first := s.contexts(file)[0]
+		for _, namespace := range firstNonEmpty(texts(first.Namespaces), texts(file.Namespaces)) {
+			if _, public := namepolicy.Public("*." + namespace); public {
+				found = append(found, "add names that end with ."+namespace)
+			}
+		}
+	}
+	for _, pattern := range file.PublicNames {
+		if len(s.PublicNames) == 0 && !strings.HasPrefix(string(pattern), "!") {
+			found = append(found, "add public names that match "+string(pattern))
+		}
+	}
+	for _, pattern := range file.Ingress {
+		if len(s.Ingress) == 0 {
+			found = append(found, "add hosts of Ingresses that match "+string(pattern))
+		}
 	}
 	return found
 }

@@ -18,7 +18,7 @@ import (
 // What only the user may decide needs a confirmation, unless the command line decides it.
 func TestDecisions(t *testing.T) {
 	for text, want := range map[string][]string{
-		"namespaces: shop\ninclude: web\nports: {80: 8080}\nservices: {web.shop: {local: true}, db.shop: {address: 127.64.0.1}}": nil,
+		"namespaces: orders\ninclude: web\nports: {80: 8080}\nservices: {web.shop: {local: true}, db.shop: {address: 127.64.0.1}}": nil,
 		"contexts: [{name: dev}]":                           nil,
 		"contexts: [{name: dev, alias: com}]":               nil, // the first context's names have no alias
 		"contexts: [{name: dev}, {name: prod, alias: com}]": {"forward from context prod", "add names that end with .com"},
@@ -26,7 +26,11 @@ func TestDecisions(t *testing.T) {
 		"services: {web.shop: {names: [a.example.com, b]}}":    {"add the name a.example.com to service web.shop", "add the name b to service web.shop"},
 		"services: {web.shop: {names: x.y.svc.cluster.local}}": nil,
 		"services: {web.shop: {names: svc.cluster.local}}":     {"add the name svc.cluster.local to service web.shop"},
-		"contexts: [{name: dev, ingressController: a.b}]":      {"add the hosts of Ingresses"},
+		"namespaces: [orders, dev]":                            {"add names that end with .dev"},
+		"contexts: [{name: dev, namespaces: dev}]":             {"add names that end with .dev"},
+		"contexts: [{name: dev, ingressController: a.b}]":      nil, // unused without ingress
+		"ingress: '*.test'":                                    {"add hosts of Ingresses that match *.test"},
+		"publicNames: ['*.dev', '!vpn.*']":                     {"add public names that match *.dev"},
 	} {
 		path := filepath.Join(t.TempDir(), project.Name)
 		writeFile(t, path, text)
@@ -47,14 +51,14 @@ func TestDecisions(t *testing.T) {
 // A project file with a decision is used once it is confirmed, and until it changes.
 // After a change during a run the previous settings stay in force.
 func TestProjectFileNeedsConfirmation(t *testing.T) {
-	w, _ := watcherIn(t, "namespaces: shop")
+	w, _ := watcherIn(t, "namespaces: orders")
 	w.allowed = project.Allowed(filepath.Join(t.TempDir(), "allowed"))
 	writeFile(t, project.Name, "contexts: [{name: prod}]\ndomain: test")
 	w.reread(t.Context())
 	if problems := w.Problems(); len(problems) != 1 || !strings.Contains(problems[0], "needs a confirmation to forward from context prod, add names that end with .test; read the file, then run kubeshore allow /") {
 		t.Errorf("problems: got %q", problems)
 	}
-	if got := w.Resolved().Follow[0].Namespaces; !slices.Equal(got, []string{"shop"}) || w.PlanOptions().Domain != "" {
+	if got := w.Resolved().Follow[0].Namespaces; !slices.Equal(got, []string{"orders"}) || w.PlanOptions().Domain != "" {
 		t.Errorf("unconfirmed: got namespaces %q, domain %q, want the previous settings", got, w.PlanOptions().Domain)
 	}
 	writeFile(t, project.Name, "domain: test")

@@ -46,13 +46,14 @@ func resolve(s *Spec, file project.File, cluster func(context string) (*kube.Clu
 	}
 	result.addServices(file.Services)
 	result.addAddresses(s.Addresses)
+	result.addNames(s, file)
 	return result, result.checkAddresses()
 }
 
 // addContext adds one context.
 func (r *Resolved) addContext(s *Spec, file project.File, context project.Context, found *kube.Cluster) {
 	follow := kube.Follow{
-		Context: found.Context, Labels: s.LabelSelector, Fields: s.FieldSelector, Ingresses: s.Ingress || file.Ingress,
+		Context: found.Context, Labels: s.LabelSelector, Fields: s.FieldSelector, Ingresses: len(s.Ingress)+len(file.Ingress) > 0,
 		Namespaces: s.namespaces(file, context, found.Context, found.Namespace),
 	}
 	options := plan.ContextOptions{
@@ -72,7 +73,6 @@ func (r *Resolved) addContext(s *Spec, file project.File, context project.Contex
 		name, namespace, _ := context.IngressController.Split()
 		options.IngressController = plan.ServiceID{Context: found.Context, Namespace: namespace, Name: name}
 		follow.Services = append(follow.Services, types.NamespacedName{Namespace: namespace, Name: name})
-		follow.Ingresses = true
 		if len(options.Include) > 0 {
 			options.Include = append(slices.Clip(options.Include), options.IngressController.String())
 		}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -26,7 +27,8 @@ include: ["web*", db.data]
 exclude: [debug]
 domain: test
 ports: {80: 8080}
-ingress: true
+ingress: ["*.example.com"]
+publicNames: ["*.dev", "!vpn.*"]
 services:
   web.shop: {address: 127.64.0.80, ports: {80: 8081}, names: [Shop.Example.com]}
   api.shop.eu: {local: true}
@@ -97,7 +99,7 @@ func TestResolve(t *testing.T) {
 			},
 		},
 		"all namespaces": {
-			spec:    Spec{AllNamespaces: true, Ingress: true},
+			spec:    Spec{AllNamespaces: true, Ingress: []string{"*"}},
 			follow:  []kube.Follow{{Context: "dev", Ingresses: true}},
 			options: []plan.ContextOptions{{Context: "dev", Alias: "dev", Namespace: "shop"}},
 		},
@@ -236,5 +238,61 @@ func TestParsePortsErrors(t *testing.T) {
 		if _, err := ParsePorts(texts); err == nil || !strings.HasPrefix(err.Error(), "invalid --mapping ") {
 			t.Errorf("%q: got %v, want an error", texts, err)
 		}
+	}
+}
+
+// Names are asked for by whoever named what they end in; the keeper gets them as
+// patterns, with what it can't tell from them.
+func TestResolveNames(t *testing.T) {
+	asked := []string{"*.shop", "*.data", "*.eu", "*.test", "web.shop"}
+	for name, c := range map[string]struct {
+		file   string
+		spec   Spec
+		plan   []string
+		keeper []string // of the whole configuration
+		typed  []string // of the command line alone
+	}{
+		"the context's namespace": {plan: []string{"*.shop"}, keeper: []string{"*.shop"}},
+		"file": {
+			file: everything, plan: slices.Concat(asked, []string{"*.dev", "!vpn.*"}),
+			keeper: []string{"*.shop", "*.data", "*.eu", "web.shop", "*.dev", "!vpn.*", "*.example.com", "shop.example.com"},
+		},
+		"flags": {
+			file: everything,
+			spec: Spec{
+				Contexts: []string{"dev", "prod"}, Namespaces: []string{"dev"}, Domain: "Corp.Test.", Include: []string{"web.app", "a*"},
+				PublicNames: []string{"*.page"}, Ingress: []string{"*"},
+			},
+			plan:   []string{"*.dev", "*.app", "*.prod", "*.corp.test", "web.shop", "*.page"},
+			keeper: []string{"*.dev", "*.app", "*.prod", "web.shop", "*.page", "*", "shop.example.com"},
+			typed:  []string{"*.dev", "*.app", "*.prod", "*.page", "*"},
+		},
+		"all namespaces": {spec: Spec{AllNamespaces: true}},
+		"full names": {
+			file: everything, spec: Spec{Contexts: []string{"dev", "prod"}, Namespaces: []string{"dev"}, Names: NamesFull},
+			plan:   []string{"*.svc.prod", "*.dev", "!vpn.*"},
+			keeper: []string{"*.svc.prod", "*.dev", "!vpn.*", "*.example.com", "shop.example.com"},
+			typed:  []string{"*.svc.prod"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := c.spec.Check(); err != nil {
+				t.Fatal(err)
+			}
+			resolved, err := resolveFile(t, c.file, c.spec)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w := &Watcher{}
+			w.resolved.Store(&resolved)
+			for kind, patterns := range map[string][2][]string{
+				"plan": {resolved.Plan.Names.Patterns, c.plan}, "keeper": {w.KeeperNames().Patterns, c.keeper}, "typed": {c.spec.KeeperNames().Patterns, c.typed},
+			} {
+				got, want := slices.Sorted(slices.Values(patterns[0])), slices.Sorted(slices.Values(patterns[1]))
+				if !slices.Equal(got, want) {
+					t.Errorf("%s: got %q, want %q", kind, got, want)
+				}
+			}
+		})
 	}
 }

@@ -27,7 +27,9 @@ type Spec struct {
 	Exclude       []string
 	Ports         map[uint16]uint16 // local ports by service port
 	Domain        string
-	Ingress       bool
+	Names         Names
+	PublicNames   []string // patterns, namepolicy.CheckPublicPattern
+	Ingress       []string // patterns, namepolicy.CheckPattern
 	// Addresses has the addresses of services, by name, name.namespace or
 	// name.namespace.context.
 	Addresses map[string]netip.Addr
@@ -55,8 +57,14 @@ func (s *Spec) Check() error {
 			return err
 		}
 	}
+	if err := s.checkNames(); err != nil {
+		return err
+	}
 	if s.Domain == "" {
 		return nil
+	}
+	if s.Names == NamesFull {
+		return errors.New("--domain and --names full are mutually exclusive")
 	}
 	if _, err := project.ParseDomain(s.Domain); err != nil {
 		return fmt.Errorf("invalid --domain %q: must be letters, digits and '-', separated by dots", s.Domain)

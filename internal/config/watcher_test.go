@@ -60,12 +60,12 @@ func logged(lines *test.Hook) string {
 
 // The log has the namespaces, and the one that short names resolve to.
 func TestAnnounce(t *testing.T) {
-	w, lines := watcherIn(t, "namespaces: [shop, data]")
+	w, lines := watcherIn(t, "namespaces: [orders, stock]")
 	const server = "context dev (https://127.0.0.1:1), "
 	for _, c := range []struct{ file, want string }{
-		{"namespaces: [shop, data]", "namespaces shop, data; short names resolve to namespace shop\n"},
-		{"namespaces: [data, shop]", "namespaces data, shop; short names resolve to namespace data\n"},
-		{"namespaces: [data]", "namespaces data\n"},
+		{"namespaces: [orders, stock]", "namespaces orders, stock; short names resolve to namespace orders\n"},
+		{"namespaces: [stock, orders]", "namespaces stock, orders; short names resolve to namespace stock\n"},
+		{"namespaces: [stock]", "namespaces stock\n"},
 		{"namespaces: ['*']", "all namespaces; short names resolve to namespace shop\n"},
 	} {
 		writeFile(t, project.Name, c.file)

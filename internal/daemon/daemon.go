@@ -50,8 +50,8 @@ type Options struct {
 	OnStart func(ctx context.Context, d *Daemon) error
 }
 
-// OpenFunc opens the machine. It may ask for a password.
-type OpenFunc func(context.Context) (machine.Machine, error)
+// OpenFunc opens the machine with the given options. It may ask for a password.
+type OpenFunc func(context.Context, machine.Options) (machine.Machine, error)
 
 // Daemon is a run in progress, as the API shows and controls it. Any goroutine
 // may call its exported methods.

@@ -12,6 +12,7 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/hosts"
 	"github.com/kubeshore/kubeshore/pkg/listen"
 	"github.com/kubeshore/kubeshore/pkg/loopback"
+	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
 // newEngine returns the engine of an opened machine.
@@ -23,7 +24,11 @@ func (d *Daemon) newEngine(m machine.Machine, meter fwd.Meter) (*fwd.Engine, err
 	ports := listen.New(m.Ports)
 	ports.Admits, ports.AcceptFailed = d.clients.Admits, d.reportAccept
 	return &fwd.Engine{
-		Options:      d.config.PlanOptions,
+		Options: func() plan.Options {
+			options := d.config.PlanOptions()
+			options.Enforced = m.NamePolicy
+			return options
+		},
 		Source:       d.config.Source,
 		Dialer:       d.dialer,
 		Addresses:    pool,

@@ -65,8 +65,8 @@ func Run(ctx context.Context, o Options, log *logrus.Logger, open OpenFunc) (err
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServing()
 	helpers.Go(func() { server.serve(serving, d, metrics) }) // also while sudo asks for a password, or a file blocks
-	return d.run(ctx, abort, metrics, func(ctx context.Context) (machine.Machine, error) {
-		m, err := open(ctx)
+	return d.run(ctx, abort, metrics, func(ctx context.Context, o machine.Options) (machine.Machine, error) {
+		m, err := open(ctx, o)
 		if err == nil && server.notice != "" {
 			log.Warn(server.notice)
 		}
@@ -87,7 +87,9 @@ func (d *Daemon) run(ctx, abort context.Context, meter fwd.Meter, open OpenFunc)
 	var m machine.Machine
 	if err == nil {
 		d.changed.Fire()
-		m, err = open(ctx)
+		options := d.options.Machine
+		options.Names = d.config.KeeperNames()
+		m, err = open(ctx, options)
 	}
 	if err != nil && ctx.Err() != nil {
 		return nil // stopped before anything was changed

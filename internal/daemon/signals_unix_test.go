@@ -23,7 +23,7 @@ func TestSignalWhileTheMachineIsOpened(t *testing.T) {
 	o := Options{Config: config.Options{Kubeconfig: writeKubeconfig(t)}}
 	t.Chdir(t.TempDir())
 	log, _ := term.NewLog(io.Discard, term.Text, 0)
-	err := Run(t.Context(), o, log, func(ctx context.Context) (machine.Machine, error) {
+	err := Run(t.Context(), o, log, func(ctx context.Context, _ machine.Options) (machine.Machine, error) {
 		if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
 			return machine.Machine{}, err
 		}

@@ -107,6 +107,7 @@ func prepare(ctx context.Context, o Options, d daemon.Options, conn *net.UnixCon
 	h, err := logIn(ctx, d.Config, d.Terminal, log)
 	var keeper *os.File
 	if err == nil {
+		d.Machine.Names = h.keeperNames
 		keeper, err = keeperConnFile(ctx, o, d.Machine, conn, log)
 	}
 	if stop() {

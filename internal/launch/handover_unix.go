@@ -17,6 +17,7 @@ import (
 	"github.com/kubeshore/kubeshore/internal/config"
 	"github.com/kubeshore/kubeshore/internal/daemon"
 	"github.com/kubeshore/kubeshore/internal/failure"
+	"github.com/kubeshore/kubeshore/internal/namepolicy"
 	"github.com/kubeshore/kubeshore/pkg/credential"
 )
 
@@ -34,6 +35,8 @@ type handover struct {
 	Pipes map[string][]byte `json:"pipes,omitempty"`
 	// Kubeconfig is the path of --kubeconfig among them; often empty.
 	Kubeconfig string `json:"kubeconfig,omitempty"`
+
+	keeperNames namepolicy.Policy // for the keeper, not handed over
 }
 
 // logIn reads the configuration, which may ask for a confirmation, and runs the clusters' credential plugins, which may
@@ -64,7 +67,7 @@ func logIn(ctx context.Context, o config.Options, terminal credential.Terminal, 
 		log.Warn(failure.Line(err))
 	}
 	pipes, err := watcher.Pipes(ctx)
-	return handover{Credentials: plugins.Export(), Pipes: pipes, Kubeconfig: o.Kubeconfig}, err
+	return handover{Credentials: plugins.Export(), Pipes: pipes, Kubeconfig: o.Kubeconfig, keeperNames: watcher.KeeperNames()}, err
 }
 
 // attach gives command the reading end of a pipe. send must be called after command

@@ -26,8 +26,8 @@ func Foreground(ctx context.Context, o Options, d daemon.Options, log *logrus.Lo
 		return err
 	}
 	if conn != nil {
-		return daemon.Run(ctx, d, log, func(ctx context.Context) (machine.Machine, error) {
-			return machine.OpenByKeeper(ctx, conn, d.Machine)
+		return daemon.Run(ctx, d, log, func(ctx context.Context, with machine.Options) (machine.Machine, error) {
+			return machine.OpenByKeeper(ctx, conn, with)
 		})
 	}
 	target, err := roothalf.FindTargetUser(o.User)
@@ -37,22 +37,22 @@ func Foreground(ctx context.Context, o Options, d daemon.Options, log *logrus.Lo
 	case o.Rootless && target != nil:
 		return errRootlessUnderSudo
 	case o.Rootless:
-		return daemon.Run(ctx, d, log, func(ctx context.Context) (machine.Machine, error) {
-			return machine.OpenRootless(ctx, d.Machine, log)
+		return daemon.Run(ctx, d, log, func(ctx context.Context, with machine.Options) (machine.Machine, error) {
+			return machine.OpenRootless(ctx, with, log)
 		})
 	case os.Geteuid() != 0:
-		return daemon.Run(ctx, d, log, func(ctx context.Context) (machine.Machine, error) {
-			conn, err := startKeeperViaSudo(ctx, d.Machine, log)
+		return daemon.Run(ctx, d, log, func(ctx context.Context, with machine.Options) (machine.Machine, error) {
+			conn, err := startKeeperViaSudo(ctx, with, log)
 			if err != nil {
 				return machine.Machine{}, err
 			}
-			return machine.OpenByKeeper(ctx, conn, d.Machine)
+			return machine.OpenByKeeper(ctx, conn, with)
 		})
 	case target != nil:
 		return runAsUser(ctx, target, o, d, false, log)
 	}
-	return daemon.Run(ctx, d, log, func(ctx context.Context) (machine.Machine, error) {
-		m, guard, err := roothalf.OpenGuarded(ctx, d.Machine, log)
+	return daemon.Run(ctx, d, log, func(ctx context.Context, with machine.Options) (machine.Machine, error) {
+		m, guard, err := roothalf.OpenGuarded(ctx, with, log)
 		if err != nil {
 			return machine.Machine{}, err
 		}

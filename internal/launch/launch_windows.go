@@ -18,11 +18,11 @@ func Foreground(ctx context.Context, o Options, d daemon.Options, log *logrus.Lo
 	if o.User != "" {
 		return failure.Usage(errors.New("--user is not available on Windows"))
 	}
-	return daemon.Run(ctx, d, log, func(ctx context.Context) (machine.Machine, error) {
+	return daemon.Run(ctx, d, log, func(ctx context.Context, with machine.Options) (machine.Machine, error) {
 		if o.Rootless {
-			return machine.OpenRootless(ctx, d.Machine, log)
+			return machine.OpenRootless(ctx, with, log)
 		}
-		return machine.OpenOwn(ctx, d.Machine, log)
+		return machine.OpenOwn(ctx, with, log)
 	})
 }
 
@@ -41,6 +41,6 @@ func (Options) IsBackground() bool { return false }
 func Background(context.Context, Options, daemon.Options) error { return errNoDetach }
 
 // SudoersLine fails: there is no sudo with sudoers(5) on Windows.
-func SudoersLine(string) (string, error) {
+func SudoersLine(string, []string) (string, error) {
 	return "", errors.New("there is no sudoers file on Windows")
 }

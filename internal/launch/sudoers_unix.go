@@ -10,14 +10,16 @@ import (
 
 	"github.com/kubeshore/kubeshore/internal/failure"
 	"github.com/kubeshore/kubeshore/internal/machine"
+	"github.com/kubeshore/kubeshore/internal/namepolicy"
 	"github.com/kubeshore/kubeshore/internal/roothalf"
 	"github.com/kubeshore/kubeshore/internal/rootonly"
 )
 
 // SudoersLine returns the line of sudoers(5) with which this process's user needs no
-// password for kubeshore up, as long as it writes the given hosts file. The line allows
+// password for kubeshore up, as long as it writes the given hosts file and no other public names than the given
+// patterns. The line allows
 // nothing else: who can replace the program that it names would be root.
-func SudoersLine(hostsFile string) (string, error) {
+func SudoersLine(hostsFile string, publicNames []string) (string, error) {
 	if os.Geteuid() == 0 { // sudo may have dropped TMPDIR too, which is part of the line
 		return "", failure.WithHint(errors.New("root needs no rule"), "run kubeshore sudoers without sudo, as the user who runs kubeshore up")
 	}
@@ -36,5 +38,5 @@ func SudoersLine(hostsFile string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return roothalf.SudoersLine(me.Username, program, machine.Options{HostsFile: hostsFile, Owner: me.Uid}, os.TempDir())
+	return roothalf.SudoersLine(me.Username, program, machine.Options{HostsFile: hostsFile, Owner: me.Uid, Names: namepolicy.Policy{Patterns: publicNames}}, os.TempDir())
 }

@@ -38,8 +38,10 @@ func OpenByKeeper(ctx context.Context, conn *net.UnixConn, o Options) (Machine, 
 	if err != nil {
 		return Machine{}, err
 	}
+	policy := client.NamePolicy()
 	return Machine{
-		Ports: client, Names: client.Names(), Aliases: client.Aliases(),
+		NamePolicy: &policy,
+		Ports:      client, Names: client.Names(), Aliases: client.Aliases(),
 		Run: func(ctx context.Context) error {
 			err := client.Run(ctx)
 			if errors.Is(err, keeper.ErrGone) && areNamesLeft(ctx, o) {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/kubeshore/kubeshore/internal/backoff"
 	"github.com/kubeshore/kubeshore/internal/failure"
+	"github.com/kubeshore/kubeshore/internal/namepolicy"
 	"github.com/kubeshore/kubeshore/internal/rootonly"
 	"github.com/kubeshore/kubeshore/pkg/hosts"
 	"github.com/kubeshore/kubeshore/pkg/listen"
@@ -38,6 +39,8 @@ type Machine struct {
 	Notice string
 	// NamesProcesses means that Ports finds out which process uses a port.
 	NamesProcesses bool
+	// NamePolicy is the policy that a keeper enforces; nil if there is no keeper.
+	NamePolicy *namepolicy.Policy
 	// Close releases the machine, which must have been restored before.
 	Close func() error
 }
@@ -63,6 +66,7 @@ type Options struct {
 	HostsFile string         // absolute path
 	Listen    listen.Mode
 	Owner     string // ID of the user who owns the names
+	Names     namepolicy.Policy
 }
 
 // ParsePrefixes parses the values of --cidr.

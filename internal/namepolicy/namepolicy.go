@@ -36,6 +36,7 @@ type Refusal struct {
 	Public string
 }
 
+// Error returns the reason in a sentence.
 func (r *Refusal) Error() string { return fmt.Sprintf("name %s is not written: %s", r.Name, r.Why) }
 
 // Check returns the reason why a name must not be written; nil if it may.
@@ -54,7 +55,7 @@ func (p Policy) Check(name string) *Refusal {
 		return refuse("programs take it for an IP address")
 	case p.Reserved[name] != "":
 		return refuse("it is %s", p.Reserved[name])
-	case isClusterName(name):
+	case IsClusterName(name):
 		return nil
 	case neverWritten(name) != "":
 		return refuse("%s", neverWritten(name))
@@ -108,9 +109,9 @@ func CheckPublicPattern(text string) error {
 	return nil
 }
 
-// isClusterName reports whether a name is in the domain of a cluster's Services:
+// IsClusterName reports whether a name is in the domain of a cluster's Services:
 // NAME.NAMESPACE.svc or the same with .cluster.local.
-func isClusterName(name string) bool {
+func IsClusterName(name string) bool {
 	short, ok := strings.CutSuffix(strings.TrimSuffix(name, ".cluster.local"), ".svc")
 	return ok && strings.Contains(short, ".")
 }

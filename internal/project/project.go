@@ -38,8 +38,13 @@ type File struct {
 	Domain Domain `yaml:"domain,omitempty"`
 	// Local ports for the ports of all services, e.g. {80: 8080}.
 	Ports map[Port]Port `yaml:"ports,omitempty"`
-	// Whether to resolve the hosts of Ingresses to their controller's service.
-	Ingress bool `yaml:"ingress,omitempty"`
+	// Patterns of the Ingress hosts to resolve to their controller's service; "*"
+	// means all.
+	Ingress []HostPattern `yaml:"ingress,omitempty"`
+	// Patterns of short names to resolve although they could hide public names, e.g.
+	// "*.dev". A name that a pattern with a leading ! matches is never resolved.
+	// Default: names in the namespaces and aliases listed here.
+	PublicNames []PublicPattern `yaml:"publicNames,omitempty"`
 	// Settings of single services, by NAME.NAMESPACE or, for those that aren't in
 	// the first context, NAME.NAMESPACE.ALIAS.
 	Services map[ServiceName]Service `yaml:"services,omitempty"`
@@ -59,7 +64,7 @@ type Context struct {
 	// Patterns of the services not to forward.
 	Exclude []Pattern `yaml:"exclude,omitempty"`
 	// The service of the ingress controller, as NAME.NAMESPACE. Needed if the
-	// status of Ingresses doesn't refer to it.
+	// status of Ingresses doesn't refer to it, or refers to several services.
 	IngressController ServiceName `yaml:"ingressController,omitempty"`
 }
 

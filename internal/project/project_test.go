@@ -178,6 +178,9 @@ func stringSchema(pattern string) *jsonschema.Schema {
 
 const dnsLabel = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 
+func (HostPattern) JSONSchema() *jsonschema.Schema   { return stringSchema(".") }
+func (PublicPattern) JSONSchema() *jsonschema.Schema { return stringSchema(".") }
+
 func (Pattern) JSONSchema() *jsonschema.Schema   { return stringSchema(".") }
 func (Namespace) JSONSchema() *jsonschema.Schema { return stringSchema(`^(\*|` + dnsLabel + `)$`) }
 func (Label) JSONSchema() *jsonschema.Schema     { return stringSchema(`^` + dnsLabel + `$`) }

@@ -10,6 +10,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/kubeshore/kubeshore/internal/dnsname"
+	"github.com/kubeshore/kubeshore/internal/namepolicy"
 	"github.com/kubeshore/kubeshore/internal/netaddr"
 	"github.com/kubeshore/kubeshore/pkg/loopback"
 )
@@ -20,7 +21,13 @@ type Pattern string
 // Namespace is the name of a namespace, or "*" for all.
 type Namespace string
 
-// Domain is a DNS name (RFC 1123), converted to lowercase.
+// HostPattern is a pattern of DNS names, as of namepolicy.CheckPattern.
+type HostPattern string
+
+// PublicPattern is a pattern of DNS names, which may begin with an exclamation mark.
+type PublicPattern string
+
+// Domain is a DNS name (RFC 1123), converted to lowercase, without a trailing dot.
 type Domain string
 
 // Label is a DNS label (RFC 1123).
@@ -46,11 +53,18 @@ func CheckPattern(text string) error {
 	return nil
 }
 
-// ParseDomain parses a DNS name in uppercase or lowercase, with or without a trailing dot.
+// ParseDomain parses a DNS name in uppercase or lowercase, with or without a trailing
+// dot. A name that ends in a number is refused: programs take it for an IP address,
+// or for an invalid one.
 func ParseDomain(text string) (Domain, error) {
 	lower := strings.ToLower(strings.TrimSuffix(text, "."))
-	if !dnsname.IsName(lower) {
+	switch {
+	case len(lower) > dnsname.MaxName:
+		return "", fmt.Errorf("invalid DNS name %.40q…: has %d bytes, and the limit is %d", text, len(lower), dnsname.MaxName)
+	case !dnsname.IsName(lower):
 		return "", fmt.Errorf("invalid DNS name %q: must be letters, digits and '-', separated by dots", text)
+	case dnsname.EndsInNumber(lower):
+		return "", fmt.Errorf("invalid DNS name %q: must not be an IP address or end in a number", text)
 	}
 	return Domain(lower), nil
 }
@@ -87,6 +101,29 @@ func (p *Pattern) UnmarshalYAML(node *yaml.Node) error {
 	return parseScalar(node, func(text string) error {
 		*p = Pattern(text)
 		return CheckPattern(text)
+	})
+}
+
+// UnmarshalYAML accepts a pattern that namepolicy.CheckPattern accepts. Files of
+// earlier versions have true, which meant all hosts.
+func (h *HostPattern) UnmarshalYAML(node *yaml.Node) error {
+	if node.ShortTag() == "!!bool" {
+		return fmt.Errorf("line %d: must be a list of patterns of hosts, e.g. [\"*.test.example.com\"], or [\"*\"] for all", node.Line)
+	}
+	return parseScalar(node, func(text string) error {
+		*h = HostPattern(text)
+		return namepolicy.CheckPattern(text)
+	})
+}
+
+// UnmarshalYAML accepts a pattern that namepolicy.CheckPublicPattern accepts.
+func (p *PublicPattern) UnmarshalYAML(node *yaml.Node) error {
+	if strings.HasPrefix(node.Tag, "!") && !strings.HasPrefix(node.Tag, "!!") {
+		return fmt.Errorf("line %d: put the pattern in quotes: %q", node.Line, node.Tag)
+	}
+	return parseScalar(node, func(text string) error {
+		*p = PublicPattern(text)
+		return namepolicy.CheckPublicPattern(text)
 	})
 }
 

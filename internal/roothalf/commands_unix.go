@@ -17,6 +17,7 @@ import (
 
 	"github.com/kubeshore/kubeshore/internal/failure"
 	"github.com/kubeshore/kubeshore/internal/machine"
+	"github.com/kubeshore/kubeshore/internal/namepolicy"
 )
 
 // The commands.
@@ -107,6 +108,8 @@ func (o *commandOptions) define(flags *pflag.FlagSet) {
 	flags.StringVar(&o.machine.HostsFile, "hosts-file", "", "path of the hosts file")
 	flags.Var(&o.machine.Listen, "listen", "how to listen")
 	flags.StringVar(&o.machine.Owner, "owner", "", "ID of the user who owns the names")
+	flags.BoolVar(&o.machine.Names.Full, "full-names", false, "refuse short names")
+	flags.StringArrayVar(&o.machine.Names.Patterns, "public-name", nil, "pattern of public names to accept")
 	flags.StringVar(&o.socket, "socket", "", "path of the daemon's socket")
 	flags.BoolVar(&o.isolated, "isolated", false, "give the daemon nothing of root's terminal and environment")
 	flags.BoolVar(&o.detach, "detach", false, "let the keeper outlive this process")
@@ -123,6 +126,11 @@ func (o *commandOptions) parse(args []string) (rest []string, err error) {
 	if err := flags.Parse(args[1:]); err != nil {
 		return nil, err
 	}
+	for _, pattern := range o.machine.Names.Patterns {
+		if err := namepolicy.CheckPublicPattern(pattern); err != nil {
+			return nil, fmt.Errorf("--public-name: %w", err)
+		}
+	}
 	o.machine.Prefixes, err = machine.ParsePrefixes(o.prefixes)
 	return flags.Args(), err
 }
@@ -132,6 +140,12 @@ func arguments(command string, o machine.Options, more ...string) []string {
 	args := []string{command, "--hosts-file", o.HostsFile, "--listen", o.Listen.String(), "--owner", o.Owner}
 	for _, prefix := range o.Prefixes {
 		args = append(args, "--cidr", prefix.String())
+	}
+	if o.Names.Full {
+		args = append(args, "--full-names")
+	}
+	for _, pattern := range o.Names.Patterns {
+		args = append(args, "--public-name", pattern)
 	}
 	return append(args, more...)
 }

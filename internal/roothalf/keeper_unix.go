@@ -20,6 +20,7 @@ import (
 
 	"github.com/kubeshore/kubeshore/internal/failure"
 	"github.com/kubeshore/kubeshore/internal/machine"
+	"github.com/kubeshore/kubeshore/internal/namepolicy"
 	"github.com/kubeshore/kubeshore/internal/peer"
 	"github.com/kubeshore/kubeshore/internal/version"
 	"github.com/kubeshore/kubeshore/pkg/hosts"
@@ -45,8 +46,17 @@ func newKeeper(ctx context.Context, o machine.Options, log *logrus.Logger) (*kee
 	}
 	return &keeperProcess{machine: m, guard: guard, keeper: &keeper.Keeper{
 		Version: version.String(), Allowed: o.Prefixes, Ports: m.Ports, Names: m.Names, Aliases: m.Aliases,
-		OnRefused: func(err error) { log.Warn(err) },
+		NamePolicy: withOwnNames(o.Names),
+		OnRefused:  func(err error) { log.Warn(err) },
 	}}, nil
+}
+
+// withOwnNames returns a policy that also reserves the names of this machine.
+func withOwnNames(policy namepolicy.Policy) namepolicy.Policy {
+	if name, err := os.Hostname(); err == nil {
+		policy.Reserved = namepolicy.OwnNames(name)
+	}
+	return policy
 }
 
 // OpenGuarded opens the machine with the rights of this process, and a guard.

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/kubeshore/kubeshore/internal/machine"
+	"github.com/kubeshore/kubeshore/internal/namepolicy"
 )
 
 var (
@@ -20,7 +22,8 @@ var (
 
 // SudoersLine returns the line of sudoers(5) that lets the user o.Owner with the given
 // name run keeper-connect of program without a password, for o.HostsFile and for sockets
-// that [os.MkdirTemp] names kubeshore-N in tempDir. The arguments are a regular
+// that [os.MkdirTemp] names kubeshore-N in tempDir, and with public names that o.Names
+// lists. The arguments are a regular
 // expression, which needs sudo 1.9.10.
 func SudoersLine(user, program string, o machine.Options, tempDir string) (string, error) {
 	for _, path := range []string{program, o.HostsFile, tempDir} {
@@ -31,8 +34,30 @@ func SudoersLine(user, program string, o machine.Options, tempDir string) (strin
 	if !plainUser.MatchString(user) {
 		user = "#" + o.Owner
 	}
-	return fmt.Sprintf("%s ALL=(root) NOPASSWD: %s ^%s --hosts-file %s --listen (auto|lookup|each) --owner %s( --cidr 127([.][0-9]+){3}/[0-9]+)+ --socket %s/kubeshore-[0-9]+/keeper$",
-		user, program, KeeperConnectCommand, regexp.QuoteMeta(o.HostsFile), o.Owner, regexp.QuoteMeta(tempDir)), nil
+	publicNames, err := publicNameArguments(o.Names.Patterns)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s ALL=(root) NOPASSWD: %s ^%s --hosts-file %s --listen (auto|lookup|each) --owner %s( --cidr 127([.][0-9]+){3}/[0-9]+)+( --full-names)?%s --socket %s/kubeshore-[0-9]+/keeper$",
+		user, program, KeeperConnectCommand, regexp.QuoteMeta(o.HostsFile), o.Owner, publicNames, regexp.QuoteMeta(tempDir)), nil
+}
+
+// publicNameArguments returns the regular expression for the arguments of public names.
+func publicNameArguments(patterns []string) (string, error) {
+	quoted := make([]string, 0, len(patterns))
+	for _, pattern := range patterns {
+		if err := namepolicy.CheckPublicPattern(pattern); err != nil {
+			return "", err
+		}
+		if strings.ContainsAny(pattern, "[]^") {
+			return "", fmt.Errorf("pattern %s: must not have brackets in a sudoers rule", pattern)
+		}
+		quoted = append(quoted, strings.NewReplacer("*", "[*]", ".", "[.]", "?", "[?]").Replace(pattern))
+	}
+	if len(quoted) == 0 {
+		return "", nil
+	}
+	return "( --public-name (" + strings.Join(quoted, "|") + "))*", nil
 }
 
 // errArguments is the error of keeper-connect for a command line that no kubeshore wrote.

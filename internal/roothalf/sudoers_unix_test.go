@@ -10,13 +10,14 @@ import (
 	"testing"
 
 	"github.com/kubeshore/kubeshore/internal/machine"
+	"github.com/kubeshore/kubeshore/internal/namepolicy"
 	"github.com/kubeshore/kubeshore/pkg/listen"
 )
 
 // connectOptions are those of a start by user 1000, and socket is its socket.
 func connectOptions() (o machine.Options, socket string) {
 	prefixes := []netip.Prefix{netip.MustParsePrefix("127.64.0.0/10"), netip.MustParsePrefix("127.3.0.0/16")}
-	return machine.Options{HostsFile: "/etc/hosts", Owner: "1000", Prefixes: prefixes}, "/tmp/kubeshore-123/keeper"
+	return machine.Options{HostsFile: "/etc/hosts", Owner: "1000", Prefixes: prefixes, Names: namepolicy.Policy{Patterns: []string{"*.shop", "web.dev"}}}, "/tmp/kubeshore-123/keeper"
 }
 
 // The rule allows what kubeshore up runs, and nothing else.
@@ -38,6 +39,11 @@ func TestSudoersLine(t *testing.T) {
 			t.Errorf("%s: got refused, want allowed", args)
 		}
 	}
+	plain := o
+	plain.Names = namepolicy.Policy{Full: true}
+	if args := strings.Join(ConnectArguments(plain, socket), " "); !rule.MatchString(args) {
+		t.Errorf("%s: got refused, want allowed", args)
+	}
 	for _, change := range [][2]string{
 		{"keeper-connect", "keeper"},
 		{"keeper-connect", "run-as-user"},
@@ -53,6 +59,10 @@ func TestSudoersLine(t *testing.T) {
 		{"-123/keeper", "-123/keeper --program /bin/sh"},
 		{"--listen auto", "--listen auto --listen x"},
 		{"127.3.0.0", "127.3,0.0"},
+		{"*.shop", "*.com"},
+		{"*.shop", "*"},
+		{"web.dev", "webxdev"},
+		{"web.dev", "web.dev --hosts-file /x"},
 	} {
 		args := strings.Replace(ours, change[0], change[1], 1)
 		if args == ours || rule.MatchString(args) {

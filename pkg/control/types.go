@@ -132,7 +132,7 @@ type ServiceID struct {
 // namespace, service and pod identify it.
 type Service struct {
 	// Name is the short form of the service's name: web.shop, db-0.db.data or, outside the
-	// first context, web.shop.eu. It isn't unique: the pod web of the headless Service shop
+	// first context, web.shop.eu. It ends in svc if the namespace is a number: web.1234.svc. It isn't unique: the pod web of the headless Service shop
 	// in a namespace eu has the same name as the Service web.shop of a context with the alias
 	// eu. Names shows which of them the name resolves to.
 	Name string `json:"name"`

@@ -13,9 +13,13 @@ import (
 )
 
 // report logs the difference between two statuses: a line for each host, except
-// implicit ones, that was added, changed or removed, and for each new or resolved problem of a cluster.
+// implicit ones, that was added, changed or removed, for each new or resolved
+// problem of a cluster, and for each new note.
 func report(log logrus.FieldLogger, before, after Status) {
 	reportClusters(log, before.Clusters, after.Clusters)
+	for _, note := range without(after.Notes, before.Notes) {
+		log.Info(note)
+	}
 	old := make(map[plan.HostID]HostStatus, len(before.Hosts))
 	for _, h := range before.Hosts {
 		old[h.ID] = h

@@ -14,6 +14,7 @@ import (
 type Status struct {
 	At        time.Time // when it was published; zero before the first time
 	Clusters  []plan.Cluster
+	Notes     []string     // those of plan.Desired
 	Hosts     []HostStatus // sorted by ID
 	Listening string       // how ports are bound, see Ports.How
 	// Problems are errors of this machine that concern all hosts and are retried,
@@ -63,7 +64,7 @@ func errorText(err error) string {
 // routes. A host without a bound port gets no name, because the name would point
 // at some other program's port.
 func newStatus(desired plan.Desired, addresses map[plan.HostID]netip.Addr, portErrs map[netip.AddrPort]error, r routes) Status {
-	status := Status{Clusters: desired.Clusters, Hosts: make([]HostStatus, 0, len(desired.Hosts))}
+	status := Status{Clusters: desired.Clusters, Notes: desired.Notes, Hosts: make([]HostStatus, 0, len(desired.Hosts))}
 	for _, h := range desired.Hosts {
 		s := HostStatus{
 			ID: h.ID, Address: addresses[h.ID], Local: h.Local, Implicit: h.Implicit, AliasOf: h.AliasOf,

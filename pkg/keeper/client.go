@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/kubeshore/kubeshore/internal/namepolicy"
 	"github.com/kubeshore/kubeshore/internal/wake"
 	"github.com/kubeshore/kubeshore/pkg/listen"
 )
@@ -45,6 +46,7 @@ var ErrUnresponsive = errors.New("the keeper (kubeshore's root helper) doesn't r
 type Client struct {
 	conn            *net.UnixConn
 	how             string
+	policy          namepolicy.Policy
 	responseTimeout time.Duration // the constant, except in tests
 	changed         wake.Trigger
 	writes          atomic.Uint64 // the number of writes to the hosts file
@@ -100,11 +102,16 @@ func NewClient(ctx context.Context, conn *net.UnixConn, version string) (*Client
 	}
 	c := &Client{
 		conn: conn, how: resp.Hello.How, responseTimeout: responseTimeout,
+		policy:  namepolicy.Policy{Full: resp.Hello.FullNames, Patterns: resp.Hello.PublicNames},
 		changed: wake.NewTrigger(), outgoing: make(chan []byte, 1), done: make(chan struct{}), idle: make(chan struct{}, 1),
 	}
 	c.idle <- struct{}{}
 	return c, nil
 }
+
+// NamePolicy returns the policy by which the keeper refuses names, without the
+// reserved ones.
+func (c *Client) NamePolicy() namepolicy.Policy { return c.policy }
 
 // Run exchanges messages with the keeper until ctx ends. Then it closes the
 // connection and waits for the keeper to exit. The other methods work only while

@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/kubeshore/kubeshore/internal/cleanup"
+	"github.com/kubeshore/kubeshore/internal/namepolicy"
 	"github.com/kubeshore/kubeshore/internal/netaddr"
 	"github.com/kubeshore/kubeshore/internal/printable"
 	"github.com/kubeshore/kubeshore/pkg/listen"
@@ -48,9 +49,11 @@ type Keeper struct {
 	Version string
 	// Allowed lists the ranges that addresses must be in.
 	Allowed []netip.Prefix
-	Ports   listen.Taker
-	Names   Names
-	Aliases Aliases
+	// NamePolicy decides which names the daemon may set.
+	NamePolicy namepolicy.Policy
+	Ports      listen.Taker
+	Names      Names
+	Aliases    Aliases
 	// OnRefused is called with a one-line error for a request that is malformed, or
 	// refused completely or in part.
 	OnRefused func(error)
@@ -64,7 +67,9 @@ type Keeper struct {
 // caller closes conn. Serve returns nil if the daemon closed the connection and
 // the machine is restored. It must be called only once.
 func (k *Keeper) Serve(ctx context.Context, conn *net.UnixConn) error {
-	err := k.send(conn, response{Hello: &hello{Version: k.Version, How: k.Ports.How()}})
+	err := k.send(conn, response{Hello: &hello{
+		Version: k.Version, How: k.Ports.How(), FullNames: k.NamePolicy.Full, PublicNames: k.NamePolicy.Patterns,
+	}})
 	if err == nil {
 		err = k.handleRequests(ctx, conn)
 	}
@@ -181,7 +186,10 @@ func (k *Keeper) handle(ctx context.Context, conn *net.UnixConn, r request) erro
 		files, err = k.takePorts(ctx, r, &resp)
 	case r.Names != nil:
 		var refused map[string]error
-		refused, err = k.Names.Set(ctx, *r.Names)
+		permitted, unpermitted := k.permitted(*r.Names)
+		if refused, err = k.Names.Set(ctx, permitted); err == nil {
+			refused = merge(refused, unpermitted)
+		}
 		resp.Refused, resp.Writes = errorTexts(refused, strings.Compare), k.Names.Writes()
 		k.reportRefusedNames(refused)
 	default:
@@ -192,6 +200,30 @@ func (k *Keeper) handle(ctx context.Context, conn *net.UnixConn, r request) erro
 	}
 	defer closeAll(files) // only the daemon keeps them
 	return k.send(conn, resp, files...)
+}
+
+// permitted returns the names that the policy permits, and the others, each with the
+// reason.
+func (k *Keeper) permitted(table map[netip.Addr][]string) (permitted map[netip.Addr][]string, refused map[string]error) {
+	permitted, refused = make(map[netip.Addr][]string, len(table)), make(map[string]error)
+	for addr, names := range table {
+		for _, name := range names {
+			if refusal := k.NamePolicy.Check(name); refusal != nil {
+				refused[name] = refusal
+				continue
+			}
+			permitted[addr] = append(permitted[addr], name)
+		}
+	}
+	return permitted, refused
+}
+
+// merge returns the errors of both maps.
+func merge(a, b map[string]error) map[string]error {
+	all := make(map[string]error, len(a)+len(b))
+	maps.Copy(all, a)
+	maps.Copy(all, b)
+	return all
 }
 
 // maxReportedName limits, in bytes, how much of a refused name's error is

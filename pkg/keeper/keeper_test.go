@@ -6,10 +6,12 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
+	"github.com/kubeshore/kubeshore/internal/namepolicy"
 	"github.com/kubeshore/kubeshore/pkg/hosts"
 	"github.com/kubeshore/kubeshore/pkg/listen"
 	"github.com/kubeshore/kubeshore/pkg/loopback"
@@ -76,7 +79,8 @@ func startKeeper(ctx context.Context, t *testing.T) *testKeeper {
 	s.peer = daemonEnd
 	k := &Keeper{
 		Version: "test", Allowed: []netip.Prefix{loopback.DefaultPrefix},
-		Ports: listen.NewEach("test"), Names: file, Aliases: &loopback.Aliases{},
+		NamePolicy: namepolicy.Policy{Patterns: []string{"*.shop", "!vpn.*"}, Reserved: namepolicy.OwnNames("build")},
+		Ports:      listen.NewEach("test"), Names: file, Aliases: &loopback.Aliases{},
 		OnRefused: func(err error) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
@@ -364,5 +368,36 @@ func TestErrGoneHasReason(t *testing.T) {
 	}
 	if err := c.Run(t.Context()); !errors.Is(err, ErrGone) || !strings.Contains(err.Error(), "malformed") {
 		t.Errorf("got error %v, want ErrGone with %q", err, "malformed")
+	}
+}
+
+// The keeper applies the policy of its own command line, name by name, and the
+// daemon learns of it.
+func TestKeeperAppliesItsNamePolicy(t *testing.T) {
+	s := startKeeper(t.Context(), t)
+	c, stop := s.client(t)
+	table := map[netip.Addr][]string{
+		web: {"web.shop.svc.cluster.local", "web.dev", "web.shop", "github.com", "wpad", "build", "vpn.shop", "web"},
+	}
+	refused, err := c.Names().Set(t.Context(), table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := slices.Sorted(maps.Keys(refused))
+	if want := []string{"build", "github.com", "vpn.shop", "web.dev", "wpad"}; !slices.Equal(got, want) {
+		t.Errorf("got refused names %q, want %q", got, want)
+	}
+	if text := s.hosts(t); !strings.Contains(text, "web.shop.svc.cluster.local") || strings.Contains(text, "github") || strings.Contains(text, "wpad") {
+		t.Errorf("got hosts file %q, want the permitted names alone", text)
+	}
+	if policy := c.NamePolicy(); !slices.Equal(policy.Patterns, []string{"*.shop", "!vpn.*"}) || policy.Full {
+		t.Errorf("the daemon got %+v", policy)
+	}
+	refused, err = c.Names().Set(t.Context(), map[netip.Addr][]string{web: {"github.com"}})
+	if err != nil || len(refused) != 1 || strings.Contains(s.hosts(t), "web") {
+		t.Errorf("got %v, %v and hosts file %q, want no names", refused, err, s.hosts(t))
+	}
+	if err := stop(); err != nil {
+		t.Error(err)
 	}
 }

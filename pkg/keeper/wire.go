@@ -64,6 +64,9 @@ type response struct {
 type hello struct {
 	Version string `json:"version"` // of kubeshore; the daemon's must be the same
 	How     string `json:"how"`     // listen.Taker.How
+	// The public names that this keeper permits, see namepolicy.Policy.
+	FullNames   bool     `json:"fullNames,omitempty"`
+	PublicNames []string `json:"publicNames,omitempty"`
 }
 
 // decode parses a request. It returns an error if the request is malformed.

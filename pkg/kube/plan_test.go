@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
+	"github.com/kubeshore/kubeshore/internal/namepolicy"
 	"github.com/kubeshore/kubeshore/pkg/plan"
 )
 
@@ -73,6 +74,9 @@ type optionsFile struct {
 	Mapping  map[uint16]uint16
 	Domain   string
 	Services map[string]plan.ServiceOptions // by name.namespace, in the first context
+	Names    *namepolicy.Policy             // default: the user asked for shop, data and eu
+	Enforced *namepolicy.Policy
+	Ingress  []string
 }
 
 type contextFile struct {
@@ -82,7 +86,13 @@ type contextFile struct {
 }
 
 func (f optionsFile) options() plan.Options {
-	o := plan.Options{Mapping: f.Mapping, Domain: f.Domain, Services: make(map[plan.ServiceID]plan.ServiceOptions)}
+	o := plan.Options{
+		Mapping: f.Mapping, Domain: f.Domain, Services: make(map[plan.ServiceID]plan.ServiceOptions), Enforced: f.Enforced, Ingress: f.Ingress,
+		Names: namepolicy.Policy{Patterns: []string{"*.shop", "*.data", "*.eu"}},
+	}
+	if f.Names != nil {
+		o.Names = *f.Names
+	}
 	id := func(contextName, text string) plan.ServiceID {
 		name, namespace, _ := strings.Cut(text, ".")
 		return plan.ServiceID{Context: contextName, Namespace: namespace, Name: name}
@@ -139,6 +149,9 @@ func parseObjects(t *testing.T, text string) (objects clusterObjects) {
 
 func render(d plan.Desired) string {
 	var b strings.Builder
+	for _, note := range d.Notes {
+		fmt.Fprintf(&b, "# %s\n", note)
+	}
 	for _, c := range d.Clusters {
 		for _, problem := range c.Problems {
 			fmt.Fprintf(&b, "! %s\n", problem)

@@ -44,7 +44,8 @@ func newServices(contextName string, objects clusterObjects) []plan.Service {
 }
 
 // newIngresses returns the hosts of the Ingresses, and their controllers: the
-// Services that share an address with their load-balancer status.
+// Services with the same address in their load-balancer status. Whoever may
+// create Services sets the addresses in their spec, but not those in their status.
 func newIngresses(contextName string, objects clusterObjects) []plan.Ingress {
 	ingresses := make([]plan.Ingress, 0, len(objects.ingresses))
 	byAddress := make(map[string][]plan.ServiceID)
@@ -53,13 +54,12 @@ func newIngresses(contextName string, objects clusterObjects) []plan.Ingress {
 			continue // load balancers may share an address: on k3s, their node's
 		}
 		id := plan.ServiceID{Context: contextName, Namespace: service.Namespace, Name: service.Name}
-		addresses := append([]string{service.Spec.ClusterIP}, service.Spec.ExternalIPs...)
 		for _, at := range service.Status.LoadBalancer.Ingress {
-			addresses = append(addresses, at.IP, at.Hostname)
-		}
-		slices.Sort(addresses)
-		for _, address := range slices.Compact(addresses) {
-			byAddress[address] = append(byAddress[address], id)
+			for _, address := range []string{at.IP, at.Hostname} {
+				if !slices.Contains(byAddress[address], id) {
+					byAddress[address] = append(byAddress[address], id)
+				}
+			}
 		}
 	}
 	for _, ingress := range objects.ingresses {

@@ -21,7 +21,6 @@ func trimService(s *corev1.Service) *corev1.Service {
 			Type: s.Spec.Type, ClusterIP: s.Spec.ClusterIP, ExternalName: s.Spec.ExternalName, Ports: s.Spec.Ports,
 			Selector: s.Spec.Selector, PublishNotReadyAddresses: s.Spec.PublishNotReadyAddresses,
 			SessionAffinity: s.Spec.SessionAffinity, SessionAffinityConfig: s.Spec.SessionAffinityConfig,
-			ExternalIPs: s.Spec.ExternalIPs,
 		},
 	}
 	trimmed.Status.LoadBalancer = s.Status.LoadBalancer

@@ -10,6 +10,9 @@ type Desired struct {
 	Hosts []Host // sorted by ID
 	// Clusters are the snapshot's, with problems that the plan found added.
 	Clusters []Cluster
+	// Notes are lines about names for the log. They change only if the set of
+	// top-level domains in the names does.
+	Notes []string
 }
 
 // Host is a Service, or one pod of a Service, that can get an address on

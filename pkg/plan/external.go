@@ -72,8 +72,8 @@ func (p *planner) claimExternalNames(external map[ServiceID]string) {
 			continue
 		}
 		h.AliasOf = p.hosts[target].ID
-		p.claimAll(target, rankUser, p.options.Services[h.ID.Service].Names)
-		p.claimAll(target, rankExternal, p.options.names(h.ID))
+		p.claimAll(i, target, rankUser, p.options.Services[h.ID.Service].Names)
+		p.claimAll(i, target, rankExternal, p.options.names(h.ID))
 	}
 }
 

@@ -3,6 +3,8 @@ package plan
 import (
 	"cmp"
 	"strings"
+
+	"github.com/kubeshore/kubeshore/internal/dnsname"
 )
 
 // ServiceID identifies one Service of one cluster.
@@ -51,14 +53,18 @@ func (id HostID) String() string {
 }
 
 // DisplayName returns the host's name for users: String, with the alias of its
-// context appended unless that is the first context.
+// context appended unless that is the first context. If the namespace would end
+// the name with a number, it ends in svc: browsers don't accept web.1234.
 func (id HostID) DisplayName(clusters []Cluster) string {
 	for _, c := range clusters {
 		if c.Context == id.Service.Context && c.Alias != "" {
 			return id.String() + "." + c.Alias
 		}
 	}
-	return id.String()
+	if name := id.String(); !dnsname.EndsInNumber(name) {
+		return name
+	}
+	return id.String() + ".svc"
 }
 
 // Compare orders by Service, the Service itself before its pods.

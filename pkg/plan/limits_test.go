@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/kubeshore/kubeshore/internal/namepolicy"
 )
 
 // portRange returns a Service with a number of ports and of pods.
@@ -23,7 +25,7 @@ func portRange(name string, ports, pods int) Service {
 }
 
 func testOptions() Options {
-	return Options{Contexts: []ContextOptions{{Context: "ctx", Namespace: "shop"}}}
+	return Options{Names: namepolicy.Policy{Patterns: []string{"*.shop"}}, Contexts: []ContextOptions{{Context: "ctx", Namespace: "shop"}}}
 }
 
 // planOf returns the hosts of Services by name, and checks the limits of the plan.

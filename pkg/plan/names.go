@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strings"
 )
 
 // clusterDomain is the DNS domain of Services. A cluster with a different one
@@ -21,8 +20,13 @@ func (o Options) names(id HostID) []string {
 		bare = id.Pod + "." + bare
 	}
 	short := bare + "." + id.Service.Namespace
-	if i > 0 {
+	switch {
+	case i > 0 && o.Names.Full:
+		return []string{short + ".svc." + context.Alias}
+	case i > 0:
 		return o.addDomain([]string{short + ".svc." + context.Alias, short + "." + context.Alias}, 1)
+	case o.Names.Full:
+		return []string{short + ".svc." + clusterDomain, short + ".svc"}
 	}
 	all := []string{short + ".svc." + clusterDomain, short + ".svc", short}
 	if id.Service.Namespace == context.Namespace {
@@ -101,12 +105,6 @@ func (p *planner) contextOrder(host int) int {
 	return i
 }
 
-func (p *planner) claimAll(host int, r rank, names []string) {
-	for _, name := range names {
-		p.claims = append(p.claims, claim{name, r, host})
-	}
-}
-
 // claimOwnNames claims the own names of all addressable hosts.
 func (p *planner) claimOwnNames() {
 	for i, h := range p.hosts {
@@ -117,61 +115,8 @@ func (p *planner) claimOwnNames() {
 		if h.ID.Pod != "" {
 			r = rankPod
 		} else {
-			p.claimAll(i, rankUser, p.options.Services[h.ID.Service].Names)
+			p.claimAll(i, i, rankUser, p.options.Services[h.ID.Service].Names)
 		}
-		p.claimAll(i, r, p.ownNames(h))
-	}
-}
-
-// claimIngressHosts claims the hosts of Ingresses for the Services of their
-// controllers.
-func (p *planner) claimIngressHosts(ingresses []Ingress) {
-	for _, ingress := range ingresses {
-		context, i := p.options.context(ingress.ID.Context)
-		if i < 0 {
-			continue
-		}
-		controllers := ingress.Controllers
-		if context.IngressController != (ServiceID{}) {
-			controllers = []ServiceID{context.IngressController}
-		}
-		host, ok := p.controllerHost(controllers)
-		for _, name := range ingress.Hosts {
-			switch {
-			case strings.HasPrefix(name, "*."):
-				p.ingressProblem(ingress.ID, name, "hosts files don't support wildcards; list the names you need under the controller's service in kubeshore.yaml")
-			case !ok:
-				p.ingressProblem(ingress.ID, name, missingController(controllers))
-			default:
-				p.claims = append(p.claims, claim{name, rankIngress, host})
-			}
-		}
-	}
-}
-
-// controllerHost returns the first of the Services that is forwarded.
-func (p *planner) controllerHost(ids []ServiceID) (host int, ok bool) {
-	for _, id := range ids {
-		if host, ok := p.byID[HostID{Service: id}]; ok && p.hosts[host].Addressable() {
-			return host, true
-		}
-	}
-	return 0, false
-}
-
-// missingController returns why none of the controller Services can be used.
-func missingController(ids []ServiceID) string {
-	if len(ids) == 0 {
-		return "no readable service matches the ingress's load-balancer status; set ingressController in kubeshore.yaml"
-	}
-	return fmt.Sprintf("controller service %s is not forwarded", ids[0])
-}
-
-// ingressProblem adds a problem with a host of an Ingress to its cluster.
-func (p *planner) ingressProblem(id ServiceID, host, text string) {
-	for i := range p.clusters {
-		if c := &p.clusters[i]; c.Context == id.Context {
-			c.Problems = append(slices.Clip(c.Problems), fmt.Sprintf("ingress %s: host %s: %s", id, host, text))
-		}
+		p.claimAll(i, i, r, p.ownNames(h))
 	}
 }

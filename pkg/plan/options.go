@@ -5,6 +5,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/kubeshore/kubeshore/internal/namepolicy"
 )
 
 // Options is the user's configuration of a plan. It is immutable once in use.
@@ -21,6 +23,14 @@ type Options struct {
 	// Services configures individual Services. Local ones are planned even if
 	// the cluster doesn't have them.
 	Services map[ServiceID]ServiceOptions
+	// Names decides which names are written. Its patterns apply to the names of
+	// Services; those that the user configured need none.
+	Names namepolicy.Policy
+	// Enforced is the part of the policy that the keeper got when it was started,
+	// and which may be older; nil if there is no keeper.
+	Enforced *namepolicy.Policy
+	// Ingress lists patterns of the Ingress hosts to resolve (namepolicy.Match).
+	Ingress []string
 }
 
 // ContextOptions is the configuration of one context.

@@ -10,7 +10,7 @@ import (
 
 // Plan returns the desired state for a snapshot. It is a pure function.
 func Plan(s Snapshot, o Options) Desired {
-	p := planner{options: o, clusters: slices.Clone(s.Clusters)}
+	p := planner{options: o, clusters: slices.Clone(s.Clusters), refused: refusedDomains{make(map[string]bool), make(map[string]bool)}}
 	for i := range p.clusters {
 		if context, index := o.context(p.clusters[i].Context); index > 0 {
 			p.clusters[i].Alias = context.Alias
@@ -28,7 +28,7 @@ func Plan(s Snapshot, o Options) Desired {
 	p.claimExternalNames(external)
 	p.claimIngressHosts(s.Ingresses)
 	p.assignNames()
-	return Desired{Hosts: p.hosts, Clusters: p.clusters}
+	return Desired{Hosts: p.hosts, Clusters: p.clusters, Notes: p.nameNotes()}
 }
 
 // addHosts adds the hosts of all selected Services, and of local ones that the
@@ -37,7 +37,7 @@ func (p *planner) addHosts(s Snapshot) (external map[ServiceID]string) {
 	external = make(map[ServiceID]string)
 	controllers := make(map[ServiceID]bool)
 	for _, ingress := range s.Ingresses {
-		for _, id := range ingress.Controllers {
+		if id, ok := p.options.ingressController(ingress); ok {
 			controllers[id] = true
 		}
 	}

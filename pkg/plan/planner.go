@@ -8,6 +8,7 @@ type planner struct {
 	byID     map[HostID]int // index in hosts
 	claims   []claim
 	dashed   map[HostID]string // DNS labels of pods without a host name; some have none
+	refused  refusedDomains
 }
 
 // claim is a name that a host may get.

@@ -266,7 +266,7 @@ metadata: {name: web, namespace: %s}
 spec: {rules: [{host: local.example.test, http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: web, port: {number: 80}}}}]}}]}`, ns)
 	apply(t, deployment(controllers, "nginx", 1), service(controllers, "db", 5432, ""),
 		strings.Replace(service(controllers, "nginx", 80, ""), "spec: {", "spec: {type: LoadBalancer, ", 1), ingress)
-	d := up(t, "-n", ns+","+controllers, "--ingress")
+	d := up(t, "-n", ns+","+controllers, "--ingress", "*.example.test")
 	d.waitForLog(t, "host local.example.test: no readable service matches the ingress's load-balancer status")
 	for objectNamespace, object := range map[string]string{controllers: "service/nginx", ns: "ingress/web"} {
 		kubectl(t, "", "-n", objectNamespace, "patch", object, "--subresource=status", "--patch", status)
@@ -278,7 +278,7 @@ spec: {rules: [{host: local.example.test, http: {paths: [{path: /, pathType: Pre
 
 	apply(t, ingress)
 	kubectl(t, "", "-n", ns, "patch", "ingress/web", "--subresource=status", "--patch", status)
-	up(t, "-n", ns, "--ingress", "--include", "none")
+	up(t, "-n", ns, "--ingress", "*", "--include", "none")
 	eventually(t, "the Ingress host answers without its controller's namespace on the command line", answered("http://local.example.test"))
 	if err := unresolvable("db." + controllers)(); err != nil {
 		t.Errorf("other service in the controller's namespace: %v", err)
