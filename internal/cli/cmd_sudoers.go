@@ -18,9 +18,9 @@ func newSudoers(streams Streams) *cobra.Command {
 		Long: `Print a line for sudo's configuration with which kubeshore up needs no password
 for you. The line allows nothing but to start kubeshore's own process for ports and
 for names in the hosts file. It needs sudo 1.9.10, and a kubeshore that only root
-can replace, as installed by make install.`,
+can replace, as installed by make install. Check it with sudo visudo -c.`,
 		Example: `  kubeshore sudoers | sudo tee /etc/sudoers.d/kubeshore
-  sudo visudo -c`,
+  kubeshore sudoers --public-names '*.shop'  # also for kubeshore up -n shop`,
 		Args: noArguments,
 		RunE: func(*cobra.Command, []string) error {
 			line, err := launch.SudoersLine(hosts.DefaultPath(), publicNames)
