@@ -50,6 +50,15 @@ func withClaims(taker listen.Taker, o Options, log logrus.FieldLogger) listen.Ta
 	return &exclusivePorts{Taker: taker, claims: claims, mapped: mapped}
 }
 
+// CleanClaims removes the claims of processes that were killed.
+func CleanClaims() error {
+	claims, err := openClaims(claimsDir, "")
+	if err != nil {
+		return err
+	}
+	return claims.close()
+}
+
 // Take implements [listen.Taker]. The ports of an address that somebody else uses
 // get an error that names the owner. They are available once the owner has ended.
 func (p *exclusivePorts) Take(ctx context.Context, want, existing []netip.AddrPort) (sockets []listen.Socket, portErrors map[netip.AddrPort]error, err error) {
