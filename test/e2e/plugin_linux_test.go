@@ -100,7 +100,7 @@ func TestPluginPromptHasTerminal(t *testing.T) {
 	}
 	ns := namespaceWithWeb(t)
 	ann := newTestUser(t, "ann", "NOPASSWD: ALL")
-	_, token := limitedUser(t, ns, mayReadServices, mayReadEndpoints)
+	_, token := limitedUser(t, ns, mayReadServices, mayReadEndpoints, mayForward)
 	ann.usePlugin(t, `if ! [ -e "$HOME/code" ]; then
 	[ -t 0 ] || { echo "no terminal to ask for the code" >&2; exit 1; }
 	printf 'Code, please: ' >&2
