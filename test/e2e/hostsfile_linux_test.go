@@ -68,7 +68,7 @@ func TestFullDiskKeepsExistingHostsEntries(t *testing.T) {
 	ns := newNamespace(t)
 	apply(t, service(ns, "web", 80, ""))
 	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"); err != nil {
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=64k,mode=755"); err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) }()

@@ -57,6 +57,11 @@ func TestOnlyKeeperAndGuardRunAsRoot(t *testing.T) {
 		bob := newTestUser(t, "bob", "ALL")
 		const want = "sudo can't ask for a password without a terminal"
 		out, err := bob.command("./kubeshore up -n " + ns).CombinedOutput()
+		const warning = "others than root can replace the program that runs as root: /home/bob belongs to user "
+		first, out, _ := bytes.Cut(out, []byte("\n"))
+		if !bytes.Contains(first, []byte(warning)) {
+			t.Errorf("got first line %s, want %q", first, warning)
+		}
 		if exit := new(exec.ExitError); !errors.As(err, &exit) || exit.ExitCode() != 1 || !errorMessage.Match(out) || !bytes.Contains(out, []byte(want)) {
 			t.Errorf("got %v and output\n%s\nwant status 1 and an error message with %q", err, out, want)
 		}
