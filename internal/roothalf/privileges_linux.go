@@ -56,7 +56,7 @@ func dropPrivileges(keep ...int) error {
 			return fmt.Errorf("drop capability %d: %w", capability, err)
 		}
 	}
-	_, _, errno := syscall.AllThreadsSyscall(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&kept[0])), 0)
+	_, _, errno := syscall.AllThreadsSyscall(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&kept[0])), 0) //nolint:gosec // the kernel reads both structures during the call
 	if errno != 0 {
 		return fmt.Errorf("set capabilities: %w", errno)
 	}
