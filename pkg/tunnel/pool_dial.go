@@ -40,8 +40,8 @@ func (p *pool) wantsMoreLocked() bool {
 // mayDialLocked reports whether the limits allow one more dial. mu must be held.
 func (p *pool) mayDialLocked() bool {
 	n := len(p.upstreams) + p.dials
-	if p.dialErr != nil && p.dials > 0 { // one dial shows whether others can succeed
-		return false
+	if p.dials > 0 && p.dialErr != nil && !isClusterUnreachable(p.dialErr) {
+		return false // one dial shows whether the server still refuses; a dial that gets no answer shows nothing for long
 	}
 	if p.dials >= maxDials || n >= maxUpstreams {
 		return false
@@ -66,11 +66,17 @@ func (p *pool) dialDelayLocked(latest time.Time) (time.Duration, error) {
 	if delay == 0 {
 		return 0, nil
 	}
-	var unreached *fwd.UnreachedError
-	if errors.As(p.dialErr, &unreached) && unreached.Reason == fwd.ClusterUnreachable {
+	if isClusterUnreachable(p.dialErr) {
 		return delay, nil
 	}
 	return delay, p.dialErr
+}
+
+// isClusterUnreachable reports whether a dial failed because the API server was
+// unreachable.
+func isClusterUnreachable(err error) bool {
+	var unreached *fwd.UnreachedError
+	return errors.As(err, &unreached) && unreached.Reason == fwd.ClusterUnreachable
 }
 
 // startDial starts a dial, which the caller has counted in dials.

@@ -48,8 +48,8 @@ func (u testUser) backgroundLog() string {
 func testBackgroundErrors(t *testing.T, u testUser, ns string) {
 	t.Helper()
 	u.expect(t, "./kubeshore up -d --kubeconfig nothing", 1, "nothing")
-	u.expect(t, "./kubeshore up -d --hosts-file /nothing", 1, "/nothing: no such file or directory")
-	u.expect(t, "sudo ./kubeshore up -d --hosts-file /nothing", 1, "/nothing: no such file or directory")
+	u.expect(t, "./kubeshore up -d --hosts-file /nothing/hosts", 1, "/nothing: no such file or directory")
+	u.expect(t, "sudo ./kubeshore up -d --hosts-file /nothing/hosts", 1, "/nothing: no such file or directory")
 	want := regexp.MustCompile(`time="\d{4}-\d\d-\d\d \d\d:\d\d:\d\d" level=error msg=".*/nothing: no such file or directory`)
 	if log, err := os.ReadFile(u.backgroundLog()); err != nil || !want.Match(log) {
 		t.Errorf("got log\n%s\n%v; want a match of %s", log, err, want)

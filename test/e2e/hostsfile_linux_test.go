@@ -60,7 +60,7 @@ func TestReadOnlyHostsFileFailsAtStart(t *testing.T) {
 	if err := syscall.Mount("", dir, "", syscall.MS_BIND|syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
 		t.Fatal(err)
 	}
-	expectFailure(t, "read-only file system\nhint: the hosts file must be a writable file\n", "up", "--hosts-file", path)
+	expectFailure(t, "read-only file system\nhint: remount its file system writable, or use --hosts-file FILE to write the names to another file\n", "up", "--hosts-file", path)
 }
 
 // On a full disk no names can be added, but those of the run can be removed.
