@@ -33,7 +33,7 @@ func TestHostsToCheck(t *testing.T) {
 		if len(hosts) > maxChecks {
 			t.Errorf("%q: got %d services, want at most %d", c.names, len(hosts), maxChecks)
 		}
-		var got []string
+		got := make([]string, 0, len(c.want))
 		for _, h := range hosts[:min(len(hosts), len(c.want))] {
 			got = append(got, h.Service.Name+"."+h.Service.Namespace)
 		}

@@ -156,8 +156,8 @@ func (u testUser) killInBackground(t *testing.T, ns string) {
 		match *regexp.Regexp
 	}{
 		{"daemon", regexp.MustCompile(`^\s*(\d+)\s+\d+\s+\S*kubeshore up .* KUBESHORE_DETACHED=`)},
-		{"keeper", regexp.MustCompile(`^\s*(\d+)\s+0\s+\S*kubeshore keeper `)},
-		{"guard", regexp.MustCompile(`^\s*(\d+)\s+0\s+\S*kubeshore guard `)},
+		{"keeper", regexp.MustCompile(`^\s*(\d+)\s+0\s+\S*kubeshore-root keeper `)},
+		{"guard", regexp.MustCompile(`^\s*(\d+)\s+0\s+\S*kubeshore-root guard `)},
 	}
 	for i := range 12 {
 		line, victim := []string{"./kubeshore up", "sudo ./kubeshore up"}[i%2], victims[i%3]
