@@ -141,3 +141,13 @@ func pause(t *testing.T, d time.Duration) {
 	case <-time.After(d):
 	}
 }
+
+// runCommand runs a program, which has to succeed, and returns its output.
+func runCommand(t *testing.T, program string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(program, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %s: %v: %s", program, strings.Join(args, " "), err, out)
+	}
+	return strings.TrimSpace(string(out))
+}

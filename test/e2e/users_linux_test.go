@@ -109,15 +109,6 @@ func (u testUser) writeFile(t *testing.T, name, content string, mode os.FileMode
 	return path
 }
 
-func runCommand(t *testing.T, program string, args ...string) string {
-	t.Helper()
-	out, err := exec.Command(program, args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %s: %v: %s", program, strings.Join(args, " "), err, out)
-	}
-	return strings.TrimSpace(string(out))
-}
-
 // command returns a command that runs a command line as the user, without a
 // terminal.
 func (u testUser) command(line string) *exec.Cmd {
