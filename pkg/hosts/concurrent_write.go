@@ -68,6 +68,32 @@ func readReplaced(replaced *os.File, before []byte) (concurrentWrite []byte, err
 	}
 }
 
+// concurrentContent is what another program wrote into the hosts file while it was
+// replaced. The zero value is nothing.
+type concurrentContent struct {
+	content []byte   // of the replaced file
+	written []byte   // of the file that replaced it
+	lines   [][]byte // that content has and written lacks
+}
+
+func newConcurrentContent(content, written []byte, owner string) concurrentContent {
+	return concurrentContent{content, written, linesNotIn(splitBlock(content, owner).rest(), splitBlock(written, owner).rest())}
+}
+
+// merge returns the content of the hosts file, which was modified again since it was
+// written, with the lines that it lacks. Lines that were only added to it come last,
+// because the replaced file was changed first.
+func (c concurrentContent) merge(current []byte, owner string) []byte {
+	if len(c.lines) == 0 {
+		return current
+	}
+	before, after := splitBlock(c.written, owner).rest(), splitBlock(current, owner).rest()
+	if len(linesNotIn(before, after)) > 0 {
+		return appendMissing(current, c.lines)
+	}
+	return appendMissing(c.content, linesNotIn(after, before))
+}
+
 // readAll reads an open file from its beginning.
 func readAll(file *os.File) ([]byte, error) {
 	info, err := file.Stat()

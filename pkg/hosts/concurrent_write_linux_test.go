@@ -25,7 +25,7 @@ func (f *File) onStep(step string, act func() error) {
 	}
 }
 
-// Lines that other programs append to the replaced file and to the new file are both kept.
+// Lines that other programs append to the replaced file and to the new file are both kept, in the order of the writes.
 func TestConcurrentWritesToOldAndNewFile(t *testing.T) {
 	f, path := openTestFile(t)
 	late, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
@@ -37,7 +37,7 @@ func TestConcurrentWritesToOldAndNewFile(t *testing.T) {
 		return errors.Join(err, late.Close(), appendTo(path, "10.0.0.2 later"))
 	})
 	mustSet(t, f, testTable)
-	wantContent(t, path, original+blockLines+"10.0.0.2 later\n10.0.0.1 late\n")
+	wantContent(t, path, original+"10.0.0.1 late\n10.0.0.2 later\n"+blockLines)
 }
 
 // If another program replaces the file just before the rename, its version is kept.

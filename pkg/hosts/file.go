@@ -150,11 +150,11 @@ func (f *File) setLocked(ctx context.Context, table map[netip.Addr][]string) (re
 		return nil, nil, err
 	}
 	base := current
-	var pendingLines [][]byte // lines of another program that the file lacks
-	defer func() { err = errors.Join(err, f.flushPendingLocked(pendingLines)) }()
+	var pending concurrentContent
+	defer func() { err = errors.Join(err, f.flushPendingLocked(pending.lines)) }()
 	for range maxAttempts {
 		attemptCtx := ctx
-		if len(pendingLines) > 0 { // they must not be lost when ctx ends
+		if len(pending.lines) > 0 { // they must not be lost when ctx ends
 			attemptCtx = context.WithoutCancel(ctx)
 		}
 		if err := attemptCtx.Err(); err != nil {
@@ -175,17 +175,17 @@ func (f *File) setLocked(ctx context.Context, table map[netip.Addr][]string) (re
 			if current, info, err = readWhenIdle(attemptCtx, f.path); err != nil {
 				return nil, nil, err
 			}
-			base = appendMissing(current, pendingLines)
+			base = pending.merge(current, f.owner)
 		case err != nil:
 			return nil, nil, err
 		default:
 			f.flushNeeded.Fire()
 			f.writes.Add(1)
-			pendingLines = nil
+			pending = concurrentContent{}
 			if concurrentWrite == nil {
 				return refused, info, nil
 			}
-			pendingLines = linesNotIn(splitBlock(concurrentWrite, f.owner).rest(), splitBlock(next, f.owner).rest())
+			pending = newConcurrentContent(concurrentWrite, next, f.owner)
 			current, base = next, concurrentWrite
 		}
 	}

@@ -243,6 +243,27 @@ func TestConcurrentAppendIsKept(t *testing.T) {
 	wantContent(t, path, original+"10.0.0.1 late\n"+blockLines)
 }
 
+// A program that has truncated the file when it is replaced completes it after that, and the
+// next one appends a line. Both are kept, in that order.
+func TestAppendAfterConcurrentTruncate(t *testing.T) {
+	f, path := openTestFile(t)
+	truncating, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer truncating.Close()
+	f.step = func(name string) error {
+		if name != "read replaced" {
+			return nil
+		}
+		f.onStep("compare", func() error { return appendTo(path, "10.0.0.2 later\n") })
+		_, err := truncating.WriteString(original + "10.0.0.1 late\n")
+		return errors.Join(err, truncating.Close())
+	}
+	mustSet(t, f, testTable)
+	wantContent(t, path, original+"10.0.0.1 late\n10.0.0.2 later\n"+blockLines)
+}
+
 func TestOwnerModeAndAttributesAreKept(t *testing.T) {
 	f, path := openTestFile(t)
 	if os.Geteuid() != 0 {
