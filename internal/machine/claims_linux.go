@@ -155,14 +155,62 @@ func (c *fileClaims) close() error {
 	if _, err = c.others(); err != nil { // removes the files of killed processes
 		return err
 	}
+	_, err = c.removeDir()
+	return err
+}
+
+// removeDir removes the directory unless files with claims are left. The directory must
+// be locked.
+func (c *fileClaims) removeDir() (removed bool, err error) {
 	if left, err := c.files(); err != nil || len(left) > 0 {
-		return err
+		return false, err
 	}
 	err = os.Remove(c.lockPath())
-	if rmErr := os.Remove(c.dir); !errors.Is(rmErr, unix.ENOTEMPTY) && !errors.Is(rmErr, fs.ErrNotExist) { // another process has just begun to use it
-		err = errors.Join(err, rmErr)
+	rmErr := os.Remove(c.dir)
+	if errors.Is(rmErr, unix.ENOTEMPTY) || errors.Is(rmErr, fs.ErrNotExist) { // another process has just begun to use it
+		return false, err
 	}
-	return err
+	return rmErr == nil, errors.Join(err, rmErr)
+}
+
+// cleanClaims implements [CleanClaims] for a directory.
+func cleanClaims(ctx context.Context, dir string) (result CleanedClaims, err error) {
+	c := &fileClaims{dir: dir, writable: os.Geteuid() == 0}
+	if err := c.checkDir(); errors.Is(err, fs.ErrNotExist) {
+		return result, nil
+	} else if err != nil {
+		return result, err
+	}
+	unlock, err := c.lock(ctx)
+	if err != nil {
+		return result, err
+	}
+	defer unlock()
+	paths, err := c.files()
+	for _, path := range paths {
+		file, locked, openErr := c.openFile(path)
+		if file != nil {
+			openErr = file.Close()
+		}
+		switch {
+		case openErr != nil:
+			err = errors.Join(err, openErr)
+		case file == nil || locked:
+		case !c.writable:
+			result.Left = append(result.Left, path)
+		default:
+			err = errors.Join(err, os.Remove(path))
+			result.Removed = append(result.Removed, path)
+		}
+	}
+	if err != nil || !c.writable {
+		return result, err
+	}
+	removed, err := c.removeDir()
+	if removed {
+		result.Removed = append(result.Removed, dir)
+	}
+	return result, err
 }
 
 func (c *fileClaims) lockPath() string { return filepath.Join(c.dir, "lock") }
@@ -246,7 +294,7 @@ func (c *fileClaims) write(held map[netip.Addr]bool) (err error) {
 			err = errors.Join(err, file.Close(), os.Remove(path))
 		}
 	}()
-	if err := errors.Join(lockClaims(file), file.Chmod(0o644)); err != nil {
+	if err := lockClaims(file); err != nil {
 		return err
 	}
 	var content bytes.Buffer
@@ -255,6 +303,9 @@ func (c *fileClaims) write(held map[netip.Addr]bool) (err error) {
 		fmt.Fprintln(&content, addr)
 	}
 	if _, err := file.Write(content.Bytes()); err != nil {
+		return err
+	}
+	if err := file.Chmod(0o644); err != nil { // now others may read it
 		return err
 	}
 	target := path
@@ -295,20 +346,29 @@ func (c *fileClaims) others() (map[netip.Addr]holder, error) {
 	return others, err
 }
 
-// readFile adds the addresses of a file to others.
-func (c *fileClaims) readFile(path string, others map[netip.Addr]holder) error {
-	file, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) { // since it was listed
-		return nil
+// openFile opens a file with claims, and reports whether its process is running. The
+// file is nil if there is none: it was removed since it was listed, or is being written.
+func (c *fileClaims) openFile(path string) (file *os.File, locked bool, err error) {
+	file, err = os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) && !c.writable {
+		return nil, false, nil
 	}
 	if err != nil {
+		return nil, false, err
+	}
+	if locked, err = isLocked(file); err != nil {
+		return nil, false, errors.Join(fmt.Errorf("lock of %s: %w", path, err), file.Close())
+	}
+	return file, locked, nil
+}
+
+// readFile adds the addresses of a file to others.
+func (c *fileClaims) readFile(path string, others map[netip.Addr]holder) error {
+	file, locked, err := c.openFile(path)
+	if err != nil || file == nil {
 		return err
 	}
 	defer file.Close()
-	locked, err := isLocked(file)
-	if err != nil {
-		return fmt.Errorf("lock of %s: %w", path, err)
-	}
 	if !locked {
 		if c.writable {
 			return os.Remove(path)

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -94,6 +95,54 @@ func TestClaimsEndWithTheirProcess(t *testing.T) {
 	expectRefused(t, other, addrSet("127.89.0.1"), "")
 	if _, err := os.Stat(killed.path); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("file of the killed process: got %v, want it to be removed", err)
+	}
+}
+
+// Clean removes the claims of killed processes, and the directory with the last one. It
+// keeps those of running processes, and those that are being written.
+func TestCleanClaims(t *testing.T) {
+	needRoot(t)
+	dir := filepath.Join(t.TempDir(), "claims")
+	expectCleaned := func(want ...string) {
+		t.Helper()
+		cleaned, err := cleanClaims(t.Context(), dir)
+		if err != nil || len(cleaned.Left) > 0 || !slices.Equal(cleaned.Removed, want) {
+			t.Errorf("got %+v, %v; want %q to be removed", cleaned, err, want)
+		}
+	}
+	expectCleaned()
+	killed, running := newClaims(t, dir, "4242"), newClaims(t, dir, "4243")
+	expectRefused(t, killed, addrSet("127.89.0.1"), "")
+	expectRefused(t, running, addrSet("127.89.0.2"), "")
+	if err := killed.file.Close(); err != nil { // as the kernel does
+		t.Fatal(err)
+	}
+	expectCleaned(killed.path)
+	expectCleaned()
+	expectRefused(t, newClaims(t, dir, "4242"), addrSet("127.89.0.2"), "is used by kubeshore of user 4243", "127.89.0.2")
+	if err := running.file.Close(); err != nil {
+		t.Fatal(err)
+	}
+	expectCleaned(running.path, dir)
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("directory: got %v, want it to be removed", err)
+	}
+}
+
+// A directory that others can write to isn't cleaned: root would remove files of their
+// choice.
+func TestCleanClaimsInDirectoryOfOthers(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	file := filepath.Join(dir, claimsPrefix+"1")
+	if err := errors.Join(os.WriteFile(file, nil, 0o600), os.Chmod(dir, 0o777)); err != nil {
+		t.Fatal(err)
+	}
+	if cleaned, err := cleanClaims(t.Context(), dir); err == nil || len(cleaned.Removed) > 0 {
+		t.Errorf("got %+v, %v; want an error", cleaned, err)
+	}
+	if _, err := os.Stat(file); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -50,14 +50,15 @@ func withClaims(taker listen.Taker, o Options, log logrus.FieldLogger) listen.Ta
 	return &exclusivePorts{Taker: taker, claims: claims, mapped: mapped}
 }
 
-// CleanClaims removes the claims of processes that were killed.
-func CleanClaims() error {
-	claims, err := openClaims(claimsDir, "")
-	if err != nil {
-		return err
-	}
-	return claims.close()
+// CleanedClaims is the outcome of [CleanClaims].
+type CleanedClaims struct {
+	Removed []string // removed files and directories
+	Left    []string // files that only root can remove
 }
+
+// CleanClaims removes the claims of processes that were killed and, after the last
+// process, their directory.
+func CleanClaims(ctx context.Context) (CleanedClaims, error) { return cleanClaims(ctx, claimsDir) }
 
 // Take implements [listen.Taker]. The ports of an address that somebody else uses
 // get an error that names the owner. They are available once the owner has ended.

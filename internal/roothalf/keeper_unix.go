@@ -183,7 +183,8 @@ func runGuard(o machine.Options, log *logrus.Logger) error {
 		if err == nil {
 			addresses, err = hosts.CleanOwner(ctx, o.HostsFile, o.Owner)
 		}
-		err = errors.Join(err, loopback.CleanAliases(ctx, addresses), machine.CleanClaims())
+		_, claimsErr := machine.CleanClaims(ctx)
+		err = errors.Join(err, loopback.CleanAliases(ctx, addresses), claimsErr)
 		machine.DNSCacheFlusher(log)(ctx)
 		if err != nil {
 			logToSyslog(log)

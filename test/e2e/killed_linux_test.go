@@ -110,10 +110,14 @@ func testClean(t *testing.T, u testUser, ns string) {
 	d := u.startReady(t, "./kubeshore up -n "+ns)
 	u.killAll(t)
 	<-d.exited
-	eventually(t, "clean removes the names", func() error { // a killed process may keep its lock for a moment
-		want := fmt.Sprintf("removed the entries of user %d", u.uid)
-		if output := runCommand(t, program, "clean"); !strings.Contains(output, want) {
-			return fmt.Errorf("got %q, want %q", output, want)
+	u.expect(t, "./kubeshore clean", 1, ": permission denied\nhint: run sudo kubeshore clean\n")
+	var output string
+	eventually(t, "clean removes the names and claims", func() error { // a killed process may keep its lock for a moment
+		output += runCommand(t, program, "clean")
+		for _, want := range []string{fmt.Sprintf("removed the entries of user %d", u.uid), "removed /run/kubeshore-claims/claims-"} {
+			if !strings.Contains(output, want) {
+				return fmt.Errorf("got %q, want %q", output, want)
+			}
 		}
 		return nil
 	})
