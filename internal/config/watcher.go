@@ -54,8 +54,7 @@ type Watcher struct {
 	allowed     project.Allowed
 	log         logrus.FieldLogger
 	resolved    atomic.Pointer[Resolved]
-	reserved    atomic.Pointer[map[string]string] // names that services can't have, as of namepolicy.Policy
-	problem     atomic.Pointer[string]            // of the project file; nil if there is none
+	problem     atomic.Pointer[string] // of the project file; nil if there is none
 
 	reading  chan struct{} // full while the files are read; guards the next two fields
 	spec     Spec
@@ -77,8 +76,6 @@ func NewWatcher(o Options, plugins *credential.Plugins, log logrus.FieldLogger) 
 	}
 	w.Source = kube.NewSource(w.Cluster, plugins)
 	w.resolved.Store(new(Resolved))
-	own := ownNames()
-	w.reserved.Store(&own)
 	return w
 }
 
@@ -124,7 +121,8 @@ func (w *Watcher) Resolved() *Resolved { return w.resolved.Load() }
 // PlanOptions returns the options of the plan in force.
 func (w *Watcher) PlanOptions() plan.Options {
 	options := w.resolved.Load().Plan
-	options.Names.Reserved = *w.reserved.Load()
+	options.Names.Reserved = ownNames()
+	maps.Copy(options.Names.Reserved, w.kubeconfig.ReservedHosts())
 	return options
 }
 
@@ -166,9 +164,6 @@ func (w *Watcher) Cluster(ctx context.Context, contextName string) (*kube.Cluste
 	if err != nil {
 		return nil, err
 	}
-	reserved := ownNames()
-	maps.Copy(reserved, cluster.ReservedHosts)
-	w.reserved.Store(&reserved)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if contextName == "" {

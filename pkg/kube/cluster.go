@@ -28,9 +28,6 @@ type Cluster struct {
 	Namespace string // its default namespace
 	Config    *rest.Config
 	Gate      *credential.Gate // adds the user's credentials; may be nil
-	// ReservedHosts has the hosts of the whole kubeconfig that no Service's name
-	// may hide, with what each is used for.
-	ReservedHosts map[string]string
 
 	proxyURL string // from the kubeconfig
 }
@@ -113,7 +110,7 @@ func (k *Kubeconfig) cluster(raw *clientcmdapi.Config, rules *clientcmd.ClientCo
 	if err != nil {
 		return nil, fmt.Errorf("context %s: %w", name, oneLine(err))
 	}
-	cluster := &Cluster{Context: name, Namespace: namespace, Config: config, Gate: gate, ReservedHosts: reservedHosts(raw)}
+	cluster := &Cluster{Context: name, Namespace: namespace, Config: config, Gate: gate}
 	if entry := raw.Clusters[raw.Contexts[name].Cluster]; entry != nil {
 		cluster.proxyURL = entry.ProxyURL
 	}

@@ -33,6 +33,7 @@ type Kubeconfig struct {
 	plugins   *credential.Plugins
 	reading   chan struct{} // full while a goroutine reads the files
 	existing  atomic.Pointer[[]string]
+	reserved  atomic.Pointer[map[string]string]
 
 	kept map[string][]byte // contents of pipes by path; used by that goroutine
 }
@@ -61,6 +62,16 @@ func (k *Kubeconfig) Files() []string { return k.paths }
 func (k *Kubeconfig) Existing() []string {
 	if existing := k.existing.Load(); existing != nil {
 		return *existing
+	}
+	return nil
+}
+
+// ReservedHosts returns the hosts of all contexts, as of the last time that the files
+// could be read, that no Service's name may hide, with what each is used for. The map
+// must not be changed.
+func (k *Kubeconfig) ReservedHosts() map[string]string {
+	if reserved := k.reserved.Load(); reserved != nil {
+		return *reserved
 	}
 	return nil
 }
@@ -148,7 +159,10 @@ func (k *Kubeconfig) read() (*clientcmdapi.Config, *clientcmd.ClientConfigLoadin
 		return nil, nil, noKubeconfigError{strings.Join(k.paths, ", ")}
 	case err != nil:
 		return nil, nil, fmt.Errorf("kubeconfig: %w", err)
-	case pipes:
+	}
+	reserved := reservedHosts(raw)
+	k.reserved.Store(&reserved)
+	if pipes {
 		return raw, nil, nil
 	}
 	return raw, rules, nil

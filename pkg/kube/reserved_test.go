@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/kubeshore/kubeshore/pkg/credential"
 )
 
 func TestReservedHosts(t *testing.T) {
@@ -41,8 +43,8 @@ users:
 	if err := os.WriteFile(path, []byte(kubeconfig), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cluster, err := load(t, path, "one")
-	if err != nil {
+	k := NewKubeconfig(path, "agent", credential.NewPlugins(nil, nil), nil)
+	if _, err := k.Load(t.Context(), "one"); err != nil {
 		t.Fatal(err)
 	}
 	want := map[string]string{
@@ -50,7 +52,7 @@ users:
 		"unused.test": "the API server of cluster unused", "squid.corp": "the proxy of https_proxy", "socks.corp": "the proxy of ALL_PROXY",
 		"issuer.corp": "used by the credentials of user plugin", "sts.corp": "used by the credentials of user plugin", "dex.corp": "used by the credentials of user oidc",
 	}
-	if !maps.Equal(cluster.ReservedHosts, want) {
-		t.Errorf("got %v, want %v", cluster.ReservedHosts, want)
+	if !maps.Equal(k.ReservedHosts(), want) {
+		t.Errorf("got %v, want %v", k.ReservedHosts(), want)
 	}
 }
