@@ -93,6 +93,7 @@ func newService(id plan.ServiceID, service *corev1.Service, endpointSlices []*di
 	result := plan.Service{
 		ID:              id,
 		Headless:        service.Spec.ClusterIP == corev1.ClusterIPNone,
+		Selectorless:    len(service.Spec.Selector) == 0,
 		AffinityTimeout: newAffinity(service.Spec),
 	}
 	result.Endpoints, result.Problems = newEndpoints(id, endpointSlices)

@@ -77,6 +77,9 @@ func planService(svc Service, o Options) Host {
 	switch {
 	case svc.ExternalName != "":
 		return host // claimExternalNames resolves it
+	case svc.isAPIServer():
+		host.Limits = append(host.Limits, "the API server itself; use your kubeconfig")
+		return host
 	case svc.ExternalEndpoint != "":
 		host.Limits = append(host.Limits, fmt.Sprintf("endpoints (e.g. %s) are not readable pods; nothing to forward", svc.ExternalEndpoint))
 		return host
@@ -84,6 +87,9 @@ func planService(svc Service, o Options) Host {
 		return host
 	case len(svc.Ports) == 0:
 		host.Limits = append(host.Limits, "the service has no ports; nothing to forward")
+		return host
+	case svc.Selectorless && len(svc.Endpoints)+len(host.Problems) == 0:
+		host.Limits = append(host.Limits, "the service has neither a selector nor endpoints; nothing to forward")
 		return host
 	}
 	host.countPods(svc.Endpoints)
@@ -107,6 +113,12 @@ func planService(svc Service, o Options) Host {
 		host.AffinityTimeout = svc.AffinityTimeout
 	}
 	return host
+}
+
+// isAPIServer reports whether a Service is the API server's own, whose endpoints are no
+// pods but addresses of the control plane. Each cluster has it.
+func (s Service) isAPIServer() bool {
+	return s.ID.Namespace == "default" && s.ID.Name == "kubernetes" && s.Selectorless && len(s.Endpoints) == 0
 }
 
 // checkPorts returns the ports that can't be forwarded, and those that no endpoint

@@ -48,6 +48,9 @@ type Service struct {
 	// ExternalEndpoint is the address of one endpoint if there are endpoints and
 	// none of them is a pod; otherwise empty.
 	ExternalEndpoint string
+	// Selectorless is set if the Service selects no pods: its endpoints, if any, are
+	// written by somebody else.
+	Selectorless bool
 	// AffinityTimeout is how long after a client's last connection its next
 	// connection goes to the same pod (sessionAffinity: ClientIP); 0 without
 	// affinity.
