@@ -87,7 +87,7 @@ bench: build $(E2E_CLUSTER) ## benchmark kubeshore and kubectl port-forward, wri
 docs: ## write the pages that are generated from the code
 	go test ./internal/project -run '^TestSchema$$' -update
 	go test ./internal/cli -run '^TestConfigurationPage$$' -update
-	go test ./internal/controlserver -run '^TestOpenAPI$$' -update
+	go test ./internal/controlserver -run '^(TestOpenAPI|TestStateTable)$$' -update
 
 .PHONY: picture
 picture: build $(E2E_CLUSTER) ## record a session with the sample application, draw docs/kubeshore.svg

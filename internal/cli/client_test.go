@@ -38,14 +38,14 @@ func TestWaitFollowsTheEvents(t *testing.T) {
 		<-req.Context().Done()
 	})
 	client := control.NewClient(dir)
-	err := waitFor(t.Context(), client, nil, 2*time.Second)
+	_, err := waitFor(t.Context(), client, nil, 2*time.Second)
 	if want := "not ready after 2s: web.shop: no pod is ready"; err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 	if n := requests.Load(); n != 1 {
 		t.Errorf("got %d requests, want 1", n)
 	}
-	if err := waitFor(t.Context(), client, []string{"db.data"}, time.Minute); err != nil {
+	if _, err := waitFor(t.Context(), client, []string{"db.data"}, time.Minute); err != nil {
 		t.Errorf("for a service that is ready: %v", err)
 	}
 }
@@ -88,7 +88,7 @@ func TestWaitChecksServicesThatSeemReady(t *testing.T) {
 			d := &deniedDaemon{Daemon: servertest.NewDaemon(ready), until: c.until}
 			client, _ := servertest.Serve(t, d)
 			text := ""
-			if err := waitFor(t.Context(), client, []string{"web.shop"}, time.Minute); err != nil {
+			if _, err := waitFor(t.Context(), client, []string{"web.shop"}, time.Minute); err != nil {
 				text = err.Error()
 			}
 			if text != c.want {
@@ -100,10 +100,10 @@ func TestWaitChecksServicesThatSeemReady(t *testing.T) {
 
 func TestWaitForADaemonThatDoesNotRespond(t *testing.T) {
 	silent := servertest.ServeHandler(t, func(_ http.ResponseWriter, req *http.Request) { <-req.Context().Done() })
-	if err := waitFor(t.Context(), control.NewClient(silent), nil, 50*time.Millisecond); err == nil || !strings.Contains(err.Error(), "running but not responding") {
+	if _, err := waitFor(t.Context(), control.NewClient(silent), nil, 50*time.Millisecond); err == nil || !strings.Contains(err.Error(), "running but not responding") {
 		t.Errorf("silent daemon: got %v", err)
 	}
-	if err := waitFor(t.Context(), control.NewClient(t.TempDir()), nil, time.Minute); !errors.Is(err, control.ErrNotRunning) {
+	if _, err := waitFor(t.Context(), control.NewClient(t.TempDir()), nil, time.Minute); !errors.Is(err, control.ErrNotRunning) {
 		t.Errorf("no daemon: got %v, want %v", err, control.ErrNotRunning)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/kubeshore/kubeshore/internal/backoff"
 	"github.com/kubeshore/kubeshore/internal/daemon"
 	"github.com/kubeshore/kubeshore/internal/failure"
+	"github.com/kubeshore/kubeshore/internal/printable"
 	"github.com/kubeshore/kubeshore/internal/userdirs"
 	"github.com/kubeshore/kubeshore/pkg/control"
 )
@@ -41,8 +42,8 @@ func newWait() *cobra.Command {
 		Use:   "wait [SERVICE...]",
 		Short: "Wait until services are ready",
 		Long: `Wait until the given services, or all services that can be forwarded, are ready or
-degraded: they accept connections, and connections to their pods can be opened. If
-the cluster denies that for all services that aren't ready, the command fails after
+degraded: they accept connections, connections to their pods can be opened, and their
+short names resolve to them. The reasons of degraded services are printed. If the cluster denies that for all services that aren't ready, the command fails after
 three seconds. Useful in scripts and CI.`,
 		Example: `  kubeshore wait                       # for all services
   kubeshore wait go-ok db.data         # for these
@@ -56,7 +57,11 @@ three seconds. Useful in scripts and CI.`,
 			if err != nil {
 				return err
 			}
-			return waitFor(cmd.Context(), client, names, timeout)
+			degraded, err := waitFor(cmd.Context(), client, names, timeout)
+			for _, s := range degraded {
+				cmd.PrintErrln(printable.Text(fmt.Sprintf("%s is degraded: %s", s.Name, s.Reason)))
+			}
+			return err
 		},
 	}
 	cmd.Flags().DurationVar(&timeout, "timeout", 30*time.Second, "how long to wait")
@@ -80,19 +85,22 @@ const (
 
 // waitFor waits until services are ready: by following the events and then, because
 // a failure may be unknown until somebody connects, by asking for a check. It gives
-// up early if all services that aren't ready have failed for good.
-func waitFor(ctx context.Context, client *control.Client, names []string, timeout time.Duration) error {
+// up early if all services that aren't ready have failed for good. It returns the
+// services that are only degraded.
+func waitFor(ctx context.Context, client *control.Client, names []string, timeout time.Duration) (degraded []control.Service, err error) {
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	w := waiter{client: client, names: names}
-	err := w.run(limited)
+	err = w.run(limited)
 	switch {
+	case err == nil:
+		return w.last.Degraded, nil
 	case limited.Err() != nil && ctx.Err() == nil && !w.responded:
-		return fmt.Errorf("not ready after %v: kubeshore is running but not responding", timeout)
+		return nil, fmt.Errorf("not ready after %v: kubeshore is running but not responding", timeout)
 	case limited.Err() != nil && ctx.Err() == nil:
-		return fmt.Errorf("not ready after %v: %s", timeout, daemon.DescribeReadiness(w.last))
+		return nil, fmt.Errorf("not ready after %v: %s", timeout, daemon.DescribeReadiness(w.last))
 	}
-	return clientError(err)
+	return nil, clientError(err)
 }
 
 // waiter waits for services.

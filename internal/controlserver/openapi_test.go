@@ -20,7 +20,7 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/control"
 )
 
-var update = flag.Bool("update", false, "write docs/openapi.json")
+var update = flag.Bool("update", false, "write docs/openapi.json and the table of states in docs/connections.md")
 
 // object is a JSON object.
 type object map[string]any

@@ -18,7 +18,7 @@ func Services(status fwd.Status, traffic map[plan.HostID]fwd.Traffic) []control.
 	denied := make(map[plan.HostID]bool)
 	for _, h := range status.Hosts {
 		if h.AliasOf == (plan.HostID{}) {
-			states[h.ID], denied[h.ID] = stateOf(h), h.Denied
+			states[h.ID], denied[h.ID] = stateOf(h, status.Unnamed), h.Denied
 		}
 	}
 	implicit := implicitTraffic(status.Hosts, traffic)
@@ -50,13 +50,13 @@ func Services(status fwd.Status, traffic map[plan.HostID]fwd.Traffic) []control.
 			}
 		}
 		for _, p := range h.Ports {
-			port := control.Port{Port: p.Number}
+			port := control.Port{Port: p.Number, Ready: p.Err == nil && p.Reach == fwd.Reachable}
 			if p.Err != nil {
 				port.Problem = p.Err.Error()
 			}
 			s.Ports = append(s.Ports, port)
 		}
-		s.Reason = reasonFor(s)
+		s.Reason = reasonFor(s, status.Unnamed)
 		services = append(services, s)
 	}
 	return services
@@ -78,24 +78,8 @@ func sum(a, b fwd.Traffic) fwd.Traffic {
 	return fwd.Traffic{Open: a.Open + b.Open, Total: a.Total + b.Total, BytesUp: a.BytesUp + b.BytesUp, BytesDown: a.BytesDown + b.BytesDown}
 }
 
-// stateOf returns the state of a host that isn't an alias.
-func stateOf(h fwd.HostStatus) control.State {
-	accepts := slices.ContainsFunc(h.Ports, func(p fwd.PortStatus) bool { return p.Err == nil })
-	switch {
-	case !h.Local && len(h.Ports)+len(h.Problems) == 0 && len(h.Limits) > 0:
-		return control.Skipped
-	case !h.Local && (!accepts || h.Unreachable):
-		return control.Failed
-	case !h.Local && h.Ready == 0:
-		return control.Waiting
-	case len(h.Problems) > 0:
-		return control.Degraded
-	}
-	return control.Ready
-}
-
 // reasonFor returns why a service isn't ready, and which part of it isn't forwarded.
-func reasonFor(s control.Service) string {
+func reasonFor(s control.Service, unnamed bool) string {
 	var reasons []string
 	switch {
 	case s.AliasOf != "" && !s.State.Works():
@@ -108,6 +92,8 @@ func reasonFor(s control.Service) string {
 		reasons = append(reasons, "no pod is ready")
 	case s.State == control.Failed && len(s.Problems)+len(s.Limits) == 0:
 		reasons = append(reasons, "no port can be forwarded")
+	case s.State.Works() && unnamed:
+		reasons = append(reasons, "reachable by address only: no names are written")
 	}
 	return strings.Join(slices.Concat(reasons, s.Problems, s.Limits), "; ")
 }

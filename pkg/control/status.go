@@ -59,7 +59,10 @@ func ReadinessOf(status Status, names []string) Readiness {
 		}
 	}
 	for _, s := range selected {
-		if !s.State.Works() && (s.State != Skipped || len(names) > 0) {
+		switch {
+		case s.State == Degraded:
+			r.Degraded = append(r.Degraded, s)
+		case s.State != Ready && (s.State != Skipped || len(names) > 0):
 			r.Waiting = append(r.Waiting, s)
 		}
 	}

@@ -96,14 +96,16 @@ type State string
 
 // The states of a service.
 const (
-	// Ready means that connections reach a ready pod.
+	// Ready means that connections to each port reach a pod, and that its short names resolve
+	// to the service.
 	Ready State = "ready"
-	// Degraded means that the service works in part. Its problems give the details.
+	// Degraded means that only some of its ports reach a pod, or only some of its names resolve
+	// to the service. Its problems give the details.
 	Degraded State = "degraded"
 	// Waiting means that no pod is ready. Connections wait for one.
 	Waiting State = "waiting"
-	// Failed means that nothing listens at the service's address, or that recent connections
-	// reached no pod. Its problems give the details.
+	// Failed means that no port reaches a pod, or that none of its short names resolves to the
+	// service. Its problems give the details.
 	Failed State = "failed"
 	// Skipped means that port-forward can't carry any of the service's ports. Its limits give
 	// the details.
@@ -186,6 +188,8 @@ type Service struct {
 type Port struct {
 	// Port is the port number on this machine.
 	Port uint16 `json:"port"`
+	// Ready is true if the port accepts connections, and they reach a pod.
+	Ready bool `json:"ready"`
 	// Problem explains why the port accepts no connections; empty if it does.
 	Problem string `json:"problem,omitempty"`
 }
@@ -211,6 +215,8 @@ type Readiness struct {
 	Ready bool `json:"ready"`
 	// Waiting lists the services that aren't ready.
 	Waiting []Service `json:"waiting,omitempty"`
+	// Degraded lists the services that are degraded. They count as ready.
+	Degraded []Service `json:"degraded,omitempty"`
 	// Unknown lists the requested names that match no service.
 	Unknown []string `json:"unknown,omitempty"`
 	// Problems lists other reasons for not being ready, e.g. a namespace that can't be read or

@@ -3,6 +3,7 @@ package fwd_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,8 +22,8 @@ func TestCheckPublishesFailures(t *testing.T) {
 			b.Errorf("%s: got errors %v", when, unknown)
 		}
 		h := b.engine.Status().Hosts[0]
-		if got := strings.Join(h.Problems, "; "); h.Denied != wantDenied || h.Unreachable != wantUnreachable || got != wantProblems {
-			b.Errorf("%s: got denied %t, unreachable %t, problems %q", when, h.Denied, h.Unreachable, got)
+		if got := strings.Join(h.Problems, "; "); h.Denied != wantDenied || unreachable(h) != wantUnreachable || got != wantProblems {
+			b.Errorf("%s: got denied %t, unreachable %t, problems %q", when, h.Denied, unreachable(h), got)
 		}
 	}
 	for name, c := range map[string]struct {
@@ -51,10 +52,10 @@ func TestCheckPublishesFailures(t *testing.T) {
 			check(b, "before a connection", false, false, "")
 			b.wantReset(0)
 			b.sleep(time.Second)
-			if h := b.engine.Status().Hosts[0]; !h.Unreachable {
+			if h := b.engine.Status().Hosts[0]; !unreachable(h) {
 				b.Error("got a reachable host after a refused connection")
 			}
-			if b.engine.Check(context.Background(), []plan.HostID{web}); !b.engine.Status().Hosts[0].Unreachable {
+			if b.engine.Check(context.Background(), []plan.HostID{web}); !unreachable(b.engine.Status().Hosts[0]) {
 				b.Error("a check has cleared the problem of a process")
 			}
 		}},
@@ -73,8 +74,13 @@ func TestCheckOfAnUnreachableCluster(t *testing.T) {
 	inBubble(t, service("web", "a"), map[string]behavior{"a": failsDial(fwd.ClusterUnreachable)}, nil, func(b *bubble) {
 		web := plan.HostID{Service: service("web").ID}
 		unknown := b.engine.Check(context.Background(), []plan.HostID{web})
-		if unreached := new(fwd.UnreachedError); !errors.As(unknown[web], &unreached) || b.engine.Status().Hosts[0].Unreachable {
+		if unreached := new(fwd.UnreachedError); !errors.As(unknown[web], &unreached) || unreachable(b.engine.Status().Hosts[0]) {
 			t.Errorf("got errors %v, status %+v", unknown, b.engine.Status().Hosts[0])
 		}
 	})
+}
+
+// unreachable reports whether connections to all ports of a host fail.
+func unreachable(h fwd.HostStatus) bool {
+	return !slices.ContainsFunc(h.Ports, func(p fwd.PortStatus) bool { return p.Reach != fwd.Unreachable })
 }

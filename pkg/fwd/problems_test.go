@@ -152,8 +152,8 @@ func TestUnreachable(t *testing.T) {
 	wantUnreachable := func(b *bubble, when string, want bool) {
 		b.Helper()
 		b.sleep(time.Second)
-		if web := b.engine.Status().Hosts[0]; web.Unreachable != want {
-			b.Errorf("%s: got unreachable %t, want %t; problems %q", when, web.Unreachable, want, web.Problems)
+		if web := b.engine.Status().Hosts[0]; unreachable(web) != want {
+			b.Errorf("%s: got unreachable %t, want %t; problems %q", when, unreachable(web), want, web.Problems)
 		}
 	}
 	fail := func(b *bubble, port int) {

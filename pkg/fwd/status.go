@@ -21,6 +21,9 @@ type Status struct {
 	// e.g. names that can't be written. Until they are resolved, hosts have the names
 	// that were in force before, and new hosts are left out.
 	Problems []string
+	// Unnamed is set if no names are written, because there is no hosts file that may
+	// be changed.
+	Unnamed bool
 }
 
 // HostStatus is the state of one host of the plan.
@@ -28,28 +31,21 @@ type HostStatus struct {
 	ID      plan.HostID
 	Address netip.Addr // the zero Addr if nothing is forwarded
 	Names   []string   // the names in force, the fully qualified one first
-	Ports   []PortStatus
-	Local   bool // the Service runs on this machine
+	// LostNames are names of the host that lead elsewhere; Problems has the reasons.
+	LostNames []string
+	Ports     []PortStatus
+	Local     bool // the Service runs on this machine
 	// Implicit is that of plan.Host.
 	Implicit bool
 	AliasOf  plan.HostID // the host that has its names; zero if it is not an alias
 	// Ready and Pods count the pods behind the host.
 	Ready, Pods int
-	// Unreachable is set if the most recent connections to every pod failed;
-	// Problems has the reason.
-	Unreachable bool
 	// Denied is set if the cluster denied the most recent connection or check, for
-	// every pod of the host. Unreachable is then set, too.
+	// every pod of the host. All of its ports are then Unreachable.
 	Denied bool
 	// Problems and Limits are those of plan.Host, with problems that occurred on
 	// this machine added.
 	Problems, Limits []string
-}
-
-// PortStatus is the state of one port of a host.
-type PortStatus struct {
-	Number uint16
-	Err    error // why the port isn't bound; nil if it is
 }
 
 // errorText returns an error's text in one line; errors.Join uses several.
@@ -61,44 +57,49 @@ func errorText(err error) string {
 }
 
 // newStatus returns the status of the desired state, with the problems of the
-// routes. A host without a bound port gets no name, because the name would point
-// at some other program's port.
+// routes.
 func newStatus(desired plan.Desired, addresses map[plan.HostID]netip.Addr, portErrs map[netip.AddrPort]error, r routes) Status {
 	status := Status{Clusters: desired.Clusters, Notes: desired.Notes, Hosts: make([]HostStatus, 0, len(desired.Hosts))}
 	for _, h := range desired.Hosts {
-		s := HostStatus{
-			ID: h.ID, Address: addresses[h.ID], Local: h.Local, Implicit: h.Implicit, AliasOf: h.AliasOf,
-			Ready: h.Ready, Pods: h.Pods, Problems: slices.Clone(h.Problems), Limits: h.Limits,
-		}
-		if h.Local {
-			s.Names = h.Names
-		}
-		failing := false
-		for _, p := range h.Ports {
-			if !s.Address.IsValid() {
-				break // Problems has the reason
-			}
-			at := netip.AddrPortFrom(s.Address, p.Number)
-			err := portErrs[at]
-			s.Ports = append(s.Ports, PortStatus{Number: p.Number, Err: err})
-			if err == nil {
-				s.Names = h.Names
-			}
-			text := r[at].problemText()
-			s.Denied = s.Denied || text != "" && r[at].hostState.denied.Load()
-			failing = failing || text != ""
-			for _, problem := range []string{errorText(err), text} {
-				if problem != "" && !slices.Contains(s.Problems, problem) { // ports can share a problem
-					s.Problems = append(s.Problems, problem)
-				}
-			}
-		}
-		s.Unreachable = failing && !slices.ContainsFunc(s.Ports, func(p PortStatus) bool {
-			return p.Err == nil && !r[netip.AddrPortFrom(s.Address, p.Number)].unreachable()
-		})
-		status.Hosts = append(status.Hosts, s)
+		status.Hosts = append(status.Hosts, newHostStatus(h, addresses[h.ID], portErrs, r))
 	}
 	return status
+}
+
+// newHostStatus returns the status of a host. Without a bound port it has no name,
+// because the name would point at some other program's port.
+func newHostStatus(h plan.Host, address netip.Addr, portErrs map[netip.AddrPort]error, r routes) HostStatus {
+	s := HostStatus{
+		ID: h.ID, Address: address, Local: h.Local, Implicit: h.Implicit, AliasOf: h.AliasOf, LostNames: h.LostNames,
+		Ready: h.Ready, Pods: h.Pods, Problems: slices.Clone(h.Problems), Limits: h.Limits,
+	}
+	if h.Local {
+		s.Names = h.Names
+	}
+	if !address.IsValid() {
+		return s // Problems has the reason
+	}
+	failing := false
+	for _, p := range h.Ports {
+		at := netip.AddrPortFrom(address, p.Number)
+		err := portErrs[at]
+		s.Ports = append(s.Ports, PortStatus{Number: p.Number, Err: err})
+		if err == nil {
+			s.Names = h.Names
+		}
+		text := r[at].problemText()
+		failing = failing || text != ""
+		s.Denied = s.Denied || text != "" && r[at].hostState.denied.Load()
+		for _, problem := range []string{errorText(err), text} {
+			if problem != "" && !slices.Contains(s.Problems, problem) { // ports can share a problem
+				s.Problems = append(s.Problems, problem)
+			}
+		}
+	}
+	for i, p := range s.Ports {
+		s.Ports[i].Reach = r[netip.AddrPortFrom(address, p.Number)].reach(h.Pods, failing)
+	}
+	return s
 }
 
 // names returns the names in force, by address.
@@ -153,6 +154,7 @@ func (s Status) withFailure(err error, before Status, inForce map[netip.Addr][]s
 
 // withoutNames returns the status with no names.
 func (s Status) withoutNames() Status {
+	s.Unnamed = true
 	s.Hosts = slices.Clone(s.Hosts)
 	for i := range s.Hosts {
 		s.Hosts[i].Names = nil
@@ -184,8 +186,9 @@ func (s Status) withoutRefused(refused map[string]error) Status {
 			}
 			names[reason] = append(names[reason], name)
 		}
-		h.Names, h.Problems = accepted, slices.Clip(h.Problems)
+		h.Names, h.Problems, h.LostNames = accepted, slices.Clip(h.Problems), slices.Clip(h.LostNames)
 		for _, reason := range reasons {
+			h.LostNames = append(h.LostNames, names[reason]...)
 			label := "name "
 			if len(names[reason]) > 1 {
 				label = "names "

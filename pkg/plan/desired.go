@@ -21,7 +21,9 @@ type Host struct {
 	ID      HostID
 	Address netip.Addr // fixed address; the zero Addr for an automatic one
 	Names   []string   // the fully qualified name first
-	Ports   []Port     // sorted by number
+	// LostNames are names that the host claims and another one has.
+	LostNames []string
+	Ports     []Port // sorted by number
 	// Local is set if the Service runs on this machine: its names resolve to
 	// 127.0.0.1.
 	Local bool

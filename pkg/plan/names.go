@@ -4,11 +4,18 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+
+	"github.com/kubeshore/kubeshore/internal/namepolicy"
 )
 
 // clusterDomain is the DNS domain of Services. A cluster with a different one
 // doesn't reveal it to clients outside.
 const clusterDomain = "cluster.local"
+
+// IsShort reports whether name is one of the short names of a host, which programs
+// use, e.g. web.shop: one without the domain of a cluster's Services. Names outside
+// the first context all count as short.
+func IsShort(name string) bool { return !namepolicy.IsClusterName(name) }
 
 // names returns all names of a host, the fully qualified name first, so that it
 // is the canonical name as in the cluster. The list is as short as possible:
@@ -67,10 +74,12 @@ func (p *planner) assignNames() {
 		switch {
 		case !taken && !budget.spend(c.name):
 			omitted[c.host]++
+			h.LostNames = append(h.LostNames, c.name)
 		case !taken:
 			owners[c.name] = c.host
 			h.Names = append(h.Names, c.name)
 		case owner != c.host:
+			h.LostNames = append(h.LostNames, c.name)
 			h.Problems = append(h.Problems, fmt.Sprintf("name %s is already used by %s", c.name, p.hosts[owner].ID.DisplayName(p.clusters)))
 		}
 	}
