@@ -157,6 +157,10 @@ func (d *Daemon) runParts(ctx, abort context.Context, engine *fwd.Engine, m mach
 		d.checkNames(ctx, engine, m.Names != nil)
 		return nil
 	})
+	parts.Go(func() error {
+		d.announceReady(ctx)
+		return nil
+	})
 	parts.Go(func() error { return d.dialer.Run(lasting) })
 	if m.Run != nil {
 		parts.Go(func() error { return m.Run(lasting) })

@@ -44,7 +44,7 @@ func TestEngineAppliesAndRestores(t *testing.T) {
 		fields := strings.Fields(entry.Message)
 		logged = append(logged, strings.Join(fields[:min(2, len(fields))], " "))
 	}
-	if want := []string{"+ web.ns", "ready", "+ other.ns", "- web.ns"}; !slices.Equal(logged, want) {
+	if want := []string{"+ web.ns", "+ other.ns", "- web.ns"}; !slices.Equal(logged, want) {
 		t.Errorf("got log %q, want %q", logged, want)
 	}
 }

@@ -64,8 +64,8 @@ func TestProblemIsLoggedOnceAndResolved(t *testing.T) {
 		if got := b.problems(); got != "" {
 			t.Errorf("after a success: got problems %q, want none", got)
 		}
-		if n := len(lines.AllEntries()); n != 4 { // added, ready, changed with the problem, changed without it
-			t.Errorf("got %d log lines, want 4", n)
+		if n := len(lines.AllEntries()); n != 3 { // added, changed with the problem, changed without it
+			t.Errorf("got %d log lines, want 3", n)
 		}
 	})
 }

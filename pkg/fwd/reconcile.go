@@ -93,8 +93,6 @@ func (e *Engine) reconcile(ctx context.Context) error {
 			e.Log.Error(machineProblem(err))
 		case err == nil && lastErr != "":
 			e.Log.Info("names, addresses and ports are up to date again")
-		case first:
-			e.Log.Info("ready")
 		}
 		lastErr, retry = errorText(err), nil
 		if !complete {

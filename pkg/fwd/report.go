@@ -33,7 +33,7 @@ func report(log logrus.FieldLogger, before, after Status) {
 		}
 		l := line{
 			kind: logevent.Changed, columns: columns(h, after.Clusters),
-			problems: without(h.Problems, prev.Problems), limits: without(h.Limits, prev.Limits),
+			problems: without(h.Problems, prev.Problems), limits: without(h.Limits, prev.Limits), waiting: len(h.Ports) > 0 && h.Ready == 0,
 		}
 		if !known {
 			l.kind = logevent.Added
@@ -56,6 +56,7 @@ type line struct {
 	columns []string // its name, address and number of ready pods
 
 	problems, limits []string // new ones
+	waiting          bool     // for a ready pod
 }
 
 // maxColumnWidth is the width of a column beyond which a text doesn't widen the
@@ -80,7 +81,7 @@ func logLines(log logrus.FieldLogger, lines []line) {
 		}
 		b.WriteString(l.columns[last])
 		level := logrus.InfoLevel
-		if len(l.problems) > 0 {
+		if len(l.problems) > 0 || l.waiting {
 			level = logrus.WarnLevel
 		}
 		for _, text := range slices.Concat(l.problems, l.limits) {
