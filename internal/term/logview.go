@@ -19,22 +19,26 @@ import (
 )
 
 const (
-	// maxInRow is how many lines of one kind are shown in a row; more are counted.
-	maxInRow = 20
+	// minInRow is how many lines of one kind are shown in a row even in a small
+	// terminal.
+	minInRow = 5
+	// reservedRows is how many rows are left for other lines.
+	reservedRows = 8
 	// RedrawInterval is how often a status line is redrawn when nothing changes.
 	RedrawInterval = time.Second
 )
 
 // LogView shows a log in a terminal: a line for each entry, and a status line
 // below. Lines about services that come in long runs, as at the start, are
-// counted after the first ones. It is a logrus.Hook and a logrus.Formatter.
+// counted after the first ones, except those with problems. It is a logrus.Hook and a
+// logrus.Formatter.
 type LogView struct {
 	out *AsyncWriter
 
 	mu      sync.Mutex
 	mark    byte      // of the last line: + ~ - or 0
-	inRow   [2]int    // lines with that mark in a row, without and with problems
-	hidden  [2]int    // those of them that were not shown
+	inRow   int       // lines with that mark in a row, without problems
+	hidden  int       // those of them that were not shown
 	lastHid time.Time // of the last hidden entry
 }
 
@@ -45,46 +49,43 @@ func (*LogView) Levels() []logrus.Level { return logrus.AllLevels }
 func (v *LogView) Fire(entry *logrus.Entry) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	mark, problem := markOf(entry)
+	mark := markOf(entry)
 	if mark == 0 || mark != v.mark {
 		v.showHiddenLocked()
-		v.mark, v.inRow = mark, [2]int{}
+		v.mark, v.inRow = mark, 0
 	}
-	if v.inRow[problem]++; mark != 0 && v.inRow[problem] > maxInRow {
-		v.hidden[problem]++
-		v.lastHid = entry.Time
-		return nil
+	if mark != 0 && entry.Level >= logrus.InfoLevel {
+		if v.inRow++; v.inRow > v.maxInRow() {
+			v.hidden++
+			v.lastHid = entry.Time
+			return nil
+		}
 	}
 	line, err := v.Format(entry)
 	_, _ = v.out.Write(line)
 	return err
 }
 
+// maxInRow returns how many lines of one kind are shown in a row: what fits on the
+// screen.
+func (v *LogView) maxInRow() int { return max(v.out.Height()-reservedRows, minInRow) }
+
 // markOf returns the mark of an entry about a service that was added, changed or
-// removed, and 1 if it has problems, otherwise 0. The mark of other entries is 0.
-func markOf(entry *logrus.Entry) (mark byte, problem int) {
+// removed. The mark of other entries is 0.
+func markOf(entry *logrus.Entry) byte {
 	kind, ok := logevent.Of(entry)
 	if !ok {
-		return 0, 0
+		return 0
 	}
-	if entry.Level == logrus.WarnLevel {
-		problem = 1
-	}
-	return kind.Mark(), problem
+	return kind.Mark()
 }
 
 // showHiddenLocked shows how many lines were not shown. mu must be held.
 func (v *LogView) showHiddenLocked() {
-	all := v.hidden[0] + v.hidden[1]
-	if all == 0 {
-		return
+	if v.hidden > 0 {
+		fmt.Fprintf(v.out, "%s %c %d more: kubeshore ps\n", v.lastHid.Format(time.TimeOnly), v.mark, v.hidden)
 	}
-	problems := ""
-	if n := v.hidden[1]; n > 0 {
-		problems = fmt.Sprintf(", %d with problems", n)
-	}
-	fmt.Fprintf(v.out, "%s %c %d more%s: kubeshore ps\n", v.lastHid.Format(time.TimeOnly), v.mark, all, problems)
-	v.hidden, v.inRow = [2]int{}, [2]int{}
+	v.hidden, v.inRow = 0, 0
 }
 
 // Format returns an entry as a line for a person, broken to the terminal's width.

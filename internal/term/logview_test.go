@@ -15,12 +15,15 @@ import (
 	"github.com/kubeshore/kubeshore/internal/wake"
 )
 
+// rows is the height of the terminal in these tests.
+const rows = 30
+
 // newView returns a log in a view, and a function that returns the screen without
 // the lines' times.
 func newView(t *testing.T, width int) (*logrus.Logger, *LogView, func() string) {
 	t.Helper()
 	grid := termtest.NewGrid(t, width)
-	v := &LogView{out: &AsyncWriter{out: termtest.Raw{Grid: grid}, live: true, width: func() int { return width }}}
+	v := &LogView{out: &AsyncWriter{out: termtest.Raw{Grid: grid}, live: true, size: func() (int, int) { return width, rows }}}
 	log := logrus.New()
 	log.SetOutput(io.Discard)
 	log.AddHook(v)
@@ -28,9 +31,10 @@ func newView(t *testing.T, width int) (*logrus.Logger, *LogView, func() string) 
 	return log, v, func() string { return times.ReplaceAllString(grid.String(), "") }
 }
 
-// Lines of one kind are counted after the first ones, those with problems apart.
-// Other warnings are always shown.
+// Lines of one kind are counted after those that fit on the screen. Lines with problems,
+// and other warnings, are always shown.
 func TestViewCountsLongRuns(t *testing.T) {
+	const maxInRow = rows - reservedRows
 	log, v, shown := newView(t, 80)
 	about := func(kind logevent.Kind) *logrus.Entry { return logevent.With(logrus.NewEntry(log), kind) }
 	for range maxInRow + 5 {
@@ -51,9 +55,22 @@ func TestViewCountsLongRuns(t *testing.T) {
 	log.WithError(errors.New("why")).Error("failed")
 	want := strings.Repeat("+ web.shop  127.64.0.1:80\n", maxInRow) + "+ db.data; port 80: in use\n+ 5 more: kubeshore ps\n" +
 		strings.Repeat("- web.shop\n", maxInRow) + "- 7 more: kubeshore ps\n" +
-		strings.Repeat("+ db.data; port 80: in use\n+ web.shop\n", maxInRow) + "+ 18 more, 9 with problems: kubeshore ps\n" +
+		strings.Repeat("+ db.data; port 80: in use\n+ web.shop\n", maxInRow) + strings.Repeat("+ db.data; port 80: in use\n", 9) + "+ 9 more: kubeshore ps\n" +
 		strings.Repeat("can't list services\n", maxInRow+2) + "failed error=why\nthe status line\n"
 	if got := shown(); got != want {
+		t.Errorf("screen: got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// In a small terminal, or one whose height is unknown, a few lines are shown.
+func TestViewInSmallTerminal(t *testing.T) {
+	log, v, shown := newView(t, 80)
+	v.out.size = func() (int, int) { return 80, 3 }
+	for range minInRow + 1 {
+		logevent.With(logrus.NewEntry(log), logevent.Added).Info("+ web.shop")
+	}
+	v.SetStatus("")
+	if got, want := strings.TrimSpace(shown()), strings.Repeat("+ web.shop\n", minInRow)+"+ 1 more: kubeshore ps"; got != want {
 		t.Errorf("screen: got\n%s\nwant\n%s", got, want)
 	}
 }
@@ -66,11 +83,11 @@ func TestReplayKeepsKind(t *testing.T) {
 	log.SetFormatter(NewReplayFormatter())
 	logevent.With(logrus.NewEntry(log), logevent.Removed).Info("- web.shop")
 	_, v, shown := newView(t, 80)
-	for range maxInRow + 2 {
+	for range rows - reservedRows + 2 {
 		v.Replay(line.Bytes())
 	}
 	v.SetStatus("")
-	if got, want := shown(), strings.Repeat("- web.shop\n", maxInRow)+"- 2 more: kubeshore ps\n"; got != want {
+	if got, want := shown(), strings.Repeat("- web.shop\n", rows-reservedRows)+"- 2 more: kubeshore ps\n"; got != want {
 		t.Errorf("screen: got\n%s\nwant\n%s", got, want)
 	}
 }
@@ -116,7 +133,7 @@ func TestBytes(t *testing.T) {
 func TestNoControlCharactersOfOthers(t *testing.T) {
 	const hostile = "a\x1b]0;title\x07b\u009b31mc\u202ed\r\ne\x7f"
 	var out bytes.Buffer
-	v := &LogView{out: &AsyncWriter{out: &out, width: func() int { return 0 }}} // without colors and a status line of its own
+	v := &LogView{out: &AsyncWriter{out: &out, size: func() (int, int) { return 0, 0 }}} // without colors and a status line of its own
 	log := logrus.New()
 	log.SetOutput(io.Discard)
 	log.AddHook(v)

@@ -37,8 +37,8 @@ type AsyncWriter struct {
 	terminal   bool
 	live       bool // has a status line that is redrawn
 	colors     bool
-	width      func() int  // in columns; 0 if unknown
-	foreground func() bool // nil: always
+	size       func() (columns, rows int) // of the terminal; 0 if unknown
+	foreground func() bool                // nil: always
 	queue      wake.Trigger
 
 	mu        sync.Mutex
@@ -59,15 +59,15 @@ type AsyncWriter struct {
 func NewAsyncWriter(out io.Writer) *AsyncWriter {
 	w := &AsyncWriter{
 		out: out, terminal: isTerminal(out), live: isTerminal(out) && !isDumb(), colors: HasColors(out),
-		width: func() int { return 0 }, formatter: NewFormatter(Text, time.TimeOnly), queue: wake.NewTrigger(),
+		size: func() (int, int) { return 0, 0 }, formatter: NewFormatter(Text, time.TimeOnly), queue: wake.NewTrigger(),
 	}
 	if file, ok := out.(*os.File); ok && w.terminal {
-		w.width = func() int {
-			width, _, err := term.GetSize(int(file.Fd()))
-			if err != nil || width <= 0 {
-				return 80
+		w.size = func() (columns, rows int) {
+			columns, rows, err := term.GetSize(int(file.Fd()))
+			if err != nil || columns <= 0 || rows <= 0 {
+				return defaultColumns, defaultRows
 			}
-			return width
+			return columns, rows
 		}
 		w.foreground = func() bool { return isForeground(file) }
 	}
@@ -75,7 +75,22 @@ func NewAsyncWriter(out io.Writer) *AsyncWriter {
 }
 
 // Width returns the terminal's width in columns, or 0 if it is unknown.
-func (w *AsyncWriter) Width() int { return w.width() }
+func (w *AsyncWriter) Width() int {
+	columns, _ := w.size()
+	return columns
+}
+
+// Height returns the terminal's height in rows, or 0 if it is unknown.
+func (w *AsyncWriter) Height() int {
+	_, rows := w.size()
+	return rows
+}
+
+// The size of a terminal that doesn't report it.
+const (
+	defaultColumns = 80
+	defaultRows    = 24
+)
 
 // Write queues lines. Lines for which there is no room are counted and reported
 // later. It never fails.
@@ -191,7 +206,7 @@ func (w *AsyncWriter) reportLostLocked() {
 // fit cuts the status line to the terminal's width, less the "^C" that a
 // terminal echoes behind it.
 func (w *AsyncWriter) fit(text string) string {
-	if room := w.width() - len("^C "); utf8.RuneCountInString(text) > room {
+	if room := w.Width() - len("^C "); utf8.RuneCountInString(text) > room {
 		text = string([]rune(text)[:max(room-1, 0)]) + "…"
 	}
 	return w.colored(text, Bold)
