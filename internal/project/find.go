@@ -45,7 +45,7 @@ func exists(path string) bool {
 }
 
 // maxFileSize limits the size of a project file in bytes.
-const maxFileSize = 1 << 20
+const maxFileSize = 128 << 10
 
 // LoadFound reads a file that Find found. Unlike [Load], it refuses a file that
 // another user can write, root excepted. sum identifies the path and the content.

@@ -80,7 +80,7 @@ func TestLoadFound(t *testing.T) {
 		t.Errorf("a link: got sum %s, %v, want another one than the file's", other, err)
 	}
 	writeProject(t, path, strings.Repeat("#", maxFileSize)+"\n", 0o600)
-	if _, _, err := LoadFound(path); err == nil || !strings.Contains(err.Error(), "has more than 1048576 bytes") {
+	if _, _, err := LoadFound(path); err == nil || !strings.Contains(err.Error(), "has more than 131072 bytes") {
 		t.Errorf("a large file: got %v", err)
 	}
 	if _, _, err := LoadFound(dir); err == nil || !strings.Contains(err.Error(), "not a regular file") {
