@@ -52,12 +52,15 @@ func hostOf(req *http.Request) string {
 	return strings.TrimSuffix(strings.ToLower(strings.Trim(host, "[]")), ".")
 }
 
+// containerHosts are the names of this machine in containers. Nobody can register names
+// below internal, which ICANN reserves for private use.
+var containerHosts = []string{"host.docker.internal", "host.containers.internal"}
+
 // allows reports whether a host can't belong to a web page. Nobody can register names
-// below localhost (RFC 6761) and internal, which ICANN reserves for private use;
-// containers have host.docker.internal and host.containers.internal.
+// below localhost (RFC 6761).
 func (c hostCheck) allows(host string) bool {
 	if _, err := netip.ParseAddr(host); err == nil {
 		return true
 	}
-	return slices.Contains(c.allowed, host) || strings.HasSuffix(host, ".localhost") || strings.HasSuffix(host, ".internal")
+	return slices.Contains(c.allowed, host) || slices.Contains(containerHosts, host) || strings.HasSuffix(host, ".localhost")
 }

@@ -68,7 +68,7 @@ func TestMetricsCheckTheHost(t *testing.T) {
 		}
 	}
 	for _, host := range []string{
-		"evil.example:9090", "127.0.0.1.evil.example", "localhost.evil.example", "evillocalhost", "xinternal", "example.com", "127.1", "a:b:c", "[evil.example]:80",
+		"evil.example:9090", "127.0.0.1.evil.example", "localhost.evil.example", "anything.internal", "docker.internal", "evillocalhost", "xinternal", "example.com", "127.1", "a:b:c", "[evil.example]:80",
 	} {
 		if status, body := getMetrics(t, address, host); status != http.StatusForbidden || !strings.Contains(body, "--metrics") {
 			t.Errorf("Host: %s: got status %d, %q, want 403 with the flag", host, status, body)
