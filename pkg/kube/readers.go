@@ -72,12 +72,20 @@ func newClients(cluster *Cluster) (*clients, error) {
 		groupConfig.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
 		groupConfig.ContentType = runtime.ContentTypeProtobuf
 		groupConfig.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
-		*group.client, err = rest.RESTClientForConfigAndClient(groupConfig, &http.Client{Transport: errorCapture{bounded{c.transport, maxResponseSize}}, Timeout: config.Timeout})
+		*group.client, err = rest.RESTClientForConfigAndClient(groupConfig, &http.Client{
+			Transport: errorCapture{bounded{c.transport, maxResponseSize}}, Timeout: config.Timeout, CheckRedirect: refuseRedirect,
+		})
 		if err != nil {
 			return nil, err
 		}
 	}
 	return c, nil
+}
+
+// refuseRedirect is the CheckRedirect of clients. An API server redirects no reads, and
+// the credentials and the path of a cluster are for that cluster alone.
+func refuseRedirect(req *http.Request, _ []*http.Request) error {
+	return fmt.Errorf("it redirects to %s, which is not followed", req.URL.Redacted())
 }
 
 // close closes idle connections.
