@@ -122,6 +122,10 @@ var internalDomains = []string{
 	".docker.internal", ".containers.internal", ".minikube.internal", ".k3d.internal", ".lima.internal", ".rancher-desktop.internal",
 }
 
+// metadataNames are the names of the metadata servers of Google's and Amazon's clouds.
+// The short ones are completed by a search domain there.
+var metadataNames = []string{"metadata", "metadata.google.internal", "metadata.goog", "instance-data", "instance-data.ec2.internal"}
+
 // neverWritten returns why no Service may have a name, whatever the user allows;
 // empty if there is no such reason.
 func neverWritten(name string) string {
@@ -134,7 +138,7 @@ func neverWritten(name string) string {
 		return "programs look for their web proxy by it"
 	case first == "isatap":
 		return "systems look for an IPv6 router by it" // RFC 5214, section 8.3.2
-	case name == "metadata.google.internal", name == "instance-data.ec2.internal":
+	case slices.Contains(metadataNames, name):
 		return "programs look for the credentials of a cloud by it"
 	case slices.ContainsFunc(internalDomains, func(domain string) bool { return strings.HasSuffix(name, domain) }):
 		return "container runtimes use it for this machine"

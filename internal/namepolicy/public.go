@@ -25,9 +25,10 @@ var topLevel = sync.OnceValue(func() map[string]bool {
 	return domains
 })
 
-// localDomains are used like top-level domains in local networks: by mDNS (RFC
-// 6762), and reserved for private use by ICANN.
-var localDomains = []string{"local", "internal"}
+// localDomains are used like top-level domains in local networks: by mDNS, reserved
+// for private use by ICANN, or by many companies and routers (RFC 6762, section 3 and
+// appendix G).
+var localDomains = []string{"local", "internal", "intranet", "private", "corp", "home", "lan", "localdomain"}
 
 // Public returns the top-level domain of a name that may be somebody else's, in
 // the public DNS or the local network. A name without a dot isn't public:
