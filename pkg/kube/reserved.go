@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 
+	"golang.org/x/net/idna"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
@@ -59,7 +60,8 @@ func addURLs(argument, use string, add func(text, use string)) {
 }
 
 // hostOf returns the host of a URL, which may lack its scheme, as a DNS name in
-// lowercase; empty if it is an address, or if there is none.
+// lowercase, with other characters than ASCII in the form that DNS has (RFC 5891); empty
+// if it is an address, or if there is none.
 func hostOf(text string) string {
 	if !strings.Contains(text, "://") {
 		text = "//" + text // as in HTTPS_PROXY=proxy:3128
@@ -68,7 +70,11 @@ func hostOf(text string) string {
 	if err != nil {
 		return ""
 	}
-	host := strings.ToLower(strings.TrimSuffix(parsed.Hostname(), "."))
+	host := strings.TrimSuffix(parsed.Hostname(), ".")
+	if ascii, err := idna.Lookup.ToASCII(host); err == nil { // otherwise it has e.g. an underscore
+		host = ascii
+	}
+	host = strings.ToLower(host)
 	if _, err := netip.ParseAddr(host); err == nil {
 		return ""
 	}

@@ -28,6 +28,8 @@ clusters:
 - {name: two, cluster: {server: "https://API.eu.example.com.", proxy-url: "http://proxy.eu:8080"}}
 - {name: address, cluster: {server: "https://[::1]:6443"}}
 - {name: unused, cluster: {server: "unused.test:6443"}}
+- {name: international, cluster: {server: "https://аррӏе:6443"}}
+- {name: underscore, cluster: {server: "https://API_server.test:6443"}}
 users:
 - name: plugin
   user:
@@ -49,6 +51,7 @@ users:
 	}
 	want := map[string]string{
 		"rancher": "the API server of cluster one", "api.eu.example.com": "the API server of cluster two", "proxy.eu": "the proxy of cluster two",
+		"xn--80ak6aa92e": "the API server of cluster international", "api_server.test": "the API server of cluster underscore",
 		"unused.test": "the API server of cluster unused", "squid.corp": "the proxy of https_proxy", "socks.corp": "the proxy of ALL_PROXY",
 		"issuer.corp": "used by the credentials of user plugin", "sts.corp": "used by the credentials of user plugin", "dex.corp": "used by the credentials of user oidc",
 	}
