@@ -72,7 +72,7 @@ func areNamesLeft(ctx context.Context, o Options) bool {
 }
 
 // OpenGuarded opens the machine with the rights of this process. The guard starts
-// first, because opening the machine already creates files.
+// first, because opening the machine already creates files. It flushes the DNS cache.
 func OpenGuarded(ctx context.Context, o Options, guardCommand *exec.Cmd, log logrus.FieldLogger) (Machine, *keeper.Guard, error) {
 	guardCommand.Stderr = os.Stderr
 	guardCommand.Env = RootEnv()
@@ -80,7 +80,7 @@ func OpenGuarded(ctx context.Context, o Options, guardCommand *exec.Cmd, log log
 	if err != nil {
 		return Machine{}, nil, err
 	}
-	m, err := OpenOwn(ctx, o, log)
+	m, err := openOwn(ctx, o, func(context.Context) { guard.Flush() }, log)
 	if err != nil {
 		return Machine{}, nil, errors.Join(err, guard.End(true))
 	}

@@ -88,11 +88,16 @@ func ParsePrefixes(texts []string) ([]netip.Prefix, error) {
 // OpenOwn opens the machine with the rights of this process, and cleans up after
 // a killed run of the same user.
 func OpenOwn(ctx context.Context, o Options, log logrus.FieldLogger) (Machine, error) {
+	return openOwn(ctx, o, DNSCacheFlusher(log), log)
+}
+
+// openOwn implements [OpenOwn]. flush flushes the DNS cache.
+func openOwn(ctx context.Context, o Options, flush func(context.Context), log logrus.FieldLogger) (Machine, error) {
 	file, err := openHosts(ctx, o.HostsFile, o.Owner)
 	if err != nil {
 		return Machine{}, err
 	}
-	file.FlushDNSCache = DNSCacheFlusher(log)
+	file.FlushDNSCache = flush
 	if err := cleanLeftovers(ctx, file, o.HostsFile, o.Owner, log); err != nil {
 		return Machine{}, errors.Join(err, file.Close())
 	}

@@ -31,6 +31,9 @@ import (
 // guardRunTimeout is how long the guard may take to restore the machine.
 const guardRunTimeout = 10 * time.Second
 
+// guardFlushTimeout is how long the guard may take to flush the DNS cache for its keeper.
+const guardFlushTimeout = 5 * time.Second
+
 // keeperProcess is a keeper with its machine and its guard.
 type keeperProcess struct {
 	keeper  *keeper.Keeper
@@ -74,8 +77,9 @@ func (k *keeperProcess) dropPrivileges(log logrus.FieldLogger, more ...int) {
 	if k.machine.NamesProcesses {
 		more = append(more, namingCapability)
 	}
-	if err := dropPrivileges(slices.Concat(hostsCapabilities, portCapabilities, more)...); err != nil {
-		log.Warnf("running with more privileges than needed: %v", err)
+	err := dropPrivileges(slices.Concat(hostsCapabilities, portCapabilities, more)...)
+	if err = errors.Join(err, filterSystemCalls(execCalls...)); err != nil {
+		log.Warnf("running with more privileges than needed: %s", failure.Line(err))
 	}
 }
 
@@ -172,26 +176,34 @@ func runGuard(o machine.Options, log *logrus.Logger) error {
 	if info, err := pipe.Stat(); err != nil || info.Mode()&os.ModeNamedPipe == 0 {
 		return errInternalCommand
 	}
-	if err := dropPrivileges(hostsCapabilities...); err != nil {
-		log.Warnf("guard: running with more privileges than needed: %v", err)
+	err := dropPrivileges(hostsCapabilities...)
+	if err = errors.Join(err, filterSystemCalls()); err != nil {
+		log.Warnf("guard: running with more privileges than needed: %s", failure.Line(err))
 	}
-	return keeper.Watch(pipe, func() error {
-		ctx, cancel := context.WithTimeout(context.Background(), guardRunTimeout)
+	return keeper.Watch(pipe, func() error { return restore(o, log) }, func() {
+		ctx, cancel := context.WithTimeout(context.Background(), guardFlushTimeout)
 		defer cancel()
-		var addresses []netip.Addr
-		err := machine.CheckHostsFile(o.HostsFile)
-		if err == nil {
-			addresses, err = hosts.CleanOwner(ctx, o.HostsFile, o.Owner)
-		}
-		_, claimsErr := machine.CleanClaims(ctx)
-		err = errors.Join(err, loopback.CleanAliases(ctx, addresses), claimsErr)
 		machine.DNSCacheFlusher(log)(ctx)
-		if err != nil {
-			logToSyslog(log)
-			log.Errorf("clean up: %s", failure.Line(err))
-		}
-		return err
 	})
+}
+
+// restore restores the machine after the keeper's death.
+func restore(o machine.Options, log *logrus.Logger) error {
+	ctx, cancel := context.WithTimeout(context.Background(), guardRunTimeout)
+	defer cancel()
+	var addresses []netip.Addr
+	err := machine.CheckHostsFile(o.HostsFile)
+	if err == nil {
+		addresses, err = hosts.CleanOwner(ctx, o.HostsFile, o.Owner)
+	}
+	_, claimsErr := machine.CleanClaims(ctx)
+	err = errors.Join(err, loopback.CleanAliases(ctx, addresses), claimsErr)
+	machine.DNSCacheFlusher(log)(ctx)
+	if err != nil {
+		logToSyslog(log)
+		log.Errorf("clean up: %s", failure.Line(err))
+	}
+	return err
 }
 
 // logToSyslog sends a log to the system's, because nobody reads the stderr of a

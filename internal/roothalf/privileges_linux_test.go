@@ -1,6 +1,7 @@
 package roothalf
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -17,8 +18,8 @@ import (
 	"github.com/kubeshore/kubeshore/pkg/keeper"
 )
 
-// The keeper and the guard of kubeshore-root keep few capabilities, on all threads and for
-// their children, and do their work with these.
+// The keeper and the guard of kubeshore-root keep few capabilities and system calls, on all
+// threads and for their children, and do their work with these.
 func TestKeeperDropsPrivileges(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
@@ -31,6 +32,9 @@ func TestKeeperDropsPrivileges(t *testing.T) {
 		t.Fatalf("%v: %s", err, output)
 	}
 	hostsFile := filepath.Join(dir, "hosts")
+	if err := os.Mkdir(filepath.Join(dir, "sbin"), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	for _, listen := range []string{"each", "lookup"} {
 		t.Run(listen, func(t *testing.T) { testKeeperPrivileges(t, program, hostsFile, listen) })
 	}
@@ -46,7 +50,9 @@ func testKeeperPrivileges(t *testing.T, program, hostsFile, listen string) {
 		t.Fatal(err)
 	}
 	defer ours.Close()
-	command := exec.CommandContext(t.Context(), program, KeeperCommand, "--hosts-file", hostsFile, "--listen", listen, "--owner", "12345", "--cidr", "127.83.0.0/16")
+	flushed := fakeResolvectl(t, program)
+	command := exec.CommandContext(t.Context(), "unshare", "--mount", "sh", "-c", `mount --bind "$0" /usr/sbin && exec "$@"`, filepath.Join(filepath.Dir(program), "sbin"),
+		program, KeeperCommand, "--hosts-file", hostsFile, "--listen", listen, "--owner", "12345", "--cidr", "127.83.0.0/16")
 	command.ExtraFiles = []*os.File{theirs}
 	command.Stderr = os.Stderr
 	if err := command.Start(); err != nil {
@@ -62,11 +68,20 @@ func testKeeperPrivileges(t *testing.T, program, hostsFile, listen string) {
 	ended := make(chan error, 1)
 	go func() { ended <- client.Run(t.Context()) }()
 	at := netip.MustParseAddrPort("127.83.0.1:80")
-	sockets, portErrors, err := client.Take(t.Context(), []netip.AddrPort{at}, nil)
-	if err != nil || len(portErrors) > 0 || len(sockets) != 1 {
+	used, err := new(net.ListenConfig).Listen(t.Context(), "tcp4", "127.83.0.2:8089")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer used.Close()
+	inUse := netip.MustParseAddrPort(used.Addr().String())
+	sockets, portErrors, err := client.Take(t.Context(), []netip.AddrPort{at, inUse}, nil)
+	if err != nil || len(sockets) != 1 {
 		t.Fatalf("take port 80: got %d sockets, %v, %v", len(sockets), portErrors, err)
 	}
 	defer sockets[0].Close()
+	if want := fmt.Sprintf("(pid %d)", os.Getpid()); listen == "each" && (portErrors[inUse] == nil || !strings.Contains(portErrors[inUse].Error(), want)) {
+		t.Errorf("port in use: got %v, want an error with %q", portErrors[inUse], want)
+	}
 	conn, err := net.DialTimeout("tcp", at.String(), 5*time.Second)
 	if err != nil {
 		t.Fatal(err)
@@ -78,6 +93,7 @@ func testKeeperPrivileges(t *testing.T, program, hostsFile, listen string) {
 	if content, err := os.ReadFile(hostsFile); err != nil || !strings.Contains(string(content), "web.shop.svc") {
 		t.Errorf("got hosts file %q, %v", content, err)
 	}
+	flushed()
 	naming := []int{}
 	if listen == "each" {
 		naming = []int{namingCapability}
@@ -101,13 +117,39 @@ func testKeeperPrivileges(t *testing.T, program, hostsFile, listen string) {
 	if err := <-ended; err == nil {
 		t.Error("the client's Run: got nil after the keeper was killed, want an error")
 	}
-	for start := time.Now(); ; {
+	eventually(t, "the guard restores the hosts file", func() bool {
 		content, err := os.ReadFile(hostsFile)
-		if err == nil && string(content) == before {
-			break
-		}
+		return err == nil && string(content) == before
+	})
+	flushed()
+}
+
+// fakeResolvectl writes a program that flushes the DNS cache, in the directory sbin next to
+// root's half. It returns a function that waits for its next call, and checks that it ran
+// as root with the restrictions of the guard.
+func fakeResolvectl(t *testing.T, program string) (flushed func()) {
+	t.Helper()
+	record := filepath.Join(t.TempDir(), "flushed")
+	script := "#!/bin/sh\ngrep -E '^(Uid|CapEff|NoNewPrivs|Seccomp):' /proc/self/status >" + record + ".new && mv " + record + ".new " + record + "\n"
+	if err := os.WriteFile(filepath.Join(filepath.Dir(program), "sbin", "resolvectl"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		t.Helper()
+		const want = "Uid: 0 0 0 0 CapEff: 000000001000000b NoNewPrivs: 1 Seccomp: 2"
+		eventually(t, "the DNS cache is flushed by a process with "+want, func() bool {
+			content, err := os.ReadFile(record)
+			return err == nil && strings.Join(strings.Fields(string(content)), " ") == want && os.Remove(record) == nil
+		})
+	}
+}
+
+// eventually polls a condition for ten seconds.
+func eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	for start := time.Now(); !condition(); {
 		if time.Since(start) > 10*time.Second {
-			t.Fatalf("got hosts file %q, %v; want the guard to restore it", content, err)
+			t.Fatalf("not within 10s: %s", what)
 		}
 	}
 }
@@ -135,9 +177,9 @@ func checkPrivileges(t *testing.T, pid int, capabilities []int) {
 				if got, err := strconv.ParseUint(value, 16, 64); err != nil || got != want {
 					t.Errorf("%s: got %s %x, %v; want %x", file, name, got, err, want)
 				}
-			case "NoNewPrivs":
-				if value != "1" {
-					t.Errorf("%s: got NoNewPrivs %s, want 1", file, value)
+			case "NoNewPrivs", "Seccomp": // the latter: 2 is a filter
+				if want := map[string]string{"NoNewPrivs": "1", "Seccomp": "2"}[name]; value != want {
+					t.Errorf("%s: got %s %s, want %s", file, name, value, want)
 				}
 			}
 		}

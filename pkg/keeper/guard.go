@@ -8,13 +8,15 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"sync"
 	"syscall"
 	"time"
 )
 
 const (
-	// guardExitTimeout is how long a guard that has nothing to restore may take to exit.
-	guardExitTimeout = 2 * time.Second
+	// guardExitTimeout is how long a guard that has nothing to restore may take to
+	// exit. It may still be flushing the DNS cache.
+	guardExitTimeout = 7 * time.Second
 	// guardRestoreTimeout is how long a guard that has to restore the machine may
 	// take to exit.
 	guardRestoreTimeout = 15 * time.Second
@@ -76,6 +78,12 @@ func (g *Guard) End(restored bool) error {
 	}
 }
 
+// Flush has the guard flush the DNS cache, and doesn't wait for that. So the keeper never
+// has to run a program. It does nothing if the guard has died.
+func (g *Guard) Flush() {
+	_, _ = g.pipe.Write([]byte{flushMessage}) // fails if the guard has died
+}
+
 func (g *Guard) hasDied() bool {
 	select {
 	case <-g.died:
@@ -85,17 +93,43 @@ func (g *Guard) hasDied() bool {
 	}
 }
 
-// restoredMessage is the byte that a keeper sends to its guard when it has
-// restored the machine.
-const restoredMessage = 1
+// The bytes that a keeper sends to its guard.
+const (
+	// restoredMessage means that the keeper has restored the machine.
+	restoredMessage = 1
+	// flushMessage means that the DNS cache is out of date.
+	flushMessage = 2
+)
 
 // Watch is the main function of a guard. It waits until the keeper at the other
-// end of pipe sends a message or exits. It calls restore unless the message is
-// that the machine is restored.
-func Watch(pipe io.Reader, restore func() error) error {
+// end of pipe reports that the machine is restored, or exits; then it calls restore.
+// Meanwhile it calls flush when the keeper asks for it. Requests during a call of flush
+// result in a single one more.
+func Watch(pipe io.Reader, restore func() error, flush func()) error {
+	needed := make(chan struct{}, 1)
+	var flushing sync.WaitGroup
+	flushing.Go(func() {
+		for range needed {
+			flush()
+		}
+	})
+	defer flushing.Wait()
+	defer close(needed)
 	message := make([]byte, 1)
-	if n, _ := io.ReadFull(pipe, message); n == 1 && message[0] == restoredMessage { // an error means that the keeper is gone
-		return nil
+	for {
+		if _, err := io.ReadFull(pipe, message); err != nil { // the keeper is gone
+			return restore()
+		}
+		switch message[0] {
+		case restoredMessage:
+			return nil
+		case flushMessage:
+			select {
+			case needed <- struct{}{}:
+			default:
+			}
+		default:
+			return restore()
+		}
 	}
-	return restore()
 }

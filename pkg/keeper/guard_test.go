@@ -4,6 +4,7 @@ package keeper
 
 import (
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,7 +17,7 @@ import (
 const guardEnv = "KUBESHORE_TEST_GUARD"
 
 func runGuard() {
-	if err := Watch(os.NewFile(3, "keeper"), func() error { return os.Remove(os.Getenv(guardEnv)) }); err != nil {
+	if err := Watch(os.NewFile(3, "keeper"), func() error { return os.Remove(os.Getenv(guardEnv)) }, func() {}); err != nil {
 		os.Exit(1)
 	}
 	os.Exit(0)
@@ -85,4 +86,43 @@ func guardCommand(t *testing.T, leftover string) *exec.Cmd {
 	command := exec.CommandContext(t.Context(), os.Args[0])
 	command.Env = append(os.Environ(), guardEnv+"="+leftover)
 	return command
+}
+
+// A guard flushes for its keeper, once more for all requests during a flush, and
+// finishes that before it exits. It restores the machine without waiting for a flush.
+func TestGuardFlushes(t *testing.T) {
+	for _, message := range []byte{restoredMessage, 0} { // 0: the keeper exits
+		read, write := io.Pipe()
+		started, finish := make(chan struct{}), make(chan struct{})
+		restored := make(chan struct{})
+		flushes := 0
+		ended := make(chan error, 1)
+		go func() {
+			ended <- Watch(read, func() error { close(restored); return nil }, func() {
+				if flushes++; flushes == 1 {
+					close(started)
+					<-finish
+				}
+			})
+		}()
+		send := func(bytes ...byte) {
+			t.Helper()
+			if _, err := write.Write(bytes); err != nil {
+				t.Fatal(err)
+			}
+		}
+		send(flushMessage)
+		<-started
+		send(flushMessage, flushMessage, flushMessage)
+		if message == 0 {
+			_ = write.Close()
+			<-restored
+		} else {
+			send(message)
+		}
+		close(finish)
+		if err := <-ended; err != nil || flushes != 2 {
+			t.Errorf("got error %v and %d flushes, want none and 2", err, flushes)
+		}
+	}
 }
