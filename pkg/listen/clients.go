@@ -64,7 +64,7 @@ type Clients struct {
 // User is the user of a client.
 type User struct {
 	UID    uint32
-	Known  bool // false if the client disconnected before its user was asked for
+	Known  bool // false if the client disconnected before its user was known
 	Remote bool // the client is on another machine
 }
 
@@ -106,11 +106,12 @@ func (c *Clients) identifySelf() (uint32, error) {
 		if err != nil {
 			return 0, err
 		}
-		_ = accepted.Close() // its addresses remain
-		if accepted.RemoteAddr().String() != client.LocalAddr().String() {
-			continue // somebody else's
-		}
+		mine := accepted.RemoteAddr().String() == client.LocalAddr().String()
 		uid, known := c.ownerOf(accepted)
+		_ = accepted.Close() // nothing was written
+		if !mine {
+			continue
+		}
 		if own := os.Geteuid(); !known || own < 0 || uid != uint32(own) {
 			return 0, ErrUnidentified
 		}

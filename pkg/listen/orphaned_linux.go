@@ -3,6 +3,9 @@ package listen
 import (
 	"errors"
 	"net"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // Orphaned reports whether the client of conn has closed its socket or exited,
@@ -18,8 +21,32 @@ func (c *Clients) Orphaned(conn net.Conn) bool {
 
 // ownerOf returns the user whose process opened the client's socket of an
 // accepted connection. known is false if the socket is no longer open: the kernel
-// then often reports root instead, before Linux 6.17 always.
+// then often reports root instead, before Linux 6.17 always. It is false too if the
+// connection has been reset: its client's port may belong to somebody else by now.
 func (c *Clients) ownerOf(conn net.Conn) (uid uint32, known bool) {
 	client, err := c.diag.clientOf(conn)
-	return client.uid, err == nil && (client.inode != 0 || client.uid != 0)
+	// In this order: as long as our end exists, nobody else can connect from the port.
+	if err != nil || client.inode == 0 && client.uid == 0 || !exists(conn) {
+		return 0, false
+	}
+	return client.uid, true
+}
+
+// exists reports whether this end of a TCP connection has neither been reset nor
+// closed.
+func exists(conn net.Conn) bool {
+	socket, ok := conn.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return false
+	}
+	open := false
+	err = raw.Control(func(fd uintptr) {
+		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+		open = err == nil && (info.State == unix.BPF_TCP_ESTABLISHED || info.State == unix.BPF_TCP_CLOSE_WAIT)
+	})
+	return err == nil && open
 }

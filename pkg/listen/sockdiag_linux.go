@@ -19,6 +19,7 @@ const (
 	diagResponseSize = unix.SizeofNlMsghdr + 72
 	diagSequenceAt   = 8                        // in both: chosen by the request
 	diagIDAt         = unix.SizeofNlMsghdr + 8  // in a request: the socket's identity
+	diagStateAt      = unix.SizeofNlMsghdr + 1  // in a response: the state of the TCP connection
 	diagPeerPortAt   = unix.SizeofNlMsghdr + 6  // in a response: the remote port
 	diagUIDAt        = unix.SizeofNlMsghdr + 64 // in a response: the user who created the socket
 	diagInodeAt      = unix.SizeofNlMsghdr + 68 // in a response: 0 if no process has the socket open
@@ -124,7 +125,8 @@ func diagRequest(sequence uint32, local, remote netip.AddrPort) []byte {
 }
 
 // parseDiag returns the socket of a response. If the connection doesn't exist,
-// the kernel may return a listener on the same port instead, which doesn't count.
+// the kernel may return a listener on the same port instead, or a socket that has only
+// begun to connect, which don't count.
 func parseDiag(response []byte, peerPort uint16) (socketInfo, error) {
 	if len(response) < unix.SizeofNlMsghdr+4 {
 		return socketInfo{}, errors.New("sock_diag: response too short")
@@ -138,7 +140,7 @@ func parseDiag(response []byte, peerPort uint16) (socketInfo, error) {
 		return socketInfo{}, errno
 	case kind != unix.SOCK_DIAG_BY_FAMILY || len(response) < diagResponseSize:
 		return socketInfo{}, errors.New("sock_diag: unexpected response")
-	case binary.BigEndian.Uint16(response[diagPeerPortAt:]) != peerPort:
+	case binary.BigEndian.Uint16(response[diagPeerPortAt:]) != peerPort, response[diagStateAt] == unix.BPF_TCP_SYN_SENT:
 		return socketInfo{}, errNoSocket
 	}
 	return socketInfo{
