@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -192,6 +193,56 @@ func TestInvalidOutputStaysSecret(t *testing.T) {
 		if err == nil || strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), "s3cr3t") {
 			t.Errorf("output %s: got error %v, want a line without s3cr3t", output, err)
 		}
+	}
+}
+
+// Everything that other goroutines do to the plugins of a process goes on while
+// plugins start: status, login, handover.
+func TestPluginsAreUsedConcurrently(t *testing.T) {
+	plugins := credential.NewPlugins(nil, nil)
+	gates := make([]*credential.Gate, 300)
+	for i := range gates {
+		var err error
+		gates[i], err = credential.NewGate("ctx", &rest.Config{Host: fmt.Sprintf("https://%d", i), ExecProvider: &clientcmdapi.ExecConfig{
+			APIVersion: "client.authentication.k8s.io/v1", InteractiveMode: clientcmdapi.NeverExecInteractiveMode, Command: "/nonexistent/plugin",
+		}}, plugins)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	var calls sync.WaitGroup
+	started := make(chan struct{})
+	for _, gate := range gates {
+		calls.Go(func() {
+			<-started
+			_ = gate.LogIn(t.Context())
+			_, _ = gate.Waiting()
+			_ = gate.Use(credential.Status{Token: "t"})
+			_, _ = gate.Credential()
+		})
+	}
+	for range 8 {
+		calls.Go(func() {
+			<-started
+			for range 1000 {
+				plugins.Import(plugins.Export())
+			}
+		})
+	}
+	close(started)
+	done := make(chan struct{})
+	go func() {
+		calls.Wait()
+		plugins.Close()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(time.Minute):
+		t.Fatal("calls block each other, want them to return")
+	}
+	if got := len(plugins.Export()); got != len(gates) {
+		t.Errorf("got %d credentials, want %d", got, len(gates))
 	}
 }
 

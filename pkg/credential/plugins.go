@@ -12,6 +12,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"slices"
 	"sync"
@@ -43,7 +44,7 @@ type Plugins struct {
 	changed  wake.Broadcast
 	running  sync.WaitGroup
 
-	mu      sync.Mutex
+	mu      sync.Mutex // nobody who holds it locks that of a plugin: startLocked locks both, this one last
 	closed  bool
 	plugins map[string]*plugin // by key
 	given   map[string]*credential
@@ -66,10 +67,7 @@ var errClosed = errors.New("kubeshore is shutting down")
 func (p *Plugins) Close() {
 	p.mu.Lock()
 	p.closed = true
-	plugins := make([]*plugin, 0, len(p.plugins))
-	for _, one := range p.plugins {
-		plugins = append(plugins, one)
-	}
+	plugins := slices.Collect(maps.Values(p.plugins))
 	p.mu.Unlock()
 	for _, one := range plugins {
 		one.cancel(errClosed)
@@ -90,9 +88,10 @@ type Handover struct {
 // Export returns the credentials.
 func (p *Plugins) Export() []Handover {
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	plugins := maps.Clone(p.plugins)
+	p.mu.Unlock()
 	var all []Handover
-	for key, one := range p.plugins {
+	for key, one := range plugins {
 		if c, ok := one.peek(); ok {
 			all = append(all, Handover{key, c.status})
 		}
