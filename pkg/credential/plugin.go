@@ -30,7 +30,8 @@ var (
 	// errRejected is the reason for a failure if the API server still responds with
 	// 401 to a new credential.
 	errRejected = errors.New("the API server rejects its credentials")
-	// errReplaced ends the run of a plugin whose credential came from elsewhere.
+	// errReplaced ends the run of a plugin whose credential came from elsewhere. No
+	// request gets it: see set.
 	errReplaced = errors.New("another process provided the credential")
 )
 
@@ -55,7 +56,7 @@ type plugin struct {
 }
 
 // run is a run of a plugin, or waits for its turn. The result is set when done is
-// closed.
+// closed: a credential or an error.
 type run struct {
 	cancel      context.CancelCauseFunc
 	done        chan struct{}
@@ -171,24 +172,32 @@ func (p *plugin) runOnce(ctx context.Context, r *run) (*credential, error) {
 	return c, err
 }
 
-// finish ends a run.
+// finish ends a run, unless set has ended it.
 func (p *plugin) finish(r *run, c *credential, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	defer close(r.done)
-	p.run = nil
+	if p.run != r {
+		return
+	}
 	switch {
-	case errors.Is(err, errReplaced):
 	case errors.Is(err, errClosed):
 		r.err = err
-		return
 	case err != nil:
 		r.err = p.failLocked(err)
-		return
 	default:
 		p.replaceLocked(c)
 	}
-	r.credential, r.generation = p.credential, p.generation
+	p.endRunLocked()
+}
+
+// endRunLocked ends the run with its error or, if it has none, the current credential.
+func (p *plugin) endRunLocked() {
+	r := p.run
+	if r.err == nil {
+		r.credential, r.generation = p.credential, p.generation
+	}
+	close(r.done)
+	p.run = nil
 }
 
 // replaceLocked stores a new credential. Connections that used the previous
@@ -210,7 +219,8 @@ func (p *plugin) failLocked(err error) *Error {
 }
 
 // set replaces the credential with one that the plugin returned to another process,
-// and stops the plugin.
+// and stops the plugin. Waiting requests get that credential at once. If the API
+// server rejects it, the plugin runs again, when the stopped one has exited.
 func (p *plugin) set(c *credential) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -219,6 +229,7 @@ func (p *plugin) set(c *credential) {
 	p.delay.Reset()
 	if p.run != nil {
 		p.run.cancel(errReplaced)
+		p.endRunLocked()
 	}
 }
 
