@@ -14,6 +14,7 @@ import (
 
 	"github.com/kubeshore/kubeshore/internal/config"
 	"github.com/kubeshore/kubeshore/internal/controlserver"
+	"github.com/kubeshore/kubeshore/internal/failure"
 	"github.com/kubeshore/kubeshore/internal/machine"
 	"github.com/kubeshore/kubeshore/internal/stopsignal"
 	"github.com/kubeshore/kubeshore/internal/version"
@@ -37,7 +38,7 @@ func Run(ctx context.Context, o Options, log *logrus.Logger, open OpenFunc) (err
 	defer signals.Stop()
 	clients, err := listen.NewClients(o.For)
 	if err != nil {
-		return fmt.Errorf("--for %s: %w", o.For, err)
+		return failure.WithHint(fmt.Errorf("identify the users of connections: %w", err), "--for everyone admits all users of this machine")
 	}
 	defer clients.Close()
 	plugins := NewPlugins(o.Terminal, log)

@@ -1,6 +1,7 @@
 package listen
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"slices"
 	"sync"
 
@@ -68,18 +70,24 @@ type User struct {
 	Remote bool // the client is on another machine
 }
 
-// NewClients returns the Clients of an audience. The default is [ForMe], except for
-// root, and where users can't be identified. It returns [ErrUnidentified] if they
-// can't, but have to be.
+// defaultAudience returns [ForMe], except for root, and on systems that don't report the
+// users of connections.
+func defaultAudience() Audience {
+	if os.Geteuid() == 0 || runtime.GOOS != "linux" {
+		return ForEveryone
+	}
+	return ForMe
+}
+
+// NewClients returns the Clients of an audience; the empty one is the default. It
+// returns [ErrUnidentified] if users have to be identified, but can't be. A failure
+// never widens the audience.
 func NewClients(a Audience) (*Clients, error) {
 	c := &Clients{everyone: true, users: make(map[User]bool), news: wake.NewTrigger()}
-	if a == ForEveryone || a == "" && os.Geteuid() == 0 {
+	if cmp.Or(a, defaultAudience()) == ForEveryone {
 		return c, nil
 	}
 	own, err := c.identifySelf()
-	if err != nil && a == "" {
-		return c, nil
-	}
 	if err != nil {
 		c.Close()
 		return nil, err
