@@ -27,7 +27,7 @@ type provider struct {
 	mu        sync.Mutex
 	config    map[string]string // as last read from the kubeconfig, or written to it
 	current   rest.AuthProvider
-	persister rest.AuthProviderConfigPersister
+	persister rest.AuthProviderConfigPersister // nil if the kubeconfig can't be written, e.g. a pipe
 }
 
 func newProvider(contextName string, config *rest.Config) (*provider, error) {
@@ -55,12 +55,15 @@ func (p *provider) use(config *rest.Config) error {
 }
 
 // Persist implements rest.AuthProviderConfigPersister: client-go calls it with
-// refreshed tokens.
+// refreshed tokens. Those for a kubeconfig that can't be written are kept in memory.
 func (p *provider) Persist(config map[string]string) error {
 	p.mu.Lock()
 	p.config = maps.Clone(config) // before the write, whose event is then recognized
 	persister := p.persister
 	p.mu.Unlock()
+	if persister == nil {
+		return nil
+	}
 	return persister.Persist(config)
 }
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -66,5 +67,30 @@ func TestKubeconfigThatBlocks(t *testing.T) {
 	}
 	if c, err := k.Load(t.Context(), ""); err != nil || c.Context != "dev" {
 		t.Errorf("after a write: got %v, %v", c, err)
+	}
+}
+
+// The tokens of a kubeconfig from a pipe are refreshed, and kept in memory.
+func TestOIDCFromPipe(t *testing.T) {
+	s := newOIDCServers(t)
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer read.Close()
+	if _, err := write.WriteString(s.kubeconfig()); err != nil {
+		t.Fatal(err)
+	}
+	if err := write.Close(); err != nil {
+		t.Fatal(err)
+	}
+	cluster, err := load(t, fmt.Sprintf("/dev/fd/%d", read.Fd()), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.wantToken(t, cluster, s.fresh)
+	s.wantToken(t, cluster, s.fresh)
+	if n := s.refreshes.Load(); n != 1 {
+		t.Errorf("got %d refreshes, want 1", n)
 	}
 }
