@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
