@@ -33,9 +33,9 @@ func (namingCluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		fmt.Fprint(w, map[string]string{
 			"services": `{"kind":"ServiceList","apiVersion":"v1","metadata":{"resourceVersion":"5"},"items":[
-				{"metadata":{"name":"web","namespace":"shop"},"spec":{"ports":[{"port":80}]}},
-				{"metadata":{"name":"rancher","namespace":"shop"},"spec":{"ports":[{"port":16443}]}},
-				{"metadata":{"name":"nginx","namespace":"shop"},"spec":{"type":"LoadBalancer","ports":[{"port":443}]},"status":{"loadBalancer":{"ingress":[{"ip":"192.0.2.1"}]}}}]}`,
+				{"metadata":{"name":"web","namespace":"shop"},"spec":{"selector":{"app":"web"},"ports":[{"port":80}]}},
+				{"metadata":{"name":"rancher","namespace":"shop"},"spec":{"selector":{"app":"rancher"},"ports":[{"port":16443}]}},
+				{"metadata":{"name":"nginx","namespace":"shop"},"spec":{"type":"LoadBalancer","selector":{"app":"nginx"},"ports":[{"port":443}]},"status":{"loadBalancer":{"ingress":[{"ip":"192.0.2.1"}]}}}]}`,
 			"endpointslices": `{"kind":"EndpointSliceList","apiVersion":"discovery.k8s.io/v1","metadata":{"resourceVersion":"5"},"items":[]}`,
 			"ingresses": `{"kind":"IngressList","apiVersion":"networking.k8s.io/v1","metadata":{"resourceVersion":"5"},"items":[
 				{"metadata":{"name":"gate","namespace":"shop"},"spec":{"rules":[{"host":"gate.example.com"}]},"status":{"loadBalancer":{"ingress":[{"ip":"192.0.2.1"}]}}}]}`,
