@@ -13,17 +13,20 @@ import (
 
 	"github.com/kubeshore/kubeshore/internal/namepolicy"
 	"github.com/kubeshore/kubeshore/internal/project"
+	"github.com/kubeshore/kubeshore/pkg/kube"
 )
 
 // decisions returns what a project file, which may come from somebody else, decides
-// although only its user may: which clusters to connect to, and names outside the
-// cluster's domain. What the command line sets is the user's own decision. current is
-// the current context.
-func decisions(s *Spec, file project.File, current string) []string {
+// although only its user may: which clusters to connect to, names outside the cluster's
+// domain, and patterns of public names. What the command line sets is the user's own
+// decision. cluster finds a context by its name, as for resolve.
+func decisions(s *Spec, file project.File, cluster func(context string) (*kube.Cluster, error)) []string {
+	cluster = orUnknown(cluster)
+	current, _ := cluster("")
 	var found []string
 	if len(s.Contexts) == 0 {
 		for _, c := range file.Contexts {
-			if c.Name != current {
+			if c.Name != current.Context {
 				found = append(found, "forward from context "+c.Name)
 			}
 		}
@@ -33,33 +36,14 @@ func decisions(s *Spec, file project.File, current string) []string {
 			found = append(found, fmt.Sprintf("add names that end with .%s", c.Alias))
 		}
 	}
-	if s.Domain == "" && file.Domain != "" && !isClusterName("."+string(file.Domain)) {
+	if s.Domain == "" && file.Domain != "" && !namepolicy.IsClusterName("*."+string(file.Domain)) {
 		found = append(found, fmt.Sprintf("add names that end with .%s", file.Domain))
 	}
 	for _, service := range slices.Sorted(maps.Keys(file.Services)) {
 		for _, name := range file.Services[service].Names {
-			if !isClusterName(string(name)) {
+			if !namepolicy.IsClusterName(string(name)) {
 				found = append(found, fmt.Sprintf("add the name %s to service %s", name, service))
 			}
-		}
-	}
-	return append(found, nameDecisions(s, file)...)
-}
-
-// nameDecisions returns the decisions about names that Services choose: those that
-// could hide public names, and hosts of Ingresses.
-func nameDecisions(s *Spec, file project.File) (found []string) {
-	if len(s.Namespaces) == 0 && !s.AllNamespaces {
-		first := s.contexts(file)[0]
-		for _, namespace := range firstNonEmpty(texts(first.Namespaces), texts(file.Namespaces)) {
-			if _, public := namepolicy.Public("*." + namespace); public {
-				found = append(found, "add names that end with ."+namespace)
-			}
-		}
-	}
-	for _, pattern := range file.PublicNames {
-		if len(s.PublicNames) == 0 && !strings.HasPrefix(string(pattern), "!") {
-			found = append(found, "add public names that match "+string(pattern))
 		}
 	}
 	for _, pattern := range file.Ingress {
@@ -67,12 +51,43 @@ func nameDecisions(s *Spec, file project.File) (found []string) {
 			found = append(found, "add hosts of Ingresses that match "+string(pattern))
 		}
 	}
+	return distinct(append(found, patternDecisions(s, file, cluster)...))
+}
+
+// patternDecisions returns the decisions about public names of Services. These are not
+// looked for in the fields of the file, many of which name a namespace, a context or a
+// service: the patterns in force with the file are compared with those without it.
+func patternDecisions(s *Spec, file project.File, cluster func(context string) (*kube.Cluster, error)) (found []string) {
+	patterns := func(file project.File) []string {
+		resolved, _ := resolve(s, file, cluster) // an error of its addresses changes no pattern
+		names := resolved.Plan.Names
+		return needed(names.Full, names.Patterns)
+	}
+	without := patterns(project.File{})
+	for _, pattern := range patterns(file) {
+		suffix, anyPrefix := strings.CutPrefix(pattern, "*.")
+		switch {
+		case strings.HasPrefix(pattern, "!"), slices.Contains(without, pattern):
+		case strings.ContainsAny(suffix, "*?["):
+			found = append(found, "add names that match "+pattern)
+		case anyPrefix:
+			found = append(found, "add names that end with ."+suffix)
+		default:
+			found = append(found, "add the name "+pattern)
+		}
+	}
 	return found
 }
 
-// isClusterName reports whether a name is in the cluster's domain.
-func isClusterName(name string) bool {
-	return strings.HasSuffix(name, ".svc.cluster.local") || strings.HasSuffix(name, ".svc")
+// orUnknown returns cluster without its errors: a context that can't be loaded, or the
+// current one if there is none, has only its name. Forwarding from it fails later.
+func orUnknown(cluster func(context string) (*kube.Cluster, error)) func(context string) (*kube.Cluster, error) {
+	return func(context string) (*kube.Cluster, error) {
+		if found, err := cluster(context); err == nil {
+			return found, nil
+		}
+		return &kube.Cluster{Context: context}, nil
+	}
 }
 
 // UnconfirmedError is the error of a project file with decisions that its user has not
@@ -116,7 +131,8 @@ func Allow(path string, allowed project.Allowed) (string, []string, error) {
 	if err != nil {
 		return "", nil, err
 	}
-	return path, decisions(new(Spec), file, ""), allowed.Add(sum, path)
+	unknown := func(string) (*kube.Cluster, error) { return nil, errors.New("the kubeconfig is not read") }
+	return path, decisions(new(Spec), file, unknown), allowed.Add(sum, path)
 }
 
 // findProjectFile returns the path of the project file in the working directory or
@@ -159,11 +175,8 @@ func (w *Watcher) load(ctx context.Context, spec *Spec) (project.File, error) {
 	if err != nil {
 		return project.File{}, err
 	}
-	current := ""
-	if cluster, err := w.Cluster(ctx, ""); err == nil { // otherwise there is no current context
-		current = cluster.Context
-	}
-	unconfirmed := &UnconfirmedError{Path: w.projectFile, Decisions: decisions(spec, file, current), allowed: w.allowed, sum: sum}
+	cluster := func(name string) (*kube.Cluster, error) { return w.Cluster(ctx, name) }
+	unconfirmed := &UnconfirmedError{Path: w.projectFile, Decisions: decisions(spec, file, cluster), allowed: w.allowed, sum: sum}
 	if len(unconfirmed.Decisions) == 0 {
 		return file, nil
 	}
