@@ -22,9 +22,9 @@ var (
 
 // SudoersLine returns the line of sudoers(5) that lets the user o.Owner with the given
 // name run keeper-connect of program without a password, for o.HostsFile and for sockets
-// that [os.MkdirTemp] names kubeshore-N in tempDir, and with public names that o.Names
-// lists. The arguments are a regular
-// expression, which needs sudo 1.9.10.
+// that [os.MkdirTemp] names kubeshore-N in tempDir, and with any of the public names that
+// o.Names allows. It may forbid none: a rule can't enforce that. The arguments are a
+// regular expression, which needs sudo 1.9.10.
 func SudoersLine(user, program string, o machine.Options, tempDir string) (string, error) {
 	for _, path := range []string{program, o.HostsFile, tempDir} {
 		if !plainPath.MatchString(path) {
@@ -46,7 +46,10 @@ func SudoersLine(user, program string, o machine.Options, tempDir string) (strin
 func publicNameArguments(patterns []string) (string, error) {
 	quoted := make([]string, 0, len(patterns))
 	for _, pattern := range patterns {
-		if err := namepolicy.CheckPublicPattern(pattern); err != nil {
+		if strings.HasPrefix(pattern, "!") {
+			return "", fmt.Errorf("pattern %s: must not begin with ! in a sudoers rule, because a command line may leave it out", pattern)
+		}
+		if err := namepolicy.CheckPattern(pattern); err != nil {
 			return "", err
 		}
 		if strings.ContainsAny(pattern, "[]^") {

@@ -89,6 +89,18 @@ func TestSudoersLineQuotes(t *testing.T) {
 	}
 }
 
+// A pattern that forbids names isn't in a rule, which would also match a command line
+// without it.
+func TestSudoersLineForbidsNoNames(t *testing.T) {
+	for _, patterns := range [][]string{{"*.dev", "!vpn.dev"}, {"!*"}} {
+		o, _ := connectOptions()
+		o.Names.Patterns = patterns
+		if line, err := SudoersLine("ann", "/usr/bin/kubeshore-root", o, "/tmp"); err == nil {
+			t.Errorf("patterns %q: got %q, want an error", patterns, line)
+		}
+	}
+}
+
 // sudo matches the joined arguments, so keeper-connect refuses words that are grouped in
 // another way than kubeshore up does, or repeated.
 func TestKeeperConnectArguments(t *testing.T) {
