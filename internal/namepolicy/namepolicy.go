@@ -20,7 +20,7 @@ type Policy struct {
 	Full bool
 	// Patterns lists patterns of names that the user asked for, in the syntax of
 	// CheckPattern. A name that a pattern with ! matches is refused, whatever the
-	// others say.
+	// others say, unless it is in a cluster's domain (IsClusterName).
 	Patterns []string
 	// Reserved has names that lead to other machines which kubeshore needs, or to
 	// this one. The values are what they are used for.

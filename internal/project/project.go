@@ -42,7 +42,7 @@ type File struct {
 	// means all.
 	Ingress []HostPattern `yaml:"ingress,omitempty"`
 	// Patterns of short names to resolve although they could hide public names, e.g.
-	// "*.dev". A name that a pattern with a leading ! matches is never resolved.
+	// "*.dev". A short name that a pattern with a leading ! matches is never resolved.
 	// Default: names in the namespaces and aliases listed here.
 	PublicNames []PublicPattern `yaml:"publicNames,omitempty"`
 	// Settings of single services, by NAME.NAMESPACE or, for those that aren't in
