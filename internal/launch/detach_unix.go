@@ -19,6 +19,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
 
+	"github.com/kubeshore/kubeshore/internal/config"
 	"github.com/kubeshore/kubeshore/internal/daemon"
 	"github.com/kubeshore/kubeshore/internal/failure"
 	"github.com/kubeshore/kubeshore/internal/machine"
@@ -97,24 +98,34 @@ func reportDetached(ctx context.Context, out *term.AsyncWriter) error {
 	return nil
 }
 
-// prepare takes the steps that need the terminal: it lets credential plugins ask,
-// and returns the connection to the keeper (see keeperConnFile) and the handover to
-// the daemon. A signal cancels it.
+// prepare takes the steps that need the terminal: it has the user confirm the
+// configuration, has sudo ask for the password, and lets credential plugins ask. It
+// returns the connection to the keeper (see keeperConnFile) and the handover to the
+// daemon. A signal cancels it. No plugin runs before sudo is done: a process that one
+// leaves behind could read the password.
 func prepare(ctx context.Context, o Options, d daemon.Options, conn *net.UnixConn, signals stopsignal.Signals, log logrus.FieldLogger) (*os.File, handover, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stop := signals.Each(func(os.Signal) { cancel() })
-	h, err := logIn(ctx, d.Config, d.Terminal, log)
+	plugins := daemon.NewPlugins(d.Terminal, log)
+	defer plugins.Close()
+	watcher := config.NewWatcher(d.Config, plugins, log)
+	err := daemon.OpenConfig(ctx, watcher)
 	var keeper *os.File
 	if err == nil {
-		d.Machine.Names = h.keeperNames
+		d.Machine.Names = watcher.KeeperNames()
 		keeper, err = keeperConnFile(ctx, o, d.Machine, conn, log)
 	}
-	if stop() {
-		if keeper != nil {
-			_ = keeper.Close()
-		}
-		return nil, handover{}, failure.Failed // stopped by the user before anything was started
+	h := handover{Kubeconfig: d.Config.Kubeconfig}
+	if err == nil {
+		err = h.logIn(ctx, watcher, plugins, log)
+	}
+	stopped := stop()
+	if (stopped || err != nil) && keeper != nil {
+		_ = keeper.Close() // which ends the keeper
+	}
+	if stopped {
+		return nil, handover{}, failure.Failed // by the user, before anything was started
 	}
 	return keeper, h, err
 }

@@ -17,7 +17,6 @@ import (
 	"github.com/kubeshore/kubeshore/internal/config"
 	"github.com/kubeshore/kubeshore/internal/daemon"
 	"github.com/kubeshore/kubeshore/internal/failure"
-	"github.com/kubeshore/kubeshore/internal/namepolicy"
 	"github.com/kubeshore/kubeshore/pkg/credential"
 )
 
@@ -35,39 +34,32 @@ type handover struct {
 	Pipes map[string][]byte `json:"pipes,omitempty"`
 	// Kubeconfig is the path of --kubeconfig among them; often empty.
 	Kubeconfig string `json:"kubeconfig,omitempty"`
-
-	keeperNames namepolicy.Policy // for the keeper, not handed over
 }
 
-// logIn reads the configuration, which may ask for a confirmation, and runs the clusters' credential plugins, which may
-// ask something for as long as it takes. It fails if all clusters have plugins and
-// all of these fail; other problems with a cluster are left to the daemon.
-func logIn(ctx context.Context, o config.Options, terminal credential.Terminal, log logrus.FieldLogger) (handover, error) {
-	plugins := daemon.NewPlugins(terminal, log)
-	defer plugins.Close()
-	watcher := config.NewWatcher(o, plugins, log)
-	if err := daemon.OpenConfig(ctx, watcher); err != nil {
-		return handover{}, err
-	}
+// logIn runs the clusters' credential plugins, which may ask something for as long as
+// it takes. It fails if all clusters have plugins and all of these fail; other problems
+// with a cluster are left to the daemon.
+func (h *handover) logIn(ctx context.Context, watcher *config.Watcher, plugins *credential.Plugins, log logrus.FieldLogger) (err error) {
 	var failed []error
 	follows := watcher.Resolved().Follow
 	for _, follow := range follows {
 		cluster, err := watcher.Cluster(ctx, follow.Context)
 		if err != nil {
-			return handover{}, err
+			return err
 		}
 		if err := cluster.Gate.LogIn(ctx); err != nil {
 			failed = append(failed, credential.GiveUp(err))
 		}
 	}
 	if len(failed) == len(follows) {
-		return handover{}, errors.Join(failed...)
+		return errors.Join(failed...)
 	}
 	for _, err := range failed {
 		log.Warn(failure.Line(err))
 	}
-	pipes, err := watcher.Pipes(ctx)
-	return handover{Credentials: plugins.Export(), Pipes: pipes, Kubeconfig: o.Kubeconfig, keeperNames: watcher.KeeperNames()}, err
+	h.Credentials = plugins.Export()
+	h.Pipes, err = watcher.Pipes(ctx)
+	return err
 }
 
 // attach gives command the reading end of a pipe. send must be called after command

@@ -13,7 +13,8 @@ import (
 )
 
 // The password that kubeshore's sudo asks for leaves no ticket that makes a
-// credential plugin root. The plugin shares the terminal with kubeshore.
+// credential plugin root, and no plugin runs before it is typed: a process that one
+// leaves behind could read it. The plugin shares the terminal with kubeshore.
 func TestPluginGetsNoSudoTicket(t *testing.T) {
 	if !inOwnMounts(t) {
 		return
@@ -35,6 +36,9 @@ func TestPluginGetsNoSudoTicket(t *testing.T) {
 			t.Cleanup(tickets)
 			term := bob.inTerminal(t, c.line, 120)
 			term.waitForLog(t, "password for bob")
+			if _, err := os.Stat(filepath.Join(bob.home, "became")); err == nil {
+				t.Error("a plugin has run before the password was asked for")
+			}
 			term.press(t, password+"\n")
 			term.waitForLog(t, "services ready")
 			if strings.Contains(c.line, " -d ") {
