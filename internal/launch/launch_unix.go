@@ -76,6 +76,9 @@ func inheritedKeeper() (*net.UnixConn, error) {
 	if err := os.Unsetenv(roothalf.KeeperEnv); err != nil {
 		return nil, err
 	}
+	if err := keepConnection(); err != nil {
+		return nil, fmt.Errorf("protect the keeper's connection: %w", err)
+	}
 	conn, err := roothalf.FileConn(os.NewFile(uintptr(fd), "keeper"))
 	if err != nil {
 		return nil, fmt.Errorf("invalid %s %q: %w", roothalf.KeeperEnv, descriptor, err)

@@ -41,6 +41,9 @@ func startKeeperViaSudo(ctx context.Context, o machine.Options, log logrus.Field
 	if err != nil {
 		return nil, failure.WithHint(errors.New(needsRoot+", and sudo is not installed"), "run it as root, or kubeshore up --rootless")
 	}
+	if err := keepConnection(); err != nil {
+		return nil, fmt.Errorf("protect the keeper's connection: %w", err)
+	}
 	dir, err := os.MkdirTemp("", "kubeshore-") // mode 0700
 	if err != nil {
 		return nil, fmt.Errorf("directory for the keeper's socket: %w", err)
