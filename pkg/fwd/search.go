@@ -95,7 +95,7 @@ func (s *search) addFailure(d destination, dialed bool, err error) bool {
 		s.failingSince = time.Now()
 	}
 	s.err = err
-	d.state.refused.Store(unreached.Reason != ClusterUnreachable)
+	d.state.refused.Store(unreached.Reason == PortClosed || unreached.Reason == PodGone)
 	s.failed = append(s.failed, failedAttempt{d.state, unreached.Reason})
 	s.clusterUnreachable = unreached.Reason == ClusterUnreachable
 	return true
