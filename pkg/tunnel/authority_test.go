@@ -1,3 +1,5 @@
+//go:build !windows
+
 package tunnel
 
 import (
@@ -6,9 +8,13 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"os"
 	"path/filepath"
+	"runtime"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -46,6 +52,35 @@ func TestAuthorityFileIsFollowed(t *testing.T) {
 	}
 }
 
+// While the file can't be read, the previous authority counts, and one goroutine waits.
+func TestHangingAuthorityFile(t *testing.T) {
+	server := newAPIServer(t, nil)
+	path := filepath.Join(t.TempDir(), "ca")
+	config := server.config()
+	if err := os.WriteFile(path, config.CAData, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	config.CAData, config.CAFile = nil, path
+	c := newTestCluster(t, config, SPDY)
+	if err := exchange(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	release := hang(t, path)
+	before := runtime.NumGoroutine()
+	var dials sync.WaitGroup
+	for range 20 {
+		dials.Go(func() { c.rereadAuthority(t.Context()) })
+	}
+	dials.Wait()
+	if n := runtime.NumGoroutine() - before; n > 1 {
+		t.Errorf("%d goroutines wait for the file, want at most 1", n)
+	}
+	if err := exchange(t.Context(), c); err != nil {
+		t.Errorf("with the previous authority: %v", err)
+	}
+	release()
+}
+
 // selfSigned returns a certificate that nothing uses.
 func selfSigned(t *testing.T) []byte {
 	t.Helper()
@@ -59,4 +94,20 @@ func selfSigned(t *testing.T) []byte {
 		t.Fatal(err)
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate})
+}
+
+// hang replaces the file at path by a pipe whose readers wait until release.
+func hang(t *testing.T, path string) (release func()) {
+	t.Helper()
+	if err := errors.Join(os.Remove(path), syscall.Mkfifo(path, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		writer, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_ = writer.Close()
+	}
 }

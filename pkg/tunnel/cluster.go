@@ -40,6 +40,8 @@ type cluster struct {
 	proxy   func(*http.Request) (*url.URL, error)
 	dialTCP func(ctx context.Context, network, addr string) (net.Conn, error)
 
+	readingAuthority chan struct{} // has an element while the file is read
+
 	mu             sync.Mutex
 	tls            *tls.Config // without a session cache
 	authority      []byte      // the certificate authorities of tls
@@ -55,7 +57,7 @@ func newCluster(source Cluster, forced Transport) (*cluster, error) {
 	}
 	c := &cluster{
 		source: source, forced: forced, baseURL: baseURL,
-		preferred: SPDY, proxy: proxyFunc(source.Config),
+		preferred: SPDY, proxy: proxyFunc(source.Config), readingAuthority: make(chan struct{}, 1),
 	}
 	c.dialTCP = (&net.Dialer{}).DialContext
 	if source.Config.Dial != nil {
@@ -87,15 +89,29 @@ func newTLS(source Cluster) (*transport.Config, *tls.Config, error) {
 	return config, tlsConfig, nil
 }
 
+// authorityTimeout is how long a dial waits for the certificate-authority file.
+const authorityTimeout = 500 * time.Millisecond
+
 // rereadAuthority uses the kubeconfig's certificate-authority file as it is now. If it
-// can't be used, e.g. while it is being written, the previous one stays in force.
-// client-go itself reads the client certificate's files for each handshake.
+// can't be used, e.g. while it is being written, or if its file system hangs, the previous
+// one stays in force. client-go itself reads the client certificate's files for each
+// handshake.
 func (c *cluster) rereadAuthority(ctx context.Context) {
 	path := c.source.Config.CAFile
 	if path == "" || len(c.source.Config.CAData) > 0 {
 		return
 	}
-	content, err := blocking.Call(ctx, func() ([]byte, error) { return os.ReadFile(path) })
+	ctx, cancel := context.WithTimeout(ctx, authorityTimeout)
+	defer cancel()
+	select {
+	case c.readingAuthority <- struct{}{}: // one goroutine at most hangs
+	case <-ctx.Done():
+		return
+	}
+	content, err := blocking.Call(ctx, func() ([]byte, error) {
+		defer func() { <-c.readingAuthority }()
+		return os.ReadFile(path)
+	})
 	c.mu.Lock()
 	same := err != nil || bytes.Equal(content, c.authority)
 	c.mu.Unlock()
