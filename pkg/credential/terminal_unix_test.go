@@ -215,6 +215,10 @@ func TestPluginThatCannotRun(t *testing.T) {
 	if err := os.WriteFile(allowed, []byte("#!/bin/sh\necho '"+credentials("t", "")+"'\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
+	orphan := filepath.Join(t.TempDir(), "plugin")
+	if err := os.WriteFile(orphan, []byte("#!/no/such/interpreter\n"), 0o700); err != nil { //nolint:gosec // a program
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		command string
 		hint    string
@@ -224,6 +228,7 @@ func TestPluginThatCannotRun(t *testing.T) {
 		{command: "no-such-plugin", want: "not found in PATH (" + os.Getenv("PATH")[:5]},
 		{command: "no-such-plugin", hint: "Install it\n with apt", want: "; Install it with apt"},
 		{command: "/no/such/plugin", want: "it is not installed"},
+		{command: orphan, want: "the interpreter in the first line of its file is not installed"},
 		{command: allowed},
 		{command: allowed, policy: clientcmdapi.PluginPolicy{PolicyType: "DenyAll"}, want: "DenyAll"},
 		{command: allowed, policy: clientcmdapi.PluginPolicy{PolicyType: "Allowlist", Allowlist: []clientcmdapi.AllowlistEntry{{Command: "sh"}}}, want: "is not in kuberc's credentialPluginAllowlist"},
