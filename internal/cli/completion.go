@@ -80,17 +80,20 @@ func completeForwardedContexts(cmd *cobra.Command, _ []string, _ string) ([]stri
 }
 
 // newKubeconfig returns the kubeconfig at a path, whose credential plugins can't ask
-// anything.
-func newKubeconfig(path string) *kube.Kubeconfig {
-	return kube.NewKubeconfig(path, version.UserAgent(), credential.NewPlugins(nil, nil), nil)
+// anything. closePlugins ends those that still run.
+func newKubeconfig(path string) (kubeconfig *kube.Kubeconfig, closePlugins func()) {
+	plugins := credential.NewPlugins(nil, nil)
+	return kube.NewKubeconfig(path, version.UserAgent(), plugins, nil), plugins.Close
 }
 
 // completeContexts completes contexts of the kubeconfig.
 func completeContexts(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
-	kubeconfig, _ := cmd.Flags().GetString("kubeconfig")
+	path, _ := cmd.Flags().GetString("kubeconfig")
 	ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
 	defer cancel()
-	names, err := newKubeconfig(kubeconfig).Contexts(ctx)
+	kubeconfig, closePlugins := newKubeconfig(path)
+	defer closePlugins()
+	names, err := kubeconfig.Contexts(ctx)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
@@ -103,9 +106,11 @@ func completeFromCluster(names func(context.Context, *cobra.Command, *kube.Clust
 	return func(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
 		ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
 		defer cancel()
-		kubeconfig, _ := cmd.Flags().GetString("kubeconfig")
+		path, _ := cmd.Flags().GetString("kubeconfig")
 		contexts := listOf(cmd, "context")
-		cluster, err := newKubeconfig(kubeconfig).Load(ctx, strings.Join(contexts[:min(len(contexts), 1)], ""))
+		kubeconfig, closePlugins := newKubeconfig(path)
+		defer closePlugins()
+		cluster, err := kubeconfig.Load(ctx, strings.Join(contexts[:min(len(contexts), 1)], ""))
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
