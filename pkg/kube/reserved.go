@@ -50,12 +50,13 @@ func reservedHosts(config *clientcmdapi.Config) map[string]string {
 	return hosts
 }
 
-// addURLs calls add with the URL in a plugin's argument, e.g. --issuer-url=https://…,
-// and ignores other arguments.
+// addURLs calls add with the URLs in a plugin's argument or variable, e.g.
+// --issuer-url=https://…, and ignores other text.
 func addURLs(argument, use string, add func(text, use string)) {
-	scheme, rest, found := strings.Cut(argument, "://")
-	if found {
-		add(scheme[strings.LastIndexAny(scheme, "=,; ")+1:]+"://"+rest, use)
+	for field := range strings.FieldsFuncSeq(argument, func(r rune) bool { return strings.ContainsRune(",;|\"' ", r) }) {
+		if scheme, rest, found := strings.Cut(field, "://"); found {
+			add(scheme[strings.LastIndexByte(scheme, '=')+1:]+"://"+rest, use)
+		}
 	}
 }
 

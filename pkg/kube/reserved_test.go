@@ -38,7 +38,7 @@ users:
       interactiveMode: Never
       command: kubelogin
       args: [get-token, --oidc-issuer-url=https://issuer.corp/realm, --plain, "http://127.0.0.1:8000"]
-      env: [{name: ENDPOINT, value: "https://sts.corp"}]
+      env: [{name: ENDPOINT, value: "https://sts.corp"}, {name: MIRRORS, value: "a=https://one.corp/x,https://two.corp; https://three.corp:8443"}]
 - name: oidc
   user: {auth-provider: {name: oidc, config: {idp-issuer-url: "https://dex.corp", client-id: kubernetes}}}
 `
@@ -53,7 +53,9 @@ users:
 		"rancher": "the API server of cluster one", "api.eu.example.com": "the API server of cluster two", "proxy.eu": "the proxy of cluster two",
 		"xn--80ak6aa92e": "the API server of cluster international", "api_server.test": "the API server of cluster underscore",
 		"unused.test": "the API server of cluster unused", "squid.corp": "the proxy of https_proxy", "socks.corp": "the proxy of ALL_PROXY",
-		"issuer.corp": "used by the credentials of user plugin", "sts.corp": "used by the credentials of user plugin", "dex.corp": "used by the credentials of user oidc",
+		"issuer.corp": "used by the credentials of user plugin", "sts.corp": "used by the credentials of user plugin",
+		"one.corp": "used by the credentials of user plugin", "two.corp": "used by the credentials of user plugin", "three.corp": "used by the credentials of user plugin",
+		 "dex.corp": "used by the credentials of user oidc",
 	}
 	if !maps.Equal(k.ReservedHosts(), want) {
 		t.Errorf("got %v, want %v", k.ReservedHosts(), want)
