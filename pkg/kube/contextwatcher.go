@@ -36,9 +36,10 @@ type contextWatcher struct {
 	omitted  int
 }
 
-// updateLocked starts and stops watchers to match want. loaded is the cluster if it
+// updateLocked starts and stops watchers to match want. They call scopesChanged instead
+// of changed after changes that may require other watchers. loaded is the cluster if it
 // was loaded again, loadErr the error if that failed.
-func (w *contextWatcher) updateLocked(ctx context.Context, running *sync.WaitGroup, want Follow, loaded *Cluster, loadErr error, changed changeFunc) {
+func (w *contextWatcher) updateLocked(ctx context.Context, running *sync.WaitGroup, want Follow, loaded *Cluster, loadErr error, changed, scopesChanged changeFunc) {
 	w.loadErr = loadErr
 	restart := loaded != nil && !loaded.same(w.cluster)
 	if loaded != nil && !restart {
@@ -65,7 +66,7 @@ func (w *contextWatcher) updateLocked(ctx context.Context, running *sync.WaitGro
 	restart = restart || want.Labels != w.want.Labels || want.Fields != w.want.Fields || want.Ingresses != w.want.Ingresses ||
 		!slices.Equal(want.Services, w.want.Services)
 	w.want = want
-	w.updateBalancersLocked(ctx, running, restart, changed)
+	w.updateBalancersLocked(ctx, running, restart, scopesChanged)
 	before := w.scopes
 	w.scopes = make(map[scope]*scopeWatcher)
 	var wanted map[scope][]string
@@ -73,7 +74,7 @@ func (w *contextWatcher) updateLocked(ctx context.Context, running *sync.WaitGro
 	for at, names := range wanted {
 		watcher, ok := before[at]
 		if !ok || restart {
-			watcher = newScopeWatcher(w.clients, w.cluster, at, want, names, changed)
+			watcher = newScopeWatcher(w.clients, w.cluster, at, want, names, changed, scopesChanged)
 			var inner context.Context
 			inner, watcher.stop = context.WithCancel(ctx)
 			running.Go(func() { watcher.run(inner) })
@@ -154,6 +155,16 @@ func (w *contextWatcher) wantedScopesLocked(watchers map[scope]*scopeWatcher) (s
 		}
 	}
 	return scopes, followed
+}
+
+// scopesChangedLocked reports whether other scopes are wanted than those that have a
+// watcher.
+func (w *contextWatcher) scopesChangedLocked() bool {
+	if w.cluster == nil {
+		return false
+	}
+	wanted, _ := w.wantedScopesLocked(w.scopes)
+	return len(wanted) != len(w.scopes) || w.lacksScopeLocked()
 }
 
 // lacksScopeLocked reports whether a wanted scope has no watcher yet.

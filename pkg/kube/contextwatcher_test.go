@@ -21,8 +21,8 @@ func (r hookReader) missing() []denial {
 }
 
 // newTestScope returns a scopeWatcher that doesn't run.
-func newTestScope() *scopeWatcher {
-	return newScopeWatcher(&clients{}, &Cluster{Context: "ctx"}, scope{namespace: "ns"}, Follow{}, nil, func(bool) {})
+func newTestScope(namespace string) *scopeWatcher {
+	return newScopeWatcher(&clients{}, &Cluster{Context: "ctx"}, scope{namespace: namespace}, Follow{}, nil, func(bool) {}, func(bool) {})
 }
 
 // listed gives a scope its Services, as if they had been listed.
@@ -41,7 +41,7 @@ func (w *scopeWatcher) listed(t *testing.T, services ...any) {
 func TestListDuringSnapshotLosesNoService(t *testing.T) {
 	web := newTestService("web", "10.0.0.1", "1")
 	for range 100 { // the order of the scopes is random
-		first, second, retired := newTestScope(), newTestScope(), newTestScope()
+		first, second, retired := newTestScope("ns"), newTestScope("ns"), newTestScope("ns")
 		first.listed(t)
 		retired.listed(t, web)
 		first.services.reader = hookReader{hook: func() { second.listed(t, web) }}
@@ -59,7 +59,7 @@ func TestListDuringSnapshotLosesNoService(t *testing.T) {
 // While the API server is unreachable, any number of changes of the kubeconfig
 // leave one retired watcher per scope, the one that has the objects.
 func TestRetiredWatchersAreBounded(t *testing.T) {
-	first := newTestScope()
+	first := newTestScope("ns")
 	first.listed(t, &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "web"}})
 	if !first.synced() {
 		t.Fatal("the first watcher isn't synced")
@@ -68,9 +68,70 @@ func TestRetiredWatchersAreBounded(t *testing.T) {
 	w := &contextWatcher{}
 	w.retireLocked(at, first)
 	for range 100 {
-		w.retireLocked(at, newTestScope())
+		w.retireLocked(at, newTestScope("ns"))
 	}
 	if len(w.retired) != 1 || w.retired[at] != first {
 		t.Errorf("got %d retired watchers, want the first", len(w.retired))
+	}
+}
+
+// listedScope returns a watcher that has listed the Services.
+func listedScope(t *testing.T, namespace string, services ...corev1.Service) *scopeWatcher {
+	w := newTestScope(namespace)
+	objects := make([]any, len(services))
+	for i := range services {
+		objects[i] = &services[i]
+	}
+	w.listed(t, objects...)
+	return w
+}
+
+// Services that refer to each other are followed only as long as a Service of the
+// configuration leads to them.
+func TestCycleOfExternalNamesKeepsNothingAlive(t *testing.T) {
+	a := external("a", "db", "db.b.svc.cluster.local")
+	b := external("b", "db", "db.a.svc.cluster.local")
+	for name, c := range map[string]struct {
+		own  []corev1.Service
+		want []scope
+	}{
+		"with a reference": {[]corev1.Service{external("ns", "db", "db.a.svc.cluster.local")}, []scope{{"a", "db"}, {"b", "db"}}},
+		"without one":      {nil, []scope{}},
+	} {
+		watchers := map[scope]*scopeWatcher{{namespace: "ns"}: listedScope(t, "ns", c.own...), {"a", "db"}: listedScope(t, "a", a), {"b", "db"}: listedScope(t, "b", b)}
+		if got, _ := externalScopes("ctx", watchers, map[scope][]string{{namespace: "ns"}: nil}); !slices.Equal(got, c.want) {
+			t.Errorf("%s: got %v, want %v", name, got, c.want)
+		}
+	}
+}
+
+// Changes of objects start and stop no watchers, unless other scopes are to be read.
+func TestOnlyOtherScopesCauseAResync(t *testing.T) {
+	for name, c := range map[string]struct {
+		service corev1.Service
+		state   bool
+		want    bool
+	}{
+		"a plain Service":                     {external("ns", "web", ""), false, false},
+		"a reference in the same namespace":   {external("ns", "web", "db.ns.svc.cluster.local"), false, false},
+		"a reference to another namespace":    {external("ns", "web", "db.other.svc.cluster.local"), false, true},
+		"the ability to read objects changed": {external("ns", "web", ""), true, true},
+	} {
+		w := &contextWatcher{
+			context: "ctx", cluster: &Cluster{Context: "ctx"}, want: Follow{Namespaces: []string{"ns"}},
+			scopes: map[scope]*scopeWatcher{{namespace: "ns"}: listedScope(t, "ns", c.service)},
+		}
+		s := NewSource(nil, nil)
+		s.watchers = []*contextWatcher{w}
+		s.notifyScopes(w, c.state)
+		got := false
+		select {
+		case <-s.resync.C():
+			got = true
+		default:
+		}
+		if got != c.want {
+			t.Errorf("%s: got resync %t, want %t", name, got, c.want)
+		}
 	}
 }

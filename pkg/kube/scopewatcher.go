@@ -32,8 +32,9 @@ type scopeWatcher struct {
 }
 
 // newScopeWatcher returns a watcher that has not started. The named Services are
-// read one by one if the scope's Services can't be listed.
-func newScopeWatcher(c *clients, cluster *Cluster, at scope, want Follow, names []string, changed changeFunc) *scopeWatcher {
+// read one by one if the scope's Services can't be listed. scopesChanged is called
+// instead of changed for objects that other scopes depend on.
+func newScopeWatcher(c *clients, cluster *Cluster, at scope, want Follow, names []string, changed, scopesChanged changeFunc) *scopeWatcher {
 	base := collection{namespace: at.namespace, context: cluster.Context}
 	explained := func(err error) error { return describeError(err, cluster) }
 	w := &scopeWatcher{untargeted: make(chan struct{})}
@@ -45,9 +46,9 @@ func newScopeWatcher(c *clients, cluster *Cluster, at scope, want Follow, names 
 		services.labels, services.fields = "", fields.OneTermEqualSelector("metadata.name", at.service).String()
 		names = []string{at.service}
 	}
-	w.services = newFeed(&corev1.Service{}, services, trimService, explained, changed)
+	w.services = newFeed(&corev1.Service{}, services, trimService, explained, scopesChanged)
 	if len(names) > 0 {
-		w.namedServices = newFeed(&corev1.Service{}, &namedServices{collection: services, names: names}, trimService, explained, changed)
+		w.namedServices = newFeed(&corev1.Service{}, &namedServices{collection: services, names: names}, trimService, explained, scopesChanged)
 		w.services.fallback, w.services.fallbackText = w.namedServices, fmt.Sprintf("getting %d by name every %v", len(names), relistInterval)
 	}
 
@@ -72,7 +73,7 @@ func newScopeWatcher(c *clients, cluster *Cluster, at scope, want Follow, names 
 	if want.Ingresses && at.service == "" {
 		ingresses := base
 		ingresses.client, ingresses.resource = c.networking, "ingresses"
-		w.ingresses = newFeed(&networkingv1.Ingress{}, ingresses, trimIngress, explained, changed)
+		w.ingresses = newFeed(&networkingv1.Ingress{}, ingresses, trimIngress, explained, scopesChanged)
 	}
 	return w
 }

@@ -213,14 +213,18 @@ func (s *Source) reconcile(ctx context.Context, running *sync.WaitGroup) bool {
 			loaded, err = s.load(ctx, want.Context)
 		}
 		s.mu.Lock()
-		changed := changeFunc(s.notify)
+		scopesChanged := changeFunc(s.notify)
 		if want.Ingresses || want.Namespaces != nil || len(want.Services) > 0 || want.Labels+want.Fields != "" {
-			changed = func(state bool) {
-				s.notify(state)
-				s.resync.Fire() // a single Service may have to be read: an Ingress's controller, an ExternalName's target, or because listing is denied
-			}
+			scopesChanged = func(state bool) { s.notifyScopes(w, state) }
 		}
-		w.updateLocked(ctx, running, want, loaded, err, changed)
+		changed := func(state bool) {
+			if state { // what can't be read may have to be read in another way
+				scopesChanged(state)
+				return
+			}
+			s.notify(state)
+		}
+		w.updateLocked(ctx, running, want, loaded, err, changed, scopesChanged)
 		complete = complete && w.loadErr == nil
 		s.mu.Unlock()
 		after = append(after, w)
@@ -253,6 +257,18 @@ func (s *Source) notify(state bool) {
 		s.markSynced()
 	}
 	s.changed.Fire()
+}
+
+// notifyScopes is notify for changes after which a single Service may have to be read:
+// an Ingress's controller, an ExternalName's target, or because listing is denied.
+func (s *Source) notifyScopes(w *contextWatcher, state bool) {
+	s.notify(state)
+	s.mu.Lock()
+	resync := state || w.scopesChangedLocked()
+	s.mu.Unlock()
+	if resync {
+		s.resync.Fire()
+	}
 }
 
 // observe updates the state of all contexts.
