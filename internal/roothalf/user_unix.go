@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"os/user"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -60,10 +61,20 @@ func FindTargetUser(name string) (*TargetUser, error) {
 // isStartedBySudo reports whether sudo itself started this process for a user, as
 // opposed to a program that sudo started, such as the root shell of sudo -s: the
 // terminal is then root's. Without a session or a terminal of its own to care for,
-// sudo becomes this process, whose parent is then the user's.
+// sudo becomes this process, whose parent is then the user's. The parent alone proves
+// nothing: a process that a root shell left behind gets the user's subreaper as its
+// parent, or a sudo that is one (PR_SET_CHILD_SUBREAPER(2const)).
 func isStartedBySudo(uid uint32) bool {
 	name, parent, err := process(os.Getppid())
-	return err == nil && (name == "sudo" || parent == int(uid))
+	return err == nil && (name == "sudo" && parent == 0 || parent == int(uid)) && endsWith(os.Getenv("SUDO_COMMAND"), os.Args)
+}
+
+// endsWith reports whether the command that sudo ran, SUDO_COMMAND in sudo(8), is the one
+// with the given arguments, or a program such as env or nice that becomes it.
+func endsWith(command string, args []string) bool {
+	own := strings.Join(append([]string{filepath.Base(args[0])}, args[1:]...), " ")
+	before, found := strings.CutSuffix(command, own)
+	return found && (before == "" || strings.HasSuffix(before, "/") || strings.HasSuffix(before, " "))
 }
 
 func newTargetUser(u *user.User, err error) (*TargetUser, error) {
