@@ -1,7 +1,9 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -36,52 +38,69 @@ func (o Options) ingressController(ingress Ingress) (id ServiceID, ok bool) {
 // claimIngressHosts claims the selected hosts of Ingresses for the Services of
 // their controllers.
 func (p *planner) claimIngressHosts(ingresses []Ingress) {
-	ambiguous := make(map[string]bool) // contexts that have this problem already
+	problems := make(map[ingressProblem][]string)
 	for _, ingress := range ingresses {
-		hosts := p.options.ingressHosts(ingress)
-		if _, i := p.options.context(ingress.ID.Context); i < 0 {
-			continue
+		if _, i := p.options.context(ingress.ID.Context); i >= 0 {
+			p.claimHostsOf(ingress, problems)
 		}
-		id, known := p.options.ingressController(ingress)
-		if len(hosts) > 0 && !known && len(ingress.Controllers) > 1 {
-			if !ambiguous[ingress.ID.Context] {
-				p.ingressProblem(ingress.ID, hosts[0], ambiguousController(ingress.Controllers))
+	}
+	kinds := slices.SortedFunc(maps.Keys(problems), func(a, b ingressProblem) int { return cmp.Compare(a.kind, b.kind) })
+	for i := range p.clusters {
+		c := &p.clusters[i]
+		c.Problems = slices.Clip(c.Problems) // the snapshot's
+		for _, kind := range kinds {
+			if kind.context == c.Context {
+				c.Problems = append(c.Problems, listed(problems[kind], "ingress hosts")...)
 			}
-			ambiguous[ingress.ID.Context] = true
-			continue
 		}
-		controller, ok := p.byID[HostID{Service: id}]
-		ok = ok && p.hosts[controller].Addressable()
-		for _, name := range hosts {
-			switch {
-			case strings.HasPrefix(name, "*."):
-				p.ingressProblem(ingress.ID, name, "hosts files don't support wildcards; list the names you need under the controller's service in kubeshore.yaml")
-			case !known:
-				p.ingressProblem(ingress.ID, name, "no readable service matches the ingress's load-balancer status; set ingressController in kubeshore.yaml")
-			case !ok:
-				p.ingressProblem(ingress.ID, name, fmt.Sprintf("controller service %s is not forwarded", id))
-			default:
-				if refusal := p.check(name, rankIngress); refusal != nil {
-					p.ingressProblem(ingress.ID, name, "not written: "+refusal.Why)
-					continue
-				}
-				p.claims = append(p.claims, claim{name, rankIngress, controller})
+	}
+}
+
+// ingressProblem is a kind of problem with hosts of a context's Ingresses. Whoever may
+// create Ingresses can cause any number of each.
+type ingressProblem struct{ context, kind string }
+
+// claimHostsOf claims the selected hosts of an Ingress, and adds the problems with the
+// others.
+func (p *planner) claimHostsOf(ingress Ingress, problems map[ingressProblem][]string) {
+	hosts := p.options.ingressHosts(ingress)
+	add := func(kind, host, text string) {
+		at := ingressProblem{ingress.ID.Context, kind}
+		problems[at] = append(problems[at], fmt.Sprintf("ingress %s: host %s: %s", ingress.ID, host, text))
+	}
+	id, known := p.options.ingressController(ingress)
+	if len(hosts) > 0 && !known && len(ingress.Controllers) > 1 {
+		if kind := "ambiguous"; len(problems[ingressProblem{ingress.ID.Context, kind}]) == 0 {
+			add(kind, hosts[0], ambiguousController(ingress.Controllers))
+		}
+		return
+	}
+	if len(hosts) > maxIngressHosts {
+		add("excess", hosts[maxIngressHosts], fmt.Sprintf("not written, like those after it: the ingress has %d hosts; only the first %d are written", len(hosts), maxIngressHosts))
+		hosts = hosts[:maxIngressHosts]
+	}
+	controller, ok := p.byID[HostID{Service: id}]
+	ok = ok && p.hosts[controller].Addressable()
+	for _, name := range hosts {
+		switch {
+		case strings.HasPrefix(name, "*."):
+			add("wildcard", name, "hosts files don't support wildcards; list the names you need under the controller's service in kubeshore.yaml")
+		case !known:
+			add("no controller", name, "no readable service matches the ingress's load-balancer status; set ingressController in kubeshore.yaml")
+		case !ok:
+			add("not forwarded", name, fmt.Sprintf("controller service %s is not forwarded", id))
+		default:
+			if refusal := p.check(name, rankIngress); refusal != nil {
+				add(refusal.Why, name, "not written: "+refusal.Why)
+				continue
 			}
+			p.claims = append(p.claims, claim{name, rankIngress, controller})
 		}
 	}
 }
 
 // ambiguousController returns why none of several controllers is chosen.
 func ambiguousController(ids []ServiceID) string {
-	return fmt.Sprintf("the load-balancer status matches %d services (e.g. %s and %s), so no hosts of such ingresses are written; set ingressController in kubeshore.yaml",
-		len(ids), ids[0], ids[1])
-}
-
-// ingressProblem adds a problem with a host of an Ingress to its cluster.
-func (p *planner) ingressProblem(id ServiceID, host, text string) {
-	for i := range p.clusters {
-		if c := &p.clusters[i]; c.Context == id.Context {
-			c.Problems = append(slices.Clip(c.Problems), fmt.Sprintf("ingress %s: host %s: %s", id, host, text))
-		}
-	}
+	return fmt.Sprintf("the load-balancer status matches several services (e.g. %s and %s), so no hosts of such ingresses are written; set ingressController in kubeshore.yaml",
+		ids[0], ids[1])
 }

@@ -24,16 +24,20 @@ const (
 	// a message (JSON) to the keeper.
 	MaxNames     = 1 << 18
 	MaxNamesSize = 12 << 20
-	// maxLines is how many similar limits or problems of a host are listed.
+	// maxIngressHosts is the number of hosts of one Ingress.
+	maxIngressHosts = 1 << 10
+	// maxLines is how many similar limits or problems of a host, or of a cluster's
+	// Ingresses, are listed.
 	maxLines = 8
 )
 
-// listed returns the first of several similar lines, and how many more there are.
-func listed(lines []string) []string {
+// listed returns the first of several similar lines, and how many more there are: of
+// what, in the plural.
+func listed(lines []string, of string) []string {
 	if len(lines) <= maxLines {
 		return lines
 	}
-	return append(lines[:maxLines:maxLines], fmt.Sprintf("and %d more ports like these", len(lines)-maxLines))
+	return append(lines[:maxLines:maxLines], fmt.Sprintf("and %d more %s like these", len(lines)-maxLines, of))
 }
 
 // firstPorts returns the Service with its first ports only, and the number of ports

@@ -67,7 +67,8 @@ func (p *planner) assignNames() {
 	})
 	owners := make(map[string]int, len(p.claims))
 	var budget nameBudget
-	omitted := make(map[int]int) // number of names by host
+	omitted := make(map[int]int)         // number of names by host
+	collisions := make(map[int][]string) // problems by host
 	for _, c := range p.claims {
 		owner, taken := owners[c.name]
 		h := &p.hosts[c.host]
@@ -80,8 +81,12 @@ func (p *planner) assignNames() {
 			h.Names = append(h.Names, c.name)
 		case owner != c.host:
 			h.LostNames = append(h.LostNames, c.name)
-			h.Problems = append(h.Problems, fmt.Sprintf("name %s is already used by %s", c.name, p.hosts[owner].ID.DisplayName(p.clusters)))
+			collisions[c.host] = append(collisions[c.host], fmt.Sprintf("name %s is already used by %s", c.name, p.hosts[owner].ID.DisplayName(p.clusters)))
 		}
+	}
+	for i, problems := range collisions {
+		h := &p.hosts[i]
+		h.Problems = append(h.Problems, listed(problems, "names")...)
 	}
 	for i, n := range omitted {
 		h := &p.hosts[i]

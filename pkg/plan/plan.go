@@ -103,9 +103,9 @@ func planService(svc Service, o Options) Host {
 		host.Limits = append(host.Limits, fmt.Sprintf("%d pods with %d ports; only %d pods at a time are used", len(svc.Endpoints), len(svc.Ports), len(endpoints)))
 	}
 	limits, problems := checkPorts(svc.Ports, endpoints)
-	host.Limits, host.Problems = append(host.Limits, listed(limits)...), append(host.Problems, listed(problems)...)
+	host.Limits, host.Problems = append(host.Limits, listed(limits, "ports")...), append(host.Problems, listed(problems, "ports")...)
 	host.Ports, problems = planPorts(svc, endpoints, o)
-	host.Problems = append(host.Problems, listed(problems)...)
+	host.Problems = append(host.Problems, listed(problems, "ports")...)
 	if text := o.unnamedPods(svc); text != "" {
 		host.Limits = append(host.Limits, text)
 	}

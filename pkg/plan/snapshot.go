@@ -33,7 +33,8 @@ type Cluster struct {
 type Ingress struct {
 	ID    ServiceID // the Ingress's own
 	Hosts []string  // the hosts in its rules; the first label may be a wildcard
-	// Controllers lists the Services in its load-balancer status.
+	// Controllers lists the Services in its load-balancer status, or the first two: an
+	// Ingress with several is ambiguous.
 	Controllers []ServiceID
 }
 
