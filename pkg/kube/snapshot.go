@@ -11,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kubeshore/kubeshore/internal/dnsname"
@@ -56,32 +57,55 @@ func newIngresses(contextName string, objects clusterObjects) []plan.Ingress {
 		id := plan.ServiceID{Context: contextName, Namespace: service.Namespace, Name: service.Name}
 		for _, at := range service.Status.LoadBalancer.Ingress {
 			for _, address := range []string{at.IP, at.Hostname} {
-				if !slices.Contains(byAddress[address], id) {
-					byAddress[address] = append(byAddress[address], id)
-				}
+				byAddress[address] = addController(byAddress[address], id)
 			}
 		}
 	}
 	for _, ingress := range objects.ingresses {
-		i := plan.Ingress{ID: plan.ServiceID{Context: contextName, Namespace: ingress.Namespace, Name: ingress.Name}}
-		for _, rule := range ingress.Spec.Rules {
-			if isIngressHost(rule.Host) && !slices.Contains(i.Hosts, rule.Host) {
-				i.Hosts = append(i.Hosts, rule.Host)
-			}
+		i := plan.Ingress{
+			ID:    plan.ServiceID{Context: contextName, Namespace: ingress.Namespace, Name: ingress.Name},
+			Hosts: ruleHosts(ingress.Spec.Rules),
 		}
 		for _, at := range ingress.Status.LoadBalancer.Ingress {
 			for _, address := range []string{at.IP, at.Hostname} {
-				if address != "" {
-					i.Controllers = append(i.Controllers, byAddress[address]...)
+				if address == "" {
+					continue
+				}
+				for _, id := range byAddress[address] {
+					i.Controllers = addController(i.Controllers, id)
 				}
 			}
 		}
-		slices.SortFunc(i.Controllers, plan.ServiceID.Compare)
-		i.Controllers = slices.Compact(i.Controllers)
 		ingresses = append(ingresses, i)
 	}
 	slices.SortFunc(ingresses, func(a, b plan.Ingress) int { return a.ID.Compare(b.ID) })
 	return ingresses
+}
+
+// maxControllers is how many controllers of an Ingress are kept: two, as none of
+// several is used. So the time for a status with many addresses is linear.
+const maxControllers = 2
+
+// addController adds a Service to sorted ones and returns the first ones of these.
+func addController(ids []plan.ServiceID, id plan.ServiceID) []plan.ServiceID {
+	i, found := slices.BinarySearchFunc(ids, id, plan.ServiceID.Compare)
+	if found || i == maxControllers {
+		return ids
+	}
+	ids = slices.Insert(ids, i, id)
+	return ids[:min(len(ids), maxControllers)]
+}
+
+// ruleHosts returns the valid hosts of rules, each once.
+func ruleHosts(rules []networkingv1.IngressRule) (hosts []string) {
+	seen := make(map[string]bool, len(rules))
+	for _, rule := range rules {
+		if isIngressHost(rule.Host) && !seen[rule.Host] {
+			seen[rule.Host] = true
+			hosts = append(hosts, rule.Host)
+		}
+	}
+	return hosts
 }
 
 // servesWeb reports whether a port is the default one of HTTP or HTTPS.
@@ -94,9 +118,10 @@ func newService(id plan.ServiceID, service *corev1.Service, endpointSlices []*di
 		ID:              id,
 		Headless:        service.Spec.ClusterIP == corev1.ClusterIPNone,
 		Selectorless:    len(service.Spec.Selector) == 0,
+		Ports:           newPorts(service.Spec.Ports),
 		AffinityTimeout: newAffinity(service.Spec),
 	}
-	result.Endpoints, result.Problems = newEndpoints(id, endpointSlices)
+	result.Endpoints, result.Problems = newEndpoints(id, endpointSlices, portNames(result.Ports))
 	if len(result.Endpoints) == 0 {
 		result.ExternalEndpoint = outsideAddress(endpointSlices)
 	}
@@ -107,17 +132,29 @@ func newService(id plan.ServiceID, service *corev1.Service, endpointSlices []*di
 			result.Problems = append(result.Problems, fmt.Sprintf("invalid externalName %.*q", dnsname.MaxName, name))
 		}
 	}
-	for _, p := range service.Spec.Ports {
+	return result
+}
+
+// newPorts returns the valid ports of a Service.
+func newPorts(all []corev1.ServicePort) (ports []plan.ServicePort) {
+	for _, p := range all {
 		number, ok := portNumber(p.Port)
 		protocol := cmp.Or(p.Protocol, corev1.ProtocolTCP)
 		if !ok || !isPortName(p.Name) || !isProtocol(protocol) {
 			continue
 		}
-		result.Ports = append(result.Ports, plan.ServicePort{
-			Name: p.Name, Protocol: string(protocol), Number: number, Target: p.TargetPort.StrVal,
-		})
+		ports = append(ports, plan.ServicePort{Name: p.Name, Protocol: string(protocol), Number: number, Target: p.TargetPort.StrVal})
 	}
-	return result
+	return ports
+}
+
+// portNames returns the names of the ports of a Service that can be forwarded.
+func portNames(ports []plan.ServicePort) map[string]bool {
+	names := make(map[string]bool)
+	for _, p := range ports[:min(len(ports), plan.MaxHostPorts)] {
+		names[p.Name] = true
+	}
+	return names
 }
 
 // newAffinity returns the timeout of session affinity; 0 if the Service has none.
@@ -132,20 +169,25 @@ func newAffinity(spec corev1.ServiceSpec) time.Duration {
 	return time.Duration(seconds) * time.Second
 }
 
-// maxEndpointProblems limits how many invalid endpoints of a Service are reported.
-const maxEndpointProblems = 5
+const (
+	// maxEndpointProblems limits how many invalid endpoints of a Service are reported.
+	maxEndpointProblems = 5
+	// maxMergedPorts limits the ports of a Service's pods, all together, that are
+	// merged from several slices: more than a plan uses.
+	maxMergedPorts = 4 * plan.MaxHostTargets
+)
 
-// newEndpoints returns each pod of the slices once, and what is wrong with
-// endpoints that were left out, a line each. A pod is in several slices if
-// it has addresses of both families, or if the numbers of its ports differ from
-// those of other pods.
-func newEndpoints(id plan.ServiceID, endpointSlices []*discoveryv1.EndpointSlice) (endpoints []plan.Endpoint, problems []string) {
-	byPod := make(map[plan.PodRef]plan.Endpoint)
+// newEndpoints returns each pod of the slices once, with the ports that have one of
+// the names, and what is wrong with endpoints that were left out, a line each. A pod
+// is in several slices if it has addresses of both families, or if the numbers of its
+// ports differ from those of other pods.
+func newEndpoints(id plan.ServiceID, endpointSlices []*discoveryv1.EndpointSlice, names map[string]bool) (endpoints []plan.Endpoint, problems []string) {
+	merged := endpointMerger{byPod: make(map[plan.PodRef]plan.Endpoint), owned: make(map[plan.PodRef]bool)}
 	endpointSlices = slices.SortedFunc(slices.Values(endpointSlices), func(a, b *discoveryv1.EndpointSlice) int {
 		return strings.Compare(a.Name, b.Name)
 	})
 	for _, slice := range endpointSlices {
-		ports := slicePorts(slice)
+		ports := slicePorts(slice, names)
 		for _, e := range slice.Endpoints {
 			if !isPod(e) {
 				continue // port-forward needs a pod
@@ -157,25 +199,19 @@ func newEndpoints(id plan.ServiceID, endpointSlices []*discoveryv1.EndpointSlice
 			}
 			endpoint := newEndpoint(pod, e)
 			endpoint.Ports = ports
-			if other, ok := byPod[pod]; ok {
-				endpoint = mergeEndpoints(other, endpoint)
-			}
-			byPod[pod] = endpoint
+			merged.add(endpoint)
 		}
 	}
-	endpoints = make([]plan.Endpoint, 0, len(byPod))
-	for _, e := range byPod {
-		endpoints = append(endpoints, e)
-	}
-	slices.SortFunc(endpoints, func(a, b plan.Endpoint) int {
-		if c := strings.Compare(a.Pod.Name, b.Pod.Name); c != 0 {
-			return c
-		}
-		return strings.Compare(a.Pod.UID, b.Pod.UID)
+	endpoints = slices.SortedFunc(maps.Values(merged.byPod), func(a, b plan.Endpoint) int {
+		return cmp.Or(strings.Compare(a.Pod.Name, b.Pod.Name), strings.Compare(a.Pod.UID, b.Pod.UID))
 	})
 	slices.Sort(problems)
 	problems = slices.Compact(problems)
-	return endpoints, problems[:min(len(problems), maxEndpointProblems)]
+	problems = problems[:min(len(problems), maxEndpointProblems)]
+	if merged.ports > maxMergedPorts {
+		problems = append(problems, "the same pods are in too many EndpointSlices; only the ports of the first ones are used")
+	}
+	return endpoints, problems
 }
 
 func isPod(e discoveryv1.Endpoint) bool { return e.TargetRef != nil && e.TargetRef.Kind == "Pod" }
@@ -207,27 +243,64 @@ func newEndpoint(pod plan.PodRef, e discoveryv1.Endpoint) plan.Endpoint {
 	}
 }
 
-// mergeEndpoints joins the endpoints of one pod from two slices. One of the slices
-// may be outdated: the pod is ready if it is ready in either.
-func mergeEndpoints(a, b plan.Endpoint) plan.Endpoint {
-	a.Hostname = cmp.Or(a.Hostname, b.Hostname)
-	if !a.Address.Is4() && b.Address.IsValid() {
-		a.Address = b.Address
-	}
-	a.Ready = a.Ready || b.Ready
-	a.Serving = a.Serving || b.Serving
-	a.Terminating = a.Terminating || b.Terminating
-	a.Ports = maps.Clone(a.Ports)
-	maps.Copy(a.Ports, b.Ports)
-	return a
+// endpointMerger joins the endpoints of the same pod from several slices.
+type endpointMerger struct {
+	byPod map[plan.PodRef]plan.Endpoint
+	owned map[plan.PodRef]bool // pods whose ports are not a slice's
+	ports int                  // of owned pods
 }
 
-// slicePorts returns the numbers of a slice's ports by their names. All endpoints
-// of the slice share the map.
-func slicePorts(slice *discoveryv1.EndpointSlice) map[string]uint16 {
-	ports := make(map[string]uint16, len(slice.Ports))
+// add adds an endpoint. One of a pod's slices may be outdated: the pod is ready if it
+// is ready in either.
+func (m *endpointMerger) add(e plan.Endpoint) {
+	merged, ok := m.byPod[e.Pod]
+	if !ok {
+		m.byPod[e.Pod] = e
+		return
+	}
+	merged.Hostname = cmp.Or(merged.Hostname, e.Hostname)
+	if !merged.Address.Is4() && e.Address.IsValid() {
+		merged.Address = e.Address
+	}
+	merged.Ready = merged.Ready || e.Ready
+	merged.Serving = merged.Serving || e.Serving
+	merged.Terminating = merged.Terminating || e.Terminating
+	merged.Ports = m.mergePorts(merged, e.Ports)
+	m.byPod[e.Pod] = merged
+}
+
+// mergePorts returns the ports of a known endpoint with those of another slice. It
+// copies the first slice's once, not for each slice, because anybody may write
+// EndpointSlices that name one pod.
+func (m *endpointMerger) mergePorts(merged plan.Endpoint, ports map[string]uint16) map[string]uint16 {
+	if containsPorts(merged.Ports, ports) || m.ports > maxMergedPorts {
+		return merged.Ports
+	}
+	m.ports += len(ports)
+	if !m.owned[merged.Pod] {
+		m.ports += len(merged.Ports)
+		merged.Ports, m.owned[merged.Pod] = maps.Clone(merged.Ports), true
+	}
+	maps.Copy(merged.Ports, ports)
+	return merged.Ports
+}
+
+// containsPorts reports whether all has each of some ports.
+func containsPorts(all, some map[string]uint16) bool {
+	for name, number := range some {
+		if all[name] != number {
+			return false
+		}
+	}
+	return true
+}
+
+// slicePorts returns the numbers of those ports of a slice that have one of the
+// names. All endpoints of the slice share the map.
+func slicePorts(slice *discoveryv1.EndpointSlice, names map[string]bool) map[string]uint16 {
+	ports := make(map[string]uint16)
 	for _, p := range slice.Ports {
-		if number, ok := slicePort(p); ok && isPortName(deref(p.Name, "")) {
+		if number, ok := slicePort(p); ok && names[deref(p.Name, "")] {
 			ports[deref(p.Name, "")] = number
 		}
 	}
