@@ -31,7 +31,7 @@ func (k *kubeshore) start(ctx context.Context, to target) error {
 	if k.process, err = startProcess(ctx, k.dir, nil, k.program, "up", "--kubeconfig", to.kubeconfig, "--namespace", to.namespace, "--hosts-file", hosts); err != nil {
 		return err
 	}
-	if err := k.process.waitForLog(ctx, func(log string) bool { return strings.Contains(log, "msg=ready") }); err != nil {
+	if err := k.process.waitForLog(ctx, func(log string) bool { return strings.Contains(log, "ready: ") }); err != nil {
 		return err
 	}
 	text, err := os.ReadFile(hosts)

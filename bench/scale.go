@@ -107,7 +107,7 @@ func (s *testbed) measureServiceSet(ctx context.Context, o options, c serviceSet
 		return f, err
 	}
 	defer func() { err = errors.Join(err, p.stop()) }()
-	if err := p.waitForLog(ctx, func(log string) bool { return strings.Contains(log, "msg=ready") }); err != nil {
+	if err := p.waitForLog(ctx, func(log string) bool { return strings.Contains(log, "ready: ") }); err != nil {
 		return f, err
 	}
 	if err := c.waitUntilServed(ctx); err != nil {

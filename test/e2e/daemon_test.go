@@ -79,7 +79,7 @@ func startDaemon(t *testing.T, command *exec.Cmd) *daemon {
 func up(t *testing.T, args ...string) *daemon {
 	t.Helper()
 	d := launch(t, args...)
-	d.waitForLog(t, "msg=ready")
+	d.waitForLog(t, "ready: ")
 	return d
 }
 
