@@ -35,6 +35,19 @@ func Text(text string) string {
 	}, text)
 }
 
+// ShellWord returns text as one word of a POSIX shell's command line, for a command that
+// a person copies. ok is false if text has characters that are not printable.
+func ShellWord(text string) (word string, ok bool) {
+	if Text(text) != text || text == "" {
+		return "", false
+	}
+	const harmless = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+:,@%"
+	if strings.Trim(text, harmless) == "" && text[0] != '-' {
+		return text, true
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'", true
+}
+
 // Writer writes text to Out as [Lines] returns it. A character may be split between
 // two writes.
 type Writer struct {

@@ -2,6 +2,8 @@ package printable
 
 import (
 	"encoding/json"
+	"os/exec"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -60,6 +62,30 @@ func TestLine(t *testing.T) {
 	} {
 		if got := Line(test.text, test.limit); got != test.want {
 			t.Errorf("Line(%q, %d): got %q, want %q", test.text, test.limit, got, test.want)
+		}
+	}
+}
+
+// A command that a person copies runs what it shows, and nothing else.
+func TestShellWord(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows has no POSIX shell")
+	}
+	for _, text := range []string{
+		"/home/ann/src/kubeshore.yaml", "/tmp/my shop/kubeshore.yaml", "/tmp/$(touch${IFS}pwned)/kubeshore.yaml", "/tmp/`id`", "it's", "a;b", "-x", "~ann", "a\\b", "*", "ü",
+	} {
+		word, ok := ShellWord(text)
+		if !ok {
+			t.Errorf("%q: got no word", text)
+			continue
+		}
+		if got, err := exec.Command("sh", "-c", "printf %s "+word).Output(); err != nil || string(got) != text { //nolint:gosec // the test's subject
+			t.Errorf("%q: the shell reads %q, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"", "a\nb", "a\x1b[31mb", "a\u202eb"} {
+		if word, ok := ShellWord(text); ok {
+			t.Errorf("%q: got %q, want none", text, word)
 		}
 	}
 }

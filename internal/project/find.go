@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/kubeshore/kubeshore/internal/failure"
+	"github.com/kubeshore/kubeshore/internal/printable"
 )
 
 // Find returns the path of the project file in dir, or in the nearest parent
@@ -78,7 +79,11 @@ func readTrusted(path string) ([]byte, error) {
 		return nil, err
 	}
 	if problem := distrust(file, link, info); problem != "" {
-		return nil, failure.WithHint(fmt.Errorf("%s %s", path, problem), "if you trust it, name it: --config "+path)
+		hint := "if you trust it, name it with --config"
+		if word, ok := printable.ShellWord(path); ok {
+			hint += " " + word
+		}
+		return nil, failure.WithHint(fmt.Errorf("%s %s", path, problem), hint)
 	}
 	data, err := io.ReadAll(io.LimitReader(file, maxFileSize+1))
 	if err == nil && len(data) > maxFileSize {
