@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/kubeshore/kubeshore/internal/namepolicy"
+	"github.com/kubeshore/kubeshore/internal/printable"
 	"github.com/kubeshore/kubeshore/internal/project"
 	"github.com/kubeshore/kubeshore/pkg/kube"
 )
@@ -36,7 +37,7 @@ func decisions(s *Spec, file project.File, cluster func(context string) (*kube.C
 			found = append(found, fmt.Sprintf("add names that end with .%s", c.Alias))
 		}
 	}
-	if s.Domain == "" && file.Domain != "" && !namepolicy.IsClusterName("*."+string(file.Domain)) {
+	if s.Domain == "" && file.Domain != "" {
 		found = append(found, fmt.Sprintf("add names that end with .%s", file.Domain))
 	}
 	for _, service := range slices.Sorted(maps.Keys(file.Services)) {
@@ -105,7 +106,12 @@ func (e *UnconfirmedError) Error() string {
 }
 
 // Hint returns the command that confirms the file.
-func (e *UnconfirmedError) Hint() string { return "read the file, then run kubeshore allow " + e.Path }
+func (e *UnconfirmedError) Hint() string {
+	if path, ok := printable.ShellWord(e.Path); ok {
+		return "read the file, then run kubeshore allow " + path
+	}
+	return "read the file, then run kubeshore allow in its directory"
+}
 
 // Allow remembers the confirmation, for the file's path and content.
 func (e *UnconfirmedError) Allow() error { return e.allowed.Add(e.sum, e.Path) }

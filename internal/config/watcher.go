@@ -88,6 +88,7 @@ func (w *Watcher) Open(ctx context.Context) error {
 	if err != nil {
 		return failure.Usage(err)
 	}
+	w.kubefwdFile = "" // Open may be called again, after a confirmation
 	if !w.named {
 		_, err := blocking.Call(ctx, func() (struct{}, error) { w.find(); return struct{}{}, nil })
 		if err != nil {
