@@ -89,7 +89,7 @@ func TestPsWatch(t *testing.T) {
 	names.Await(t, "web.shop\n")
 
 	d.Set(control.Status{Overview: control.Overview{Synced: true, Contexts: []control.Context{{Name: "dev", Namespaces: []string{"data"}, Reading: []string{"data"}}}}})
-	table.Await(t, "resolved: can't list services\nnamespace data of context dev is still syncing\nweb.shop removed\n")
+	table.Await(t, "context dev recovered\nnamespace data of context dev is still syncing\nweb.shop removed\n")
 
 	d.Set(control.Status{Overview: control.Overview{Synced: true, Stopping: true, Contexts: []control.Context{{Name: "dev", Namespaces: []string{"data"}}}}})
 	table.Await(t, "shutting down: namespace data of context dev\n")

@@ -27,8 +27,8 @@ type Table struct {
 	wide     bool
 	colors   bool
 	widths   []int
-	problems []string // that were written last
-	notes    []string // that were written last
+	problems problemLists // that were written last
+	notes    []string     // that were written last
 }
 
 // New returns a table, with more columns if wide.
@@ -104,10 +104,10 @@ func (t *Table) WriteStatus(status control.Status) error {
 	}
 	var b strings.Builder
 	t.problems, t.notes = problemsOf(status.Overview), notesOf(status.Overview)
-	if len(unhealthy)+len(t.problems) > 0 {
+	if len(unhealthy)+len(slices.Concat(t.problems...)) > 0 {
 		b.WriteString("PROBLEMS\n")
 	}
-	writeLines(&b, "", t.problems)
+	writeLines(&b, "", slices.Concat(t.problems...))
 	t.writeSection(&b, "", unhealthy)
 	if len(ready) > 0 && b.Len() > 0 {
 		b.WriteString("\nREADY\n")
@@ -145,17 +145,40 @@ func (t *Table) WriteChange(s control.Service) error {
 	return err
 }
 
-// WriteOverview writes the problems and notes that are new, and those that are
-// resolved.
+// WriteOverview writes the problems and notes that are new, and the contexts that have
+// recovered.
 func (t *Table) WriteOverview(o control.Overview) error {
 	problems, notes := problemsOf(o), notesOf(o)
 	var b strings.Builder
-	writeLines(&b, "problem: ", without(problems, t.problems))
-	writeLines(&b, "resolved: ", without(t.problems, problems))
+	writeLines(&b, "problem: ", without(slices.Concat(problems...), slices.Concat(t.problems...)))
+	writeLines(&b, "", recoveries(o, t.problems, problems))
 	writeLines(&b, "", without(notes, t.notes))
 	t.problems, t.notes = problems, notes
 	_, err := io.WriteString(t.out, b.String())
 	return err
+}
+
+// recoveries returns a line for each part of the overview that has fewer problems than
+// before. The parts are those of problemsOf.
+func recoveries(o control.Overview, before, after problemLists) (lines []string) {
+	if len(before) != len(after) {
+		return nil // contexts were added or removed
+	}
+	for part, problems := range after {
+		if len(without(before[part], problems)) == 0 || len(without(problems, before[part])) > 0 {
+			continue
+		}
+		subject := "kubeshore"
+		if part > 0 {
+			subject = "context " + o.Contexts[part-1].Name
+		}
+		if len(problems) == 0 {
+			lines = append(lines, subject+" recovered")
+		} else {
+			lines = append(lines, fmt.Sprintf("%s recovered in part; remaining: %s", subject, strings.Join(problems, "; ")))
+		}
+	}
+	return lines
 }
 
 func writeLines(b *strings.Builder, prefix string, lines []string) {
@@ -184,13 +207,15 @@ func notesOf(o control.Overview) (notes []string) {
 	return notes
 }
 
-// problemsOf returns the problems of the daemon and its contexts, a line each.
-func problemsOf(o control.Overview) []string {
-	problems := slices.Clip(o.Problems)
+// problemLists are the problems of the daemon, and those of each context, a line each.
+type problemLists [][]string
+
+func problemsOf(o control.Overview) problemLists {
+	lists := problemLists{o.Problems}
 	for _, c := range o.Contexts {
-		problems = append(problems, c.Problems...)
+		lists = append(lists, c.Problems)
 	}
-	return problems
+	return lists
 }
 
 // fit widens the columns for cells.
