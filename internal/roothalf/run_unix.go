@@ -81,7 +81,7 @@ func (r Run) Start(ctx context.Context, log *logrus.Logger) error {
 		return errors.Join(err, ours.Close())
 	}
 	if r.Detach {
-		return r.startDetached(command, ours, stopping)
+		return r.startDetached(command, ours, stopping, log)
 	}
 	return r.keep(ctx, command, ours, stopping, log)
 }
@@ -113,7 +113,7 @@ func (r Run) keep(ctx context.Context, command *exec.Cmd, ours *net.UnixConn, st
 
 // startDetached starts a keeper in a session of its own, and a process that starts
 // the daemon in the background.
-func (r Run) startDetached(command *exec.Cmd, ours *net.UnixConn, stopping stopsignal.Signals) error {
+func (r Run) startDetached(command *exec.Cmd, ours *net.UnixConn, stopping stopsignal.Signals, log logrus.FieldLogger) error {
 	file, err := ours.File()
 	_ = ours.Close() // each end belongs to one process, so that its exit is noticed
 	if err != nil {
@@ -126,6 +126,9 @@ func (r Run) startDetached(command *exec.Cmd, ours *net.UnixConn, stopping stops
 	}
 	if err := r.start(command); err != nil {
 		return err
+	}
+	if err := errors.Join(dropPrivileges(signalCapability), filterSystemCalls()); err != nil {
+		log.Warnf("running with more privileges than needed: %s", failure.Line(err))
 	}
 	stop := stopping.ForwardTo(command.Process, nil)
 	err = ExitError(command.Wait())
