@@ -41,10 +41,14 @@ func TestLargestPlanIsAccepted(t *testing.T) {
 			"refused":   response{Sequence: 1, Refused: errorTexts(refused, strings.Compare)},
 			"unbound":   response{Sequence: 1, PortErrors: errorTexts(portErrors, netip.AddrPort.Compare)},
 		} {
-			if _, err := encode(message); err != nil {
+			encoded, err := encode(message)
+			if err != nil {
 				t.Errorf("%s, names of %d bytes: %v", what, size, err)
 			}
 			if r, ok := message.(request); ok {
+				if _, err := decode(encoded[4:]); err != nil {
+					t.Errorf("%s, names of %d bytes: %v", what, size, err)
+				}
 				if err := k.check(r); err != nil {
 					t.Errorf("%s, names of %d bytes: %v", what, size, err)
 				}
@@ -66,7 +70,7 @@ func TestLargestPlanIsAccepted(t *testing.T) {
 func TestTooLongResponseIsReplaced(t *testing.T) {
 	s := startKeeper(t.Context(), t)
 	c, stop := s.client(t)
-	name := strings.Repeat("<", 4<<20) // six times as long in the response's JSON
+	name := strings.Repeat("<", 3<<20) // six times as long in the response's JSON
 	if err := send(s.peer, `{"sequence":9,"names":{"127.64.0.1":["`+name+`"]}}`); err != nil {
 		t.Fatal(err)
 	}
@@ -78,5 +82,19 @@ func TestTooLongResponseIsReplaced(t *testing.T) {
 	}
 	if err := <-s.ended; err != nil {
 		t.Error(err)
+	}
+}
+
+// A message of the largest size costs no more memory than it has itself, however many
+// elements it has.
+func TestTooManyElementsAreNotParsed(t *testing.T) {
+	elements := strings.Repeat(`"",`, maxMessage/3-100)
+	for _, field := range []string{"ports", "addrs"} {
+		message := []byte(`{"sequence":1,"` + field + `":[` + elements + `""]}`)
+		var err error
+		allocated := testing.AllocsPerRun(1, func() { _, err = decode(message) })
+		if err == nil || !strings.Contains(err.Error(), "elements, and the limit is") || allocated > 100 {
+			t.Errorf("%s: got %v after %.0f allocations, want an error before it is parsed", field, err, allocated)
+		}
 	}
 }

@@ -69,9 +69,18 @@ type hello struct {
 	PublicNames []string `json:"publicNames,omitempty"`
 }
 
-// decode parses a request. It returns an error if the request is malformed.
+// maxElements is how many elements the lists and objects of a request can have, if none
+// of them exceeds its own limit.
+const maxElements = 2*maxPorts + maxNames + 2*maxAddrs
+
+// decode parses a request. It returns an error if the request is malformed. A message
+// with more elements than a request can have isn't parsed: a few bytes for each would
+// take a hundred times the memory.
 func decode(message []byte) (request, error) {
 	var r request
+	if n := bytes.Count(message, []byte{','}); n > maxElements {
+		return request{}, fmt.Errorf("malformed request: %d elements, and the limit is %d", n, maxElements)
+	}
 	decoder := json.NewDecoder(bytes.NewReader(message))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&r); err != nil {
