@@ -249,7 +249,7 @@ func exclusive(t *testing.T, dir, hostsFile, owner string, mode listen.Mode) *li
 	}
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	p := withClaims(taker, Options{HostsFile: hostsFile, Owner: owner}, log).(*exclusivePorts)
+	p := withClaims(taker, Options{HostsFile: hostsFile, Owner: owner}, log)
 	p.claims = newClaims(t, dir, owner)
 	ports := listen.New(p)
 	t.Cleanup(func() { _ = errors.Join(ports.Close(), p.Close()) })

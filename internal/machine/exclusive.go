@@ -40,7 +40,7 @@ type exclusivePorts struct {
 }
 
 // withClaims returns a Taker for the addresses that no other kubeshore uses.
-func withClaims(taker listen.Taker, o Options, log logrus.FieldLogger) listen.Taker {
+func withClaims(taker listen.Taker, o Options, log logrus.FieldLogger) *exclusivePorts {
 	claims, err := openClaims(claimsDir, o.Owner)
 	if err != nil {
 		log.Warnf("%v; the addresses of other kubeshore processes on this machine are not checked", err)
@@ -86,6 +86,13 @@ func (p *exclusivePorts) Take(ctx context.Context, want, existing []netip.AddrPo
 	p.held = addressesOf(admitted)
 	_ = p.claims.release(ctx, p.held) // after a failure, the next Take repeats it; nobody is misled meanwhile
 	return sockets, refusedPorts, nil
+}
+
+// holds reports whether an address was claimed by the last successful Take.
+func (p *exclusivePorts) holds(addr netip.Addr) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.held[addr]
 }
 
 // claim claims the addresses of ports. It returns an error for each one that

@@ -39,6 +39,8 @@ type Machine struct {
 	Notice string
 	// NamesProcesses means that Ports finds out which process uses a port.
 	NamesProcesses bool
+	// Holds reports whether Ports has claimed an address. It may be nil.
+	Holds func(netip.Addr) bool
 	// NamePolicy is the policy that a keeper enforces; nil if there is no keeper.
 	NamePolicy *namepolicy.Policy
 	// Close releases the machine, which must have been restored before.
@@ -106,9 +108,10 @@ func openOwn(ctx context.Context, o Options, flush func(context.Context), log lo
 		return Machine{}, errors.Join(err, file.Close())
 	}
 	_, each := ports.(*listen.Each)
-	ports = withClaims(ports, o, log)
+	exclusive := withClaims(ports, o, log)
+	ports = exclusive
 	return Machine{
-		Ports: ports, Names: file, Aliases: &loopback.Aliases{},
+		Ports: ports, Holds: exclusive.holds, Names: file, Aliases: &loopback.Aliases{},
 		NamesProcesses: each,
 
 		Run:   watchHosts(file, log),

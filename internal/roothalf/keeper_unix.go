@@ -48,7 +48,7 @@ func newKeeper(ctx context.Context, o machine.Options, log *logrus.Logger) (*kee
 		return nil, err
 	}
 	return &keeperProcess{machine: m, guard: guard, keeper: &keeper.Keeper{
-		Version: version.String(), Allowed: o.Prefixes, Ports: m.Ports, Names: m.Names, Aliases: m.Aliases,
+		Version: version.String(), Allowed: o.Prefixes, Ports: m.Ports, Holds: m.Holds, Names: m.Names, Aliases: m.Aliases,
 		NamePolicy: withOwnNames(o.Names),
 		OnRefused:  func(err error) { log.Warn(err) },
 	}}, nil

@@ -54,6 +54,9 @@ type Keeper struct {
 	Ports      listen.Taker
 	Names      Names
 	Aliases    Aliases
+	// Holds reports whether an address is one that Ports has claimed for this keeper.
+	// Names map to no others, except to 127.0.0.1. If it is nil, all may.
+	Holds func(netip.Addr) bool
 	// OnRefused is called with a one-line error for a request that is malformed, or
 	// refused completely or in part.
 	OnRefused func(error)
@@ -202,12 +205,18 @@ func (k *Keeper) handle(ctx context.Context, conn *net.UnixConn, r request) erro
 	return k.send(conn, resp, files...)
 }
 
-// permitted returns the names that the policy permits, and the others, each with the
-// reason.
+// permitted returns the names that the policy permits for addresses of this keeper, and
+// the others, each with the reason. Names on another keeper's address would keep that
+// one from using it.
 func (k *Keeper) permitted(table map[netip.Addr][]string) (permitted map[netip.Addr][]string, refused map[string]error) {
 	permitted, refused = make(map[netip.Addr][]string, len(table)), make(map[string]error)
 	for addr, names := range table {
+		held := addr == netaddr.Localhost || k.Holds == nil || k.Holds(addr)
 		for _, name := range names {
+			if !held {
+				refused[name] = fmt.Errorf("address %v has no ports of this keeper", addr)
+				continue
+			}
 			if refusal := k.NamePolicy.Check(name); refusal != nil {
 				refused[name] = refusal
 				continue

@@ -67,6 +67,12 @@ type testKeeper struct {
 // startKeeper starts a keeper that runs until ctx or the test ends.
 func startKeeper(ctx context.Context, t *testing.T) *testKeeper {
 	t.Helper()
+	return startKeeperThatHolds(ctx, t, nil)
+}
+
+// startKeeperThatHolds starts a keeper with [Keeper.Holds].
+func startKeeperThatHolds(ctx context.Context, t *testing.T, holds func(netip.Addr) bool) *testKeeper {
+	t.Helper()
 	s := &testKeeper{path: filepath.Join(t.TempDir(), "hosts"), ended: make(chan error, 1)}
 	if err := os.WriteFile(s.path, []byte(original), 0o644); err != nil {
 		t.Fatal(err)
@@ -80,7 +86,7 @@ func startKeeper(ctx context.Context, t *testing.T) *testKeeper {
 	k := &Keeper{
 		Version: "test", Allowed: []netip.Prefix{loopback.DefaultPrefix},
 		NamePolicy: namepolicy.Policy{Patterns: []string{"*.shop", "!vpn.*"}, Reserved: namepolicy.OwnNames("build")},
-		Ports:      listen.NewEach("test"), Names: file, Aliases: &loopback.Aliases{},
+		Ports:      listen.NewEach("test"), Holds: holds, Names: file, Aliases: &loopback.Aliases{},
 		OnRefused: func(err error) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
@@ -398,6 +404,31 @@ func TestKeeperAppliesItsNamePolicy(t *testing.T) {
 		t.Errorf("got %v, %v and hosts file %q, want no names", refused, err, s.hosts(t))
 	}
 	if err := stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+// Names on an address of another keeper would take it away from that one.
+func TestNamesMapToHeldAddressesOnly(t *testing.T) {
+	held := netip.MustParseAddr("127.64.0.1")
+	s := startKeeperThatHolds(t.Context(), t, func(addr netip.Addr) bool { return addr == held })
+	c, stop := s.client(t)
+	refused, err := c.Names().Set(t.Context(), map[netip.Addr][]string{
+		held: {"web.shop"}, netip.MustParseAddr("127.64.0.2"): {"db.shop", "vpn.shop"}, netip.MustParseAddr("127.0.0.1"): {"local.shop"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := slices.Sorted(maps.Keys(refused)), []string{"db.shop", "vpn.shop"}; !slices.Equal(got, want) {
+		t.Errorf("got %q refused, want %q", got, want)
+	}
+	if content := s.hosts(t); strings.Contains(content, "127.64.0.2") || !strings.Contains(content, "web.shop") || !strings.Contains(content, "local.shop") {
+		t.Errorf("got hosts file %q, want the names of its own addresses only", content)
+	}
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	if err := <-s.ended; err != nil {
 		t.Error(err)
 	}
 }
