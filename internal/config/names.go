@@ -76,9 +76,17 @@ func (s *Spec) KeeperNames() namepolicy.Policy {
 	return namepolicy.Policy{Full: asked.full, Patterns: needed(asked.full, slices.Concat(asked.patterns, s.PublicNames, s.Ingress))}
 }
 
+// onlyFull reports whether services have full names only.
+func (s *Spec) onlyFull(file project.File) bool {
+	if s.Names != "" {
+		return s.Names == NamesFull
+	}
+	return file.ShortNames != nil && !*file.ShortNames
+}
+
 // addNames sets the policy of the plan. The contexts must have been added.
 func (r *Resolved) addNames(s *Spec, file project.File) {
-	asked := askedNames{full: s.Names == NamesFull}
+	asked := askedNames{full: s.onlyFull(file)}
 	asked.addNamespaces(r.Follow[0].Namespaces)
 	asked.addIncluded(r.Plan.Contexts[0].Include)
 	for _, context := range r.Plan.Contexts[1:] {

@@ -10,6 +10,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/kubeshore/kubeshore/internal/failure"
 	"github.com/kubeshore/kubeshore/internal/project"
 	"github.com/kubeshore/kubeshore/pkg/kube"
 	"github.com/kubeshore/kubeshore/pkg/loopback"
@@ -36,6 +37,9 @@ func resolve(s *Spec, file project.File, cluster func(context string) (*kube.Clu
 	}}
 	if len(s.Ports) == 0 {
 		result.Plan.Mapping = ports(file.Ports)
+	}
+	if s.Domain != "" && s.onlyFull(file) {
+		return Resolved{}, failure.WithHint(fmt.Errorf("--domain adds short names, and shortNames in %s excludes them", project.Name), "add --names short")
 	}
 	for _, context := range s.contexts(file) {
 		found, err := cluster(context.Name)

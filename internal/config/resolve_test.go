@@ -150,6 +150,7 @@ func TestResolveErrors(t *testing.T) {
 		file string
 		spec Spec
 	}{
+		"--domain adds short names, and shortNames in kubeshore.yaml excludes them": {file: "shortNames: false", spec: Spec{Domain: "test"}},
 		"no context stage": {spec: Spec{Contexts: []string{"stage"}}},
 		"service web.shop: invalid address 127.0.0.1: must be within": {spec: Spec{Addresses: map[string]netip.Addr{"web": netip.MustParseAddr("127.0.0.1")}}},
 		"services a.b and web.shop have the same address 127.3.3.1":   {spec: Spec{Addresses: map[string]netip.Addr{"a.b.svc.cluster.local": netip.MustParseAddr("127.3.3.1"), "web": netip.MustParseAddr("127.3.3.1"), "a.b.c": netip.MustParseAddr("127.3.3.1")}}},
@@ -294,5 +295,37 @@ func TestResolveNames(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The project file can leave out short names, and the flag decides otherwise. The keeper
+// gets the same.
+func TestShortNames(t *testing.T) {
+	for _, c := range []struct {
+		file string
+		flag Names
+		want bool // only full names
+	}{
+		{"", "", false},
+		{"", NamesFull, true},
+		{"shortNames: false", "", true},
+		{"shortNames: false", NamesShort, false},
+		{"shortNames: false", NamesFull, true},
+		{"shortNames: true", "", false},
+		{"shortNames: true", NamesFull, true},
+		{"domain: test", NamesFull, true},
+	} {
+		resolved, err := resolveFile(t, c.file, Spec{Names: c.flag})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := new(Watcher)
+		w.resolved.Store(&resolved)
+		if plan, keeper := resolved.Plan.Names.Full, w.KeeperNames().Full; plan != c.want || keeper != c.want {
+			t.Errorf("%q with --names %s: got plan %t, keeper %t, want %t", c.file, c.flag, plan, keeper, c.want)
+		}
+	}
+	if _, err := resolveFile(t, "shortNames: false", Spec{Domain: "test", Names: NamesShort}); err != nil {
+		t.Error(err)
 	}
 }

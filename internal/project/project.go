@@ -34,6 +34,9 @@ type File struct {
 	// Patterns of the services not to forward, for contexts that don't list their
 	// own.
 	Exclude []Pattern `yaml:"exclude,omitempty"`
+	// Whether services have short names too (web.shop, web), not only those that end in
+	// svc.cluster.local or svc. Default: true.
+	ShortNames *bool `yaml:"shortNames,omitempty"`
 	// Additional domain suffix for short names.
 	Domain Domain `yaml:"domain,omitempty"`
 	// Local ports for the ports of all services, e.g. {80: 8080}.
@@ -116,6 +119,9 @@ func parse(path string, data []byte) (file File, problems []string) {
 // check returns an error if fields conflict that are valid on their own. root is
 // the document that f was decoded from.
 func (f File) check(root *yaml.Node) error {
+	if f.Domain != "" && f.ShortNames != nil && !*f.ShortNames {
+		return errorAt(root, "domain and shortNames: false are mutually exclusive", "domain")
+	}
 	contexts, aliases, reserved := make(map[string]bool), make(map[Label]bool), make(map[netip.Addr]ServiceName)
 	for i, c := range f.Contexts {
 		at := strconv.Itoa(i)

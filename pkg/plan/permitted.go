@@ -9,10 +9,12 @@ import (
 	"github.com/kubeshore/kubeshore/internal/namepolicy"
 )
 
-// refusedDomains are the top-level domains of public names that were refused.
+// refusedDomains are the top-level domains of public names that were refused, and
+// whether short names were.
 type refusedDomains struct {
 	byPolicy map[string]bool // the user can allow these
 	byKeeper map[string]bool // the keeper would refuse these
+	short    bool            // the keeper was started for full names only
 }
 
 // check returns the reason why a name must not be written; nil if it may. The
@@ -25,8 +27,11 @@ func (p *planner) check(name string, r rank) *namepolicy.Refusal {
 	}
 	refusal := policy.Check(name)
 	if refusal == nil && p.options.Enforced != nil {
-		if refusal = p.options.Enforced.Check(name); refusal != nil && refusal.Public != "" {
-			p.refused.byKeeper[refusal.Public] = true
+		if refusal = p.options.Enforced.Check(name); refusal != nil && (refusal.Public != "" || p.options.Enforced.Full) {
+			p.refused.short = p.refused.short || p.options.Enforced.Full
+			if refusal.Public != "" {
+				p.refused.byKeeper[refusal.Public] = true
+			}
 			return &namepolicy.Refusal{Name: name, Why: "the keeper was started without permission for it"}
 		}
 	}
@@ -85,6 +90,9 @@ func (p *planner) nameNotes() (notes []string) {
 	if len(p.refused.byKeeper) > 0 {
 		notes = append(notes, fmt.Sprintf("names that end in %s are not written until kubeshore is restarted, because its keeper was started without permission for them (sudo kubeshore up takes it from -n and --public-names, not from files)",
 			domainList(p.refused.byKeeper, "or")))
+	}
+	if p.refused.short {
+		notes = append(notes, "short names are not written until kubeshore is restarted, because its keeper was started for full names only (sudo kubeshore up takes exceptions from --public-names, not from files)")
 	}
 	return notes
 }

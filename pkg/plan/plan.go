@@ -10,7 +10,7 @@ import (
 
 // Plan returns the desired state for a snapshot. It is a pure function.
 func Plan(s Snapshot, o Options) Desired {
-	p := planner{options: o, clusters: slices.Clone(s.Clusters), refused: refusedDomains{make(map[string]bool), make(map[string]bool)}}
+	p := planner{options: o, clusters: slices.Clone(s.Clusters), refused: refusedDomains{byPolicy: make(map[string]bool), byKeeper: make(map[string]bool)}}
 	for i := range p.clusters {
 		if context, index := o.context(p.clusters[i].Context); index > 0 {
 			p.clusters[i].Alias = context.Alias
