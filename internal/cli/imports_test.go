@@ -17,7 +17,7 @@ const module = "github.com/kubeshore/kubeshore/"
 
 // leaves are small packages that any other may import.
 var leaves = []string{
-	"internal/backoff", "internal/blocking", "internal/cleanup", "internal/dnsname", "internal/logevent", "internal/netaddr", "internal/printable", "internal/rootonly", "internal/similar", "internal/wake",
+	"internal/backoff", "internal/blocking", "internal/cleanup", "internal/dnsname", "internal/logevent", "internal/netaddr", "internal/portlist", "internal/printable", "internal/rootonly", "internal/similar", "internal/wake",
 }
 
 // imports has the packages of ours that each package may import besides leaves. It is

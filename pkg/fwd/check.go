@@ -36,7 +36,7 @@ func (e *Engine) Check(ctx context.Context, hosts []plan.HostID) map[plan.HostID
 		checks.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			if err := e.checkHost(ctx, at.Port(), r); err != nil {
+			if err := e.checkHost(ctx, r); err != nil {
 				mu.Lock()
 				defer mu.Unlock()
 				unknown[r.host] = err
@@ -55,7 +55,7 @@ func (e *Engine) Check(ctx context.Context, hosts []plan.HostID) map[plan.HostID
 // checkHost checks the pods of a host in turn until one can be reached, and
 // records the failures. Of a success it records only that the host isn't denied:
 // nothing is known about the processes in the pod.
-func (e *Engine) checkHost(ctx context.Context, port uint16, r route) error {
+func (e *Engine) checkHost(ctx context.Context, r route) error {
 	for i, d := range r.candidates() {
 		err := e.Dialer.Check(ctx, d.Pod)
 		if err == nil {
@@ -68,7 +68,7 @@ func (e *Engine) checkHost(ctx context.Context, port uint16, r route) error {
 		if !errors.As(err, &unreached) || unreached.Reason == ClusterUnreachable {
 			return err
 		}
-		p, _ := newProblem(port, d, err)
+		p, _ := newProblem(d, err)
 		if r.recordFailure(p, i == len(r.candidates())-1) {
 			e.requestReplan()
 		}

@@ -72,7 +72,7 @@ func (e *Engine) reportFailure(c *connection, err error) {
 		text = fmt.Sprintf("connection reset: no pod became ready within %v (--hold)", e.HoldTimeout)
 	case errors.Is(err, errNoPod), errors.Is(err, errServiceGone):
 	default:
-		if p, ok := newProblem(c.at.Port(), c.dest, err); ok {
+		if p, ok := newProblem(c.dest, err); ok {
 			level = logrus.DebugLevel // the Status reports it
 			if c.route.recordFailure(p, c.exhausted) {
 				e.requestReplan()

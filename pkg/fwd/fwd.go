@@ -101,7 +101,8 @@ type Ports interface {
 	// How describes how ports are bound.
 	How() string
 	// Set replaces the set of ports. It returns an error for each port that
-	// can't be bound; calling Set again with the same ports retries these.
+	// can't be bound, without the port in its text: ports with the same error are
+	// reported together. Calling Set again with the same ports retries these.
 	// Accepted connections are not affected.
 	Set(ctx context.Context, want []netip.AddrPort) map[netip.AddrPort]error
 	// Accept returns the next connection; its LocalAddr is the port that the

@@ -2,7 +2,6 @@ package fwd
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -22,10 +21,12 @@ type portState struct {
 	problem    problem      // zero if the port works, or if that is unknown
 }
 
-// problem is a reason why connections don't reach a process.
+// problem is a reason why connections don't reach a process; without a cause, there
+// is none.
 type problem struct {
-	target *targetState // nil if it concerns all pods
-	text   string       // one line for the user
+	target     *targetState // nil if it concerns all pods
+	targetPort uint16       // the pod's; 0 if it concerns all pods
+	cause      cause
 }
 
 // allowLog reports whether a line about a connection may be logged now, and if
@@ -73,7 +74,7 @@ func (r route) recordSuccess(target *targetState) bool {
 	unreachable, denied := target.unreachable.Swap(false), r.hostState.denied.Swap(false)
 	r.portState.mu.Lock()
 	defer r.portState.mu.Unlock()
-	resolved := r.portState.problem.text != ""
+	resolved := r.portState.problem.cause != cause{}
 	r.portState.problem = problem{}
 	return resolved || unreachable || denied
 }
@@ -85,25 +86,22 @@ func (r route) unreachable() bool {
 	return r.hostState.denied.Load() || len(usable) > 0 && !slices.ContainsFunc(usable, reachable)
 }
 
-// problemText returns why connections don't reach a process; empty if they do,
+// problem returns why connections don't reach a process. It returns false if they do,
 // or if that is unknown.
-func (r route) problemText() string {
+func (r route) problem() (problem, bool) {
 	if r.portState == nil {
-		return ""
+		return problem{}, false
 	}
 	r.portState.mu.Lock()
 	defer r.portState.mu.Unlock()
-	if !r.isCurrent(r.portState.problem) {
-		return ""
-	}
-	return r.portState.problem.text
+	return r.portState.problem, r.isCurrent(r.portState.problem)
 }
 
 // isCurrent reports whether p is a problem that no later connection has
 // resolved, and whose pod is still a target.
 func (r route) isCurrent(p problem) bool {
 	switch {
-	case p.text == "":
+	case p.cause == cause{}:
 		return false
 	case p.target == nil:
 		return r.hostState.denied.Load()
@@ -111,19 +109,18 @@ func (r route) isCurrent(p problem) bool {
 	return p.target.unreachable.Load() && slices.ContainsFunc(r.targets, func(d destination) bool { return d.state == p.target })
 }
 
-// newProblem returns the problem of a connection to a port of a host that
-// failed with err. An unreachable cluster is not a problem of the host.
-func newProblem(port uint16, d destination, err error) (problem, bool) {
+// newProblem returns the problem of a connection to a destination that failed with
+// err. An unreachable cluster is not a problem of the host.
+func newProblem(d destination, err error) (problem, bool) {
 	var unreached *UnreachedError
 	errors.As(err, &unreached)
 	switch {
 	case unreached != nil && unreached.Reason == ClusterUnreachable:
 		return problem{}, false
 	case unreached != nil && unreached.Reason == Denied:
-		return problem{text: errorLine(err)}, true
+		return problem{cause: cause{kind: deniedCause, text: errorLine(err)}}, true
 	case unreached != nil && unreached.Reason == PortClosed:
-		return problem{target: d.state, text: fmt.Sprintf("port %d: nothing listens on port %d of pod %v; "+
-			"a process that listens only on the pod's IP address isn't reachable, use 0.0.0.0 or 127.0.0.1", port, d.Port, d.Pod)}, true
+		return problem{d.state, d.Port, cause{kind: closedCause, pod: d.Pod}}, true
 	}
-	return problem{target: d.state, text: fmt.Sprintf("port %d: pod %v: %s", port, d.Pod, errorLine(err))}, true
+	return problem{d.state, d.Port, cause{kind: podCause, pod: d.Pod, text: errorLine(err)}}, true
 }

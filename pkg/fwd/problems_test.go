@@ -96,6 +96,39 @@ func TestProblemOfManyPodsIsStable(t *testing.T) {
 	})
 }
 
+// Ports that fail for the same reason share a line of the Status.
+func TestPortsWithOneProblemShareALine(t *testing.T) {
+	closed := func(int) (func(*memConn), error) {
+		return nil, &fwd.UnreachedError{Reason: fwd.PortClosed, Err: errors.New("refused")}
+	}
+	broken := func(int) (func(*memConn), error) { return nil, errors.New("no sandbox") }
+	for name, c := range map[string]struct {
+		pod  behavior
+		want string
+	}{
+		"closed": {closed, "ports 80, 81: nothing listens on ports 8080, 8081 of pod ns/a; " +
+			"a process that listens only on the pod's IP address isn't reachable, use 0.0.0.0 or 127.0.0.1"},
+		"another error": {broken, "ports 80, 81: pod ns/a: no sandbox"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			svc := service("web", "a")
+			svc.Ports = append(svc.Ports, plan.ServicePort{Name: "other", Protocol: "TCP", Number: 81})
+			svc.Endpoints[0].Ports["other"] = 8081
+			inBubble(t, svc, map[string]behavior{"a": c.pod}, nil, func(b *bubble) {
+				for port := range 2 {
+					if _, _, err := b.exchange(b.connectTo(port), "x"); err == nil {
+						t.Error("got an answer, want an error")
+					}
+				}
+				b.sleep(time.Second)
+				if got := b.problems(); got != c.want {
+					t.Errorf("got problems %q, want %q", got, c.want)
+				}
+			})
+		})
+	}
+}
+
 // A denied request concerns all ports of the service, and is logged once.
 func TestProblemOfDeniedRequest(t *testing.T) {
 	denied := func(int) (func(*memConn), error) {

@@ -122,9 +122,12 @@ func reportClusters(log logrus.FieldLogger, before, after []plan.Cluster) {
 			}
 			logged[text] = true
 		}
-		resolved := len(without(prev.Problems, c.Problems)) + len(without(prev.Notes, c.Notes))
 		switch {
-		case resolved == 0 || len(news) > 0:
+		case len(news) > 0:
+		case len(without(prev.Problems, c.Problems)) == 0:
+			if len(without(prev.Notes, c.Notes)) > 0 {
+				log.Infof("context %s: a replacement for a missing permission is no longer in use", c.Context)
+			}
 		case len(c.Problems) == 0:
 			log.Infof("context %s recovered", c.Context)
 		default:

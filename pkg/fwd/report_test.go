@@ -84,6 +84,9 @@ func TestReportOfClusters(t *testing.T) {
 	engine := &fwd.Engine{Options: options, Addresses: addresses, Aliases: noAliases{}, Names: noNames{}, Ports: noPorts{}}
 	lines := recordLog(engine)
 	apply := fwd.ApplyForTest(t, engine)
+	unused := func(context string) string {
+		return "context " + context + ": a replacement for a missing permission is no longer in use"
+	}
 	for _, c := range []struct {
 		problems, notes []string
 		want            []string
@@ -92,8 +95,10 @@ func TestReportOfClusters(t *testing.T) {
 		{[]string{"not allowed"}, []string{"reading pods instead"}, []string{"context c recovered in part; remaining: not allowed", "context d recovered in part; remaining: not allowed"}},
 		{[]string{"another"}, []string{"reading pods instead"}, []string{"another"}},
 		{nil, []string{"reading pods instead"}, []string{"context c recovered", "context d recovered"}},
-		{nil, nil, []string{"context c recovered", "context d recovered"}},
+		{nil, nil, []string{unused("c"), unused("d")}}, // nothing was broken
 		{nil, nil, nil},
+		{nil, []string{"reading pods instead"}, []string{"reading pods instead"}},
+		{[]string{"not allowed"}, nil, []string{"not allowed"}}, // the replacement isn't allowed either
 	} {
 		lines.Reset()
 		apply(plan.Snapshot{Clusters: []plan.Cluster{{Context: "c", Problems: c.problems, Notes: c.notes}, {Context: "d", Problems: c.problems, Notes: c.notes}}})

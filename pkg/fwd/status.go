@@ -80,6 +80,7 @@ func newHostStatus(h plan.Host, address netip.Addr, portErrs map[netip.AddrPort]
 		return s // Problems has the reason
 	}
 	failing := false
+	var problems portProblems
 	for _, p := range h.Ports {
 		at := netip.AddrPortFrom(address, p.Number)
 		err := portErrs[at]
@@ -87,15 +88,15 @@ func newHostStatus(h plan.Host, address netip.Addr, portErrs map[netip.AddrPort]
 		if err == nil {
 			s.Names = h.Names
 		}
-		text := r[at].problemText()
-		failing = failing || text != ""
-		s.Denied = s.Denied || text != "" && r[at].hostState.denied.Load()
-		for _, problem := range []string{errorText(err), text} {
-			if problem != "" && !slices.Contains(s.Problems, problem) { // ports can share a problem
-				s.Problems = append(s.Problems, problem)
-			}
+		if err != nil {
+			problems.add(cause{kind: bindCause, text: errorText(err)}, p.Number, 0)
+		}
+		if found, ok := r[at].problem(); ok {
+			failing, s.Denied = true, s.Denied || r[at].hostState.denied.Load()
+			problems.add(found.cause, p.Number, found.targetPort)
 		}
 	}
+	s.Problems = append(s.Problems, problems.lines(address)...)
 	for i, p := range s.Ports {
 		s.Ports[i].Reach = r[netip.AddrPortFrom(address, p.Number)].reach(h.Pods, failing)
 	}

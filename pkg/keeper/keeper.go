@@ -289,7 +289,7 @@ func addSocketError(portErrors map[netip.AddrPort]error, at netip.AddrPort, err 
 	if !at.IsValid() {
 		return err
 	}
-	portErrors[at] = fmt.Errorf("port %d on %v: %w", at.Port(), at.Addr(), err)
+	portErrors[at] = err
 	return nil
 }
 

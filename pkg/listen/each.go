@@ -45,9 +45,9 @@ func (*Each) Take(ctx context.Context, want, existing []netip.AddrPort) (sockets
 func explain(at netip.AddrPort, err error, finder *processFinder) error {
 	switch {
 	case errors.Is(err, errInUse):
-		return fmt.Errorf("port %d on %v is in use by %s", at.Port(), at.Addr(), finder.find(at))
+		return fmt.Errorf("in use by %s", finder.find(at))
 	case errors.Is(err, errNotPermitted):
-		return fmt.Errorf("port %d on %v %s", at.Port(), at.Addr(), notPermitted)
+		return errors.New(notPermitted)
 	}
 	return err
 }

@@ -89,7 +89,7 @@ func TestPermissionGrantedLaterIsUsed(t *testing.T) {
 	d := up(t, "--kubeconfig", kubeconfig, "-n", ns)
 	d.waitForLog(t, "reading pods instead")
 	apply(t, roleOf(ns, mayReadServices, mayReadEndpoints, mayForward))
-	d.waitForLog(t, " recovered")
+	d.waitForLog(t, "a replacement for a missing permission is no longer in use")
 }
 
 func TestAllNamespacesAreFollowed(t *testing.T) {

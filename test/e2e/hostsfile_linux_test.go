@@ -317,7 +317,7 @@ func TestWildcardListenerOnSamePortIsUndisturbed(t *testing.T) {
 
 	d = up(t, "-n", ns, "-v", "--listen", "each")
 	d.waitForLog(t, "listening with one socket per port (as requested)")
-	d.waitForLog(t, fmt.Sprintf("port 8099 on %s is in use by e2e.test (pid %d)", address, os.Getpid()))
+	d.waitForLog(t, fmt.Sprintf("port 8099 on %s: in use by e2e.test (pid %d)", address, os.Getpid()))
 	if err := later.Close(); err != nil {
 		t.Fatal(err)
 	}
