@@ -25,7 +25,8 @@ type provider struct {
 	host    string
 
 	mu        sync.Mutex
-	config    map[string]string // as last read from the kubeconfig, or written to it
+	read      map[string]string // the configuration as last read from the kubeconfig
+	config    map[string]string // the same with the tokens that were refreshed since
 	current   rest.AuthProvider
 	persister rest.AuthProviderConfigPersister // nil if the kubeconfig can't be written, e.g. a pipe
 }
@@ -50,7 +51,8 @@ func (p *provider) use(config *rest.Config) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.current, p.config, p.persister = current, config.AuthProvider.Config, config.AuthConfigPersister
+	p.read, p.config = config.AuthProvider.Config, config.AuthProvider.Config
+	p.current, p.persister = current, config.AuthConfigPersister
 	return nil
 }
 
@@ -64,17 +66,25 @@ func (p *provider) Persist(config map[string]string) error {
 	if persister == nil {
 		return nil
 	}
-	return persister.Persist(config)
+	if err := persister.Persist(config); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	p.read = maps.Clone(config)
+	p.mu.Unlock()
+	return nil
 }
 
 // Refresh adopts the tokens of a newer kubeconfig entry whose auth-provider has the
-// same name, unless this process has written them itself.
+// same name, unless this process has written them itself, or has read them before: a
+// pipe's content never changes, and an identity provider may accept a refresh token only
+// once.
 func (g *Gate) Refresh(config *rest.Config) error {
 	if g == nil || g.provider == nil || config.AuthProvider == nil {
 		return nil
 	}
 	g.provider.mu.Lock()
-	known := maps.Equal(g.provider.config, config.AuthProvider.Config)
+	known := maps.Equal(g.provider.config, config.AuthProvider.Config) || maps.Equal(g.provider.read, config.AuthProvider.Config)
 	g.provider.mu.Unlock()
 	if known {
 		return nil

@@ -69,7 +69,8 @@ func TestKubeconfigThatBlocks(t *testing.T) {
 	}
 }
 
-// The tokens of a kubeconfig from a pipe are refreshed, and kept in memory.
+// The tokens of a kubeconfig from a pipe are refreshed once, and kept in memory, also when
+// the kubeconfig is loaded again because another of its files has changed.
 func TestOIDCFromPipe(t *testing.T) {
 	s := newOIDCServers(t)
 	read, write, err := os.Pipe()
@@ -83,12 +84,21 @@ func TestOIDCFromPipe(t *testing.T) {
 	if err := write.Close(); err != nil {
 		t.Fatal(err)
 	}
-	cluster, err := load(t, fmt.Sprintf("/dev/fd/%d", read.Fd()), "")
+	k := NewKubeconfig(fmt.Sprintf("/dev/fd/%d", read.Fd()), "agent", credential.NewPlugins(nil, nil), nil)
+	cluster, err := k.Load(t.Context(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.wantToken(t, cluster, s.fresh)
-	s.wantToken(t, cluster, s.fresh)
+	for range 3 {
+		s.wantToken(t, cluster, s.fresh)
+		again, err := k.Load(t.Context(), "")
+		if err != nil || !again.same(cluster) {
+			t.Fatalf("loaded again: got %v, or a different entry", err)
+		}
+		if err := cluster.Gate.Refresh(again.Config); err != nil {
+			t.Error(err)
+		}
+	}
 	if n := s.refreshes.Load(); n != 1 {
 		t.Errorf("got %d refreshes, want 1", n)
 	}
