@@ -108,24 +108,34 @@ func (c *cluster) rereadAuthority(ctx context.Context) {
 	case <-ctx.Done():
 		return
 	}
-	content, err := blocking.Call(ctx, func() ([]byte, error) {
+	_, _ = blocking.Call(ctx, func() (struct{}, error) { // after an error the previous authority counts
 		defer func() { <-c.readingAuthority }()
-		return os.ReadFile(path)
+		return struct{}{}, c.adoptAuthority(path)
 	})
+}
+
+// adoptAuthority uses the certificate authorities in a file. It may block: client-go
+// reads the file too.
+func (c *cluster) adoptAuthority(path string) error {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
 	c.mu.Lock()
-	same := err != nil || bytes.Equal(content, c.authority)
+	same := bytes.Equal(content, c.authority)
 	c.mu.Unlock()
 	if same {
-		return
+		return nil
 	}
 	_, tlsConfig, err := newTLS(c.source)
 	if err != nil {
-		return
+		return err
 	}
 	c.mu.Lock()
 	c.tls, c.authority = tlsConfig, content
 	c.mu.Unlock()
 	c.resetSessions()
+	return nil
 }
 
 // proxyFunc returns the function that chooses the proxy of a request. Its error
