@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -158,13 +159,13 @@ func (w *contextWatcher) wantedScopesLocked(watchers map[scope]*scopeWatcher) (s
 }
 
 // scopesChangedLocked reports whether other scopes are wanted than those that have a
-// watcher.
+// watcher, or for another reason.
 func (w *contextWatcher) scopesChangedLocked() bool {
 	if w.cluster == nil {
 		return false
 	}
-	wanted, _ := w.wantedScopesLocked(w.scopes)
-	return len(wanted) != len(w.scopes) || w.lacksScopeLocked()
+	wanted, followed := w.wantedScopesLocked(w.scopes)
+	return len(wanted) != len(w.scopes) || !maps.Equal(followed, w.followed) || w.lacksScopeLocked()
 }
 
 // lacksScopeLocked reports whether a wanted scope has no watcher yet.
