@@ -224,7 +224,7 @@ func TestPluginsAreUsedConcurrently(t *testing.T) {
 	for range 8 {
 		calls.Go(func() {
 			<-started
-			for range 1000 {
+			for range 100 {
 				plugins.Import(plugins.Export())
 			}
 		})
