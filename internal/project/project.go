@@ -83,8 +83,9 @@ type Service struct {
 	// it isn't forwarded.
 	Local bool `yaml:"local,omitempty"`
 	// Whether the service's pods have names and addresses of their own, which also
-	// lists them in the status. Default: the pods of a headless service do; those of
-	// any other have names, but are not listed, if it has at most 16 pods.
+	// lists them in the status. Default: up to 1,024 pods of a headless service do;
+	// those of any other have names, but are not listed, if it has at most 16 pods, and
+	// up to 256 of all such services.
 	PodNames *bool `yaml:"podNames,omitempty"`
 }
 

@@ -18,6 +18,12 @@ const (
 	maxNamedPods = 16
 	// maxImplicitPods is the number of such pods of all Services together.
 	maxImplicitPods = 256
+	// maxHeadlessPods is the number of pods of a headless Service that have names,
+	// unless the user decided, and maxPods that of all Services together: whoever may
+	// write EndpointSlices can make up any number, and each lookup on the machine reads
+	// all lines.
+	maxHeadlessPods = 1024
+	maxPods         = 8192
 )
 
 // namesPods reports whether the pods of a Service get names, and whether that is
@@ -44,7 +50,8 @@ func (o Options) unnamedPods(svc Service) string {
 	return fmt.Sprintf("its %d pods have no names of their own (more than %d); podNames: true in kubeshore.yaml adds them", len(svc.Endpoints), maxNamedPods)
 }
 
-// addPods adds the hosts of the pods of Services, as many as the limits permit.
+// addPods adds the hosts of the pods of Services, as many as the limits permit. The host
+// of a Service reports those that are left out.
 func (p *planner) addPods(services []*Service) {
 	slices.SortFunc(services, func(a, b *Service) int {
 		_, i := p.options.context(a.ID.Context)
@@ -52,15 +59,29 @@ func (p *planner) addPods(services []*Service) {
 		return cmp.Or(cmp.Compare(i, j), a.ID.Compare(b.ID))
 	})
 	p.dashed = make(map[HostID]string)
-	ports, implicitPods := 0, 0
+	ports, pods, implicitPods := 0, 0, 0
 	for _, svc := range services {
 		named, implicit := p.options.namesPods(*svc)
-		if !named || ports > MaxPorts || implicit && implicitPods+len(svc.Endpoints) > maxImplicitPods {
+		if !named {
 			continue
 		}
-		for _, host := range p.planPods(*svc, implicit, MaxPorts-ports) {
+		if implicit && implicitPods+len(svc.Endpoints) > maxImplicitPods {
+			p.addLimit(svc.ID, fmt.Sprintf("its %d pods have no names of their own, because %d pods of other services have; podNames: true in kubeshore.yaml adds them",
+				len(svc.Endpoints), implicitPods))
+			continue
+		}
+		room, remedy := maxPods-pods, "select fewer services (-n, --include, --exclude)"
+		if p.options.Services[svc.ID].PodNames == nil && svc.Headless && room > maxHeadlessPods {
+			room, remedy = maxHeadlessPods, "podNames: true in kubeshore.yaml adds the others"
+		}
+		hosts, omitted := p.planPods(*svc, implicit, MaxPorts-ports, room)
+		if omitted > 0 {
+			p.addLimit(svc.ID, fmt.Sprintf("%d of its pods have no names of their own, because there are too many; %s", omitted, remedy))
+		}
+		for _, host := range hosts {
 			p.hosts = append(p.hosts, host)
 			ports += len(host.Ports)
+			pods++
 			if implicit {
 				implicitPods++
 			}
@@ -68,12 +89,19 @@ func (p *planner) addPods(services []*Service) {
 	}
 }
 
-// planPods returns a host for each pod of a Service, with at most maxPorts ports
-// and those of one more pod. It is identified by the pod's host name or, without
+// addLimit adds a limit to the host of a Service.
+func (p *planner) addLimit(id ServiceID, text string) {
+	if i := slices.IndexFunc(p.hosts, func(h Host) bool { return h.ID == HostID{Service: id} }); i >= 0 {
+		p.hosts[i].Limits = append(p.hosts[i].Limits, text)
+	}
+}
+
+// planPods returns a host for each pod of a Service, at most maxHosts, with at most
+// maxPorts ports and those of one more pod, and how many are left out. A host is identified by the pod's host name or, without
 // one, by the pod's name, because the pod's address may soon be another's. The host
 // exists as long as the pod is an endpoint, ready or not, so that its name and
 // address don't change while the pod restarts.
-func (p *planner) planPods(svc Service, implicit bool, maxPorts int) (hosts []Host) {
+func (p *planner) planPods(svc Service, implicit bool, maxPorts, maxHosts int) (hosts []Host, omitted int) {
 	byName := make(map[string][]Endpoint)
 	for _, e := range svc.Endpoints {
 		name := cmp.Or(e.Hostname, e.Pod.Name)
@@ -85,10 +113,14 @@ func (p *planner) planPods(svc Service, implicit bool, maxPorts int) (hosts []Ho
 	planned := make(map[string]bool, len(byName))
 	for _, e := range svc.Endpoints {
 		name := cmp.Or(e.Hostname, e.Pod.Name)
-		if planned[name] || maxPorts < 0 {
+		if planned[name] {
 			continue
 		}
 		planned[name] = true
+		if maxPorts < 0 || len(hosts) >= maxHosts {
+			omitted++
+			continue
+		}
 		host := Host{ID: HostID{Service: svc.ID, Pod: name}, Implicit: implicit}
 		host.Ports, _ = planPorts(svc, usedEndpoints(byName[name], len(svc.Ports)), p.options)
 		if e.Hostname == "" {
@@ -101,7 +133,7 @@ func (p *planner) planPods(svc Service, implicit bool, maxPorts int) (hosts []Ho
 		host.countPods(byName[name])
 		hosts = append(hosts, host)
 	}
-	return hosts
+	return hosts, omitted
 }
 
 // dashedNames returns the DNS labels of pods without a host name: their addresses

@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 )
 
@@ -60,5 +61,46 @@ func TestDashedNamesFollowPods(t *testing.T) {
 	svc.Endpoints[0].Terminating, svc.Endpoints[1].Address = true, svc.Endpoints[0].Address
 	if got := names(svc); got["web-00001"] != first || len(got) != 1 {
 		t.Errorf("with one address for two pods: got %v, want it for the one that stays", got)
+	}
+}
+
+// Pods that get no names because there are too many are reported at their Service.
+func TestOmittedPodsAreReported(t *testing.T) {
+	headless := func(name string, ports, pods int) Service {
+		svc := portRange(name, ports, pods)
+		svc.Headless = true
+		return svc
+	}
+	many := make([]Service, 0, 40)
+	for i := range 40 {
+		many = append(many, withAddresses(fmt.Sprintf("web-%02d", i), 10)) // 400 pods in all
+	}
+	yes := true
+	for name, c := range map[string]struct {
+		services []Service
+		options  map[ServiceID]ServiceOptions
+		service  string
+		pods     int // of all services
+		want     string
+	}{
+		"a large headless service": {[]Service{headless("db", 1, 1500)}, nil, "db.shop", 1024, "476 of its pods have no names of their own, because there are too many; podNames: true in kubeshore.yaml adds the others"},
+		"requested":                {[]Service{headless("db", 1, 1500)}, map[ServiceID]ServiceOptions{{"ctx", "shop", "db"}: {PodNames: &yes}}, "db.shop", 1500, ""},
+		"too many ports":           {[]Service{headless("db", 1000, 100)}, nil, "db.shop", 66, "34 of its pods have no names of their own, because there are too many; podNames: true in kubeshore.yaml adds the others"},
+		"too many in all":          {[]Service{headless("db", 1, 10_000)}, map[ServiceID]ServiceOptions{{"ctx", "shop", "db"}: {PodNames: &yes}}, "db.shop", maxPods, "1808 of its pods have no names of their own, because there are too many; select fewer services (-n, --include, --exclude)"},
+		"many services":            {many, nil, "web-39.shop", 250, "its 10 pods have no names of their own, because 250 pods of other services have; podNames: true in kubeshore.yaml adds them"},
+	} {
+		options := testOptions()
+		options.Services = c.options
+		pods, limits := 0, ""
+		for _, h := range Plan(Snapshot{Clusters: []Cluster{{Context: "ctx"}}, Services: c.services}, options).Hosts {
+			if h.ID.Pod != "" {
+				pods++
+			} else if h.ID.String() == c.service {
+				limits = strings.Join(h.Limits, "; ")
+			}
+		}
+		if pods != c.pods || !strings.HasSuffix(limits, c.want) || c.want == "" && limits != "" {
+			t.Errorf("%s: got %d pods, limits %q; want %d, %q", name, pods, limits, c.pods, c.want)
+		}
 	}
 }
