@@ -81,7 +81,8 @@ func cleanHosts(ctx context.Context, streams Streams, path string) (reported boo
 	return reported, nil
 }
 
-// reportCleaned prints what was removed and kept. It returns whether that is anything.
+// reportCleaned prints the removed and the kept entries and files. It reports whether
+// there are any.
 func reportCleaned(streams Streams, path string, cleaned hosts.CleanResult) bool {
 	for _, owner := range cleaned.Owners {
 		fmt.Fprintf(streams.Out, "%s: removed the entries of user %s\n", path, owner)

@@ -45,7 +45,7 @@ func newServices(contextName string, objects clusterObjects) []plan.Service {
 }
 
 // newIngresses returns the hosts of the Ingresses, and their controllers: the
-// Services with the same address in their load-balancer status. Whoever may
+// Services with the same address in their load-balancer status. A user who may
 // create Services sets the addresses in their spec, but not those in their status.
 func newIngresses(contextName string, objects clusterObjects) []plan.Ingress {
 	ingresses := make([]plan.Ingress, 0, len(objects.ingresses))

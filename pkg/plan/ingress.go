@@ -56,7 +56,7 @@ func (p *planner) claimIngressHosts(ingresses []Ingress) {
 	}
 }
 
-// ingressProblem is a kind of problem with hosts of a context's Ingresses. Whoever may
+// ingressProblem is a kind of problem with hosts of a context's Ingresses. A user who may
 // create Ingresses can cause any number of each.
 type ingressProblem struct{ context, kind string }
 

@@ -19,9 +19,9 @@ const (
 	// maxImplicitPods is the number of such pods of all Services together.
 	maxImplicitPods = 256
 	// maxHeadlessPods is the number of pods of a headless Service that have names,
-	// unless the user decided, and maxPods that of all Services together: whoever may
-	// write EndpointSlices can make up any number, and each lookup on the machine reads
-	// all lines.
+	// unless the user decided, and maxPods that of all Services together: a user who
+	// may write EndpointSlices can make up any number, and each lookup on the machine
+	// reads all lines.
 	maxHeadlessPods = 1024
 	maxPods         = 8192
 )
