@@ -1,7 +1,9 @@
 package roothalf
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -19,7 +21,8 @@ import (
 )
 
 // The keeper and the guard of kubeshore-root keep few capabilities and system calls, on all
-// threads and for their children, and do their work with these.
+// threads and for their children, and do their work with these. A program that replaces
+// theirs meanwhile isn't executed.
 func TestKeeperDropsPrivileges(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
@@ -67,6 +70,7 @@ func testKeeperPrivileges(t *testing.T, program, hostsFile, listen string) {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- client.Run(t.Context()) }()
+	wantNotExecuted := replaceProgram(t, program)
 	at := netip.MustParseAddrPort("127.83.0.1:80")
 	used, err := new(net.ListenConfig).Listen(t.Context(), "tcp4", "127.83.0.2:8089")
 	if err != nil {
@@ -122,6 +126,27 @@ func testKeeperPrivileges(t *testing.T, program, hostsFile, listen string) {
 		return err == nil && string(content) == before
 	})
 	flushed()
+	wantNotExecuted()
+}
+
+// replaceProgram replaces a program file until the end of the test, as another program
+// that may write its directory could. It returns a function that checks that the new one
+// was not executed.
+func replaceProgram(t *testing.T, program string) (wantNotExecuted func()) {
+	t.Helper()
+	executed := filepath.Join(t.TempDir(), "executed")
+	script := "#!/bin/sh\nid -u >>" + executed + "\n"
+	err := errors.Join(os.Link(program, program+".original"), os.WriteFile(program+".new", []byte(script), 0o755), os.Rename(program+".new", program))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.Rename(program+".original", program) })
+	return func() {
+		t.Helper()
+		if users, err := os.ReadFile(executed); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("the new program was executed by the users %q (%v), want it not to be", users, err)
+		}
+	}
 }
 
 // fakeResolvectl writes a program that flushes the DNS cache, in the directory sbin next to
