@@ -24,10 +24,9 @@ func newClean(streams Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "clean",
 		Short: "Clean up after a killed run",
-		Long: `Remove what was left behind when all kubeshore processes were killed at once:
-entries of the hosts file and, on Linux, claims of addresses in
-/run/kubeshore-claims. Those of a running kubeshore are kept. Changing them needs
-root.`,
+		Long: `Remove the leftovers of kubeshore processes that were all killed at once: entries of
+the hosts file and, on Linux, claims of addresses in /run/kubeshore-claims. Those of
+a running kubeshore are kept. Changing them needs root.`,
 		Example: "  sudo kubeshore clean",
 		Args:    noArguments,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return runClean(cmd.Context(), streams, path) },
