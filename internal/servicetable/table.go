@@ -211,7 +211,8 @@ func notesOf(o control.Overview) (notes []string) {
 type problemLists [][]string
 
 func problemsOf(o control.Overview) problemLists {
-	lists := problemLists{o.Problems}
+	lists := make(problemLists, 0, 1+len(o.Contexts))
+	lists = append(lists, o.Problems)
 	for _, c := range o.Contexts {
 		lists = append(lists, c.Problems)
 	}

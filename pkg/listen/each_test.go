@@ -14,7 +14,7 @@ func TestSocketsLeaveDescriptors(t *testing.T) {
 		}
 	}
 	large, small := netip.MustParseAddr("127.70.3.1"), netip.MustParseAddr("127.70.3.2")
-	var ports []netip.AddrPort
+	ports := make([]netip.AddrPort, 0, 101)
 	for port := range uint16(100) {
 		ports = append(ports, netip.AddrPortFrom(large, 20000+port))
 	}
