@@ -84,14 +84,22 @@ func TestForwardPropagatesResets(t *testing.T) {
 		}
 	})
 	t.Run("of the client", func(t *testing.T) {
-		ended := make(chan error, 1)
+		began, ended := make(chan error, 1), make(chan error, 1)
 		pod := serve(t, func(conn *net.TCPConn) {
-			_, err := io.ReadAll(conn)
+			_, err := conn.Read(make([]byte, 1))
+			began <- err
+			_, err = io.ReadAll(conn)
 			ended <- err // only that it ends matters: we close the TCP stream without a reset
 		})
 		at, _, _ := forwarding(t, tcpPods{"a": pod}, service("web", "a"))
 		conn, err := net.Dial("tcp", at)
 		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-began; err != nil { // a client that is gone before that never reaches a pod
 			t.Fatal(err)
 		}
 		_ = conn.(*net.TCPConn).SetLinger(0)
