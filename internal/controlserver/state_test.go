@@ -47,7 +47,7 @@ func stateCases() []stateCase {
 		{"all of its short names belong to somebody else", fwd.HostStatus{Ports: ports(reachable), Names: []string{full}, LostNames: []string{short, "web"}, Ready: 1, Pods: 1, Problems: []string{"taken"}}, false, control.Failed, "taken"},
 		{"other programs use all of its ports", fwd.HostStatus{Ports: ports(inUse), Ready: 1, Pods: 1, Problems: []string{"in use"}}, false, control.Failed, "in use"},
 		{"no pod has any of its ports", fwd.HostStatus{Ports: ports(port(81, fwd.NoTarget)), Ready: 1, Pods: 1, Problems: []string{"no target"}}, false, control.Failed, "no target"},
-		{"connections to all of its ports fail with every pod, or are denied", fwd.HostStatus{Ports: ports(port(80, fwd.Unreachable)), Ready: 1, Pods: 1, Problems: []string{"closed"}}, false, control.Failed, "closed"},
+		{"connections to all of its ports fail with every pod, or are denied, or the user may not forward to its namespace", fwd.HostStatus{Ports: ports(port(80, fwd.Unreachable)), Ready: 1, Pods: 1, Problems: []string{"closed"}}, false, control.Failed, "closed"},
 		{"it has only UDP ports, or its endpoints aren't pods", fwd.HostStatus{Limits: []string{udp}}, false, control.Skipped, udp},
 
 		{"", fwd.HostStatus{Ports: ports(notReady), Limits: []string{udp}}, false, control.Waiting, "no pods; " + udp},

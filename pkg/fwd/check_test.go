@@ -26,6 +26,8 @@ func TestCheckPublishesFailures(t *testing.T) {
 			b.Errorf("%s: got denied %t, unreachable %t, problems %q", when, h.Denied, unreachable(h), got)
 		}
 	}
+	deniedService := service("web", "a")
+	deniedService.Denied = "you may not create pods/portforward"
 	for name, c := range map[string]struct {
 		svc  plan.Service
 		pods map[string]behavior
@@ -36,6 +38,26 @@ func TestCheckPublishesFailures(t *testing.T) {
 			check(b, "policy, again", true, true, "unreached")
 			b.fleet.setBehavior("a", writes("a"))
 			check(b, "policy removed", false, false, "")
+		}},
+		"a missing permission, before and after a connection": {deniedService, map[string]behavior{"a": failsDial(fwd.Denied)}, func(b *bubble) {
+			b.sleep(time.Second)
+			if h := b.engine.Status().Hosts[0]; !h.Denied || !unreachable(h) || !slices.Equal(h.Problems, []string{deniedService.Denied}) {
+				b.Errorf("at the start: got denied %t, unreachable %t, problems %q", h.Denied, unreachable(h), h.Problems)
+			}
+			check(b, "after a check", true, true, deniedService.Denied)
+			b.fleet.setBehavior("a", writes("a")) // the user has a permission for this pod alone
+			b.wantAnswer("a")
+			b.sleep(time.Second)
+			check(b, "after an answer", false, false, "")
+		}},
+		"a permission that is granted": {deniedService, map[string]behavior{"a": failsDial(fwd.Denied)}, func(b *bubble) {
+			b.sleep(time.Second)
+			check(b, "after a check", true, true, deniedService.Denied)
+			b.set(service("web", "a"))
+			b.sleep(time.Second)
+			if h := b.engine.Status().Hosts[0]; h.Denied || unreachable(h) || len(h.Problems) > 0 {
+				b.Errorf("after it was granted: got denied %t, unreachable %t, problems %q", h.Denied, unreachable(h), h.Problems)
+			}
 		}},
 		"a denial replaces another problem": {service("web", "a"), map[string]behavior{"a": failsRead(fwd.PodGone)}, func(b *bubble) {
 			b.wantReset(3 * time.Second)

@@ -70,13 +70,13 @@ func (r route) recordFailure(p problem, all bool) bool {
 // recordSuccess records that a target has answered a connection. It reports
 // whether that resolves a problem.
 func (r route) recordSuccess(target *targetState) bool {
-	target.answered.Store(true)
+	first := !target.answered.Swap(true)
 	unreachable, denied := target.unreachable.Swap(false), r.hostState.denied.Swap(false)
 	r.portState.mu.Lock()
 	defer r.portState.mu.Unlock()
 	resolved := r.portState.problem.cause != cause{}
 	r.portState.problem = problem{}
-	return resolved || unreachable || denied
+	return resolved || unreachable || denied || first && r.denied
 }
 
 // unreachable reports whether the last connection to every candidate failed.

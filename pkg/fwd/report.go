@@ -42,10 +42,25 @@ func report(log logrus.FieldLogger, before, after Status) {
 			lines = append(lines, l)
 		}
 	}
+	shareProblems(lines)
 	logLines(log, lines)
 	for _, h := range before.Hosts {
 		if _, removed := old[h.ID]; removed && !h.Implicit {
 			logEvent(log, logrus.InfoLevel, logevent.Removed, h.ID.DisplayName(before.Clusters))
+		}
+	}
+}
+
+// shareProblems replaces a problem that an earlier line has by a reference to that line.
+func shareProblems(lines []line) {
+	first := make(map[string]string)
+	for i := range lines {
+		for j, text := range lines[i].problems {
+			if name, known := first[text]; known {
+				lines[i].problems[j] = "see " + name
+			} else {
+				first[text] = lines[i].columns[0]
+			}
 		}
 	}
 }

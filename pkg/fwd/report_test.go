@@ -112,3 +112,19 @@ func TestReportOfClusters(t *testing.T) {
 		}
 	}
 }
+
+// A problem that several Services have is logged once; the others' lines refer to that one.
+func TestSharedProblemIsLoggedOnce(t *testing.T) {
+	addresses, err := loopback.NewPool([]netip.Prefix{loopback.DefaultPrefix}, "me", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	engine := &fwd.Engine{Options: options, Addresses: addresses, Aliases: noAliases{}, Names: noNames{}, Ports: noPorts{}}
+	lines := recordLog(engine)
+	api, web := service("api", "a"), service("web", "b")
+	api.Denied, web.Denied = "you may not create pods/portforward", "you may not create pods/portforward"
+	fwd.ApplyForTest(t, engine)(plan.Snapshot{Services: []plan.Service{web, api}})
+	if n := countLines(lines, "you may not"); n != 1 || countLines(lines, "+ web.ns") != 1 || countLines(lines, "; see api.ns") != 1 {
+		t.Errorf("got %d lines with the problem, want one, and a reference to it in that of web", n)
+	}
+}

@@ -44,6 +44,7 @@ type route struct {
 	host            plan.HostID
 	affinityTimeout time.Duration
 	targets         []destination
+	denied          bool // plan.Host.Denied is set
 	// portState is carried over to the route of the same host and port in the
 	// next plan.
 	portState *portState
@@ -106,8 +107,11 @@ func newRoutes(hosts []plan.Host, addresses map[plan.HostID]netip.Addr, old rout
 			if before.host != h.ID {
 				before = route{portState: new(portState)}
 			}
+			if before.denied && h.Denied == "" {
+				state.hostState.denied.Store(false) // the permission was granted meanwhile
+			}
 			r[at] = route{
-				host: h.ID, affinityTimeout: h.AffinityTimeout, portState: before.portState, hostState: state.hostState,
+				host: h.ID, affinityTimeout: h.AffinityTimeout, denied: h.Denied != "", portState: before.portState, hostState: state.hostState,
 				targets: state.destinations(p.Targets, readySince),
 			}
 		}

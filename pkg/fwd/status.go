@@ -93,14 +93,35 @@ func newHostStatus(h plan.Host, address netip.Addr, portErrs map[netip.AddrPort]
 		}
 		if found, ok := r[at].problem(); ok {
 			failing, s.Denied = true, s.Denied || r[at].hostState.denied.Load()
-			problems.add(found.cause, p.Number, found.targetPort)
+			if found.cause.kind != deniedCause || h.Denied == "" { // the same in other words
+				problems.add(found.cause, p.Number, found.targetPort)
+			}
 		}
 	}
 	s.Problems = append(s.Problems, problems.lines(address)...)
 	for i, p := range s.Ports {
 		s.Ports[i].Reach = r[netip.AddrPortFrom(address, p.Number)].reach(h.Pods, failing)
 	}
+	if h.Denied != "" && len(s.Ports) > 0 && (s.Denied || !r.answered(s)) {
+		s.deny(h.Denied)
+	}
 	return s
+}
+
+// deny adds the problem that the user may not forward to the pods.
+func (s *HostStatus) deny(reason string) {
+	s.Denied, s.Problems = true, append(s.Problems, reason)
+	for i := range s.Ports {
+		s.Ports[i].Reach = Unreachable
+	}
+}
+
+// answered reports whether a pod has answered a connection to the host. It may in spite
+// of a missing permission for the namespace, if the user has one for single pods.
+func (r routes) answered(s HostStatus) bool {
+	return slices.ContainsFunc(s.Ports, func(p PortStatus) bool {
+		return slices.ContainsFunc(r[netip.AddrPortFrom(s.Address, p.Number)].targets, func(d destination) bool { return d.state.answered.Load() })
+	})
 }
 
 // names returns the names in force, by address.

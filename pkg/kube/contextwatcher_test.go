@@ -28,6 +28,7 @@ func newTestScope(namespace string) *scopeWatcher {
 // listed gives a scope its Services, as if they had been listed.
 func (w *scopeWatcher) listed(t *testing.T, services ...any) {
 	t.Helper()
+	w.rights.settled = true
 	if err := w.services.Replace(services, "1"); err != nil {
 		t.Error(err)
 	}

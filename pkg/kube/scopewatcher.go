@@ -9,6 +9,8 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/fields"
+
+	"github.com/kubeshore/kubeshore/internal/wake"
 )
 
 // scope is the part of a cluster that a scopeWatcher reads: all namespaces, one
@@ -27,6 +29,7 @@ type scopeWatcher struct {
 	addressPods    *feed[*corev1.Pod]           // for endpoints without a targetRef; runs once untargeted is closed
 	untargeted     chan struct{}                // closed when an endpoint without a targetRef is found
 	ingresses      *feed[*networkingv1.Ingress] // may be nil
+	rights         *rights
 
 	stop context.CancelFunc // ends run
 }
@@ -46,7 +49,16 @@ func newScopeWatcher(c *clients, cluster *Cluster, at scope, want Follow, names 
 		services.labels, services.fields = "", fields.OneTermEqualSelector("metadata.name", at.service).String()
 		names = []string{at.service}
 	}
-	w.services = newFeed(&corev1.Service{}, services, trimService, explained, scopesChanged)
+	w.rights = &rights{
+		client: c.core, context: cluster.Context, namespace: at.namespace, namespaces: w.namespacesOf,
+		changed: func() { changed(true) }, again: wake.NewTrigger(),
+	}
+	w.services = newFeed(&corev1.Service{}, services, trimService, explained, func(state bool) {
+		if at.namespace == "" {
+			w.rights.again.Fire()
+		}
+		scopesChanged(state)
+	})
 	if len(names) > 0 {
 		w.namedServices = newFeed(&corev1.Service{}, &namedServices{collection: services, names: names}, trimService, explained, scopesChanged)
 		w.services.fallback, w.services.fallbackText = w.namedServices, fmt.Sprintf("getting %d by name every %v", len(names), relistInterval)
@@ -92,6 +104,7 @@ func (w *scopeWatcher) run(ctx context.Context) {
 	if w.ingresses != nil {
 		feeds.Go(func() { w.ingresses.run(ctx) })
 	}
+	feeds.Go(func() { w.rights.run(ctx) })
 	feeds.Wait()
 }
 
@@ -106,6 +119,9 @@ func (w *scopeWatcher) state() feedState {
 	}
 	if w.ingresses != nil {
 		s.merge(w.ingresses.state())
+	}
+	if known, _ := w.rights.state(); !known && s.unreachable == nil {
+		s.settled = false
 	}
 	return s
 }
@@ -128,6 +144,7 @@ type clusterObjects struct {
 	services       []*corev1.Service
 	endpointSlices []*discoveryv1.EndpointSlice
 	ingresses      []*networkingv1.Ingress
+	denied         map[string]string // by namespace: why the user may not forward
 }
 
 // readServices returns the scope's current Services.
@@ -152,6 +169,13 @@ func (w *scopeWatcher) appendTo(others *clusterObjects) {
 	}
 	if pods, ok := w.addressPods.read(); ok {
 		endpointSlices = withTargetRefs(endpointSlices, pods)
+	}
+	_, denied := w.rights.state()
+	for namespace, why := range denied {
+		if others.denied == nil {
+			others.denied = make(map[string]string)
+		}
+		others.denied[namespace] = why
 	}
 	others.services = append(others.services, services...)
 	others.endpointSlices = append(others.endpointSlices, endpointSlices...)

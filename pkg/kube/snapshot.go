@@ -39,7 +39,9 @@ func newServices(contextName string, objects clusterObjects) []plan.Service {
 		}
 		seen[nameOf(service)] = true
 		id := plan.ServiceID{Context: contextName, Namespace: service.Namespace, Name: service.Name}
-		services = append(services, newService(id, service, byService[id]))
+		s := newService(id, service, byService[id])
+		s.Denied = objects.denied[id.Namespace]
+		services = append(services, s)
 	}
 	return services
 }

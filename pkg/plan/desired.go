@@ -39,6 +39,8 @@ type Host struct {
 	AffinityTimeout time.Duration
 	// Ready and Pods count the pods behind the host.
 	Ready, Pods int
+	// Denied is that of the Service.
+	Denied string
 	// Problems lists errors of the host, one line each.
 	Problems []string
 	// Limits lists parts of the host that can't be forwarded by design, such as UDP

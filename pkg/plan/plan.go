@@ -73,7 +73,7 @@ func planService(svc Service, o Options) Host {
 	if configured.Local {
 		return Host{ID: HostID{Service: svc.ID}, Local: true}
 	}
-	host := Host{ID: HostID{Service: svc.ID}, Address: configured.Address, Problems: slices.Clone(svc.Problems)}
+	host := Host{ID: HostID{Service: svc.ID}, Address: configured.Address, Denied: svc.Denied, Problems: slices.Clone(svc.Problems)}
 	switch {
 	case svc.ExternalName != "":
 		return host // claimExternalNames resolves it

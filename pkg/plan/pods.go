@@ -121,7 +121,7 @@ func (p *planner) planPods(svc Service, implicit bool, maxPorts, maxHosts int) (
 			omitted++
 			continue
 		}
-		host := Host{ID: HostID{Service: svc.ID, Pod: name}, Implicit: implicit}
+		host := Host{ID: HostID{Service: svc.ID, Pod: name}, Implicit: implicit, Denied: svc.Denied}
 		host.Ports, _ = planPorts(svc, usedEndpoints(byName[name], len(svc.Ports)), p.options)
 		if e.Hostname == "" {
 			p.dashed[host.ID] = dashed[e.Pod]

@@ -52,6 +52,9 @@ type Service struct {
 	// Selectorless is set if the Service selects no pods: its endpoints, if any, are
 	// written by somebody else.
 	Selectorless bool
+	// Denied is why the user may not forward to pods of the Service, a line; empty if
+	// they may, or if that is unknown.
+	Denied string
 	// AffinityTimeout is how long after a client's last connection its next
 	// connection goes to the same pod (sessionAffinity: ClientIP); 0 without
 	// affinity.
