@@ -27,7 +27,7 @@ func TestTwoContextsFailIndependently(t *testing.T) {
 
 	proxy.Blackhole()
 	d := launch(t, "-n", ns, "-x", near+",me@far/away:443")
-	d.waitForLog(t, "ready: ")
+	d.waitForStart(t)
 	checkNow(t, answeredBy("http://web."+ns, "web-"), unresolvable("web."+ns+alias))
 	proxy.Resume()
 	proxy.ResetAll()

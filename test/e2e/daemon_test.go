@@ -79,8 +79,24 @@ func startDaemon(t *testing.T, command *exec.Cmd) *daemon {
 func up(t *testing.T, args ...string) *daemon {
 	t.Helper()
 	d := launch(t, args...)
-	d.waitForLog(t, "ready: ")
+	d.waitForStart(t)
 	return d
+}
+
+// waitForStart waits for the last line of the start.
+func (d *daemon) waitForStart(t *testing.T) {
+	t.Helper()
+	eventually(t, "the start is complete", func() error {
+		if log := d.log.String(); strings.Contains(log, "ready: ") || strings.Contains(log, "no services to forward") {
+			return nil
+		}
+		select {
+		case <-d.exited:
+			t.Fatalf("daemon exited: %v\n%s", d.err, d.log.String())
+		default:
+		}
+		return fmt.Errorf("got log\n%s", d.log.String())
+	})
 }
 
 // waitForLog waits until the log contains text.

@@ -132,7 +132,7 @@ func (u testUser) startReady(t *testing.T, line string) *daemon {
 			t.Logf("log of the daemon:\n%s", d.log.String())
 		}
 	})
-	d.waitForLog(t, "ready: ")
+	d.waitForStart(t)
 	return d
 }
 
