@@ -19,7 +19,7 @@ func newSudoers(streams Streams) *cobra.Command {
 for you. The line allows nothing but to start kubeshore's own process for ports and
 for names in the hosts file. It needs sudo 1.9.10, and a kubeshore that only root
 can replace, as installed by make install. Check it with sudo visudo -c.`,
-		Example: `  kubeshore sudoers | sudo tee /etc/sudoers.d/kubeshore
+		Example: `  kubeshore sudoers | sudo install -m 440 /dev/stdin /etc/sudoers.d/zz-kubeshore
   kubeshore sudoers --public-names '*.shop'  # also for kubeshore up -n shop`,
 		Args: noArguments,
 		RunE: func(*cobra.Command, []string) error {
