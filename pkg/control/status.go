@@ -53,7 +53,7 @@ func ReadinessOf(status Status, names []string) Readiness {
 				r.Unknown = append(r.Unknown, name)
 				continue
 			case named && s.State.Works() && !slices.Contains(s.Names, strings.ToLower(strings.TrimSuffix(name, "."))):
-				r.Problems = append(r.Problems, fmt.Sprintf("%s doesn't resolve to %s; its names: %s", name, s.Name, strings.Join(s.Names, ", ")))
+				r.Problems = append(r.Problems, fmt.Sprintf("%s doesn't lead to the service on this machine; it resolves as %s", name, strings.Join(s.Names, ", ")))
 			}
 			selected = append(selected, s)
 		}

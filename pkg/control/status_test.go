@@ -59,7 +59,7 @@ func TestOnlyNamesThatResolveAreReady(t *testing.T) {
 	web := service("web", Ready)
 	web.Names = []string{"web.shop"} // another program's line has web
 	status := Status{Overview: Overview{Synced: true}, Services: []Service{web}}
-	for name, want := range map[string]string{"web.shop": "", "WEB.shop.": "", "web": "web doesn't resolve to web.shop; its names: web.shop"} {
+	for name, want := range map[string]string{"web.shop": "", "WEB.shop.": "", "web": "web doesn't lead to the service on this machine; it resolves as web.shop"} {
 		r := ReadinessOf(status, []string{name})
 		if got := strings.Join(r.Problems, "; "); got != want || r.Ready != (want == "") {
 			t.Errorf("%s: got ready %t, problems %q, want %q", name, r.Ready, got, want)
