@@ -125,14 +125,25 @@ func (d *Daemon) waitingLine(status control.Status, readiness control.Readiness)
 	if !status.Synced || len(readiness.Waiting) == 0 {
 		return d.StatusLine()
 	}
-	var names []string
-	for _, s := range readiness.Waiting[:min(len(readiness.Waiting), maxWaitingNames)] {
-		names = append(names, s.Name)
+	var names, parts []string
+	failed := 0
+	for _, s := range readiness.Waiting {
+		if s.State == control.Waiting {
+			names = append(names, s.Name)
+		} else {
+			failed++
+		}
 	}
-	if len(readiness.Waiting) > maxWaitingNames {
-		names = append(names, "…")
+	if failed > 0 {
+		parts = append(parts, fmt.Sprintf("%d failed", failed))
 	}
-	return statusLine(status, "waiting for "+strings.Join(names, ", "))
+	if len(names) > maxWaitingNames {
+		names = append(names[:maxWaitingNames], "…")
+	}
+	if len(names) > 0 {
+		parts = append(parts, "waiting for "+strings.Join(names, ", "))
+	}
+	return statusLine(status, strings.Join(parts, " · "))
 }
 
 // maxReasons is how many services DescribeReadiness explains.

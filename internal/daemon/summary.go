@@ -17,7 +17,7 @@ func (d *Daemon) announceReady(ctx context.Context) {
 		changed := d.Changed()
 		status := d.Status()
 		if status.Synced && !status.Stopping {
-			summary, problems := summarize(status.Services)
+			summary, problems := summarize(status)
 			switch {
 			case problems == 0:
 				d.log.Info(summary)
@@ -42,28 +42,43 @@ const (
 	maxSummaryReasons = 3
 )
 
-// summarize returns a line about the services that can be forwarded: how many work,
-// and which ones have problems. problems is the number of the latter.
-func summarize(services []control.Service) (summary string, problems int) {
-	ready, all := CountReady(services)
+// summarize returns a line about the services that can be forwarded: how many work, and
+// which ones have problems. problems is the number of the latter, and of problems of
+// contexts.
+func summarize(status control.Status) (summary string, problems int) {
+	ready, all := CountReady(status.Services)
 	var parts []string
 	for _, state := range []control.State{control.Failed, control.Waiting, control.Degraded} {
-		if n, text := summarizeState(services, state); n > 0 {
+		if n, text := summarizeState(status.Services, state); n > 0 {
 			problems += n
 			parts = append(parts, fmt.Sprintf("%d %s: %s", n, state, text))
 		}
 	}
+	for _, c := range status.Contexts {
+		problems += len(c.Problems)
+		parts = append(parts, c.Problems...)
+	}
 	switch {
 	case all == 0:
-		return "ready: no services to forward yet", 0
+		summary = "no services to forward"
 	case problems == 0:
-		return fmt.Sprintf("ready: %d services", all), 0
+		return "ready: " + countServices(all), 0
 	case ready == 0:
-		summary = "not ready: 0"
+		summary = "not ready: 0 of " + countServices(all)
 	default:
-		summary = fmt.Sprintf("ready: %d", ready)
+		summary = fmt.Sprintf("ready: %d of %s", ready, countServices(all))
 	}
-	return fmt.Sprintf("%s of %d services (%s)", summary, all, strings.Join(parts, "; ")), problems
+	if len(parts) > 0 {
+		summary += " (" + strings.Join(parts, "; ") + ")"
+	}
+	return summary, problems
+}
+
+func countServices(n int) string {
+	if n == 1 {
+		return "1 service"
+	}
+	return fmt.Sprintf("%d services", n)
 }
 
 // summarizeState returns the number of services in a state, and their names by reason.
