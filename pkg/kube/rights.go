@@ -28,7 +28,7 @@ const (
 
 // rights finds out in which namespaces of a scope the user may not forward ports, by
 // asking the API server (SelfSubjectAccessReview). Namespaces for which it gives no
-// answer count as permitted: connections show the truth.
+// answer count as permitted, and connections find out.
 type rights struct {
 	client     rest.Interface
 	context    string
@@ -93,7 +93,7 @@ func (r *rights) scopeNamespaces() []string {
 	return all[:min(len(all), maxReviewed)]
 }
 
-// state returns whether the rights are known, and why forwarding is denied, by
+// state reports whether the rights are known, and returns why forwarding is denied, by
 // namespace.
 func (r *rights) state() (settled bool, denied map[string]string) {
 	r.mu.Lock()
@@ -143,10 +143,11 @@ func (r *rights) mayForward(ctx context.Context, namespace string) (allowed, kno
 			ResourceAttributes: &authorizationv1.ResourceAttributes{Namespace: namespace, Verb: verb, Version: "v1", Resource: "pods", Subresource: "portforward"},
 		}}
 		review.APIVersion, review.Kind = "authorization.k8s.io/v1", "SelfSubjectAccessReview"
-		if !r.post(ctx, "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review, &review) || review.Kind != "SelfSubjectAccessReview" {
+		var answer authorizationv1.SelfSubjectAccessReview
+		if !r.post(ctx, "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review, &answer) || answer.Kind != review.Kind {
 			return false, false
 		}
-		if review.Status.Allowed {
+		if answer.Status.Allowed {
 			return true, true
 		}
 	}
@@ -157,10 +158,11 @@ func (r *rights) mayForward(ctx context.Context, namespace string) (allowed, kno
 func (r *rights) userName(ctx context.Context) string {
 	review := authenticationv1.SelfSubjectReview{}
 	review.APIVersion, review.Kind = "authentication.k8s.io/v1", "SelfSubjectReview"
-	if !r.post(ctx, "/apis/authentication.k8s.io/v1/selfsubjectreviews", review, &review) || review.Status.UserInfo.Username == "" {
+	var answer authenticationv1.SelfSubjectReview
+	if !r.post(ctx, "/apis/authentication.k8s.io/v1/selfsubjectreviews", review, &answer) || answer.Status.UserInfo.Username == "" {
 		return "you"
 	}
-	return "user " + printable.Line(review.Status.UserInfo.Username, maxUserName)
+	return "user " + printable.Line(answer.Status.UserInfo.Username, maxUserName)
 }
 
 // post sends a review and decodes the response. It reports whether that succeeded.

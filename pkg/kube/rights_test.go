@@ -24,7 +24,7 @@ type reviewServer struct {
 	mu      sync.Mutex
 	allowed []string // verb and namespace of permitted port-forwards
 	reviews int
-	broken  bool // reviews fail
+	broken  string // the response instead of an answer
 }
 
 func newReviewServer(t *testing.T, allowed ...string) *reviewServer {
@@ -39,8 +39,8 @@ func (s *reviewServer) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	defer s.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
 	switch {
-	case s.broken:
-		fmt.Fprint(w, `{"kind":"List","apiVersion":"v1","items":[]}`)
+	case s.broken != "":
+		fmt.Fprint(w, s.broken)
 	case req.URL.Path == "/apis/authentication.k8s.io/v1/selfsubjectreviews":
 		fmt.Fprint(w, `{"kind":"SelfSubjectReview","apiVersion":"authentication.k8s.io/v1","status":{"userInfo":{"username":"dev\u001b[31m"}}}`)
 	default:
@@ -77,7 +77,7 @@ func (s *reviewServer) rights(t *testing.T, namespace string, namespaces ...stri
 func TestForwardingRights(t *testing.T) {
 	for name, c := range map[string]struct {
 		allowed    []string
-		broken     bool
+		broken     string
 		namespace  string
 		namespaces []string
 		want       []string // denied namespaces
@@ -87,14 +87,15 @@ func TestForwardingRights(t *testing.T) {
 		"denied":                     {allowed: []string{"create data"}, namespace: "shop", want: []string{"shop"}},
 		"everywhere":                 {allowed: []string{"create "}, namespaces: []string{"shop", "data"}},
 		"in one of all namespaces":   {allowed: []string{"create data"}, namespaces: []string{"shop", "data"}, want: []string{"shop"}},
-		"not an answer to a review":  {broken: true, namespace: "shop"},
-		"not an answer, everywhere":  {broken: true, namespaces: []string{"shop"}},
+		"not an answer to a review":  {broken: `{"kind":"List"}`, namespace: "shop"},
+		"an empty object":            {broken: `{}`, namespace: "shop"},
+		"not an answer, everywhere":  {broken: `{"kind":"List"}`, namespaces: []string{"shop"}},
 		"denied without any Service": {namespaces: nil},
 	} {
 		s := newReviewServer(t, c.allowed...)
 		s.broken = c.broken
 		got := s.rights(t, c.namespace, c.namespaces...).review(t.Context())
-		if !slices.Equal(slices.Sorted(maps.Keys(got.denied)), c.want) || got.complete == c.broken {
+		if !slices.Equal(slices.Sorted(maps.Keys(got.denied)), c.want) || got.complete != (c.broken == "") {
 			t.Errorf("%s: got %+v, want %q to be denied", name, got, c.want)
 		}
 		for namespace, why := range got.denied {
