@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -86,24 +87,21 @@ func up(t *testing.T, args ...string) *daemon {
 // waitForStart waits for the last line of the start.
 func (d *daemon) waitForStart(t *testing.T) {
 	t.Helper()
-	eventually(t, "the start is complete", func() error {
-		if log := d.log.String(); strings.Contains(log, "ready: ") || strings.Contains(log, "no services to forward") {
-			return nil
-		}
-		select {
-		case <-d.exited:
-			t.Fatalf("daemon exited: %v\n%s", d.err, d.log.String())
-		default:
-		}
-		return fmt.Errorf("got log\n%s", d.log.String())
-	})
+	d.waitForOneOf(t, "ready: ", "no services to forward")
 }
 
 // waitForLog waits until the log contains text.
 func (d *daemon) waitForLog(t *testing.T, text string) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("log contains %q", text), func() error {
-		if strings.Contains(d.log.String(), text) {
+	d.waitForOneOf(t, text)
+}
+
+// waitForOneOf waits until the log contains one of the texts.
+func (d *daemon) waitForOneOf(t *testing.T, texts ...string) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("log contains %q", texts), func() error {
+		log := d.log.String()
+		if slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(log, text) }) {
 			return nil
 		}
 		select {
