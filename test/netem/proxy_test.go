@@ -313,12 +313,12 @@ func TestIdleTimeoutResetsIdleConnectionsOnly(t *testing.T) {
 	if err := echoByte(idle); err != nil {
 		t.Fatal(err)
 	}
-	begin := time.Now()
-	for time.Since(begin) < 2*idleTimeout {
+	tick := time.NewTicker(idleTimeout / 20) // much less than the timeout
+	defer tick.Stop()
+	for begin := time.Now(); time.Since(begin) < 2*idleTimeout; <-tick.C {
 		if err := echoByte(busy); err != nil {
 			t.Fatalf("busy connection: %v", err)
 		}
-		time.Sleep(idleTimeout / 20) // much less than the timeout
 	}
 	if err := echoByte(before); err != nil {
 		t.Errorf("connection from before SetIdleTimeout: %v", err)
