@@ -43,7 +43,8 @@ func newWait() *cobra.Command {
 		Short: "Wait until services are ready",
 		Long: `Wait until the given services, or all services that can be forwarded, are ready or
 degraded: they accept connections, connections to their pods can be opened, and their
-short names resolve to them. The reasons of degraded services are printed. If the cluster denies that for all services that aren't ready, the command fails after
+short names resolve to them. The reasons of degraded services are printed. If the
+cluster denies connections to all services that aren't ready, the command fails after
 three seconds. Useful in scripts and CI.`,
 		Example: `  kubeshore wait                       # for all services
   kubeshore wait go-ok db.data         # for these

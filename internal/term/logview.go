@@ -66,7 +66,7 @@ func (v *LogView) Fire(entry *logrus.Entry) error {
 	return err
 }
 
-// maxInRow returns how many lines of one kind are shown in a row: what fits on the
+// maxInRow returns how many lines of one kind are shown in a row: those that fit on the
 // screen.
 func (v *LogView) maxInRow() int { return max(v.out.Height()-reservedRows, minInRow) }
 

@@ -44,7 +44,7 @@ type Plugins struct {
 	changed  wake.Broadcast
 	running  sync.WaitGroup
 
-	mu      sync.Mutex // nobody who holds it locks that of a plugin: startLocked locks both, this one last
+	mu      sync.Mutex // locked last: no plugin's mu is locked while it is held
 	closed  bool
 	plugins map[string]*plugin // by key
 	given   map[string]*credential

@@ -21,8 +21,7 @@ type Status struct {
 	// e.g. names that can't be written. Until they are resolved, hosts have the names
 	// that were in force before, and new hosts are left out.
 	Problems []string
-	// Unnamed is set if no names are written, because there is no hosts file that may
-	// be changed.
+	// Unnamed is set if no names are written, because the hosts file can't be changed.
 	Unnamed bool
 }
 

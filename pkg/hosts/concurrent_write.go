@@ -68,8 +68,8 @@ func readReplaced(replaced *os.File, before []byte) (concurrentWrite []byte, err
 	}
 }
 
-// concurrentContent is what another program wrote into the hosts file while it was
-// replaced. The zero value is nothing.
+// concurrentContent is the content that another program wrote into the hosts file while
+// it was replaced. The zero value has no lines.
 type concurrentContent struct {
 	content []byte   // of the replaced file
 	written []byte   // of the file that replaced it
